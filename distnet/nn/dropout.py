@@ -1,0 +1,59 @@
+"""Inverted dropout with keyed masks (Srivastava et al. 2014; book section 6.4.3)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from distnet.nn import layout
+from distnet.nn.layer import Layer
+from distnet.nn.layout import Array, Shape
+from distnet.nn.random import Purpose, Training
+
+_LEVELS = 1 << 16  # masks are cut from 16-bit words
+
+
+class Dropout(Layer):
+    """Sets elements to zero with probability `ratio` and scales up the rest; evaluation: identity.
+
+    The mask of a micro-batch is a pure function of (seed, step, micro-batch, layer): each element
+    is kept if its 16-bit word is at least `ratio` * 65536, rounded, and the scale is the inverse
+    of exactly that probability.
+    """
+
+    kind = "dropout"
+    in_place = True
+
+    def __init__(self, ratio: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= ratio < 1:
+            raise ValueError(f"dropout ratio: found {ratio}, expected a number in [0, 1)")
+        self.threshold = min(round(ratio * _LEVELS), _LEVELS - 1)
+        self._masks: dict[Shape, Array] = {}
+
+    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
+        super().build(shape, dtype)
+        self.scale = self.dtype.type(_LEVELS / (_LEVELS - self.threshold))
+        return shape
+
+    def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
+        y = self.output(x.shape, out)
+        self.mask = self._draw(x.shape, train) if train else None
+        if self.mask is not None:
+            return np.multiply(x, self.mask, out=y)
+        if y is not x:
+            np.copyto(y, x)
+        return y
+
+    def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
+        if self.mask is None:
+            raise RuntimeError("Dropout.backward: the last forward pass was not in training mode")
+        return np.multiply(dy, self.mask, out=self.input_gradient(dy.shape, out))
+
+    def _draw(self, shape: Shape, train: Training) -> Array:
+        if shape not in self._masks:
+            self._masks[shape] = layout.empty(shape, self.dtype)
+        mask, count = self._masks[shape], int(np.prod(shape))
+        words = train.words(Purpose.DROPOUT, self.index, -(-count // 4)).astype("<u8", copy=False)
+        keep = words.view("<u2")[:count].reshape(shape) >= self.threshold
+        return np.multiply(keep, self.scale, out=mask)

@@ -1,0 +1,85 @@
+"""The contract of a layer: a function with a gradient.
+
+`build` fixes the shapes and declares the parameters. `forward` and `backward` are the book's, with
+NumPy's `out=` convention for where the result goes:
+
+* An array that a layer returns belongs to the layer and is overwritten by its next call with the
+  same batch size: nothing is allocated in the steady state. Copy what must outlive that.
+* A layer never writes into `x` or `dy`, unless it is asked to by `out=x` or `out=dy`, which layers
+  with `in_place = True` allow.
+* `backward` overwrites `grad` of the layer's parameters with the gradient of the last forward pass.
+
+The optional `inbox` lets a layer choose the memory in which it wants to find its input (a
+convolution: the inside of a zero-padded array), so that the producer writes there directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from distnet.nn import layout
+from distnet.nn.layout import Array, Shape
+from distnet.nn.parameter import Parameter, Statistic
+from distnet.nn.random import Training
+
+
+class Layer:
+    """Base of all layers; the defaults suit one without parameters that keeps the shape."""
+
+    kind = "layer"  # the stem of its name in a network: conv1, conv2, linear1
+    in_place = False  # may be called with out=x and out=dy
+    needs_output = False  # backward reads what forward wrote: nobody may overwrite it in between
+
+    def __init__(self) -> None:
+        self.index = 0  # position among the network's layers, keys its random stream
+        self.dtype: np.dtype = np.dtype(np.float32)
+        self._outputs: dict[Shape, Array] = {}
+        self._gradients: dict[Shape, Array] = {}
+
+    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
+        """Fixes the input shape of one sample, `(C, H, W)` or `(K,)`; returns the output's."""
+        self.dtype = np.dtype(dtype)
+        return shape
+
+    def parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """The trained arrays with their names, in the order of the flat vector."""
+        return iter(())
+
+    def statistics(self) -> Iterator[tuple[str, Statistic]]:
+        """The running averages with their names."""
+        return iter(())
+
+    def leaves(self) -> Iterator[Layer]:
+        """The layers that compute something: the layer itself, or what a container holds."""
+        yield self
+
+    def refresh(self) -> None:
+        """Forgets what was derived from parameter values; to be called after changing them."""
+
+    def inbox(self, n: int) -> Array | None:
+        """The array that the layer would like as input for batch size `n`; None: any will do."""
+        return None
+
+    def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
+        """The output for input `x`; training mode if `train` says which micro-batch this is."""
+        raise NotImplementedError
+
+    def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
+        """Sets the parameters' gradients from that of the output; returns that of the input."""
+        raise NotImplementedError
+
+    def output(self, shape: Shape, out: Array | None) -> Array:
+        """`out`, or the layer's own output array of that shape."""
+        return self._own(self._outputs, shape) if out is None else out
+
+    def input_gradient(self, shape: Shape, out: Array | None) -> Array:
+        """`out`, or the layer's own array for the gradient of its input."""
+        return self._own(self._gradients, shape) if out is None else out
+
+    def _own(self, arrays: dict[Shape, Array], shape: Shape) -> Array:
+        if shape not in arrays:
+            arrays[shape] = layout.empty(shape, self.dtype)
+        return arrays[shape]

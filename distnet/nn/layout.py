@@ -1,0 +1,43 @@
+"""Where the elements of an image array lie in memory: the one place that decides it.
+
+Every array of images has the logical shape `(N, C, H, W)`, as in the book. Its memory order is
+`[h][w][n][c]`: rows and columns outside, batch and channels inside. A NumPy view reconciles both,
+so layers that treat all elements alike need not know. What the order buys: a spatial shift is a
+pointer offset, and the `(N, C)` block of one pixel is an operand that BLAS multiplies in place.
+Vectors of features, `(N, K)`, are stored as they are written.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+
+def empty(shape: Shape, dtype: DTypeLike) -> Array:
+    """An uninitialised array of logical shape `(N, C, H, W)` or `(N, K)`."""
+    if len(shape) != 4:
+        return np.empty(shape, dtype)
+    n, c, h, w = shape
+    return logical(np.empty((h, w, n, c), dtype))
+
+
+def zeros(shape: Shape, dtype: DTypeLike) -> Array:
+    """Like `empty`, filled with zeros."""
+    x = empty(shape, dtype)
+    x[...] = 0
+    return x
+
+
+def native(x: Array) -> Array:
+    """The `(H, W, N, C)` view of images `(N, C, H, W)`; contiguous if the engine allocated them."""
+    return x.transpose(2, 3, 0, 1)
+
+
+def logical(x: Array) -> Array:
+    """The `(N, C, H, W)` view of an array that is stored as `(H, W, N, C)`."""
+    return x.transpose(2, 3, 0, 1)

@@ -1,0 +1,116 @@
+"""The fully connected layer (the book's Affine, section 5.6) and Flatten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from distnet.nn import layout
+from distnet.nn.initializers import constant, weight_initializer
+from distnet.nn.layer import Layer
+from distnet.nn.layout import Array, Shape
+from distnet.nn.parameter import Parameter
+from distnet.nn.random import Training
+
+
+@dataclass
+class _Workspace:
+    products: Array  # (P, N, out): what each position contributes to the output
+    y: Array  # (N, out)
+    dx: Array  # (P, N, C)
+
+
+class Linear(Layer):
+    """y = x W + b for x `(N, K)` or images `(N, C, H, W)`, W `(K, out)`, b `(out,)`.
+
+    Images are flattened in (C, H, W) order, as in the book, but never copied: an image is P = H * W
+    positions of C features, position p owns the rows `W.reshape(C, P, out)[:, p]`, and the product
+    is the sum of P small ones, on views. A vector is one position of K features.
+    """
+
+    kind = "linear"
+
+    def __init__(self, out_features: int, *, init: str | float = "he", bias: bool = True) -> None:
+        super().__init__()
+        self.out_features = out_features
+        self.init = init
+        self.has_bias = bias
+        self._workspaces: dict[int, _Workspace] = {}
+
+    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
+        super().build(shape, dtype)
+        self.features = shape[0]  # of one position
+        self.positions = int(np.prod(shape[1:]))
+        fan_in = self.features * self.positions
+        self.weight = Parameter((fan_in, self.out_features), weight_initializer(self.init, fan_in))
+        self.bias = Parameter((self.out_features,), constant(0), decays=False)
+        return (self.out_features,)
+
+    def parameters(self) -> Iterator[tuple[str, Parameter]]:
+        yield "weight", self.weight
+        if self.has_bias:
+            yield "bias", self.bias
+
+    def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
+        ws = self._workspace(len(x))
+        self.x, self.shape = self._by_position(x), x.shape
+        y = ws.y if out is None else out
+        np.matmul(self.x, self._rows(self.weight.value), out=ws.products)
+        np.add.reduce(ws.products, axis=0, out=y)
+        return np.add(y, self.bias.value, out=y) if self.has_bias else y
+
+    def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
+        np.matmul(self.x.transpose(0, 2, 1), dy, out=self._rows(self.weight.grad))
+        if self.has_bias:
+            np.add.reduce(dy, axis=0, out=self.bias.grad)
+        if not need_dx:
+            return None
+        dx = self._workspace(len(dy)).dx
+        np.matmul(dy, self._rows(self.weight.value).transpose(0, 2, 1), out=dx)
+        n, c, *size = self.shape
+        images = layout.logical(dx.reshape(*size, n, c)) if size else dx[0]
+        if out is None:
+            return images
+        np.copyto(out, images)
+        return out
+
+    def _by_position(self, x: Array) -> Array:
+        """`x` as (P, N, C), a view if the engine allocated it."""
+        if x.ndim == 2:
+            return x[np.newaxis]
+        return layout.native(x).reshape(self.positions, len(x), self.features)
+
+    def _rows(self, weight: Array) -> Array:
+        """The weight or its gradient as (P, C, out), a view."""
+        return weight.reshape(self.features, self.positions, -1).transpose(1, 0, 2)
+
+    def _workspace(self, n: int) -> _Workspace:
+        if n not in self._workspaces:
+            p, c, k = self.positions, self.features, self.out_features
+            shapes = ((p, n, k), (n, k), (p, n, c))
+            self._workspaces[n] = _Workspace(*(np.empty(s, self.dtype) for s in shapes))
+        return self._workspaces[n]
+
+
+class Flatten(Layer):
+    """Images `(N, C, H, W)` to vectors `(N, C * H * W)` in that order."""
+
+    kind = "flatten"
+
+    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
+        super().build(shape, dtype)
+        return (int(np.prod(shape)),)
+
+    def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
+        self.shape = x.shape
+        y = self.output((len(x), int(np.prod(x.shape[1:]))), out)
+        np.copyto(y.reshape(x.shape), x)
+        return y
+
+    def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
+        dx = self.input_gradient(self.shape, out)
+        np.copyto(dx, dy.reshape(self.shape))
+        return dx
