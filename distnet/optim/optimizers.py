@@ -1,0 +1,307 @@
+"""Optimizers turn a gradient into the next parameters: SGD and its well-known descendants.
+
+All vectors are flat, shape `(size,)`. A rule works on each element alone, so cutting the vectors
+anywhere and giving every piece its own optimizer leads to the same bits. `training/trainer.py`
+calls `step` once per global batch.
+
+In the rules below p are the parameters, g the gradient, lr the learning rate of this update, t = 1,
+2, ... its number; every other vector starts at zero.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+Vector = np.ndarray
+State = Sequence[np.ndarray]
+
+BLOCK = 16384  # elements: a block of each vector involved (64 KiB) stays in the cache of a core
+
+# The values that a number may have: low <= value < high. A smaller eps would be zero in float32.
+FRACTION = (0.0, 1.0)
+NOT_NEGATIVE = (0.0, math.inf)
+POSITIVE = (float(np.finfo(np.float32).tiny), math.inf)
+RANGES = {
+    "lr": NOT_NEGATIVE,
+    "weight_decay": NOT_NEGATIVE,
+    "momentum": FRACTION,
+    "decay_rate": FRACTION,
+    "beta1": FRACTION,
+    "beta2": FRACTION,
+    "eps": POSITIVE,
+    "eps_hat": NOT_NEGATIVE,
+}
+
+
+class Optimizer:
+    """What all rules share: hyper-parameters, state, weight decay and the walk over blocks.
+
+    `weight_decay` is the factor λ of the penalty λ/2 sum(p²) (book section 6.4.2): λ p is added to
+    the gradient before the rule sees it; the reported loss stays without the penalty. `decayed`,
+    shape `(size,)`, is 1 where a parameter decays and 0 where it does not; None: all decay.
+
+    A rule declares its hyper-parameters in `defaults` and the names of its vectors in `slots`.
+    `state` holds these vectors, all that a checkpoint needs besides t. Raises ValueError for a
+    hyper-parameter that the rule does not have or whose value makes no sense.
+    """
+
+    defaults: ClassVar[Mapping[str, float]] = {}
+    slots: ClassVar[Sequence[str]] = ()
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        dtype: DTypeLike = np.float32,
+        weight_decay: float = 0.0,
+        decayed: Vector | None = None,
+        **hyper: float,
+    ) -> None:
+        self.size = size
+        self.dtype = np.dtype(dtype)
+        self.hyper: dict[str, float] = {**self.defaults, **hyper}
+        self._check_known(hyper)
+        self._check_ranges(weight_decay=weight_decay, **self.hyper)
+        self.state = {slot: np.zeros(size, dtype) for slot in self.slots}
+        self._decay = self._decay_factors(weight_decay, decayed)
+        self._scratch = np.empty((2, min(size, BLOCK)), dtype)
+
+    def step(self, params: Vector, grads: Vector, lr: float, t: int) -> None:
+        """Makes update number `t` of `params` in place and leaves `grads` alone, both `(size,)`.
+
+        Raises ValueError, before anything has changed, for a vector of another shape or dtype and
+        for lr or t out of range.
+        """
+        self._check_vector("params", params)
+        self._check_vector("grads", grads)
+        self._check_ranges(lr=lr)
+        if t < 1:
+            raise ValueError(f"{self._name}: t is {t}, expected the number of the update, from 1")
+        for start in range(0, self.size, BLOCK):
+            block = slice(start, start + BLOCK)
+            self._step_block(block, params[block], grads[block], float(lr), t)
+
+    def _step_block(self, block: slice, p: Vector, g: Vector, lr: float, t: int) -> None:
+        a, b = self._scratch[:, : p.size]
+        if self._decay is not None:
+            g = self._add_decay(p, g, self._decay[block], lr, a)
+        self._update(p, g, lr, t, b, [vector[block] for vector in self.state.values()])
+
+    def _add_decay(self, p: Vector, g: Vector, decay: Vector, lr: float, a: Vector) -> Vector:
+        """Applies weight decay; returns the gradient for the rule, in the scratch memory `a`."""
+        np.multiply(p, decay, out=a)
+        a += g
+        return a
+
+    def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
+        """The rule, on one block: changes `p` and `state` in place, with scratch memory `a`."""
+        raise NotImplementedError
+
+    def _decay_factors(self, weight_decay: float, decayed: Vector | None) -> Vector | None:
+        if decayed is not None and decayed.shape != (self.size,):
+            raise ValueError(
+                f"{self._name}: decayed has shape {decayed.shape}, expected ({self.size},)"
+            )
+        if weight_decay == 0:
+            return None
+        factor = np.asarray(weight_decay, self.dtype)
+        if decayed is None:
+            return np.broadcast_to(factor, self.size)
+        return factor * decayed.astype(self.dtype)
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _check_known(self, hyper: Mapping[str, float]) -> None:
+        known = [*self.defaults, "weight_decay"]
+        for name in hyper:
+            if name not in known:
+                raise ValueError(
+                    f"{self._name} has no hyper-parameter {name!r}, only {', '.join(known)}"
+                )
+
+    def _check_ranges(self, **values: float) -> None:
+        for name, value in values.items():
+            low, high = RANGES[name]
+            if not low <= value < high:
+                raise ValueError(
+                    f"{self._name}: {name} is {value}, expected {low:.3g} <= {name} < {high:g}"
+                )
+
+    def _check_vector(self, name: str, vector: Vector) -> None:
+        if vector.shape != (self.size,) or vector.dtype != self.dtype:
+            raise ValueError(
+                f"{self._name}: {name} has shape {vector.shape} and dtype {vector.dtype}, "
+                f"expected ({self.size},) and {self.dtype}"
+            )
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent: p -= lr g (book section 6.1.2)."""
+
+    def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
+        np.multiply(g, lr, out=a)
+        p -= a
+
+
+class Momentum(Optimizer):
+    """SGD with a velocity: v = momentum v - lr g, p += v (Polyak 1964; book section 6.1.4).
+
+    PyTorch leaves lr out of v and multiplies by it afterwards, which is the same while lr stays.
+    """
+
+    defaults = {"momentum": 0.9}
+    slots = ("v",)
+
+    def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
+        (v,) = state
+        _accelerate(v, g, self.hyper["momentum"], lr, a)
+        p += v
+
+
+class Nesterov(Optimizer):
+    """Nesterov's accelerated gradient: v = momentum v - lr g, p += momentum v - lr g.
+
+    Here p is the point looked ahead to, where the gradient is taken: Bengio et al. 2013,
+    arXiv:1212.0901, equation 7, for the method of Sutskever et al. 2013; so does the book's code.
+    """
+
+    defaults = {"momentum": 0.9}
+    slots = ("v",)
+
+    def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
+        (v,) = state
+        momentum = self.hyper["momentum"]
+        _accelerate(v, g, momentum, lr, a)
+        p -= a
+        np.multiply(v, momentum, out=a)
+        p += a
+
+
+class AdaGrad(Optimizer):
+    """Steps that shrink where gradients have been large: h += g², p -= lr g / (sqrt(h) + eps).
+
+    Duchi et al. 2011, JMLR 12, figure 1 (diagonal); book section 6.1.5.
+    """
+
+    defaults = {"eps": 1e-7}
+    slots = ("h",)
+
+    def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
+        (h,) = state
+        np.multiply(g, g, out=a)
+        h += a
+        _descend(p, g, h, lr, self.hyper["eps"], a)
+
+
+class RMSprop(Optimizer):
+    """AdaGrad that forgets: h = decay_rate h + (1 - decay_rate) g², p -= lr g / (sqrt(h) + eps).
+
+    Tieleman and Hinton 2012, lecture 6.5; in the book's code and named in section 6.1.5.
+    """
+
+    defaults = {"decay_rate": 0.99, "eps": 1e-7}
+    slots = ("h",)
+
+    def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
+        (h,) = state
+        np.multiply(g, g, out=a)
+        _average(h, a, self.hyper["decay_rate"], a)
+        _descend(p, g, h, lr, self.hyper["eps"], a)
+
+
+class Adam(Optimizer):
+    """Momentum and RMSprop, freed of their bias towards the zeros they start from.
+
+        m = beta1 m + (1 - beta1) g          m_hat = m / (1 - beta1^t)
+        v = beta2 v + (1 - beta2) g²         v_hat = v / (1 - beta2^t)
+        p -= lr m_hat / (sqrt(v_hat) + eps)
+
+    Kingma and Ba 2015, arXiv:1412.6980, algorithm 1, as in PyTorch. The end of their section 2 has
+    a variant that adds its constant before the bias is corrected:
+
+        p -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps_hat)
+
+    It is used when eps_hat is not 0; the book (section 6.1.6) is `Adam(size, eps_hat=1e-7)`.
+    """
+
+    defaults = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "eps_hat": 0.0}
+    slots = ("m", "v")
+
+    def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
+        m, v = state
+        beta1, beta2 = self.hyper["beta1"], self.hyper["beta2"]
+        _average(m, g, beta1, a)
+        np.multiply(g, g, out=a)
+        _average(v, a, beta2, a)
+        # sqrt(1 - beta2^t) moves from v_hat to the scalars: one pass over the block less.
+        correction = math.sqrt(1 - beta2**t)
+        eps = self.hyper["eps_hat"] or self.hyper["eps"] * correction
+        _descend(p, m, v, lr * correction / (1 - beta1**t), eps, a)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: p -= lr weight_decay p, and the rule sees g alone.
+
+    Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2, with lr in both terms as in PyTorch.
+    """
+
+    def _add_decay(self, p: Vector, g: Vector, decay: Vector, lr: float, a: Vector) -> Vector:
+        np.multiply(p, decay, out=a)
+        a *= lr
+        p -= a
+        return g
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "momentum": Momentum,
+    "nesterov": Nesterov,
+    "adagrad": AdaGrad,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+}
+
+
+def make_optimizer(
+    name: str,
+    size: int,
+    *,
+    dtype: DTypeLike = np.float32,
+    weight_decay: float = 0.0,
+    decayed: Vector | None = None,
+    **hyper: float,
+) -> Optimizer:
+    """The optimizer that OPTIMIZERS calls `name`; raises ValueError as `Optimizer` does."""
+    if name not in OPTIMIZERS:
+        raise ValueError(f"unknown optimizer {name!r}, expected one of {', '.join(OPTIMIZERS)}")
+    optimizer = OPTIMIZERS[name]
+    return optimizer(size, dtype=dtype, weight_decay=weight_decay, decayed=decayed, **hyper)
+
+
+def _accelerate(v: Vector, g: Vector, momentum: float, lr: float, a: Vector) -> None:
+    """v = momentum v - lr g; leaves lr g in `a`."""
+    np.multiply(g, lr, out=a)
+    v *= momentum
+    v -= a
+
+
+def _average(mean: Vector, x: Vector, rate: float, a: Vector) -> None:
+    """mean = rate mean + (1 - rate) x, a running mean; `a` may be `x`."""
+    np.subtract(x, mean, out=a)
+    a *= 1 - rate
+    mean += a
+
+
+def _descend(p: Vector, g: Vector, squares: Vector, lr: float, eps: float, a: Vector) -> None:
+    """p -= lr g / (sqrt(squares) + eps)."""
+    np.sqrt(squares, out=a)
+    a += eps
+    np.divide(g, a, out=a)
+    a *= lr
+    p -= a
