@@ -18,7 +18,7 @@ class Activation(Layer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._scratch: dict[Shape, Array] = {}
+        self._temporaries: dict[Shape, Array] = {}
 
     def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
         self.y = self.function(x, self.output(x.shape, out))
@@ -33,8 +33,8 @@ class Activation(Layer):
     def gradient(self, dy: Array, out: Array) -> Array:
         raise NotImplementedError
 
-    def scratch(self, shape: Shape) -> Array:
-        return self._own(self._scratch, shape)
+    def _temporary(self, shape: Shape) -> Array:
+        return self._own(self._temporaries, shape)
 
 
 class ReLU(Activation):
@@ -74,7 +74,7 @@ class Sigmoid(Activation):
         return np.add(y, half, out=y)
 
     def gradient(self, dy: Array, out: Array) -> Array:
-        slope = np.subtract(1, self.y, out=self.scratch(dy.shape))
+        slope = np.subtract(1, self.y, out=self._temporary(dy.shape))
         np.multiply(slope, self.y, out=slope)
         return np.multiply(dy, slope, out=out)
 
@@ -88,6 +88,6 @@ class Tanh(Activation):
         return np.tanh(x, out=out)
 
     def gradient(self, dy: Array, out: Array) -> Array:
-        slope = np.multiply(self.y, self.y, out=self.scratch(dy.shape))
+        slope = np.multiply(self.y, self.y, out=self._temporary(dy.shape))
         np.subtract(1, slope, out=slope)
         return np.multiply(dy, slope, out=out)

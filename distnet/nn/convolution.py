@@ -2,17 +2,18 @@
 
 An algorithm is built for one geometry and one batch size, owns the workspaces and its (padded)
 input array, and offers `inbox`, `load`, `forward` and `backward`; `im2col.Im2colConvolution` is the
-reference that shows what each of them means.
+reference that shows what each of them means. The others compute the same, faster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.nn.direct import BlockedConvolution, FewChannelConvolution
 from distnet.nn.geometry import Geometry
 from distnet.nn.im2col import Im2colConvolution
 from distnet.nn.initializers import constant, weight_initializer
@@ -20,6 +21,8 @@ from distnet.nn.layer import Layer
 from distnet.nn.layout import Array, Shape
 from distnet.nn.parameter import Parameter
 from distnet.nn.random import Training
+from distnet.nn.scratch import Scratch
+from distnet.nn.winograd import WinogradConvolution
 
 
 class Algorithm(Protocol):
@@ -30,14 +33,40 @@ class Algorithm(Protocol):
 
     def load(self, weight: Array, bias: Array) -> None: ...
     def forward(self, out: Array) -> None: ...
-    def backward(self, dy: Array, dweight: Array, dbias: Array, dx: Array | None) -> None: ...
+    def backward(self, dy: Array, dweight: Array, dbias: Array, need_dx: bool) -> Array | None: ...
+
+
+ALGORITHMS: dict[str, Callable[[Geometry, int, DTypeLike, Scratch], Algorithm]] = {
+    "im2col": lambda g, n, dtype, scratch: Im2colConvolution(g, n, dtype),
+    "few_channels": lambda g, n, dtype, scratch: FewChannelConvolution(g, n, dtype),
+    "blocked": BlockedConvolution,
+    "winograd2": lambda g, n, dtype, scratch: WinogradConvolution(g, n, dtype, scratch, m=2),
+    "winograd4": lambda g, n, dtype, scratch: WinogradConvolution(g, n, dtype, scratch, m=4),
+}
+
+
+def fastest_algorithm(g: Geometry) -> str:
+    """The name of the algorithm that needs the least arithmetic, transforms left out.
+
+    Per pair of channels, Winograd multiplies 36 times for a tile of 4 x 4 pixels or 16 times for
+    2 x 2, also for tiles that stick out of the image; the direct product 9 times for each pixel.
+    """
+    if g.c <= 4:
+        return "few_channels"
+    if g.kernel != (3, 3) or g.stride != 1:
+        return "blocked"
+    multiplications = {
+        f"winograd{m}": (m + 2) ** 2 * -(-g.oh // m) * -(-g.ow // m) for m in (4, 2)
+    }
+    multiplications["blocked"] = 9 * g.oh * g.ow
+    return min(multiplications, key=multiplications.__getitem__)
 
 
 class Conv2d(Layer):
     """Cross-correlation of images `(N, C, H, W)` with F filters, plus a bias for each filter.
 
     Weight `(F, C, KH, KW)`, output `(N, F, OH, OW)` with OH = (H + 2 pad - KH) // stride + 1 (book
-    section 7.2). `kernel` is a side or (KH, KW).
+    section 7.2). `kernel` is a side or (KH, KW). `algorithm` is a key of `ALGORITHMS`, or "auto".
     """
 
     kind = "conv"
@@ -50,8 +79,13 @@ class Conv2d(Layer):
         stride: int = 1,
         pad: int = 0,
         init: str | float = "he",
+        algorithm: str = "auto",
     ) -> None:
         super().__init__()
+        if algorithm != "auto" and algorithm not in ALGORITHMS:
+            known = ", ".join(["auto", *ALGORITHMS])
+            raise ValueError(f"algorithm: found {algorithm!r}, expected one of {known}")
+        self.algorithm = algorithm
         self.filters, self.stride, self.pad, self.init = filters, stride, pad, init
         self.kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
         self._algorithms: dict[int, Algorithm] = {}
@@ -77,22 +111,27 @@ class Conv2d(Layer):
         return self._algorithm(n).inbox
 
     def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
-        algorithm = self.algorithm = self._algorithm(len(x))
+        self.current = self._algorithm(len(x))
         if len(x) not in self._loaded:
-            algorithm.load(self.weight.value, self.bias.value)
+            self.current.load(self.weight.value, self.bias.value)
             self._loaded.add(len(x))
-        if x is not algorithm.inbox:
-            np.copyto(algorithm.inbox, x)
-        y = self.output(algorithm.output_shape, out)
-        algorithm.forward(y)
+        if x is not self.current.inbox:
+            np.copyto(self.current.inbox, x)
+        y = self.output(self.current.output_shape, out)
+        self.current.forward(y)
         return y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
-        dx = self.input_gradient(self.algorithm.inbox.shape, out) if need_dx else None
-        self.algorithm.backward(dy, self.weight.grad, self.bias.grad, dx)
-        return dx
+        dx = self.current.backward(dy, self.weight.grad, self.bias.grad, need_dx)
+        if out is None or dx is None:
+            return dx
+        np.copyto(out, dx)
+        return out
 
     def _algorithm(self, n: int) -> Algorithm:
         if n not in self._algorithms:
-            self._algorithms[n] = Im2colConvolution(self.geometry, n, self.dtype)
+            auto = self.algorithm == "auto"
+            name = fastest_algorithm(self.geometry) if auto else self.algorithm
+            make = ALGORITHMS[name]
+            self._algorithms[n] = make(self.geometry, n, self.dtype, self.scratch)
         return self._algorithms[n]

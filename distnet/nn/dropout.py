@@ -37,18 +37,18 @@ class Dropout(Layer):
         return shape
 
     def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
-        y = self.output(x.shape, out)
         self.mask = self._draw(x.shape, train) if train else None
-        if self.mask is not None:
-            return np.multiply(x, self.mask, out=y)
-        if y is not x:
-            np.copyto(y, x)
-        return y
+        return self._masked(x, self.output(x.shape, out))
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
-        if self.mask is None:
-            raise RuntimeError("Dropout.backward: the last forward pass was not in training mode")
-        return np.multiply(dy, self.mask, out=self.input_gradient(dy.shape, out))
+        return self._masked(dy, self.input_gradient(dy.shape, out)) if need_dx else None
+
+    def _masked(self, x: Array, out: Array) -> Array:
+        if self.mask is not None:
+            return np.multiply(x, self.mask, out=out)
+        if out is not x:
+            np.copyto(out, x)
+        return out
 
     def _draw(self, shape: Shape, train: Training) -> Array:
         if shape not in self._masks:

@@ -68,15 +68,16 @@ class Im2colConvolution:
         np.add(self.y, self.bias, out=self.y)
         np.copyto(out, self._as_images(self.y))
 
-    def backward(self, dy: Array, dweight: Array, dbias: Array, dx: Array | None) -> None:
-        """The gradients of the last forward pass; `dx` (N, C, H, W) if it is wanted."""
+    def backward(self, dy: Array, dweight: Array, dbias: Array, need_dx: bool) -> Array | None:
+        """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
         np.copyto(self._as_images(self.dy), dy)
         np.matmul(self.dy.T, self.columns, out=dweight.reshape(self.weight.shape))
         np.add.reduce(self.dy, axis=0, out=dbias)
-        if dx is not None:
-            np.matmul(self.dy, self.weight, out=self.dcolumns)
-            col2im(self.dcolumns, self.dpadded, self.geometry.kernel, self.geometry.stride)
-            np.copyto(dx, self.geometry.interior(self.dpadded))
+        if not need_dx:
+            return None
+        np.matmul(self.dy, self.weight, out=self.dcolumns)
+        col2im(self.dcolumns, self.dpadded, self.geometry.kernel, self.geometry.stride)
+        return self.geometry.interior(self.dpadded)
 
     def _as_images(self, rows: Array) -> Array:
         n, f, oh, ow = self.output_shape

@@ -24,6 +24,7 @@ from distnet.nn import layout
 from distnet.nn.layout import Array, Shape
 from distnet.nn.parameter import Parameter, Statistic
 from distnet.nn.random import Training
+from distnet.nn.scratch import Scratch
 
 
 class Layer:
@@ -36,6 +37,7 @@ class Layer:
     def __init__(self) -> None:
         self.index = 0  # position among the network's layers, keys its random stream
         self.dtype: np.dtype = np.dtype(np.float32)
+        self.scratch = Scratch()  # a network gives all its layers the same one
         self._outputs: dict[Shape, Array] = {}
         self._gradients: dict[Shape, Array] = {}
 

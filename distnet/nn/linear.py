@@ -20,7 +20,7 @@ from distnet.nn.random import Training
 class _Workspace:
     products: Array  # (P, N, out): what each position contributes to the output
     y: Array  # (N, out)
-    dx: Array  # (P, N, C)
+    dx: Array  # (P, N, K / P)
 
 
 class Linear(Layer):
@@ -28,7 +28,8 @@ class Linear(Layer):
 
     Images are flattened in (C, H, W) order, as in the book, but never copied: an image is P = H * W
     positions of C features, position p owns the rows `W.reshape(C, P, out)[:, p]`, and the product
-    is the sum of P small ones, on views. A vector is one position of K features.
+    is the sum of P small ones, on views. A vector, and an image of one channel, is one position of
+    K features.
     """
 
     kind = "linear"
@@ -42,9 +43,9 @@ class Linear(Layer):
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
-        self.features = shape[0]  # of one position
-        self.positions = int(np.prod(shape[1:]))
-        fan_in = self.features * self.positions
+        fan_in = int(np.prod(shape))
+        self.positions = fan_in // shape[0] if shape[0] > 1 else 1
+        self.features = fan_in // self.positions  # of one position
         self.weight = Parameter((fan_in, self.out_features), weight_initializer(self.init, fan_in))
         self.bias = Parameter((self.out_features,), constant(0), decays=False)
         return (self.out_features,)
@@ -70,21 +71,29 @@ class Linear(Layer):
             return None
         dx = self._workspace(len(dy)).dx
         np.matmul(dy, self._rows(self.weight.value).transpose(0, 2, 1), out=dx)
-        n, c, *size = self.shape
-        images = layout.logical(dx.reshape(*size, n, c)) if size else dx[0]
+        result = self._as_input(dx)
         if out is None:
-            return images
-        np.copyto(out, images)
+            return result
+        np.copyto(out, result)
         return out
 
     def _by_position(self, x: Array) -> Array:
-        """`x` as (P, N, C), a view if the engine allocated it."""
+        """`x` as (P, N, K / P), a view if the engine allocated it."""
         if x.ndim == 2:
             return x[np.newaxis]
+        if self.positions == 1:
+            return layout.native(x).reshape(self.features, len(x)).T[np.newaxis]
         return layout.native(x).reshape(self.positions, len(x), self.features)
 
+    def _as_input(self, dx: Array) -> Array:
+        """(P, N, K / P) in the shape of the last input, a view."""
+        if self.positions == 1:
+            return dx[0].reshape(self.shape)
+        n, c, h, w = self.shape
+        return layout.logical(dx.reshape(h, w, n, c))
+
     def _rows(self, weight: Array) -> Array:
-        """The weight or its gradient as (P, C, out), a view."""
+        """The weight or its gradient as (P, K / P, out), a view."""
         return weight.reshape(self.features, self.positions, -1).transpose(1, 0, 2)
 
     def _workspace(self, n: int) -> _Workspace:

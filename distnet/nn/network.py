@@ -12,6 +12,7 @@ from distnet.nn.layout import Array, Shape
 from distnet.nn.losses import SoftmaxCrossEntropy, count_correct
 from distnet.nn.parameter import flatten_parameters, flatten_statistics, slots
 from distnet.nn.random import Purpose, Training, stream
+from distnet.nn.scratch import Scratch
 from distnet.nn.sequential import Sequential
 
 Ready = Callable[[int], None]
@@ -117,8 +118,9 @@ class Network:
         return next(s.name for s in self.slots if s.start <= index < s.stop)
 
     def _initialize(self, seed: int) -> None:
+        scratch = Scratch()
         for index, layer in enumerate(self.body.leaves()):
-            layer.index = index
+            layer.index, layer.scratch = index, scratch
         for index, (_, parameter) in enumerate(self.body.parameters()):
             rng = np.random.Generator(stream(seed, Purpose.INIT, layer=index))
             parameter.value[...] = parameter.init(rng, parameter.shape)

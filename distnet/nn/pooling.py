@@ -1,8 +1,9 @@
-"""Max pooling (book section 7.3)."""
+"""Max pooling (book section 7.3).
+
+Of equal elements in a window the first in row order receives the gradient.
+"""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -14,21 +15,11 @@ from distnet.nn.layout import Array, Shape
 from distnet.nn.random import Training
 
 
-@dataclass
-class _Workspace:
-    padded: Array  # (N, C, H + 2 pad, W + 2 pad), -inf outside the image
-    inside: Array  # the view of the image in it
-    chosen: Array  # (N, C, OH, OW): which element of its window each maximum is
-    mask: Array
-    routed: Array  # dy where that element is the maximum
-    dpadded: Array
-
-
 class MaxPool2d(Layer):
     """The maximum of each window: images `(N, C, H, W)` to `(N, C, OH, OW)`.
 
-    Padding counts as minus infinity, so it never wins. Of equal elements the first in row order
-    receives the gradient.
+    Windows of `kernel` x `kernel` pixels, `stride` (default: `kernel`) apart. Padding counts as
+    minus infinity, so it never wins.
     """
 
     kind = "pool"
@@ -38,7 +29,7 @@ class MaxPool2d(Layer):
         self.kernel, self.stride, self.pad = kernel, stride or kernel, pad
         if pad >= kernel:
             raise ValueError(f"MaxPool2d: found pad {pad}, expected less than the kernel {kernel}")
-        self._workspaces: dict[int, _Workspace] = {}
+        self._methods: dict[int, _Windows | _Pairs] = {}
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
@@ -49,57 +40,86 @@ class MaxPool2d(Layer):
         return self.output_shape
 
     def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
-        ws = self._workspace(len(x))
-        np.copyto(ws.inside, x)
         y = self.output((len(x), *self.output_shape), out)
-        for k, window in enumerate(self._windows(ws.padded)):
-            if k == 0:
-                np.copyto(y, window)
-                ws.chosen[...] = 0
-                continue
-            np.greater(window, y, out=ws.mask)
-            np.copyto(ws.chosen, k, where=ws.mask)
-            np.maximum(window, y, out=y)
+        self._method(len(x)).forward(x, y)
         return y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         if not need_dx:
             return None
-        ws = self._workspace(len(dy))
-        ws.dpadded[...] = 0
-        for k, window in enumerate(self._windows(ws.dpadded)):
-            np.equal(ws.chosen, k, out=ws.mask)
-            np.multiply(dy, ws.mask, out=ws.routed)
-            np.add(window, ws.routed, out=window)
-        dx = self.input_gradient(ws.inside.shape, out)
-        np.copyto(dx, self._inside(ws.dpadded))
+        dx = self.input_gradient((len(dy), *self.shape), out)
+        self._method(len(dy)).backward(dy, dx)
         return dx
 
-    def _windows(self, padded: Array) -> list[Array]:
-        """For each element of a window, the (N, C, OH, OW) view of it in all windows."""
-        s, (_, oh, ow) = self.stride, self.output_shape
-        return [
-            padded[:, :, i : i + s * oh : s, j : j + s * ow : s]
-            for i in range(self.kernel)
-            for j in range(self.kernel)
+    def _method(self, n: int) -> _Windows | _Pairs:
+        if n not in self._methods:
+            _, h, w = self.shape
+            pairs = (self.kernel, self.stride, self.pad, h % 2, w % 2) == (2, 2, 0, 0, 0)
+            self._methods[n] = _Pairs(self, n) if pairs else _Windows(self, n)
+        return self._methods[n]
+
+
+class _Windows:
+    """Any kernel, stride and padding: one element of all windows at a time."""
+
+    def __init__(self, layer: MaxPool2d, n: int) -> None:
+        c, h, w = layer.shape
+        k, p, s = layer.kernel, layer.pad, layer.stride
+        _, oh, ow = layer.output_shape
+        self.padded = layout.empty((n, c, h + 2 * p, w + 2 * p), layer.dtype)
+        self.padded[...] = -np.inf
+        self.dpadded = layout.empty(self.padded.shape, layer.dtype)
+        self.inside = np.s_[:, :, p : p + h, p : p + w]
+        self.places = [
+            np.s_[:, :, i : i + s * oh : s, j : j + s * ow : s] for i in range(k) for j in range(k)
         ]
+        self.chosen = layout.empty((n, *layer.output_shape), np.int16)
+        self.mask = layout.empty(self.chosen.shape, bool)
+        self.routed = layout.empty(self.chosen.shape, layer.dtype)
 
-    def _inside(self, padded: Array) -> Array:
-        _, h, w = self.shape
-        return padded[:, :, self.pad : self.pad + h, self.pad : self.pad + w]
+    def forward(self, x: Array, y: Array) -> None:
+        np.copyto(self.padded[self.inside], x)
+        np.copyto(y, self.padded[self.places[0]])
+        self.chosen[...] = 0
+        for k, place in enumerate(self.places[1:], start=1):
+            np.greater(self.padded[place], y, out=self.mask)
+            np.copyto(self.chosen, k, where=self.mask)
+            np.maximum(self.padded[place], y, out=y)
 
-    def _workspace(self, n: int) -> _Workspace:
-        if n not in self._workspaces:
-            c, h, w = self.shape
-            padded = layout.empty((n, c, h + 2 * self.pad, w + 2 * self.pad), self.dtype)
-            padded[...] = -np.inf
-            chosen = layout.empty((n, *self.output_shape), np.int16)
-            self._workspaces[n] = _Workspace(
-                padded=padded,
-                inside=self._inside(padded),
-                chosen=chosen,
-                mask=layout.empty(chosen.shape, bool),
-                routed=layout.empty(chosen.shape, self.dtype),
-                dpadded=layout.empty(padded.shape, self.dtype),
-            )
-        return self._workspaces[n]
+    def backward(self, dy: Array, dx: Array) -> None:
+        self.dpadded[...] = 0
+        for k, place in enumerate(self.places):
+            np.equal(self.chosen, k, out=self.mask)
+            np.multiply(dy, self.mask, out=self.routed)
+            self.dpadded[place] += self.routed
+        np.copyto(dx, self.dpadded[self.inside])
+
+
+class _Pairs:
+    """2 x 2 windows that tile the image: the larger of two columns, then of two rows.
+
+    The gradient goes back the same way: to the second of a pair where that was strictly larger,
+    and what is left of it, all or nothing, to the first.
+    """
+
+    def __init__(self, layer: MaxPool2d, n: int) -> None:
+        c, h, w = layer.shape
+        self.columns = layout.empty((n, c, h, w // 2), layer.dtype)
+        self.second_column = layout.empty(self.columns.shape, bool)
+        self.second_row = layout.empty((n, c, h // 2, w // 2), bool)
+
+    def forward(self, x: Array, y: Array) -> None:
+        left, right = x[..., 0::2], x[..., 1::2]
+        np.greater(right, left, out=self.second_column)
+        np.maximum(left, right, out=self.columns)
+        upper, lower = self.columns[:, :, 0::2], self.columns[:, :, 1::2]
+        np.greater(lower, upper, out=self.second_row)
+        np.maximum(upper, lower, out=y)
+
+    def backward(self, dy: Array, dx: Array) -> None:
+        upper, lower = self.columns[:, :, 0::2], self.columns[:, :, 1::2]
+        np.multiply(dy, self.second_row, out=lower)
+        np.subtract(dy, lower, out=upper)
+        left, right = dx[..., 0::2], dx[..., 1::2]
+        np.multiply(self.columns, self.second_column, out=right)
+        np.subtract(self.columns, right, out=left)

@@ -1,0 +1,214 @@
+"""Convolution of any geometry as blocked matrix products, in the engine's memory order.
+
+`BlockedConvolution` unrolls a block of output rows at a time, windows in rows, channels innermost:
+the runs that are copied are C numbers long, and the block stays in the cache for its product.
+`FewChannelConvolution` is for the first layer, where C is 1 or 3 and such runs are too short: it
+unrolls along the row only, pixels innermost, and lets overlapping views stand in for the shift
+along the columns.
+
+Letters: images padded to HP x WP, output OH x OW, N images, C channels, F filters, kernel KH x KW.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import DTypeLike
+
+from distnet.nn import layout
+from distnet.nn.geometry import Geometry
+from distnet.nn.layout import Array
+from distnet.nn.scratch import Scratch
+
+_BLOCK_BYTES = 256 * 1024  # the unrolled windows of one block
+
+
+class BlockedConvolution:
+    """Forward and backward of one convolution for one batch size; unrolls twice to save memory."""
+
+    def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike, scratch: Scratch) -> None:
+        g = self.geometry = geometry
+        self.dtype, self.scratch = np.dtype(dtype), scratch
+        self.padded = layout.zeros((n, g.c, *g.padded_size), dtype)
+        self.dpadded = layout.empty((n, g.c, *g.padded_size), dtype)
+        self.inbox = g.interior(self.padded)
+        self.output_shape = (n, *g.output_shape)
+        self.depth = g.kh * g.kw * g.c
+        self.weight = np.empty((self.depth, g.f), dtype)  # rows in the order of a window
+        self.dweight, self.dweight_part = np.empty_like(self.weight), np.empty_like(self.weight)
+        self.row_pixels = g.ow * n
+        row_bytes = self.row_pixels * self.depth * self.dtype.itemsize
+        self.block_rows = max(1, min(g.oh, _BLOCK_BYTES // row_bytes))
+        self.bias_tile = np.empty((self.block_rows * self.row_pixels, g.f), dtype)
+        self.ones = np.ones((1, self.block_rows * self.row_pixels), dtype)
+        self.db_part = np.empty((1, g.f), dtype)
+        scratch.reserve(*self._scratch_sizes(), dtype=dtype)
+        self.columns: Array | None = None
+
+    def load(self, weight: Array, bias: Array) -> None:
+        """Takes the parameters: weight (F, C, KH, KW), bias (F,)."""
+        g = self.geometry
+        np.copyto(self.weight.reshape(g.kh, g.kw, g.c, g.f), weight.transpose(2, 3, 1, 0))
+        np.copyto(self.bias_tile, bias)
+
+    def forward(self, out: Array) -> None:
+        """From `inbox` (N, C, H, W) to `out` (N, F, OH, OW)."""
+        y = layout.native(out)
+        for rows in self._blocks():
+            columns = self._unroll(rows)
+            product = self.products[: len(columns)]
+            np.matmul(columns, self.weight, out=product)
+            np.add(product, self.bias_tile[: len(product)], out=product)
+            np.copyto(y[rows], product.reshape(y[rows].shape))
+
+    def backward(self, dy: Array, dweight: Array, dbias: Array, need_dx: bool) -> Array | None:
+        """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
+        g, dy = self.geometry, layout.native(dy)
+        self.dweight[...] = 0
+        dbias[...] = 0
+        self.dpadded[...] = 0
+        for rows in self._blocks():
+            columns = self._unroll(rows)
+            block = self.products[: len(columns)]
+            np.copyto(block.reshape(dy[rows].shape), dy[rows])
+            np.matmul(columns.T, block, out=self.dweight_part)
+            np.add(self.dweight, self.dweight_part, out=self.dweight)
+            np.matmul(self.ones[:, : len(block)], block, out=self.db_part)
+            np.add(dbias, self.db_part[0], out=dbias)
+            if need_dx:
+                np.matmul(block, self.weight.T, out=columns)
+                self._fold(columns, rows)
+        np.copyto(dweight, self.dweight.reshape(g.kh, g.kw, g.c, g.f).transpose(3, 2, 0, 1))
+        return g.interior(self.dpadded) if need_dx else None
+
+    def _blocks(self) -> list[slice]:
+        if self.columns is None:
+            columns, products = self.scratch.take(*self._scratch_sizes(), dtype=self.dtype)
+            self.columns = columns.reshape(-1, self.depth)
+            self.products = products.reshape(-1, self.geometry.f)
+        starts = range(0, self.geometry.oh, self.block_rows)
+        return [slice(s, min(s + self.block_rows, self.geometry.oh)) for s in starts]
+
+    def _scratch_sizes(self) -> tuple[int, int]:
+        """Elements of: the unrolled windows of a block, their products."""
+        pixels = self.block_rows * self.row_pixels
+        return pixels * self.depth, pixels * self.geometry.f
+
+    def _unroll(self, rows: slice) -> Array:
+        """The windows of some output rows, (rows * OW * N, KH * KW * C)."""
+        assert self.columns is not None
+        columns = self.columns[: (rows.stop - rows.start) * self.row_pixels]
+        for part, pixels in self._shifts(columns, self.padded, rows):
+            np.copyto(part, pixels)
+        return columns
+
+    def _fold(self, columns: Array, rows: slice) -> None:
+        """Adds every window's elements back where they were taken from."""
+        for part, pixels in self._shifts(columns, self.dpadded, rows):
+            np.add(pixels, part, out=pixels)
+
+    def _shifts(self, columns: Array, padded: Array, rows: slice) -> list[tuple[Array, Array]]:
+        """For each element of a window: its columns, and where they lie in the padded images."""
+        g, images = self.geometry, layout.native(padded)
+        count, s = rows.stop - rows.start, g.stride
+        windows = columns.reshape(count, g.ow, -1, g.kh, g.kw, g.c)
+        pairs = []
+        for i in range(g.kh):
+            first = rows.start * s + i
+            for j in range(g.kw):
+                pixels = images[first : first + s * count : s, j : j + s * g.ow : s]
+                pairs.append((windows[:, :, :, i, j], pixels))
+        return pairs
+
+
+class FewChannelConvolution:
+    """Forward and backward of one convolution for one batch size, for images of 1 to 4 channels.
+
+    unrolled[h][(kx, c)][v][n] = padded[h][stride * v + kx][n][c], with a last row of ones for each
+    h. The windows of output row u are the rows from stride * u on, at a uniform distance: the matrix
+    (K, OW * N), K = KH * (KW * C + 1), is a view. The bias is the weight of the first row of ones.
+    """
+
+    def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike) -> None:
+        g = self.geometry = geometry
+        self.padded = layout.zeros((n, g.c, *g.padded_size), dtype)
+        self.dpadded = layout.empty((n, g.c, *g.padded_size), dtype)
+        self.inbox = g.interior(self.padded)
+        self.output_shape = (n, *g.output_shape)
+        self.width = g.kw * g.c
+        height, pixels = g.padded_size[0], g.ow * n
+        self.unrolled = np.ones((height, self.width + 1, pixels), dtype)
+        self.depth = g.kh * (self.width + 1)
+        row = (self.width + 1) * pixels
+        self.windows = as_strided(
+            self.unrolled,
+            (g.oh, self.depth, pixels),
+            tuple(s * self.unrolled.itemsize for s in (g.stride * row, pixels, 1)),
+        )
+        self.weight = np.zeros((g.kh, self.width + 1, g.f), dtype)
+        self.dweight = np.empty((g.oh, self.depth, g.f), dtype)
+        self.dweight_sum = np.empty((g.kh, self.width + 1, g.f), dtype)
+        self.rows = np.empty((g.oh, pixels, g.f), dtype)
+
+    def load(self, weight: Array, bias: Array) -> None:
+        """Takes the parameters: weight (F, C, KH, KW), bias (F,)."""
+        g = self.geometry
+        inner = self.weight[:, : self.width].reshape(g.kh, g.kw, g.c, g.f)
+        np.copyto(inner, weight.transpose(2, 3, 1, 0))
+        np.copyto(self.weight[0, self.width], bias)
+
+    def forward(self, out: Array) -> None:
+        """From `inbox` (N, C, H, W) to `out` (N, F, OH, OW)."""
+        for part, pixels in self._shifts():
+            np.copyto(part, pixels)
+        y = self._as_rows(out)
+        rows = self.rows if y is None else y
+        np.matmul(
+            self.windows.transpose(0, 2, 1), self.weight.reshape(self.depth, -1), out=rows
+        )
+        if y is None:
+            np.copyto(layout.native(out), rows.reshape(layout.native(out).shape))
+
+    def backward(self, dy: Array, dweight: Array, dbias: Array, need_dx: bool) -> Array | None:
+        """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
+        g, rows = self.geometry, self._as_rows(dy)
+        if rows is None:
+            rows = self.rows
+            np.copyto(rows.reshape(layout.native(dy).shape), layout.native(dy))
+        np.matmul(self.windows, rows, out=self.dweight)
+        np.add.reduce(self.dweight, axis=0, out=self.dweight_sum.reshape(self.depth, -1))
+        inner = self.dweight_sum[:, : self.width].reshape(g.kh, g.kw, g.c, g.f)
+        np.copyto(dweight, inner.transpose(3, 2, 0, 1))
+        np.copyto(dbias, self.dweight_sum[0, self.width])
+        return self._input_gradient(rows) if need_dx else None
+
+    def _shifts(self) -> list[tuple[Array, Array]]:
+        """For each kx and c: the unrolled rows (HP, OW, N) and where they lie in the images."""
+        g, images = self.geometry, layout.native(self.padded)
+        rows = self.unrolled.reshape(len(self.unrolled), self.width + 1, g.ow, -1)
+        return [
+            (rows[:, kx * g.c + c], images[:, kx : kx + g.stride * g.ow : g.stride, :, c])
+            for kx in range(g.kw)
+            for c in range(g.c)
+        ]
+
+    def _as_rows(self, images: Array) -> Array | None:
+        """(OH, OW * N, F) as a view, None if the memory of `images` does not allow it."""
+        rows = layout.native(images)
+        oh, ow, n, f = rows.shape
+        if rows.strides[1:] != tuple(s * rows.itemsize for s in (n * f, f, 1)):
+            return None
+        return as_strided(rows, (oh, ow * n, f), (rows.strides[0], *rows.strides[2:]))
+
+    def _input_gradient(self, rows: Array) -> Array:
+        g, images = self.geometry, layout.native(self.dpadded)
+        dwindows = np.matmul(self.weight.reshape(self.depth, -1), rows.transpose(0, 2, 1))
+        by_shift = dwindows.reshape(g.oh, g.kh, self.width + 1, g.ow, -1)
+        images[...] = 0
+        s = g.stride
+        for ky in range(g.kh):
+            for kx in range(g.kw):
+                pixels = images[ky : ky + s * g.oh : s, kx : kx + s * g.ow : s]
+                for c in range(g.c):
+                    pixels[..., c] += by_shift[:, ky, kx * g.c + c]
+        return g.interior(self.dpadded)

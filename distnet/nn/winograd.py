@@ -1,0 +1,368 @@
+"""3x3 convolution with stride 1 by Winograd's minimal filtering.
+
+Lavin & Gray, "Fast algorithms for convolutional neural networks" (arXiv:1509.09308), section 4:
+an m x m tile of the output needs r x r input pixels, r = m + 2, and
+
+    Y = A^T [ (G g G^T) * (B^T d B) ] A          summed over the input channels,
+
+with r * r multiplications in place of 9 m * m: 36 for 144 with m = 4, 16 for 36 with m = 2. For
+each of the r * r points the product over channels is a matrix product, V (tiles x C) @ U (C x F).
+In the engine's memory order each transform is itself a product of a tiny matrix with whole rows:
+first along the rows of pixels, then along the columns, with views instead of copies. The derivation
+with all shapes is in docs/fast-convolution.md.
+
+Letters: N images, C channels in, F filters, tiles (tu, tv), points (xi, eta), pixels of an output
+tile (a, b); nc and nf stand for a contiguous run of N * C or N * F numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import DTypeLike
+
+from distnet.nn import layout
+from distnet.nn.geometry import Geometry
+from distnet.nn.layout import Array, Shape
+from distnet.nn.scratch import Scratch
+
+# Lavin & Gray, section 4.1 and 4.3: F(2x2, 3x3) and F(4x4, 3x3).
+_TRANSFORMS = {
+    2: (
+        [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
+        [[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
+        [[1, 1, 1, 0], [0, 1, -1, -1]],
+    ),
+    4: (
+        [
+            [4, 0, -5, 0, 1, 0],
+            [0, -4, -4, 1, 1, 0],
+            [0, 4, -4, -1, 1, 0],
+            [0, -2, -1, 2, 1, 0],
+            [0, 2, -1, -2, 1, 0],
+            [0, 4, 0, -5, 0, 1],
+        ],
+        [
+            [1 / 4, 0, 0],
+            [-1 / 6, -1 / 6, -1 / 6],
+            [-1 / 6, 1 / 6, -1 / 6],
+            [1 / 24, 1 / 12, 1 / 6],
+            [1 / 24, -1 / 12, 1 / 6],
+            [0, 0, 1],
+        ],
+        [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
+    ),
+}
+
+_CHUNK = 4096  # columns of a transform's product: short enough for BLAS to skip packing
+_BLOCK_BYTES = 512 * 1024  # the products of one block of tile rows, half of a usual L2 cache
+
+
+def transforms(m: int, dtype: DTypeLike = np.float64) -> tuple[Array, Array, Array]:
+    """(B^T, G, A^T) of F(m x m, 3x3), shapes (r, r), (r, 3), (m, r)."""
+    bt, g, at = (np.array(matrix, dtype) for matrix in _TRANSFORMS[m])
+    return bt, g, at
+
+
+def gather_matrix(m: int, pad: int) -> tuple[Array, int]:
+    """The adjoint of the input transform along one axis, as a product with neighbouring tiles.
+
+    Input pixel 4t + j (padding not counted; m = 4) lies in up to two tiles. D (m, K) collects its
+    gradient from K consecutive points that begin `first` points after point 0 of tile t:
+    d[4t + j] = sum_k D[j, k] point[r t + first + k]. Returns (D, first).
+    """
+    bt, _, _ = transforms(m)
+    r = m + 2
+    matrix = np.zeros((m, 3 * r))  # points of the tiles t - 1, t, t + 1
+    for tile in (-1, 0, 1):
+        for j in range(m):
+            i = j + pad - m * tile  # which of that tile's r input pixels this one is
+            if 0 <= i < r:
+                matrix[j, (tile + 1) * r : (tile + 2) * r] = bt[:, i]
+    used = np.flatnonzero(matrix.any(axis=0))
+    return matrix[:, used[0] : used[-1] + 1], int(used[0]) - r
+
+
+Product = tuple[Array, Array, Array]  # left, right, destination of one np.matmul
+
+
+def _multiply(products: list[Product]) -> None:
+    for left, right, destination in products:
+        np.matmul(left, right, out=destination)
+
+
+def _view(first: Array, shape: Shape, strides: Shape) -> Array:
+    """A view that starts at the first element of an array, strides in elements."""
+    return as_strided(first, shape, tuple(s * first.itemsize for s in strides))
+
+
+def _chunks(width: int) -> tuple[int, int]:
+    """`width` columns as (number of chunks, columns of a chunk), exactly."""
+    count = -(-width // _CHUNK)
+    while width % count:
+        count += 1
+    return count, width // count
+
+
+@dataclass
+class _Block:
+    """Some tile rows: what is multiplied for them, in order, on views that are made once."""
+
+    v: Array  # (r*r, P, C): the transformed input, P = tile rows * tiles * N
+    m: Array  # (r*r, P, F): the products; in backward, the transformed output gradient
+    m_bias: Array  # (P, F): point (1, 1) of m, which reaches every pixel of a tile with weight 1
+    input_to_m: list[Product]
+    m_to_output: list[Product]
+    dy_to_m: list[Product]
+    m_to_dv: list[Product]
+
+
+class WinogradConvolution:
+    """Forward and backward of one convolution for one batch size, F(m x m, 3x3), m = 2 or 4."""
+
+    def __init__(
+        self, geometry: Geometry, n: int, dtype: DTypeLike, scratch: Scratch, m: int = 4
+    ) -> None:
+        g = self.geometry = geometry
+        self.n, self.m, self.r, self.dtype, self.scratch = n, m, m + 2, np.dtype(dtype), scratch
+        self.output_shape = (n, *g.output_shape)
+        self.nc, self.nf = n * g.c, n * g.f
+        self.th, self.tw = -(-g.oh // m), -(-g.ow // m)  # tiles of the output
+        self.dth, self.dtw = -(-g.h // m), -(-g.w // m)  # tiles of the input gradient
+        self.bt, self.ft, self.at = transforms(m, self.dtype)
+        self.a = np.ascontiguousarray(self.at.T)
+        gather, self.first_point = gather_matrix(m, g.pad)
+        self.gather = gather.astype(self.dtype)
+        self.blocks: list[_Block] = []
+        self.y: Array | None = None  # the arrays that the views of the blocks point into
+        self.dy: Array | None = None
+        self._allocate()
+        self.scratch.reserve(*self._scratch_sizes(), dtype=self.dtype)
+
+    def _allocate(self) -> None:
+        g, n, m, points = self.geometry, self.n, self.m, self.r**2
+        self.padded = layout.zeros((n, g.c, m * self.th + 2, m * self.tw + 2), self.dtype)
+        self.inbox = g.interior(self.padded)
+        self.whole_y = layout.zeros((n, g.f, m * self.th, m * self.tw), self.dtype)
+        self.whole_dy = layout.zeros((n, g.f, m * self.th, m * self.tw), self.dtype)
+        self.whole_dx = layout.empty((n, g.c, m * self.dth, m * self.dtw), self.dtype)
+        self.v = np.empty(points * self.th * self.tw * self.nc, self.dtype)
+        self.u = np.empty((points, g.c, g.f), self.dtype)
+        self.ut = np.empty((points, g.f, g.c), self.dtype)
+        self.du, self.du_part = np.empty_like(self.u), np.empty_like(self.u)
+        self.filters = np.empty((3, 3, g.c, g.f), self.dtype)
+        self.half = np.empty((self.r, 3, g.c * g.f), self.dtype)  # transformed along one axis
+        row_bytes = points * self.tw * max(self.nc, self.nf) * self.dtype.itemsize
+        self.block_rows = max(1, min(self.th, _BLOCK_BYTES // row_bytes))
+        pixels = self.block_rows * self.tw * n
+        self.bias_tile = np.empty((pixels, g.f), self.dtype)
+        self.ones = np.ones((1, pixels), self.dtype)
+        self.db_part = np.empty((1, g.f), self.dtype)
+
+    def load(self, weight: Array, bias: Array) -> None:
+        """U = G g G^T from the weight (F, C, 3, 3), and the bias (F,) for every tile."""
+        g, r = self.geometry, self.r
+        np.copyto(self.filters, weight.transpose(2, 3, 1, 0))
+        np.matmul(self.ft, self.filters.reshape(3, -1), out=self.half.reshape(r, -1))
+        np.matmul(self.ft, self.half, out=self.u.reshape(r, r, g.c * g.f))
+        np.copyto(self.ut, self.u.transpose(0, 2, 1))
+        np.copyto(self.bias_tile, bias)
+
+    def forward(self, out: Array) -> None:
+        """From `inbox` (N, C, H, W) to `out` (N, F, OH, OW)."""
+        y = out if self._has_whole_tiles(out) else self.whole_y
+        self._bind(y, self.dy if self.dy is not None else self.whole_dy)
+        for block in self.blocks:
+            _multiply(block.input_to_m)
+            np.add(block.m_bias, self.bias_tile[: len(block.m_bias)], out=block.m_bias)
+            _multiply(block.m_to_output)
+        if y is not out:
+            np.copyto(out, y[:, :, : out.shape[2], : out.shape[3]])
+
+    def backward(self, dy: Array, dweight: Array, dbias: Array, need_dx: bool) -> Array | None:
+        """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
+        if not self._has_whole_tiles(dy):
+            np.copyto(self.whole_dy[:, :, : dy.shape[2], : dy.shape[3]], dy)
+            dy = self.whole_dy
+        assert self.y is not None
+        self._bind(self.y, dy)
+        self.du[...] = 0
+        dbias[...] = 0
+        for block in self.blocks:
+            _multiply(block.dy_to_m)
+            np.matmul(block.v.transpose(0, 2, 1), block.m, out=self.du_part)
+            np.add(self.du, self.du_part, out=self.du)
+            np.matmul(self.ones[:, : len(block.m_bias)], block.m_bias, out=self.db_part)
+            np.add(dbias, self.db_part[0], out=dbias)
+            if need_dx:
+                _multiply(block.m_to_dv)
+        self._filter_gradient(dweight)
+        return self._input_gradient() if need_dx else None
+
+    def _filter_gradient(self, dweight: Array) -> None:
+        """dg = G^T dU G."""
+        g, r = self.geometry, self.r
+        np.matmul(self.ft.T, self.du.reshape(r, r, g.c * g.f), out=self.half)
+        np.matmul(self.ft.T, self.half.reshape(r, -1), out=self.filters.reshape(3, -1))
+        np.copyto(dweight, self.filters.transpose(3, 2, 0, 1))
+
+    def _input_gradient(self) -> Array:
+        """Gathers dx from the points, first along the rows of pixels, then along the columns."""
+        for margin in self.margins:
+            margin[...] = 0
+        _multiply(self.dv_to_dx)
+        return self.whole_dx[:, :, : self.geometry.h, : self.geometry.w]
+
+    def _has_whole_tiles(self, images: Array) -> bool:
+        """Whether the tiles fill an array exactly and its memory has the engine's order."""
+        n, c, h, w = images.shape
+        inner = layout.native(images).strides[1:]
+        ordered = inner == tuple(s * images.itemsize for s in (n * c, c, 1))
+        return ordered and h == self.m * self.th and w == self.m * self.tw
+
+    # The views. Everything below runs once for every pair of arrays y and dy.
+
+    def _scratch_sizes(self) -> tuple[int, int, int, int]:
+        """Elements of: one-axis transforms, products m, points dv, half-gathered rows z."""
+        m, r, tb = self.m, self.r, self.block_rows
+        one_axis = max(tb * r * (m * self.tw + 2) * self.nc, tb * r * m * self.tw * self.nf)
+        return (
+            one_axis,
+            r * r * tb * self.tw * self.nf,
+            self._points(self.th, self.dth) * r * self.tw * self.nc,
+            m * self._points(self.tw, self.dtw) * self.nc,
+        )
+
+    def _points(self, tiles: int, gathered: int) -> int:
+        """Points along one axis, with those before the first tile and behind the last."""
+        reach = self.r * (gathered - 1) + self.first_point + self.gather.shape[1]
+        return self._before + max(self.r * tiles, reach)
+
+    @property
+    def _before(self) -> int:
+        return max(0, -self.first_point)
+
+    def _bind(self, y: Array, dy: Array) -> None:
+        if y is self.y and dy is self.dy:
+            return
+        self.y, self.dy = y, dy
+        self.one_axis, self.products, dv, z = self.scratch.take(
+            *self._scratch_sizes(), dtype=self.dtype
+        )
+        starts = range(0, self.th, self.block_rows)
+        self.dv = dv.reshape(-1, self.r * self.tw * self.nc)  # rows (tile row, xi)
+        self.blocks = [self._block(t, min(self.block_rows, self.th - t)) for t in starts]
+        self.dv_to_dx = self._gather_products(z.reshape(self.m, -1, self.nc))
+
+    def _block(self, first: int, tb: int) -> _Block:
+        g, r, positions = self.geometry, self.r, self.tw * self.n
+        start, size = r * r * self.tw * self.nc * first, r * r * tb * self.tw * self.nc
+        v = self.v[start : start + size]
+        m = self.products[: r * r * tb * self.tw * self.nf]
+        m_points = m.reshape(r * r, tb * positions, g.f)
+        v_points = v.reshape(r * r, tb * positions, g.c)
+        rows = slice(self._before + r * first, self._before + r * (first + tb))
+        dv = self.dv[rows].reshape(tb, r * r, positions, g.c)
+        by_row = m_points.reshape(r * r, tb, positions, g.f).transpose(1, 0, 2, 3)
+        return _Block(
+            v=v_points,
+            m=m_points,
+            m_bias=m_points[r + 1],
+            input_to_m=[*self._input_products(first, tb, v), (v_points, self.u, m_points)],
+            m_to_output=self._output_products(first, tb, m),
+            dy_to_m=self._dy_products(first, tb, m),
+            m_to_dv=[(by_row, self.ut, dv)],
+        )
+
+    def _input_products(self, first: int, tb: int, v: Array) -> list[Product]:
+        """V = B^T d B: padded[4 tu + i] -> [tu][xi][column] -> v[xi][eta][tu][tv]."""
+        m, r, nc, tw = self.m, self.r, self.nc, self.tw
+        row, e = (m * tw + 2) * nc, tb * tw * nc
+        k, p = _chunks(row)
+        pixels = layout.native(self.padded)[m * first :]
+        half = self.one_axis
+        return [
+            (
+                self.bt,
+                _view(pixels, (tb, k, r, p), (m * row, p, row, 1)),
+                _view(half, (tb, k, r, p), (r * row, p, row, 1)),
+            ),
+            (
+                self.bt,
+                _view(half, (tb, r, tw, r, nc), (r * row, row, m * nc, nc, 1)),
+                _view(v, (tb, r, tw, r, nc), (tw * nc, r * e, nc, e, 1)),
+            ),
+        ]
+
+    def _output_products(self, first: int, tb: int, products: Array) -> list[Product]:
+        """Y = A^T M A: m[xi][eta][tu][tv] -> [a][eta][tu][tv] -> y[4 tu + a][4 tv + b]."""
+        m, r, nf, tw = self.m, self.r, self.nf, self.tw
+        assert self.y is not None
+        y, e = layout.native(self.y), tb * tw * nf
+        k, p = _chunks(r * e)
+        row = y.strides[0] // y.itemsize
+        half = self.one_axis
+        return [
+            (
+                self.at,
+                _view(products, (k, r, p), (p, r * e, 1)),
+                _view(half, (k, m, p), (p, r * e, 1)),
+            ),
+            (
+                self.at,
+                _view(half, (m, tb, tw, r, nf), (r * e, tw * nf, nf, e, 1)),
+                _view(y[m * first :], (m, tb, tw, m, nf), (row, m * row, m * nf, nf, 1)),
+            ),
+        ]
+
+    def _dy_products(self, first: int, tb: int, products: Array) -> list[Product]:
+        """dM = A dY A^T: dy[4 tu + a][column] -> [tu][xi][column] -> m[xi][eta][tu][tv]."""
+        m, r, nf, tw = self.m, self.r, self.nf, self.tw
+        assert self.dy is not None
+        dy, e, width = layout.native(self.dy), tb * tw * nf, m * tw * nf
+        k, p = _chunks(width)
+        row = dy.strides[0] // dy.itemsize
+        half = self.one_axis
+        return [
+            (
+                self.a,
+                _view(dy[m * first :], (tb, k, m, p), (m * row, p, row, 1)),
+                _view(half, (tb, k, r, p), (r * width, p, width, 1)),
+            ),
+            (
+                self.a,
+                _view(half, (tb, r, tw, m, nf), (r * width, width, m * nf, nf, 1)),
+                _view(products, (tb, r, tw, r, nf), (tw * nf, r * e, nf, e, 1)),
+            ),
+        ]
+
+    def _gather_products(self, z: Array) -> list[Product]:
+        """dx = gather along both axes: dv[tu][xi][eta][tv] -> z[a][tv][eta] -> dx[4 tu + a]."""
+        m, r, nc, tw, k = self.m, self.r, self.nc, self.tw, self.gather.shape[1]
+        before, first = self._before, self.first_point
+        self.margins = [
+            self.dv[:before],
+            self.dv[before + r * self.th :],
+            z[:, :before],
+            z[:, before + r * tw :],
+        ]
+        dx = layout.native(self.whole_dx)
+        z_row, dx_row, point = z.shape[1] * nc, dx.shape[1] * nc, r * tw * nc
+        products: list[Product] = []
+        for t in range(self.dth):
+            points = self.dv[before + r * t + first :]
+            products += [
+                (
+                    self.gather,
+                    _view(points, (r, tw, k, nc), (tw * nc, nc, point, 1)),
+                    _view(z[:, before:], (r, tw, m, nc), (nc, r * nc, z_row, 1)),
+                ),
+                (
+                    self.gather,
+                    _view(z[:, before + first :], (m, self.dtw, k, nc), (z_row, r * nc, nc, 1)),
+                    _view(dx[m * t :], (m, self.dtw, m, nc), (dx_row, m * nc, nc, 1)),
+                ),
+            ]
+        return products
