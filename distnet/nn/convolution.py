@@ -55,9 +55,7 @@ def fastest_algorithm(g: Geometry) -> str:
         return "few_channels"
     if g.kernel != (3, 3) or g.stride != 1:
         return "blocked"
-    multiplications = {
-        f"winograd{m}": (m + 2) ** 2 * -(-g.oh // m) * -(-g.ow // m) for m in (4, 2)
-    }
+    multiplications = {f"winograd{m}": (m + 2) ** 2 * -(-g.oh // m) * -(-g.ow // m) for m in (4, 2)}
     multiplications["blocked"] = 9 * g.oh * g.ow
     return min(multiplications, key=multiplications.__getitem__)
 

@@ -163,9 +163,7 @@ class FewChannelConvolution:
             np.copyto(part, pixels)
         y = self._as_rows(out)
         rows = self.rows if y is None else y
-        np.matmul(
-            self.windows.transpose(0, 2, 1), self.weight.reshape(self.depth, -1), out=rows
-        )
+        np.matmul(self.windows.transpose(0, 2, 1), self.weight.reshape(self.depth, -1), out=rows)
         if y is None:
             np.copyto(layout.native(out), rows.reshape(layout.native(out).shape))
 

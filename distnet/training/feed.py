@@ -1,0 +1,50 @@
+"""From the indices of a micro-batch to the array that the network reads.
+
+Pixels go straight into the first layer's inbox: gathered as uint8, shifted, and scaled to [0, 1] on
+the way into float32, one copy each. The random bits are keyed by (seed, step, micro-batch), so the
+pixels do not depend on the rank.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distnet.data.augment import random_shift
+from distnet.nn import layout
+from distnet.nn.layout import Array
+from distnet.nn.network import Network
+from distnet.nn.random import Purpose, Training
+
+
+class Feed:
+    """Micro-batches of images `(N, C, H, W)` uint8 and labels `(N,)`, ready for one network."""
+
+    def __init__(self, network: Network, images: Array, labels: Array, max_shift: int = 0) -> None:
+        self.network, self.images, self.labels = network, images, labels
+        self.max_shift = max_shift
+        self._arrays: dict[int, Array] = {}
+        self._scale = network.dtype.type(1 / 255)
+
+    def training(self, samples: Array, train: Training) -> tuple[Array, Array]:
+        """The samples with those indices, augmented: pixels float32 (N, C, H, W), labels (N,)."""
+        images = self.images[samples]
+        if self.max_shift:
+            bits = train.words(Purpose.AUGMENT, 0, len(samples))
+            images = random_shift(images, bits, self.max_shift)
+        return self._pixels(images), self.labels[samples]
+
+    def evaluation(self, samples: slice) -> tuple[Array, Array]:
+        """The samples as they are."""
+        return self._pixels(self.images[samples]), self.labels[samples]
+
+    def _pixels(self, images: Array) -> Array:
+        x = self._inbox(images.shape)
+        return np.multiply(images, self._scale, out=x)
+
+    def _inbox(self, shape: tuple[int, ...]) -> Array:
+        n = shape[0]
+        if n not in self._arrays:
+            inbox = self.network.inbox(n)
+            empty = layout.empty(shape, self.network.dtype)
+            self._arrays[n] = empty if inbox is None else inbox
+        return self._arrays[n]
