@@ -79,10 +79,8 @@ class Linear(Layer):
 
     def _by_position(self, x: Array) -> Array:
         """`x` as (P, N, K / P), a view if the engine allocated it."""
-        if x.ndim == 2:
-            return x[np.newaxis]
         if self.positions == 1:
-            return layout.native(x).reshape(self.features, len(x)).T[np.newaxis]
+            return x.reshape(1, len(x), self.features)
         return layout.native(x).reshape(self.positions, len(x), self.features)
 
     def _as_input(self, dx: Array) -> Array:
