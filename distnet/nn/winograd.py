@@ -75,8 +75,9 @@ def gather_matrix(m: int, pad: int) -> tuple[Array, int]:
     """
     bt, _, _ = transforms(m)
     r = m + 2
-    matrix = np.zeros((m, 3 * r))  # points of the tiles t - 1, t, t + 1
-    for tile in (-1, 0, 1):
+    tiles = range(-1, (m - 1 + pad) // m + 1)  # from t - 1 on; padding moves pixels into later ones
+    matrix = np.zeros((m, len(tiles) * r))
+    for tile in tiles:
         for j in range(m):
             i = j + pad - m * tile  # which of that tile's r input pixels this one is
             if 0 <= i < r:
