@@ -1,0 +1,1 @@
+"""Training runs: configuration, the loop, evaluation, checkpoints, metrics and fingerprints."""

@@ -1,0 +1,243 @@
+"""The configuration of a training run: one frozen dataclass for flags, TOML files and Python.
+
+`distnet/train.py` calls `parse`; the trainer writes `to_toml` beside its results and puts
+`identity` into every checkpoint. Only the standard library is imported here, so that a wrong flag
+is reported at once and the number of BLAS threads can still be set before NumPy is loaded.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from distnet.training.options import (
+    ConfigError,
+    check_value,
+    details,
+    flag,
+    option,
+    parse_values,
+    to_toml,
+)
+
+__all__ = ["ConfigError", "TrainConfig", "identity", "parse", "to_toml"]
+
+WHAT = "network and data"
+LENGTH = "length of the run"
+UPDATE = "optimization"
+NOISE = "randomness and regularization"
+RANKS = "ranks"
+FILES = "files and output"
+
+MAX_STEPS = 1_000_000_000
+STEPS = {">=": 0, "<=": MAX_STEPS}
+COUNT = {">=": 1, "<=": 1_000_000}
+FRACTION = {">=": 0, "<": 1}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Trains a network on a data set; the number of ranks does not change the result.
+
+    Raises ConfigError for a value that the options below do not allow.
+    """
+
+    model: str = option(
+        "deep_convnet",
+        "network of the book",
+        group=WHAT,
+        choices=("deep_convnet", "simple_convnet", "two_layer"),
+    )
+    data: str = option("mnist", "data set", group=WHAT, choices=("mnist",))
+    data_dir: str = option(
+        "",
+        "directory with the files of the data set (default: the files inside the package)",
+        group=WHAT,
+        metavar="DIR",
+        decides=False,
+    )
+
+    epochs: int = option(
+        4, "passes over the training data", group=LENGTH, metavar="N", limits=COUNT
+    )
+    steps: int = option(
+        0,
+        "length of the run in steps, which schedules refer to; 0: as --epochs says",
+        group=LENGTH,
+        metavar="N",
+        limits=STEPS,
+    )
+    stop_at: int = option(
+        0,
+        "end early at this step with a checkpoint and exit code 75; 0: never",
+        group=LENGTH,
+        metavar="STEP",
+        limits=STEPS,
+        decides=False,
+    )
+
+    batch_size: int = option(
+        100, "samples per step, GLOBAL: over all ranks", group=UPDATE, metavar="N", limits=COUNT
+    )
+    micro_batch_size: int = option(
+        25,
+        "samples per gradient computation, at most --batch-size; the unit that ranks share out",
+        group=UPDATE,
+        metavar="N",
+        limits=COUNT,
+    )
+    optimizer: str = option(
+        "adam",
+        "update rule",
+        group=UPDATE,
+        choices=("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"),
+    )
+    lr: float = option(
+        0.004, "peak learning rate", group=UPDATE, metavar="X", limits={">": 0, "<=": 1000}
+    )
+    momentum: float = option(
+        0.9, "momentum of momentum and nesterov", group=UPDATE, metavar="X", limits=FRACTION
+    )
+    weight_decay: float = option(
+        0.0, "weight decay factor", group=UPDATE, metavar="X", limits={">=": 0, "<=": 1}
+    )
+    schedule: str = option(
+        "linear",
+        "course of the learning rate; linear and cosine end at 0",
+        group=UPDATE,
+        choices=("constant", "linear", "cosine"),
+    )
+    warmup: float = option(
+        0.1,
+        "fraction of the run during which linear and cosine rise to --lr",
+        group=UPDATE,
+        metavar="X",
+        limits=FRACTION,
+    )
+
+    seed: int = option(
+        0, "seed of all randomness", group=NOISE, metavar="N", limits={">=": 0, "<=": 2**63 - 1}
+    )
+    dropout: float = option(
+        0.3,
+        "fraction of units dropped where the network has dropout",
+        group=NOISE,
+        metavar="X",
+        limits=FRACTION,
+    )
+    augment_shift: int = option(
+        1,
+        "shift training images by up to this many pixels; 0: leave them as they are",
+        group=NOISE,
+        metavar="N",
+        limits={">=": 0, "<=": 16},
+    )
+
+    reduction: str = option(
+        "exact",
+        "gradient sum; exact: the same bits on any number of ranks; float32: faster, inexact",
+        group=RANKS,
+        choices=("exact", "float32"),
+    )
+    bucket_bytes: int = option(
+        1 << 20,
+        "gradient bytes that ranks add up at a time",
+        group=RANKS,
+        metavar="BYTES",
+        limits={">=": 1024, "<=": 1 << 30},
+        decides=False,
+    )
+
+    out: str = option(
+        "",
+        "directory for results (default: runs/MODEL-DATA-seedSEED)",
+        group=FILES,
+        metavar="DIR",
+        decides=False,
+    )
+    resume: str = option(
+        "",
+        "go on from a checkpoint: FILE, or the newest valid one in --out if FILE is left out",
+        group=FILES,
+        metavar="FILE",
+        bare="latest",
+        decides=False,
+    )
+    checkpoint_every: int = option(
+        0,
+        "steps between checkpoints; 0: at the end of each epoch",
+        group=FILES,
+        metavar="N",
+        limits=STEPS,
+        decides=False,
+    )
+    keep: int = option(
+        3,
+        "newest checkpoints kept; 0: all",
+        group=FILES,
+        metavar="N",
+        limits=STEPS,
+        decides=False,
+    )
+    log_every: int = option(
+        100,
+        "steps between training lines in metrics.jsonl; 0: one an epoch",
+        group=FILES,
+        metavar="N",
+        limits=STEPS,
+        decides=False,
+    )
+    progress: bool = option(
+        True, "progress bar, if standard error is a terminal", group=FILES, decides=False
+    )
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = check_value(item, getattr(self, item.name), item.name)
+            object.__setattr__(self, item.name, value)
+        _check_together(self)
+
+    @property
+    def out_dir(self) -> Path:
+        """Where results go: `out`, or a name that tells runs apart and is the same every time."""
+        return Path(self.out or f"runs/{self.model}-{self.data}-seed{self.seed}")
+
+
+def parse(argv: Sequence[str], prog: str = "python -m distnet.train") -> TrainConfig:
+    """The configuration that a command line (without the program's name) asks for.
+
+    A small --batch-size brings the default micro-batch down with it. Raises ConfigError, whose
+    message is one line, and SystemExit(0) after printing the help for `--help`.
+    """
+    values = parse_values(TrainConfig, argv, prog)
+    if "batch_size" in values:
+        values.setdefault(
+            "micro_batch_size", min(TrainConfig.micro_batch_size, values["batch_size"])
+        )
+    return TrainConfig(**values)
+
+
+def identity(config: TrainConfig) -> dict[str, Any]:
+    """The options that decide the results: equal on all ranks, and equal when a run is resumed.
+
+    Of `epochs` and `steps` the one in force, and none if no schedule refers to it: a run with a
+    constant learning rate may be resumed to train for longer.
+    """
+    names = [item.name for item in fields(config) if details(item).decides]
+    idle = {"epochs" if config.steps else "steps"}
+    if config.schedule == "constant":
+        idle = {"epochs", "steps", "warmup"}
+    return {name: getattr(config, name) for name in names if name not in idle}
+
+
+def _check_together(config: TrainConfig) -> None:
+    """What no field can tell alone."""
+    _check_at_most(config, "micro_batch_size", "batch_size")
+    if config.steps:
+        _check_at_most(config, "stop_at", "steps")
+
+
+def _check_at_most(config: TrainConfig, name: str, limit: str) -> None:
+    found, highest = getattr(config, name), getattr(config, limit)
+    if found > highest:
+        raise ConfigError(f"{flag(name)}: found {found}, expected at most {flag(limit)} {highest}")

@@ -1,0 +1,279 @@
+"""Flags, TOML files and Python describe the same configuration, and nothing else gets through."""
+
+import math
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distnet.optim import OPTIMIZERS, SCHEDULES
+from distnet.training.config import ConfigError, TrainConfig, identity, parse, to_toml
+from distnet.training.options import MAX_FILE_BYTES, details, flag
+
+DEFAULTS = asdict(TrainConfig())
+
+
+def error_of(argv: list[str]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(argv)
+    message = str(caught.value)
+    assert message.isprintable(), "an error is one line"
+    assert len(message) < 300
+    return message
+
+
+def toml_file(directory: Path, content: str | bytes) -> Path:
+    path = directory / "run.toml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def toml_error(directory: Path, content: str | bytes) -> str:
+    return error_of(["--config", str(toml_file(directory, content))])
+
+
+def test_without_arguments_the_defaults():
+    assert parse([]) == TrainConfig()
+
+
+@pytest.mark.parametrize("item", fields(TrainConfig), ids=lambda item: item.name)
+def test_every_option_has_its_flag(item):
+    settings = details(item)
+    if type(item.default) is bool:
+        assert getattr(parse(["--no-" + item.name]), item.name) is False
+        return
+    value = settings.choices[-1] if settings.choices else {float: "0.5"}.get(type(item.default))
+    value = value or ("4096" if item.name == "bucket_bytes" else "7")
+    argv = ["--batch-size", "8", flag(item.name), value]
+    assert str(getattr(parse(argv), item.name)) == value
+
+
+def test_dashes_and_underscores_and_equals_signs_are_the_same():
+    spellings = [["--batch-size", "50"], ["--batch_size", "50"], ["--batch_size=50"]]
+    assert {parse(argv) for argv in spellings} == {replace(TrainConfig(), batch_size=50)}
+    assert parse(["--out=a_b"]).out == "a_b"
+
+
+def test_resume_alone_means_the_latest_checkpoint():
+    assert parse(["--resume"]).resume == "latest"
+    assert parse(["--resume", "--epochs", "2"]).resume == "latest"
+    assert parse(["--resume", "x.safetensors"]).resume == "x.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("--epochs x", "--epochs: found 'x', expected a whole number >= 1 and <= 1000000"),
+        ("--epochs 0", "--epochs: found 0, expected a whole number >= 1 and <= 1000000"),
+        ("--epochs -3", "--epochs: found -3, expected a whole number >= 1 and <= 1000000"),
+        ("--epochs 1.5", "--epochs: found '1.5', expected a whole number >= 1 and <= 1000000"),
+        ("--epochs", "--epochs: expected one argument"),
+        ("--lr 0", "--lr: found 0.0, expected a number > 0 and <= 1000"),
+        ("--lr nan", "--lr: found nan, expected a number > 0 and <= 1000"),
+        ("--lr inf", "--lr: found inf, expected a number > 0 and <= 1000"),
+        ("--lr 1e400", "--lr: found inf, expected a number > 0 and <= 1000"),
+        ("--momentum 1", "--momentum: found 1.0, expected a number >= 0 and < 1"),
+        ("--model vgg", "--model: found 'vgg', expected one of deep_convnet, simple_convnet,"),
+        ("--epoch 3", "unknown option '--epoch'; did you mean --epochs?"),
+        ("--batchsize=3", "unknown option '--batchsize'; did you mean --batch-size?"),
+        ("--confg x", "unknown option '--confg'; did you mean --config?"),
+        ("--zzz", "unknown option '--zzz'; --help lists all options"),
+        ("-e 3", "unknown option '-e'; --help lists all options"),
+        ("train", "found 'train', expected options only (--name value)"),
+        ("--progress=3", "--progress/--no-progress: ignored explicit argument '3'"),
+        ("--stop-at 9 --steps 8", "--stop-at: found 9, expected at most --steps 8"),
+        (
+            "--batch-size 8 --micro-batch-size 9",
+            "--micro-batch-size: found 9, expected at most --batch-size 8",
+        ),
+    ],
+)
+def test_a_bad_command_line_is_one_line(argv, message):
+    assert error_of(argv.split()).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--seed", "9" * 5000],
+        ["--seed=1\n2"],
+        ["--out", "a\nb"],
+        ["--out", "a\0b"],
+        ["--out", "\udcff"],
+        ["--out", "x" * 5000],
+        ["--ep\nochs", "3"],
+        ["--config", "a\0b"],
+        ["--config", ""],
+        ["--config", "/nowhere/at\nall.toml"],
+        ["--progress=\n"],
+        ["--", "x"],
+        [""],
+    ],
+)
+def test_hostile_arguments_are_one_line_too(argv):
+    error_of(argv)
+
+
+def test_a_small_batch_brings_the_default_micro_batch_down():
+    assert parse(["--batch-size", "10"]).micro_batch_size == 10
+    assert parse(["--batch-size", "1000"]).micro_batch_size == 25
+
+
+def test_help_names_every_option_once_and_says_that_the_batch_is_global(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for item in fields(TrainConfig):
+        assert len(re.findall(rf"^  {flag(item.name)}[, ]", text, re.M)) == 1
+    assert "GLOBAL: over all ranks" in text
+
+
+def test_python_is_held_to_the_same_rules():
+    assert TrainConfig(lr=1).lr == 1.0
+    assert type(TrainConfig(lr=1).lr) is float
+    for values in ({"epochs": True}, {"epochs": 1.0}, {"progress": 1}, {"lr": "1"}, {"seed": None}):
+        with pytest.raises(ConfigError, match=next(iter(values))):
+            TrainConfig(**values)
+
+
+def test_the_choices_are_what_the_package_offers():
+    choices = {item.name: details(item).choices for item in fields(TrainConfig)}
+    assert choices["optimizer"] == tuple(OPTIMIZERS)
+    assert set(choices["schedule"]) == set(SCHEDULES) - {"step"}, "milestones have no option"
+
+
+def test_toml_is_complete_and_runnable_again(tmp_path):
+    config = TrainConfig(
+        lr=1e-05, out='Ünï "quoted" \\ dir', seed=2**63 - 1, progress=False, batch_size=64
+    )
+    text = to_toml(config)
+    assert tomllib.loads(text) == asdict(config)
+    assert parse(["--config", str(toml_file(tmp_path, text))]) == config
+
+
+def test_flags_win_over_the_file(tmp_path):
+    path = toml_file(tmp_path, "epochs = 2\nlr = 1\n")
+    expected = replace(TrainConfig(), epochs=3, lr=1.0)
+    assert parse(["--epochs", "3", "--config", str(path)]) == expected
+    assert parse(["--config", str(path), "--epochs", "3"]) == expected
+
+
+def test_a_wrong_file_is_wrong_even_where_a_flag_wins(tmp_path):
+    path = toml_file(tmp_path, "epochs = 0\n")
+    assert "epochs: found 0" in error_of(["--config", str(path), "--epochs", "3"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("epoch = 3", "unknown key 'epoch'; did you mean epochs?"),
+        ("batch-size = 3", "unknown key 'batch-size'; did you mean batch_size?"),
+        ("epochs = '3'", "epochs: found '3', expected a whole number >= 1"),
+        ("epochs = 3.0", "epochs: found 3.0, expected a whole number >= 1"),
+        ("epochs = true", "epochs: found True, expected a whole number >= 1"),
+        ("epochs = [3]", "epochs: found [3], expected a whole number >= 1"),
+        ("[epochs]\nx = 3", "epochs: found {'x': 3}, expected a whole number >= 1"),
+        ("progress = 1", "progress: found 1, expected true or false"),
+        ("lr = nan", "lr: found nan, expected a number > 0"),
+        ("lr = -inf", "lr: found -inf, expected a number > 0"),
+        ("lr = 1" + 400 * "0", "lr: found 1000000000"),
+        ("seed = 0x" + 5000 * "f", "seed: found a huge int, expected a whole number >= 0"),
+        ("seed = " + 5000 * "9", "not valid TOML (Exceeds the limit"),
+        ('out = "a\\u0000b"', "out: found 'a\\x00b', expected text without control characters"),
+        ("x = " + 5000 * "[", "found nested values, expected `key = value` lines"),
+        ("epochs = 3\nepochs = 4", "not valid TOML (Cannot overwrite a value"),
+        ("epochs", "not valid TOML (Expected '=' after a key"),
+        ("epochs = 3\0", "not valid TOML (Expected newline or end of document"),
+        (b"out = '\xff'", "found byte 0xff at offset 7, expected UTF-8 text"),
+        (b"\x89PNG\r\n\x1a\n", "found byte 0x89 at offset 0, expected UTF-8 text"),
+        ("batch_size = 8\nmicro_batch_size = 9", "--micro-batch-size: found 9, expected at most"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_key_found_and_expected(tmp_path, content, message):
+    error = toml_error(tmp_path, content)
+    assert message in error
+    assert error.startswith((f"{tmp_path}/run.toml: ", "--"))
+
+
+def test_what_is_no_small_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    huge = tmp_path / "huge.toml"
+    with huge.open("wb") as file:
+        file.truncate(10**12)
+    error = error_of(["--config", str(huge)])
+    assert f"found more than the {MAX_FILE_BYTES} bytes of a TOML file" in error
+    for path in (tmp_path / "pipe", tmp_path, tmp_path / "missing.toml", Path("/dev/zero")):
+        assert "found no file, expected a TOML file" in error_of(["--config", str(path)])
+
+
+def test_2000_mutations_of_a_file_give_a_config_or_a_config_error(tmp_path):
+    draw = np.random.default_rng(20)
+    valid = to_toml(TrainConfig()).encode()
+    configs = 0
+    for _ in range(2000):
+        try:
+            config = parse(["--config", str(toml_file(tmp_path, mutated(valid, draw)))])
+        except ConfigError as error:
+            assert str(error).isprintable()
+        else:
+            configs += 1
+            assert parse(["--config", str(toml_file(tmp_path, to_toml(config)))]) == config
+    assert 100 < configs < 1900, "the mutations must reach both sides"
+
+
+def mutated(content: bytes, draw: np.random.Generator) -> bytes:
+    """One to three bytes replaced, pieces deleted or copied elsewhere."""
+    data = bytearray(content)
+    for _ in range(draw.integers(1, 4)):
+        at, other, length = (int(n) for n in draw.integers(0, (len(data), len(data), 40)))
+        match draw.integers(0, 4):
+            case 0:
+                data[at] = draw.integers(0, 256)
+            case 1:
+                data[at] = draw.choice(list(b"0123456789.-e\"'[]{}=\n#_"))
+            case 2:
+                del data[at : at + length]
+            case _:
+                data[at:at] = data[other : other + length]
+    return bytes(data)
+
+
+def test_identity_holds_what_decides_the_results_and_nothing_else():
+    config = TrainConfig()
+    free = "data_dir stop_at bucket_bytes out resume checkpoint_every keep log_every progress"
+    assert set(identity(config)) == set(DEFAULTS) - set(free.split()) - {"steps"}
+    assert identity(replace(config, out="x", keep=1, stop_at=3)) == identity(config)
+    assert identity(replace(config, seed=1)) != identity(config)
+    assert replace(config, **identity(config)) == config
+
+
+def test_identity_holds_the_length_only_where_a_schedule_refers_to_it():
+    by_steps = identity(TrainConfig(steps=8, epochs=2))
+    assert by_steps["steps"] == 8
+    assert by_steps == identity(TrainConfig(steps=8, epochs=3))
+    longer = [identity(TrainConfig(schedule="constant", epochs=n)) for n in (1, 2)]
+    assert longer[0] == longer[1]
+
+
+def test_results_go_where_a_user_finds_them():
+    assert TrainConfig().out_dir == Path("runs/deep_convnet-mnist-seed0")
+    assert TrainConfig(out="x/y").out_dir == Path("x/y")
+
+
+def test_configuration_does_not_load_numpy():
+    code = "import sys, distnet.training.config; sys.exit('numpy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_number_has_bounds_that_exclude_nan_and_infinity():
+    for item in fields(TrainConfig):
+        if type(item.default) in (int, float):
+            assert len(details(item).limits) == 2
+            assert all(map(math.isfinite, details(item).limits.values()))
