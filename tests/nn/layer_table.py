@@ -6,9 +6,11 @@ No layer may be missing: test_gradients.py compares the table with the subclasse
 from __future__ import annotations
 
 import importlib
+import itertools
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -29,6 +31,7 @@ from distnet.nn import (
     layout,
 )
 from distnet.nn.activations import Activation
+from distnet.nn.convolution import ALGORITHMS
 from distnet.nn.parameter import flatten_parameters, flatten_statistics
 
 BASES = {Layer, Activation}  # not layers themselves
@@ -56,22 +59,37 @@ def block() -> Sequential:
     return Sequential(outer)
 
 
+def convolutions() -> Iterator[Case]:
+    """Every algorithm on every geometry that it is made for."""
+    geometries = [  # kernel, stride, pad, shape
+        (3, 1, 1, (2, 5, 6)),
+        (3, 1, 0, (3, 6, 4)),
+        (3, 1, 2, (2, 6, 5)),
+        (3, 1, 1, (1, 8, 7)),
+        (3, 1, 1, (5, 4, 4)),
+        (3, 1, 1, (2, 1, 1)),
+        (3, 1, 3, (2, 2, 3)),
+        (3, 1, 5, (2, 3, 2)),  # most tiles see nothing but padding
+        (3, 2, 0, (3, 7, 5)),
+        (3, 3, 1, (2, 7, 9)),  # leaves pixels out at the end
+        (2, 3, 0, (2, 8, 6)),  # leaves pixels out in between
+        (1, 1, 0, (3, 4, 5)),
+        (1, 2, 0, (3, 4, 5)),
+        (5, 1, 0, (1, 8, 7)),
+        (5, 2, 2, (2, 6, 7)),
+        ((2, 3), 1, 1, (2, 4, 5)),
+        ((4, 5), 1, 0, (2, 4, 5)),  # kernel = image
+        (5, 1, 2, (1, 3, 2)),  # kernel > image
+    ]
+    for algorithm, (kernel, stride, pad, shape) in itertools.product(ALGORITHMS, geometries):
+        if algorithm.startswith("winograd") and (kernel, stride) != (3, 1):
+            continue
+        make = partial(Conv2d, 3, kernel, stride=stride, pad=pad, algorithm=algorithm)
+        yield Case(f"{algorithm} of {shape}, k{kernel} s{stride} p{pad}", make, shape)
+
+
 CASES = [
-    Case("conv 3x3 pad 1", lambda: Conv2d(3, 3, pad=1), (2, 5, 6)),
-    Case("conv 3x3 no pad", lambda: Conv2d(2, 3), (3, 6, 4)),
-    Case("conv 3x3 pad 2", lambda: Conv2d(2, 3, pad=2), (2, 6, 5)),
-    Case("conv 3x3 one channel", lambda: Conv2d(4, 3, pad=1), (1, 8, 7)),
-    Case("conv 3x3 one pixel", lambda: Conv2d(3, 3, pad=1), (2, 1, 1)),
-    Case("conv 3x3 stride 2", lambda: Conv2d(2, 3, stride=2), (3, 7, 5)),
-    Case("conv 3x3 stride 3, unused pixels", lambda: Conv2d(2, 3, stride=3, pad=1), (2, 7, 9)),
-    Case("conv 3x3 stride > kernel", lambda: Conv2d(2, 2, stride=3), (2, 8, 6)),
-    Case("conv 1x1", lambda: Conv2d(4, 1), (3, 4, 5)),
-    Case("conv 1x1 stride 2", lambda: Conv2d(2, 1, stride=2), (3, 4, 5)),
-    Case("conv 5x5", lambda: Conv2d(3, 5), (1, 8, 7)),
-    Case("conv 5x5 pad 2 stride 2", lambda: Conv2d(2, 5, stride=2, pad=2), (2, 6, 7)),
-    Case("conv 2x3", lambda: Conv2d(2, (2, 3), pad=1), (2, 4, 5)),
-    Case("conv kernel = image", lambda: Conv2d(3, (4, 5)), (2, 4, 5)),
-    Case("conv kernel > image", lambda: Conv2d(2, 5, pad=2), (1, 3, 2)),
+    *convolutions(),
     Case("pool 2", lambda: MaxPool2d(2), (3, 4, 6)),
     Case("pool 2, unused pixels", lambda: MaxPool2d(2), (2, 5, 7)),
     Case("pool 3 stride 1 pad 1", lambda: MaxPool2d(3, stride=1, pad=1), (2, 4, 5)),

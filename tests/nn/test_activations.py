@@ -1,0 +1,51 @@
+"""ReLU, Sigmoid and Tanh: values, extremes, and the derivative where it jumps."""
+
+import numpy as np
+import pytest
+from layer_table import build
+
+from distnet.nn import ReLU, Sigmoid, Tanh
+
+X = np.array([[-1000.0, -30.0, -1.0, -1e-3, 0.0, 1e-3, 1.0, 30.0, 1000.0]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("layer", "function", "derivative"),
+    [
+        (ReLU, lambda x: np.where(x > 0, x, 0), lambda x: np.where(x > 0, 1, 0)),
+        (Sigmoid, lambda x: 1 / (1 + np.exp(-x)), lambda x: 1 / (2 * np.cosh(x / 2)) ** 2),
+        (Tanh, np.tanh, lambda x: 1 / np.cosh(x) ** 2),
+    ],
+)
+def test_values_and_derivatives(layer, function, derivative, dtype):
+    layer, x = build(layer(), X.shape[1:], dtype), X.astype(dtype)
+    with np.errstate(over="ignore"):  # of the textbook's formulas, not of ours
+        y, dx = function(X), derivative(X)
+    eps = 4 * np.finfo(dtype).eps
+    np.testing.assert_allclose(layer.forward(x), y, rtol=eps, atol=eps)
+    np.testing.assert_allclose(layer.backward(np.ones_like(x)), dx, rtol=eps, atol=eps)
+
+
+@pytest.mark.parametrize("layer", [Sigmoid, Tanh])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_saturation_is_exact_and_silent(layer, dtype):
+    layer = build(layer(), (2,), dtype)
+    with np.errstate(all="raise"):
+        y = layer.forward(np.array([[-1000.0, 1000.0]], dtype))
+        dx = layer.backward(np.ones((1, 2), dtype))
+    assert y[0, 1] == 1
+    assert y[0, 0] == (0 if isinstance(layer, Sigmoid) else -1)
+    np.testing.assert_array_equal(dx, 0)
+
+
+def test_relu_has_no_gradient_at_zero():
+    layer = build(ReLU(), (3,))
+    layer.forward(np.array([[0.0, -0.0, 1.0]]))
+    np.testing.assert_array_equal(layer.backward(np.ones((1, 3))), [[0, 0, 1]])
+
+
+def test_relu_lets_nan_through():
+    """A step that went wrong must show: the trainer looks for values that are not finite."""
+    layer = build(ReLU(), (2,))
+    np.testing.assert_array_equal(layer.forward(np.array([[np.nan, -1.0]])), [[np.nan, 0]])

@@ -1,0 +1,47 @@
+"""Linear: x W + b with the book's order of features, on vectors and on images of any memory order."""
+
+import numpy as np
+import pytest
+from layer_table import build, images
+
+from distnet.nn import Flatten, Linear, Sequential
+
+SHAPES = [(7,), (1,), (3, 4, 5), (1, 4, 5), (6, 1, 1), (1, 1, 1), (4, 1, 3)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_it_is_the_matrix_product_in_the_order_of_the_book(shape, bias):
+    layer, x = build(Linear(4, bias=bias), shape), images((5, *shape))
+    dy = images((5, 4), seed=1)
+    flat, weight = x.reshape(5, -1), layer.weight.value  # (C, H, W) order, W (in, out)
+    expected = flat @ weight
+    if bias:
+        expected = expected + layer.bias.value
+    np.testing.assert_allclose(layer.forward(x), expected, rtol=1e-12, atol=1e-13)
+    dx = layer.backward(dy)
+    np.testing.assert_allclose(dx.reshape(5, -1), dy @ weight.T, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(layer.weight.grad, flat.T @ dy, rtol=1e-12, atol=1e-13)
+    if bias:
+        np.testing.assert_allclose(layer.bias.grad, dy.sum(axis=0), rtol=1e-12)
+
+
+def test_without_bias_there_is_one_parameter():
+    layer = build(Linear(4, bias=False), (3,))
+    assert [name for name, _ in layer.parameters()] == ["weight"]
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (1, 4, 5), (6, 1, 1)], ids=str)
+def test_flattening_before_changes_nothing(shape):
+    direct, x = build(Linear(4), shape), images((5, *shape))
+    chain = build(Sequential([Flatten(), Linear(4)]), shape)
+    dy = images((5, 4), seed=1)
+    np.testing.assert_allclose(chain.forward(x), direct.forward(x), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(chain.backward(dy), direct.backward(dy), rtol=1e-12, atol=1e-13)
+
+
+def test_images_of_the_engine_are_not_copied():
+    layer = build(Linear(4), (3, 4, 5))
+    x = images((5, 3, 4, 5))
+    layer.forward(x)
+    assert np.shares_memory(layer.x, x)

@@ -1,0 +1,126 @@
+"""Softmax cross-entropy: the book's figures, extremes, micro-batches, and an explicit graph."""
+
+import numpy as np
+import pytest
+
+from distnet.nn import SoftmaxCrossEntropy, log_softmax, softmax
+from distnet.nn.gradient_check import numerical_gradient, relative_error
+from distnet.nn.losses import count_correct
+
+LOGITS = np.random.default_rng(0).standard_normal((7, 4)) * 2
+LABELS = np.array([0, 3, 1, 1, 2, 0, 3])
+
+
+@pytest.mark.parametrize(
+    ("logits", "expected"),
+    [
+        ([0.3, 2.9, 4.0], [0.01821127, 0.24519181, 0.73659691]),
+        ([1010.0, 1000.0, 990.0], [9.999546e-01, 4.53978686e-05, 2.06106005e-09]),
+    ],
+)
+def test_softmax_of_the_book(logits, expected):
+    found = softmax(np.array(logits))
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+    assert found.sum() == pytest.approx(1, abs=1e-15)
+
+
+@pytest.mark.parametrize(("best", "printed"), [(2, 0.510825457099338), (7, 2.302584092994546)])
+def test_cross_entropy_of_the_book(best, printed):
+    """Section 4.2.2 for the label 2; printed with 1e-7 inside the logarithm, which is left out."""
+    p = np.array([0.1, 0.05, 0.1, 0.0, 0.05, 0.1, 0.0, 0.1, 0.0, 0.0])
+    p[best] = 0.6
+    with np.errstate(divide="ignore"):
+        loss = SoftmaxCrossEntropy().forward(np.log(p)[np.newaxis], np.array([2]))
+    assert loss == pytest.approx(-np.log(p[2]), abs=1e-12)
+    assert -np.log(np.exp(-loss) + 1e-7) == pytest.approx(printed, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_extreme_logits_are_silent_and_exact(dtype):
+    x = np.array([[1e4, 0, -1e4], [-1e30, 0, 0], [0, 1e30, 0]], dtype)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        found = log_softmax(x)
+        loss = SoftmaxCrossEntropy()
+        value = loss.forward(x[:2], np.array([2, 1]))
+        gradient = loss.backward()
+    assert found.dtype == gradient.dtype == dtype
+    half = np.log(0.5)
+    exact = np.array([[0, -1e4, -2e4], [-1e30, half, half], [-1e30, 0, -1e30]])
+    np.testing.assert_allclose(found, exact, rtol=1e-6)
+    assert value == pytest.approx((2e4 - half) / 2)
+    np.testing.assert_allclose(gradient, [[0.5, 0, -0.5], [0, -0.25, 0.25]], atol=1e-7)
+
+
+def test_the_loss_is_not_capped():
+    """With a constant inside the logarithm it could not exceed -log(1e-7) = 16.1."""
+    assert SoftmaxCrossEntropy().forward(np.array([[50.0, 0.0]]), np.array([1])) == 50
+
+
+def test_the_gradient():
+    loss, x = SoftmaxCrossEntropy(), LOGITS.copy()
+    loss.forward(x, LABELS)
+    analytic = loss.backward().copy()
+    numerical = numerical_gradient(lambda: loss.forward(x, LABELS), x)
+    assert relative_error(analytic, numerical) < 1e-9
+    np.testing.assert_allclose(analytic.sum(axis=1), 0, atol=1e-16)
+
+
+def test_the_incoming_gradient_counts():
+    loss = SoftmaxCrossEntropy()
+    loss.forward(LOGITS, LABELS)
+    plain = loss.backward().copy()
+    np.testing.assert_allclose(loss.backward(-2.5), -2.5 * plain, rtol=1e-14)
+
+
+def test_the_fused_gradient_equals_that_of_the_graph():
+    """Appendix A: softmax and cross-entropy node by node, backward through each of them."""
+    onehot, n = np.eye(4)[LABELS], len(LABELS)
+    e = np.exp(LOGITS)
+    total = e.sum(axis=1, keepdims=True)
+    inverse = 1 / total
+    y = e * inverse
+    dlog_y = -onehot / n
+    dy = dlog_y / y
+    dinverse = (dy * e).sum(axis=1, keepdims=True)
+    dtotal = -dinverse * inverse**2
+    dx = (dy * inverse + dtotal) * e
+
+    loss = SoftmaxCrossEntropy()
+    assert loss.forward(LOGITS, LABELS) == pytest.approx(-(onehot * np.log(y)).sum() / n, abs=1e-12)
+    np.testing.assert_allclose(loss.backward(), dx, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cuts", [[3], [1, 2, 6], [6]])
+def test_micro_batches_add_up_to_the_batch(cuts):
+    whole = SoftmaxCrossEntropy()
+    value = whole.forward(LOGITS, LABELS)
+    part, losses, gradients = SoftmaxCrossEntropy(), [], []
+    for x, labels in zip(np.split(LOGITS, cuts), np.split(LABELS, cuts), strict=True):
+        losses.append(part.forward(x, labels, count=len(LOGITS)))
+        gradients.append(part.backward().copy())
+    assert sum(losses) == pytest.approx(value, abs=1e-14)
+    np.testing.assert_allclose(np.concatenate(gradients), whole.backward(), rtol=1e-14)
+
+
+def test_logits_are_left_alone_and_arrays_used_again():
+    loss, x = SoftmaxCrossEntropy(), LOGITS.copy()
+    loss.forward(x, LABELS)
+    first = loss.backward()
+    np.testing.assert_array_equal(x, LOGITS)
+    assert loss.backward() is first
+
+
+@pytest.mark.parametrize("labels", [LABELS[:, np.newaxis], LABELS[:-1], np.eye(4)[LABELS]])
+def test_labels_of_another_shape_are_refused(labels):
+    with pytest.raises(ValueError, match=r"labels: found shape .*, expected \(7,\)"):
+        SoftmaxCrossEntropy().forward(LOGITS, labels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_labels_of_any_integer_type(dtype):
+    loss = SoftmaxCrossEntropy()
+    assert loss.forward(LOGITS, LABELS.astype(dtype)) == loss.forward(LOGITS, LABELS)
+
+
+def test_count_correct():
+    assert count_correct(np.array([[0, 2, 1], [5, 4, 3], [0, 0, 1]]), np.array([1, 0, 0])) == 2
