@@ -1,0 +1,37 @@
+"""Ranks that compute one result: communicators, exact sums of gradients, failing together."""
+
+from distnet.parallel.communicator import Communicator, MPICommunicator, SerialCommunicator
+from distnet.parallel.errors import (
+    AgreedError,
+    DisagreementError,
+    LaunchError,
+    NonFiniteGradient,
+    RankError,
+)
+from distnet.parallel.failing import AgreedExit, agree, fail_together, run_command, together
+from distnet.parallel.fixed_point import FixedPoint
+from distnet.parallel.launcher import connect
+from distnet.parallel.reducer import REDUCTIONS, Reducer, make_reducer
+from distnet.parallel.sums import GradientSum
+
+__all__ = [
+    "REDUCTIONS",
+    "AgreedError",
+    "AgreedExit",
+    "Communicator",
+    "DisagreementError",
+    "FixedPoint",
+    "GradientSum",
+    "LaunchError",
+    "MPICommunicator",
+    "NonFiniteGradient",
+    "RankError",
+    "Reducer",
+    "SerialCommunicator",
+    "agree",
+    "connect",
+    "fail_together",
+    "make_reducer",
+    "run_command",
+    "together",
+]

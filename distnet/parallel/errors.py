@@ -1,0 +1,71 @@
+"""What can go wrong between ranks, named by what the caller may do next.
+
+    Exception
+    ├── LaunchError              there is no communicator; the message says how to start the program
+    └── AgreedError              raised on every rank alike: all leave together, with `exit_code`
+        ├── RankError            some ranks could not do their part of a common task
+        ├── DisagreementError    the ranks were started with different inputs
+        └── NonFiniteGradient    a gradient that cannot be summed
+
+Every other exception concerns one rank alone; `failing.fail_together` ends the job for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class LaunchError(RuntimeError):
+    """The program cannot join the MPI job it was started in.
+
+    `speaks` is true in exactly one of the processes that find this out, so that one line is shown.
+    """
+
+    def __init__(self, message: str, speaks: bool = True) -> None:
+        super().__init__(message)
+        self.speaks = speaks
+
+
+class AgreedError(Exception):
+    """Raised on every rank with the same message, at the same point of the program."""
+
+    exit_code = 1
+
+
+class RankError(AgreedError):
+    """A task that every rank runs raised an expected error on some ranks, or on all."""
+
+    exit_code = 2
+
+
+class DisagreementError(AgreedError):
+    """The ranks do not have the same configuration, files or numerics."""
+
+    exit_code = 2
+
+
+class NonFiniteGradient(AgreedError):  # noqa: N818  the condition is the name
+    """A micro-batch contributed a value that is NaN, infinite or too large to be summed.
+
+    part: "gradient" or "tally"; index: place of the value in that vector; micro_batch, rank: where
+    it came up. Of several, the lowest micro-batch's last value: backward fills the vector from its
+    end, so that is the first one to have been computed.
+    """
+
+    def __init__(
+        self, part: str, index: int, value: float, *, limit: float, micro_batch: int, rank: int
+    ) -> None:
+        super().__init__(
+            f"element {index} of the {part} of micro-batch {micro_batch} is {value:g} on rank "
+            f"{rank}, expected a finite number of at most {limit:g}; lower the learning rate"
+        )
+        self.part, self.index, self.value, self.limit = part, index, value, limit
+        self.micro_batch, self.rank = micro_batch, rank
+
+
+def name_ranks(ranks: Sequence[int], shown: int = 8) -> str:
+    """In words: "rank 3", "ranks 0, 1, 5" or, of many, the first few and how many more."""
+    if len(ranks) == 1:
+        return f"rank {ranks[0]}"
+    more = f" and {len(ranks) - shown} more" if len(ranks) > shown else ""
+    return "ranks " + ", ".join(map(str, ranks[:shown])) + more

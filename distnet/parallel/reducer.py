@@ -1,0 +1,229 @@
+"""Sums the gradients of a step over micro-batches and ranks, while backward still runs.
+
+The plan of a step, the same on every rank, with or without micro-batches of its own:
+
+1. *add*: each micro-batch but a rank's last is added to this rank's sum.
+2. *ready*: during backward of the last one, finished gradients are a suffix of the flat vector. It
+   is added as it grows, and every bucket inside it is sent.
+3. *finish*: what is left is added and sent, last of all the tally; then all arrive and are read.
+
+The flat vector is cut into buckets from its end, where backward starts. The cuts depend on sizes
+alone and buckets are sent in one order, so all ranks issue the same collectives by construction.
+
+The tally is a small float64 vector (loss, correct predictions, BatchNorm statistics) that is
+always summed exactly. Its message also counts the contributions and those that cannot be summed:
+every rank learns alike whether a value was NaN, infinite or too large, and raises the same error.
+
+The trainer calls this. Bucketing and overlap: Li et al. 2020, PyTorch Distributed, section 3.2,
+arXiv:2006.15704.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from distnet.parallel.communicator import Communicator, Request
+from distnet.parallel.errors import NonFiniteGradient
+from distnet.parallel.fixed_point import FixedPoint, blocks_from_end
+from distnet.parallel.sums import ExactSum, Float32Sum, GradientSum
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+REDUCTIONS: dict[str, type[GradientSum]] = {"exact": ExactSum, "float32": Float32Sum}
+BUCKET_BYTES = 1 << 18
+TALLY_SCALE_BITS = 32  # coarser than gradients: losses and mean squares may reach millions
+
+
+@dataclass(frozen=True)
+class Offender:
+    """A value that cannot be summed, see NonFiniteGradient."""
+
+    part: str
+    index: int
+    value: float
+    limit: float
+    micro_batch: int
+    rank: int
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return self.micro_batch, self.rank
+
+
+class Reducer:
+    """Sums one flat gradient vector and one tally a step; reused for all steps of a run.
+
+    Call `start`, then `add` for each micro-batch but the last, `ready` during and `finish` after
+    the last; only `finish(None, None)` if this rank has none. All results are overwritten by the
+    next step.
+
+    bytes_per_step: what this rank contributes to messages in a step.
+    wait_seconds: how long the last `finish` waited for messages.
+    """
+
+    def __init__(
+        self,
+        comm: Communicator,
+        gradient_sum: GradientSum,
+        tally_size: int,
+        *,
+        bucket_bytes: int = BUCKET_BYTES,
+    ) -> None:
+        size = gradient_sum.size
+        self._comm, self._sum = comm, gradient_sum
+        self._size, self._tally_size = size, tally_size
+        self._buckets = cut_buckets(size, bucket_bytes, gradient_sum.wire_itemsize)
+        self._fixed_point = FixedPoint(gradient_sum.num_contributions, TALLY_SCALE_BITS)
+        self._message = np.zeros(tally_size + 2, np.int64)
+        # Views of the message: the tally, how many contributions, how many of them offend.
+        self._tally, self._counts = self._message[:tally_size], self._message[tally_size:]
+        self._gradient_out = np.zeros(size, np.float32)
+        self._tally_out = np.zeros(tally_size, np.float64)
+        self._requests: list[Request] = []
+        self.exact = gradient_sum.exact
+        self.bytes_per_step = size * gradient_sum.wire_itemsize + self._message.nbytes
+        self.wait_seconds = 0.0
+        self.start()
+
+    def start(self) -> None:
+        """Begins a step, whatever became of the one before."""
+        self._sum.clear()
+        self._message.fill(0)
+        self._requests.clear()
+        self._num_done = 0
+        self._open_stop = self._size  # what of the micro-batch at hand is not yet added: [0, stop)
+        self._beyond: tuple[int, float] | None = None  # index and value in its gradient
+        self._offender: Offender | None = None
+        self._started = True
+
+    def add(self, gradient: Array, tally: Array, micro_batch: int = 0) -> None:
+        """Adds a whole micro-batch: `gradient` (size,) float32, `tally` (tally_size,) float64.
+
+        `micro_batch` is its number in the step, for messages.
+        """
+        self._require_started()
+        if self._requests:
+            raise ValueError("add() after ready(), which is for a rank's last micro-batch")
+        self._add_suffix(gradient, 0)
+        self._close(tally, micro_batch)
+
+    def ready(self, gradient: Array, offset: int) -> None:
+        """`gradient[offset:]` of this rank's last micro-batch is final: adds it, sends buckets."""
+        self._require_started()
+        self._add_suffix(gradient, offset)
+        self._send(offset)
+
+    def progress(self) -> None:
+        """Lets MPI move messages, which it does only inside its calls; cheap, never waits."""
+        while self._num_done < len(self._requests) and self._requests[self._num_done].test():
+            self._num_done += 1
+
+    def finish(
+        self, gradient: Array | None, tally: Array | None, micro_batch: int = 0
+    ) -> tuple[Array, Array]:
+        """Adds the rest of the last micro-batch (None: this rank has none), combines all ranks.
+
+        Returns the sums over all micro-batches of all ranks: gradient (size,) float32 and tally
+        (tally_size,) float64. Raises NonFiniteGradient on all ranks alike.
+        """
+        self._require_started()
+        if gradient is not None and tally is not None:
+            self._add_suffix(gradient, 0)
+            self._close(tally, micro_batch)
+        elif self._open_stop != self._size:
+            raise ValueError("finish() without the micro-batch that ready() began")
+        self._send(0)
+        self._started = False
+        self._requests.append(self._comm.iallreduce(self._message))
+        self._receive()
+        self._check()
+        return self._gradient_out, self._tally_out
+
+    def _require_started(self) -> None:
+        if not self._started:
+            raise ValueError("a step of the reducer begins with start()")
+
+    def _add_suffix(self, gradient: Array, offset: int) -> None:
+        """Adds the elements of the micro-batch from `offset` on that are not yet added."""
+        if not 0 <= offset <= self._open_stop:
+            raise ValueError(f"found offset {offset}, expected 0 to {self._open_stop}")
+        index = self._sum.add(gradient[offset : self._open_stop], offset)
+        if index is not None and self._beyond is None:
+            self._beyond = offset + index, float(gradient[offset + index])
+        self._open_stop = offset
+
+    def _close(self, tally: Array, micro_batch: int) -> None:
+        """Completes a contribution by its tally and notes whether it can be summed."""
+        index = self._fixed_point.add(self._tally, tally)
+        where = micro_batch, self._comm.rank
+        offender = None
+        if self._beyond is not None:
+            offender = Offender("gradient", *self._beyond, self._sum.limit, *where)
+        elif index is not None:
+            value, limit = float(tally[index]), self._fixed_point.limit
+            offender = Offender("tally", index, value, limit, *where)
+        if offender is not None:
+            self._offender = min(self._offender or offender, offender, key=lambda o: o.order)
+        self._counts += (1, offender is not None)
+        self._open_stop, self._beyond = self._size, None
+
+    def _send(self, offset: int) -> None:
+        """Starts the buckets inside [offset, size) that are not yet on their way, in order."""
+        for bucket in self._buckets[len(self._requests) :]:
+            if bucket.start < offset:
+                break
+            self._requests.append(self._sum.exchange(self._comm, bucket))
+
+    def _receive(self) -> None:
+        """Waits for each message in turn; reads a bucket while the next ones are on their way."""
+        self.wait_seconds = 0.0
+        for bucket, request in zip(self._buckets, self._requests, strict=False):
+            self._wait(request)
+            self._sum.read(bucket, self._gradient_out[bucket])
+        self._wait(self._requests[-1])
+        self._fixed_point.to_float(self._tally, self._tally_out)
+
+    def _wait(self, request: Request) -> None:
+        begin = time.perf_counter()
+        request.wait()
+        self.wait_seconds += time.perf_counter() - begin
+
+    def _check(self) -> None:
+        """Decided by reduced numbers alone, so every rank raises, or none."""
+        num_contributions, num_offenders = map(int, self._counts)
+        if num_offenders:
+            offenders = [each for each in self._comm.allgather(self._offender) if each]
+            raise NonFiniteGradient(**asdict(min(offenders, key=lambda o: o.order)))
+        if num_contributions > self._sum.num_contributions:
+            raise ValueError(
+                f"found {num_contributions} micro-batches in a step, expected at most "
+                f"{self._sum.num_contributions}: the sum may have wrapped"
+            )
+
+
+def make_reducer(
+    kind: str,
+    comm: Communicator,
+    size: int,
+    tally_size: int,
+    *,
+    num_contributions: int,
+    bucket_bytes: int = BUCKET_BYTES,
+) -> Reducer:
+    """A reducer of one of the REDUCTIONS, for at most `num_contributions` micro-batches a step.
+
+    Raises ValueError for an unknown kind.
+    """
+    if kind not in REDUCTIONS:
+        raise ValueError(f"found reduction {kind!r}, expected one of: {', '.join(REDUCTIONS)}")
+    gradient_sum = REDUCTIONS[kind](size, num_contributions)
+    return Reducer(comm, gradient_sum, tally_size, bucket_bytes=bucket_bytes)
+
+
+def cut_buckets(size: int, bucket_bytes: int, itemsize: int) -> list[slice]:
+    """[0, size) in slices of at most `bucket_bytes`, in the order of sending: from the end."""
+    return list(blocks_from_end(size, max(1, bucket_bytes // itemsize)))
