@@ -1,0 +1,109 @@
+"""Starts programs on several MPI ranks, on one machine, with a time limit: used by the tests alone.
+
+Works with the mpirun of MPICH and Open MPI, as root and with more ranks than cores.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Open MPI: root needs both of the first two; ranks may outnumber cores (version 5, version 4), and
+# then must not spin while they wait. One BLAS thread a rank: two on each of two cores ran 10 to 50
+# times slower. Programs find this checkout, installed or not.
+SETTINGS = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+}
+
+
+def find_mpirun() -> Path:
+    """The mpirun beside this Python, else on PATH; RuntimeError if there is none."""
+    beside_python = Path(sys.executable).with_name("mpirun")
+    found = beside_python if beside_python.exists() else shutil.which("mpirun")
+    if found is None:
+        raise RuntimeError(
+            f"found no mpirun beside {sys.executable} or on PATH, multi-rank tests cannot run; "
+            "install one with: pip install mpich"
+        )
+    return Path(found)
+
+
+def mpirun(
+    num_ranks: int,
+    *args: str,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 60,
+    options: Sequence[str] = (),
+    cwd: Path = ROOT,
+) -> subprocess.CompletedProcess[str]:
+    """Runs `mpirun -n num_ranks OPTIONS python ARGS` to its end and captures what it writes.
+
+    `env` is added to this process's environment. Raises subprocess.TimeoutExpired with the output
+    so far if it takes longer than `timeout` seconds; its processes are gone then.
+    """
+    command = [str(find_mpirun()), "-n", str(num_ranks), *options, sys.executable, *args]
+    begin = time.time()
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env={**os.environ, **SETTINGS, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        stdout, stderr = _kill(process)
+        raise subprocess.TimeoutExpired(command, timeout, stdout, stderr) from None
+    except BaseException:
+        _kill(process)
+        raise
+    finally:
+        if process.returncode:
+            _remove_shared_memory(begin)
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def _kill(process: subprocess.Popen[str], patience: float = 3) -> tuple[str, str]:
+    """Ends mpirun politely, so that it removes its shared memory, else by force."""
+    for end in (signal.SIGTERM, signal.SIGKILL):
+        os.killpg(process.pid, end)
+        try:
+            return process.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            continue
+    return "", f"process {process.pid} survives SIGKILL"
+
+
+def _remove_shared_memory(begin: float) -> None:
+    """Removes what a killed or aborted job leaves in /dev/shm: new files that nobody has mapped."""
+    maps = []
+    for path in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):  # a process that has just ended, or another user's
+            maps.append(path.read_text())
+    mapped = "\n".join(maps)
+    for pattern in ("mpich_shm_*", "sm_segment.*"):
+        for path in Path("/dev/shm").glob(pattern):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime >= begin and str(path) not in mapped:
+                    path.unlink()
