@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import hashlib
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from distnet.parallel import REDUCTIONS, NonFiniteGradient, SerialCommunicator, make_reducer
+from distnet.parallel.reducer import cut_buckets
+
+SIZE, TALLY_SIZE = 40_000, 5
+BUCKET_BYTES = [8, 1000, 1 << 16, 1 << 30]
+KINDS = list(REDUCTIONS)
+
+
+def contribution(micro_batch, size=SIZE):
+    """The gradient and tally of a micro-batch, of all magnitudes that training knows."""
+    generator = np.random.default_rng(micro_batch)
+    magnitudes = 10.0 ** generator.uniform(-9, 2, size)
+    gradient = (generator.standard_normal(size) * magnitudes).astype(np.float32)
+    return gradient, generator.standard_normal(TALLY_SIZE) * [1, 10, 1e3, 1e-3, 0]
+
+
+def run_step(reducer, micro_batches, gradients=contribution, cuts=(0.9, 0.5, 0.2)):
+    """A step of one rank: the last micro-batch becomes ready in pieces, as during backward."""
+    reducer.start()
+    for m in micro_batches[:-1]:
+        reducer.add(*gradients(m), m)
+    if not micro_batches:
+        return reducer.finish(None, None)
+    gradient, tally = gradients(micro_batches[-1])
+    for cut in cuts:
+        reducer.ready(gradient, int(cut * gradient.size))
+        reducer.progress()
+    return reducer.finish(gradient, tally, micro_batches[-1])
+
+
+def exact_sum(arrays, scale_bits):
+    """Independent of the code under test: whole numbers of 2^-scale_bits."""
+    scale = 2.0**scale_bits
+    return sum(np.rint(a.astype(np.float64) * scale).astype(np.int64) for a in arrays) / scale
+
+
+def sha256(array):
+    return hashlib.sha256(array.tobytes()).hexdigest()
+
+
+def split(num_micro_batches, comm, how):
+    """Three ways to share micro-batches out; the last leaves all but one rank without any."""
+    numbers = list(range(num_micro_batches))
+    if how == "in turn":
+        return numbers[comm.rank :: comm.size]
+    if how == "in blocks, reversed":
+        return np.array_split(numbers[::-1], comm.size)[comm.rank].tolist()
+    return numbers if comm.rank == comm.size - 1 else []
+
+
+@pytest.mark.parametrize("bucket_bytes", BUCKET_BYTES[1:])
+@pytest.mark.parametrize("how", ["in turn", "in blocks, reversed", "one rank has all"])
+def test_exact_sums_have_the_bits_of_whole_numbers(any_comm, how, bucket_bytes):
+    num_micro_batches = 7
+    gradients, tallies = zip(*map(contribution, range(num_micro_batches)), strict=True)
+    reducer = make_reducer(
+        "exact",
+        any_comm,
+        SIZE,
+        TALLY_SIZE,
+        num_contributions=num_micro_batches,
+        bucket_bytes=bucket_bytes,
+    )
+    gradient, tally = run_step(reducer, split(num_micro_batches, any_comm, how))
+    assert (gradient.dtype, tally.dtype) == (np.float32, np.float64)
+    assert sha256(gradient) == sha256(exact_sum(gradients, 40).astype(np.float32))
+    assert sha256(tally) == sha256(exact_sum(tallies, 32))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bucket_bytes", BUCKET_BYTES)
+def test_closed_form_in_rank_and_size(any_comm, kind, bucket_bytes):
+    """Rank r adds r micro-batches (rank 0 none) of whole numbers, which every format holds."""
+    rank, size, ramp = any_comm.rank, any_comm.size, np.arange(1, 101, dtype=np.float32)
+    reducer = make_reducer(
+        kind, any_comm, ramp.size, 2, num_contributions=size**2, bucket_bytes=bucket_bytes
+    )
+    for step in range(3):
+        mine = (rank + 1) * (step + 1) * ramp, np.array([rank, 1.0])
+        gradient, tally = run_step(reducer, range(rank), lambda _, mine=mine: mine)
+        num_contributions = size * (size - 1) // 2
+        squares = (size - 1) * size * (size + 1) // 3  # sum of r (r + 1) over ranks r
+        np.testing.assert_array_equal(gradient, squares * (step + 1) * ramp)
+        np.testing.assert_array_equal(tally, [squares - num_contributions, num_contributions])
+
+
+def test_float32_sums_are_close(any_comm):
+    gradients, tallies = zip(*map(contribution, range(6)), strict=True)
+    reducer = make_reducer("float32", any_comm, SIZE, TALLY_SIZE, num_contributions=6)
+    gradient, tally = run_step(reducer, split(6, any_comm, "in turn"))
+    bound = 6 * np.finfo(np.float32).eps * np.abs(gradients).sum(axis=0, dtype=np.float64)
+    assert np.all(np.abs(gradient - np.sum(gradients, axis=0, dtype=np.float64)) <= bound)
+    np.testing.assert_array_equal(tally, exact_sum(tallies, 32))
+
+
+def test_only_exact_promises_bits():
+    sums = {kind: REDUCTIONS[kind].exact for kind in KINDS}
+    assert sums == {"exact": True, "float32": False}
+
+
+BAD = {
+    "nan": (np.nan, "gradient"),
+    "inf": (-np.inf, "gradient"),
+    "too large": (3e38, "gradient"),
+    "tally": (np.nan, "tally"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("what", BAD)
+def test_bad_values_fail_on_all_ranks_alike(any_comm, kind, what):
+    """Micro-batches 3 and 5 of 8 are bad: every rank names the same place, whoever computed it."""
+    value, part = BAD[what]
+
+    def gradients(m):
+        gradient, tally = np.ones(1000, np.float32), np.ones(3)
+        if m in (3, 5):
+            (gradient if part == "gradient" else tally)[[0, 2]] = value
+        return gradient, tally
+
+    reducer = make_reducer(kind, any_comm, 1000, 3, num_contributions=8, bucket_bytes=512)
+    mine = split(8, any_comm, "in turn")
+    with pytest.raises(NonFiniteGradient) as error_info:
+        run_step(reducer, mine, gradients)
+    error = error_info.value
+    assert (error.part, error.index, error.micro_batch) == (part, 2, 3)
+    assert (error.rank, repr(error.value)) == (3 % any_comm.size, repr(float(np.float32(value))))
+    assert len(set(any_comm.allgather(str(error)))) == 1
+    gradient, tally = run_step(reducer, mine, lambda m: (np.ones(1000, np.float32), np.ones(3)))
+    assert (set(gradient), set(tally)) == ({8.0}, {8.0})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_value_at_the_limit_is_summed(any_comm, kind):
+    """As many contributions as promised, as large as allowed, all of one sign: nothing wraps."""
+    num_contributions = 2 * any_comm.size
+    limit = REDUCTIONS[kind](0, num_contributions).limit
+    extreme = np.full(10, -limit, np.float32)
+    reducer = make_reducer(kind, any_comm, 10, 0, num_contributions=num_contributions)
+    gradient, _ = run_step(reducer, range(2), lambda m: (extreme, np.zeros(0)))
+    np.testing.assert_array_equal(gradient, np.float32(num_contributions) * extreme)
+
+
+def test_more_contributions_than_promised_are_an_error(any_comm):
+    reducer = make_reducer("exact", any_comm, 4, 0, num_contributions=any_comm.size)
+    ones = np.ones(4, np.float32), np.zeros(0)
+    run_step(reducer, range(1), lambda m: ones)
+    message = f"found {2 * any_comm.size} micro-batches in a step, expected at most {any_comm.size}"
+    with pytest.raises(ValueError, match=message):
+        run_step(reducer, range(2), lambda m: ones)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_empty_vectors_and_idle_ranks(any_comm, kind):
+    reducer = make_reducer(kind, any_comm, 0, 0, num_contributions=1)
+    gradient, tally = run_step(reducer, [])
+    assert (gradient.size, tally.size) == (0, 0)
+    reducer = make_reducer(kind, any_comm, 3, 2, num_contributions=1)
+    gradient, tally = run_step(reducer, [])
+    assert (gradient.tolist(), tally.tolist()) == ([0, 0, 0], [0, 0])
+
+
+def test_metrics_of_a_step(any_comm):
+    reducer = make_reducer("exact", any_comm, 1000, 3, num_contributions=any_comm.size)
+    assert reducer.bytes_per_step == 8 * (1000 + 3 + 2)
+    run_step(reducer, [any_comm.rank], lambda m: (np.ones(1000, np.float32), np.ones(3)))
+    assert 0 <= reducer.wait_seconds < 10
+
+
+def test_memory_does_not_grow(any_comm):
+    reducer = make_reducer(
+        "exact", any_comm, 1000, 3, num_contributions=2 * any_comm.size, bucket_bytes=1000
+    )
+    inputs = np.ones(1000, np.float32), np.ones(3)
+
+    def steps(count):
+        for _ in range(count):
+            run_step(reducer, range(2), lambda m: inputs)
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = steps(20)
+        assert steps(300) - before < 2000  # bytes: any object kept for each step takes more
+    finally:
+        tracemalloc.stop()
+
+
+def make_serial():
+    return make_reducer("exact", SerialCommunicator(), 10, 1, num_contributions=2)
+
+
+def test_calls_out_of_order_are_errors():
+    gradient, tally = np.ones(10, np.float32), np.ones(1)
+    reducer = make_serial()
+    reducer.ready(gradient, 5)
+    with pytest.raises(ValueError, match="found offset 6, expected 0 to 5"):
+        reducer.ready(gradient, 6)
+    with pytest.raises(ValueError, match="without the micro-batch that ready"):
+        reducer.finish(None, None)
+    reducer.ready(gradient, 0)
+    with pytest.raises(ValueError, match="after ready"):
+        reducer.add(gradient, tally)
+    reducer.finish(gradient, tally)
+    for call in (reducer.add, reducer.finish):
+        with pytest.raises(ValueError, match="begins with start"):
+            call(gradient, tally)
+
+
+def test_start_forgets_a_step_that_was_given_up():
+    gradient, tally = np.ones(10, np.float32), np.ones(1)
+    reducer = make_serial()
+    reducer.add(np.full(10, np.nan, np.float32), tally)
+    reducer.ready(gradient, 3)
+    reducer.start()
+    total, _ = reducer.finish(gradient, tally)
+    assert set(total) == {1.0}
+
+
+def test_unknown_reductions_are_refused():
+    with pytest.raises(
+        ValueError, match="found reduction 'magic', expected one of: exact, float32"
+    ):
+        make_reducer("magic", SerialCommunicator(), 1, 0, num_contributions=1)
+
+
+class Recorder(SerialCommunicator):
+    """Remembers how many elements each message has, in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.lengths = []
+
+    def iallreduce(self, array, op="sum"):
+        self.lengths.append(array.size)
+        return super().iallreduce(array, op)
+
+
+@pytest.mark.parametrize("micro_batches", [[], [0], [0, 1]])
+@pytest.mark.parametrize("cuts", [(), (0.95, 0.94), (0.9, 0.5, 0.2), (0,)])
+def test_messages_do_not_depend_on_what_a_rank_has_to_do(micro_batches, cuts):
+    comm = Recorder()
+    reducer = make_reducer("exact", comm, 25, 1, num_contributions=2, bucket_bytes=80)
+    run_step(reducer, micro_batches, lambda m: (np.ones(25, np.float32), np.ones(1)), cuts)
+    assert comm.lengths == [10, 10, 5, 1 + 2]
+
+
+def test_a_bucket_leaves_as_soon_as_it_is_ready():
+    comm = Recorder()
+    reducer = make_reducer("exact", comm, 25, 1, num_contributions=1, bucket_bytes=80)
+    gradient, sent = np.ones(25, np.float32), []
+    for offset in (20, 15, 6, 5, 0):
+        reducer.ready(gradient, offset)
+        sent.append(len(comm.lengths))
+    assert sent == [0, 1, 1, 2, 3]
+
+
+def test_buckets_are_cut_from_the_end():
+    assert cut_buckets(25, 80, 8) == [slice(15, 25), slice(5, 15), slice(0, 5)]
+    assert cut_buckets(3, 1, 8) == [slice(2, 3), slice(1, 2), slice(0, 1)]
+    assert cut_buckets(0, 80, 8) == []
