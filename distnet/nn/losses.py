@@ -33,9 +33,8 @@ class SoftmaxCrossEntropy:
         self._rows: dict[tuple[Shape, Any], Array] = {}
 
     def forward(self, x: Array, labels: Array, count: int | None = None) -> float:
-        """The loss; `count` defaults to N. Raises ValueError for labels of another shape."""
-        if labels.shape != x.shape[:1]:
-            raise ValueError(f"labels: found shape {labels.shape}, expected {x.shape[:1]}")
+        """The loss; `count` defaults to N. Raises ValueError for a wrong shape or label."""
+        _check_labels(labels, *x.shape)
         self.labels, self.count = labels, len(x) if count is None else count
         self.rows = np.arange(len(x))
         self.log_p = log_softmax(x)
@@ -49,6 +48,14 @@ class SoftmaxCrossEntropy:
         dx = np.exp(self.log_p, out=self._rows[key])
         dx[self.rows, self.labels] -= 1
         return np.multiply(dx, dx.dtype.type(dloss / self.count), out=dx)
+
+
+def _check_labels(labels: Array, n: int, num_classes: int) -> None:
+    if labels.shape != (n,):
+        raise ValueError(f"labels: found shape {labels.shape}, expected ({n},)")
+    for label in (labels.min(initial=0), labels.max(initial=0)):
+        if not 0 <= label < num_classes:
+            raise ValueError(f"labels: found {label}, expected at least 0 and below {num_classes}")
 
 
 def count_correct(x: Array, labels: Array) -> int:

@@ -56,7 +56,7 @@ class Network:
 
     def predict(self, x: Array) -> Array:
         """The logits `(N, K)` in evaluation mode; the next call overwrites them."""
-        return self.body.forward(x)
+        return self._logits(x)
 
     def loss_and_gradients(
         self,
@@ -72,7 +72,7 @@ class Network:
         batch) and the number of correct predictions. During backward, `ready(start)` says that
         `grads[start:]` is final.
         """
-        logits = self.body.forward(x, train=train)
+        logits = self._logits(x, train)
         loss = self.loss.forward(logits, labels, count)
         correct = count_correct(logits, labels)
         after = None if ready is None else lambda layer: ready(self._starts[layer])
@@ -116,6 +116,13 @@ class Network:
     def name_at(self, index: int) -> str:
         """The parameter to which element `index` of the flat vector belongs."""
         return next(s.name for s in self.slots if s.start <= index < s.stop)
+
+    def _logits(self, x: Array, train: Training | None = None) -> Array:
+        # Otherwise a layer might broadcast one channel to many without a word.
+        if x.shape[1:] != self.input_shape:
+            expected = ", ".join(map(str, self.input_shape))
+            raise ValueError(f"input: found shape {x.shape}, expected (N, {expected})")
+        return self.body.forward(x, train=train)
 
     def _initialize(self, seed: int) -> None:
         scratch = Scratch()

@@ -116,6 +116,14 @@ def test_labels_of_another_shape_are_refused(labels):
         SoftmaxCrossEntropy().forward(LOGITS, labels)
 
 
+@pytest.mark.parametrize("wrong", [-1, 4])
+def test_labels_out_of_range_are_refused(wrong):
+    labels = LABELS.copy()
+    labels[2] = wrong
+    with pytest.raises(ValueError, match=rf"labels: found {wrong}, expected .* below 4"):
+        SoftmaxCrossEntropy().forward(LOGITS, labels)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
 def test_labels_of_any_integer_type(dtype):
     loss = SoftmaxCrossEntropy()
