@@ -1,4 +1,4 @@
-"""Initial values: their widths, and that they are a function of the seed alone (book section 6.2)."""
+"""Initial values: their widths (book section 6.2), and that they depend on the seed alone."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Linear: x W + b with the book's order of features, on vectors and on images of any memory order."""
+"""Linear: x W + b on vectors and on images, with the book's order of features."""
 
 import numpy as np
 import pytest

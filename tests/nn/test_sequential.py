@@ -1,0 +1,157 @@
+"""Sequential: whatever memory it lets its layers share, the result is that of one after another."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layer_table import TRAIN, images
+
+from distnet.nn import (
+    BatchNorm,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    Network,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Tanh,
+    layout,
+)
+
+SHAPE = (2, 8, 8)
+OF_IMAGES = {
+    "conv": lambda: Conv2d(5, 3, pad=1),
+    "narrow": lambda: Conv2d(2, 1),
+    "pool": lambda: MaxPool2d(3, stride=1, pad=1),
+    "relu": ReLU,
+    "tanh": Tanh,
+    "dropout": lambda: Dropout(0.5),
+    "batchnorm": BatchNorm,
+}
+OF_VECTORS = {
+    "linear": lambda: Linear(6),
+    "relu": ReLU,
+    "sigmoid": Sigmoid,
+    "dropout": lambda: Dropout(0.25),
+}
+
+
+def chains(kinds, max_size):
+    """Names of layers; a list among them is a nested Sequential."""
+    name = st.sampled_from(sorted(kinds))
+    nested = st.lists(name, min_size=1, max_size=3)
+    return st.lists(st.one_of(name, name, nested), min_size=1, max_size=max_size)
+
+
+def make(chain, kinds):
+    return [
+        kinds[item]() if isinstance(item, str) else Sequential(make(item, kinds)) for item in chain
+    ]
+
+
+def network(image_part, vector_part, dtype=np.float32):
+    layers = [*make(image_part, OF_IMAGES), Flatten(), *make(vector_part, OF_VECTORS)]
+    return Network(layers, SHAPE, seed=1, dtype=dtype)
+
+
+def fresh(x):
+    copy = layout.empty(x.shape, x.dtype)
+    copy[...] = x
+    return copy
+
+
+def one_by_one(net, x, dy, train):
+    """Every layer with memory of its own, all copied in between."""
+    layers = list(net.body.leaves())
+    for layer in layers:
+        x = fresh(layer.forward(x, train=train))
+    for layer in reversed(layers):
+        dy = fresh(layer.backward(dy))
+    return {"y": x, "dx": dy, "grads": net.grads, "statistics": net.batch_statistics}
+
+
+def at_once(net, x, dy, train):
+    y = net.body.forward(x, train=train).copy()
+    dx = net.body.backward(dy).copy()
+    return {"y": y, "dx": dx, "grads": net.grads, "statistics": net.batch_statistics}
+
+
+@settings(max_examples=100)
+@given(chains(OF_IMAGES, 6), chains(OF_VECTORS, 5))
+def test_a_chain_equals_its_layers_one_by_one(image_part, vector_part):
+    chain, reference = network(image_part, vector_part), network(image_part, vector_part)
+    for n, train in [(3, TRAIN), (2, TRAIN), (3, None), (3, TRAIN)]:
+        x, dy = images((n, *SHAPE), np.float32), images((n, *chain.output_shape), np.float32)
+        x_before, dy_before = x.copy(), dy.copy()
+        found, expected = at_once(chain, x, dy, train), one_by_one(reference, x, dy, train)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(found[name], value, err_msg=name)
+        np.testing.assert_array_equal(x, x_before)
+        np.testing.assert_array_equal(dy, dy_before)
+
+
+@settings(max_examples=50)
+@given(chains(OF_IMAGES, 5))
+def test_results_go_where_they_are_asked_to(chain):
+    own, asked = (Network(make(chain, OF_IMAGES), SHAPE).body for _ in range(2))
+    x = images((3, *SHAPE), np.float32)
+    expected = own.forward(x, train=TRAIN).copy()
+    y, dx = layout.empty(expected.shape, np.float32), layout.empty(x.shape, np.float32)
+    dy = images(expected.shape, np.float32, seed=1)
+    assert asked.forward(x, y, TRAIN) is y
+    np.testing.assert_array_equal(y, expected)
+    assert asked.backward(dy, dx) is dx
+    np.testing.assert_array_equal(dx, own.backward(dy))
+
+
+def test_layers_in_place_share_their_producers_memory():
+    linear, dropout, last = Linear(5), Dropout(0.5), Tanh()
+    chain = Network([linear, dropout, last], (4,)).body
+    chain.forward(images((3, 4), np.float32), train=TRAIN)
+    assert np.shares_memory(last.y, linear.forward(images((3, 4), np.float32)))
+
+
+def test_an_output_that_is_needed_is_not_overwritten():
+    relu = ReLU()
+    chain = Network([Linear(5), relu, Dropout(0.5)], (4,)).body
+    y = chain.forward(images((3, 4), np.float32), train=TRAIN)
+    assert not np.shares_memory(relu.y, y)
+
+
+def test_names_count_each_kind():
+    layers = [Conv2d(2, 3), ReLU(), Conv2d(2, 3), Sequential([Linear(4), ReLU(), Linear(3)])]
+    net = Network(layers, SHAPE)
+    assert [slot.name for slot in net.slots] == [
+        "conv1.weight",
+        "conv1.bias",
+        "conv2.weight",
+        "conv2.bias",
+        "block1.linear1.weight",
+        "block1.linear1.bias",
+        "block1.linear2.weight",
+        "block1.linear2.bias",
+    ]
+
+
+def test_layers_are_reported_when_their_gradients_are_final():
+    layers = [Linear(5), ReLU(), Sequential([Linear(4), Tanh()])]
+    chain, reported = Network(layers, (4,)).body, []
+    y = chain.forward(images((3, 4), np.float32), train=TRAIN)
+    chain.backward(np.ones_like(y), after=reported.append)
+    assert reported == layers[::-1]
+
+
+@pytest.mark.parametrize("first", [ReLU, Linear], ids=["without", "with"])
+def test_the_gradient_of_the_input_can_be_left_out(first):
+    layers = [first(4) if first is Linear else first(), Linear(3)]
+    net = Network(layers, (4,))
+    x, dy = images((5, 4), np.float32), images((5, 3), np.float32)
+    net.body.forward(x, train=TRAIN)
+    net.body.backward(dy)
+    expected = net.grads.copy()
+    net.grads[...] = np.nan
+    assert net.body.backward(dy, need_dx=False) is None
+    np.testing.assert_array_equal(net.grads, expected)
