@@ -1,0 +1,18 @@
+"""Data sets, the order in which they are visited, and augmentation; nothing here sees a network."""
+
+from distnet.data.augment import random_affine, random_shift
+from distnet.data.cache import default_cache_dir
+from distnet.data.dataset import Dataset, load_dataset
+from distnet.data.idx import DataError
+from distnet.data.sampler import Sampler, deal
+
+__all__ = [
+    "DataError",
+    "Dataset",
+    "Sampler",
+    "deal",
+    "default_cache_dir",
+    "load_dataset",
+    "random_affine",
+    "random_shift",
+]

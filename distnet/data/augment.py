@@ -1,0 +1,142 @@
+"""Augmentation of image batches: pure functions of the images and of random bits from the caller.
+
+Images are uint8 `(N, C, H, W)`; `bits` holds one raw random word for each image, so the caller
+decides what they are keyed by (seed, step, micro-batch). What leaves the image is lost, what comes
+in is 0. Shifts, rotations and scales are those of the book's section 8.1.2. Called by the training
+loop.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+Words = NDArray[np.uint32] | NDArray[np.uint64]
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+_ONE = 1 << 16  # 1.0 in the 16-bit fixed point of `random_affine`
+
+
+def random_shift(images: Bytes, bits: Words, max_shift: int, out: Bytes | None = None) -> Bytes:
+    """Moves each image by whole pixels, drawn from the square `[-max_shift, max_shift]^2`.
+
+    `bits` is uint32 or uint64 `(N,)`. With k = 2 max_shift + 1, word b means shift number b mod k²:
+    down by b // k mod k - max_shift rows and right by b mod k - max_shift columns. As 2^32 is not a
+    multiple of k², some shifts are likelier than others, by a factor of at most 1 + k² / 2^32 (for
+    2 pixels 1 + 6e-9; with 64-bit words 1 + 2e-18). Returns `out`, which may be `images` itself.
+    """
+    _check(images, bits, (np.uint32, np.uint64))
+    n, _, h, w = images.shape
+    if not 0 <= max_shift <= max(h, w):
+        raise ValueError(f"random_shift: found max_shift {max_shift}, expected 0 to {max(h, w)}")
+    side = 2 * max_shift + 1
+    row, column = np.divmod(bits % (side * side), side)
+    windows = sliding_window_view(_zero_padded(images, max_shift), (h, w), axis=(2, 3))
+    # An image moves down when its window moves up.
+    moved = windows[np.arange(n), :, 2 * max_shift - row, 2 * max_shift - column]
+    return _deliver(moved, out)
+
+
+def random_affine(
+    images: Bytes,
+    bits: NDArray[np.uint64],
+    max_rotation_degrees: float,
+    scale_range: tuple[float, float],
+    max_shift: float,
+    out: Bytes | None = None,
+) -> Bytes:
+    """Rotates and scales each image about its centre, then moves it; bilinear interpolation.
+
+    Each of angle (positive turns counterclockwise), scale (> 1 enlarges) and the moves down and
+    right in pixels takes 16 bits of the word, lowest first: 2^16 evenly spaced, equally likely
+    values from one end of its range to the other. Coordinates are integers from the moment that
+    sine and cosine are rounded to 1/65536, weights have 8 bits and grey values are rounded to the
+    nearest, so machines whose sines differ in the last bit agree. Returns `out`, which may be
+    `images` itself.
+    """
+    _check(images, bits, (np.uint64,))
+    low, high = scale_range
+    if not 0 < low <= high or max_shift < 0 or max_rotation_degrees < 0:
+        raise ValueError(
+            f"random_affine: found max_rotation_degrees {max_rotation_degrees}, max_shift "
+            f"{max_shift}, scale_range {scale_range}, expected no negatives and 0 < low <= high"
+        )
+    turn, zoom, down, right = _fractions(bits)
+    angle = np.radians(max_rotation_degrees) * (2 * turn - 1)
+    scale = low + (high - low) * zoom
+    down, right = max_shift * (2 * down - 1), max_shift * (2 * right - 1)
+    y, x = _source_coordinates(images.shape[2:], angle, scale, down, right)
+    return _deliver(_interpolate(images, y, x), out)
+
+
+def _fractions(bits: NDArray[np.uint64]) -> Floats:
+    """The four 16-bit fields of each word, lowest first, as numbers from 0 to 1: `(4, N, 1, 1)`."""
+    places = np.array([0, 16, 32, 48], np.uint64)[:, None]
+    return (bits >> places & np.uint64(0xFFFF))[:, :, None, None] / 0xFFFF
+
+
+def _source_coordinates(
+    size: tuple[int, ...], angle: Floats, scale: Floats, down: Floats, right: Floats
+) -> tuple[Integers, Integers]:
+    """Where each output pixel comes from, in pixels / 2^17: rows and columns, each `(N, H, W)`.
+
+    The inverse of rotate, scale, move. Offsets from the centre are counted in half pixels, which
+    are whole numbers for even sizes too; `angle` and the others are `(N, 1, 1)`.
+    """
+    h, w = size
+    cos, sin = _fixed(np.cos(angle) / scale), _fixed(np.sin(angle) / scale)
+    y = (2 * np.arange(h)[:, None] - (h - 1)) * _ONE - 2 * _fixed(down)
+    x = (2 * np.arange(w) - (w - 1)) * _ONE - 2 * _fixed(right)
+    source_y = (cos * y + sin * x >> 16) + (h - 1) * _ONE
+    source_x = (cos * x - sin * y >> 16) + (w - 1) * _ONE
+    return source_y, source_x
+
+
+def _fixed(values: Floats) -> Integers:
+    return np.rint(values * _ONE).astype(np.int64)
+
+
+def _interpolate(images: Bytes, y: Integers, x: Integers) -> Bytes:
+    """The images at `y` and `x` (pixels / 2^17, `(N, H, W)`), 0 outside."""
+    n, c, h, w = images.shape
+    pad = 2  # a point far outside is clipped to -2 or h, where both neighbours are 0
+    below = w + 2 * pad
+    pixels = _zero_padded(images, pad).reshape(n, c, (h + 2 * pad) * below)
+    row, column = np.clip(y >> 17, -pad, h), np.clip(x >> 17, -pad, w)
+    corner = ((row + pad) * below + column + pad).reshape(n, 1, h * w)
+    down, right = ((z >> 9 & 255).reshape(n, 1, h * w) for z in (y, x))
+
+    def at(offset: int) -> Integers:
+        return np.take_along_axis(pixels, corner + offset, axis=2).astype(np.int64)
+
+    upper = at(0) * (256 - right) + at(1) * right
+    lower = at(below) * (256 - right) + at(below + 1) * right
+    blended: Integers = upper * (256 - down) + lower * down
+    return (blended + (1 << 15) >> 16).astype(np.uint8).reshape(n, c, h, w)
+
+
+def _zero_padded(images: Bytes, pad: int) -> Bytes:
+    n, c, h, w = images.shape
+    padded = np.zeros((n, c, h + 2 * pad, w + 2 * pad), np.uint8)
+    padded[:, :, pad : pad + h, pad : pad + w] = images
+    return padded
+
+
+def _deliver(result: Bytes, out: Bytes | None) -> Bytes:
+    if out is None:
+        return result
+    np.copyto(out, result, casting="no")
+    return out
+
+
+def _check(images: Bytes, bits: Words, words: tuple[type, ...]) -> None:
+    if images.ndim != 4 or images.dtype != np.uint8:
+        raise ValueError(f"found {images.dtype} images {images.shape}, expected uint8 (N, C, H, W)")
+    if bits.shape != images.shape[:1] or bits.dtype not in words:
+        expected = " or ".join(word.__name__ for word in words)
+        raise ValueError(
+            f"found {bits.dtype} bits {bits.shape}, expected {expected} ({len(images)},)"
+        )
