@@ -125,8 +125,9 @@ class FewChannelConvolution:
     """Forward and backward of one convolution for one batch size, for images of 1 to 4 channels.
 
     unrolled[h][(kx, c)][v][n] = padded[h][stride * v + kx][n][c], with a last row of ones for each
-    h. The windows of output row u are the rows from stride * u on, at a uniform distance: the matrix
-    (K, OW * N), K = KH * (KW * C + 1), is a view. The bias is the weight of the first row of ones.
+    h. The windows of output row u are the rows from stride * u on, at a uniform distance: the
+    matrix (K, OW * N), K = KH * (KW * C + 1), is a view. The bias is the weight of the first row
+    of ones.
     """
 
     def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike) -> None:

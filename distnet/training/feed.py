@@ -23,7 +23,7 @@ class Feed:
         self.network, self.images, self.labels = network, images, labels
         self.max_shift = max_shift
         self._arrays: dict[int, Array] = {}
-        self._scale = network.dtype.type(1 / 255)
+        self._scale = np.array(1 / 255, network.dtype)
 
     def training(self, samples: Array, train: Training) -> tuple[Array, Array]:
         """The samples with those indices, augmented: pixels float32 (N, C, H, W), labels (N,)."""

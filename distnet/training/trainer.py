@@ -1,8 +1,8 @@
 """One step of training: the same lines in one process and on every one of many ranks.
 
 sampler -> micro-batches -> for each of mine: pixels, forward, loss, backward, sum -> reduce ->
-optimizer. The number of ranks decides who computes which micro-batch and nothing else: a micro-batch
-is computed alike everywhere, and the reducer's sum does not depend on grouping or order.
+optimizer. The number of ranks decides who computes which micro-batch and nothing else: each one is
+computed alike everywhere, and the sum of the reducer does not depend on grouping or order.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from distnet.optim.schedules import Schedule
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.errors import AgreedError, NonFiniteGradient
 from distnet.parallel.reducer import Reducer
+from distnet.training.checkpoint import Checkpoint
 from distnet.training.feed import Feed
 
 TALLY = 2  # loss and correct predictions; the network's batch statistics follow
@@ -90,6 +91,14 @@ class Trainer:
         network.update_statistics(sums[TALLY:])
         network.refresh()
         return StepResult(step, float(sums[0]), round(sums[1]), num_samples, lr)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Takes the state that a checkpoint holds; the next step is number `checkpoint.step`."""
+        self.network.load_values(checkpoint.params)
+        for name, vector in self.network.named_statistics().items():
+            np.copyto(vector, checkpoint.statistics[name])
+        for name, vector in self.optimizer.state.items():
+            np.copyto(vector, checkpoint.optimizer[name])
 
     def _reduce(self, step: int, last: int | None) -> tuple[Array, Array]:
         """The sums over all micro-batches of all ranks; `last` is mine that is not yet added."""

@@ -1,0 +1,128 @@
+"""`python -m distnet.train`: trains a network of the book, in one process or on ranks of mpirun.
+
+The composition root: builds the parts from the configuration, hands them to the run, returns its
+exit code: 0 done, 2 wrong usage or input, 75 stopped early after a checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distnet.data import Dataset, Sampler, default_cache_dir, load_dataset
+from distnet.models import DeepConvNet, SimpleConvNet, TwoLayerNet
+from distnet.nn import Network
+from distnet.optim import Optimizer, make_optimizer, make_schedule
+from distnet.parallel import Communicator, agree, make_reducer, run_command, together
+from distnet.training.config import TrainConfig, identity, parse
+from distnet.training.feed import Feed
+from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
+from distnet.training.run import Run
+from distnet.training.trainer import TALLY, Trainer
+
+
+def train(comm: Communicator) -> int:
+    """The command: everything between the flags and the exit code."""
+    config = together(comm, lambda: parse(sys.argv[1:]))
+    with one_blas_thread():
+        fingerprint = numerics_fingerprint()
+        if config.reduction == "exact":
+            agree(comm, fingerprint, REMEDY)
+        dataset = together(comm, lambda: load(config))
+        decisive = identity(config) | {"data_sha256": digest(dataset)}
+        agree(comm, decisive)
+        trainer = build_trainer(config, dataset, comm)
+        run = Run(
+            config,
+            trainer,
+            Feed(trainer.network, dataset.test_images, dataset.test_labels),
+            total_steps=num_steps(config, trainer.sampler),
+            identity=decisive,
+            fingerprint=fingerprint,
+        )
+        return run()
+
+
+def load(config: TrainConfig) -> Dataset:
+    """The data set that the configuration names; raises DataError."""
+    data_dir = Path(config.data_dir) if config.data_dir else None
+    return load_dataset(config.data, data_dir, default_cache_dir(os.environ))
+
+
+def digest(dataset: Dataset) -> str:
+    """SHA-256 of all images and labels: ranks and resumed runs must have the same."""
+    sha = hashlib.sha256()
+    arrays = (dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels)
+    for array in arrays:
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()
+
+
+def build_trainer(config: TrainConfig, dataset: Dataset, comm: Communicator) -> Trainer:
+    """The parts of a run, put together."""
+    network = build_network(config, dataset)
+    sampler = Sampler(
+        len(dataset.train_labels), config.batch_size, config.micro_batch_size, config.seed
+    )
+    reducer = make_reducer(
+        config.reduction,
+        comm,
+        network.values.size,
+        TALLY + network.statistics.size,
+        num_contributions=sampler.max_micro_batches,
+        bucket_bytes=config.bucket_bytes,
+    )
+    return Trainer(
+        network=network,
+        optimizer=build_optimizer(config, network),
+        schedule=make_schedule(
+            config.schedule,
+            config.lr,
+            num_steps(config, sampler),
+            warmup_fraction=config.warmup,
+        ),
+        sampler=sampler,
+        feed=Feed(network, dataset.train_images, dataset.train_labels, config.augment_shift),
+        reducer=reducer,
+        comm=comm,
+        seed=config.seed,
+    )
+
+
+def num_steps(config: TrainConfig, sampler: Sampler) -> int:
+    """The length of the whole run, to which schedules refer."""
+    return config.steps or config.epochs * sampler.steps_per_epoch
+
+
+def build_network(config: TrainConfig, dataset: Dataset) -> Network:
+    """The network that `--model` names, for the images and classes of the data set."""
+    shape, classes, seed = dataset.train_images.shape[1:], dataset.num_classes, config.seed
+    networks: dict[str, Callable[[], Network]] = {
+        "deep_convnet": lambda: DeepConvNet(shape, classes, dropout=config.dropout, seed=seed),
+        "simple_convnet": lambda: SimpleConvNet(shape, classes, seed=seed),
+        "two_layer": lambda: TwoLayerNet(shape, num_classes=classes, seed=seed),
+    }
+    return networks[config.model]()
+
+
+def build_optimizer(config: TrainConfig, network: Network) -> Optimizer:
+    """The optimizer that `--optimizer` names."""
+    takes_momentum = config.optimizer in ("momentum", "nesterov")
+    hyper: dict[str, Any] = {"momentum": config.momentum} if takes_momentum else {}
+    return make_optimizer(
+        config.optimizer,
+        network.values.size,
+        weight_decay=config.weight_decay,
+        decayed=network.decayed,
+        **hyper,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(train, os.environ))
