@@ -1,0 +1,244 @@
+"""Checkpoints: the whole state of a run after a step, in one safetensors file.
+
+Nothing in it depends on the number of ranks or on the host, except the fingerprint, so equal states
+give equal files. Arrays have the shapes of the book, conv weights `(F, C, KH, KW)` and linear
+weights `(in, out)`; optimizer state is flat, in the order of the parameters. Only rank 0 writes.
+
+A file has the tensors `params.NAME`, `optimizer.NAME` and `statistics.NAME`, and as safetensors
+metadata `format`, `version`, `step`, `config` and `fingerprint` (JSON), and `sha256` over all that.
+Files are complete or absent, and what was damaged later is noticed (`CheckpointError`).
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from distnet.training.files import remove_partial_files, write_atomically
+
+FORMAT, VERSION = "distnet", "1"
+ALIGNMENT = 8  # bytes, of the header of a safetensors file
+PARTS = ("params", "optimizer", "statistics")
+NAME = re.compile(r"step-(\d{8,})\.safetensors")
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used: one line with the file, what was found and expected."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after `step` updates.
+
+    params: by name; optimizer: flat vectors `(P,)` by name; statistics: running statistics by name.
+    config: the options that decide the results (`config.identity`), as JSON can hold them;
+    fingerprint: `fingerprint.numerics_fingerprint` of the writer.
+    """
+
+    step: int
+    params: Arrays
+    optimizer: Arrays
+    statistics: Arrays
+    config: Mapping[str, Any]
+    fingerprint: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Latest:
+    """The newest valid checkpoint of a directory, if any, and one warning per damaged newer one."""
+
+    path: Path | None
+    checkpoint: Checkpoint | None
+    warnings: list[str]
+
+
+def checkpoint_path(directory: Path, step: int) -> Path:
+    """Where the checkpoint after `step` updates lies."""
+    return directory / f"step-{step:08d}.safetensors"
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes the checkpoint, atomically and to disk; raises OSError if that fails.
+
+    The arrays are read once, in this call; they must not change meanwhile.
+    """
+    tensors = {
+        f"{part}.{name}": np.asarray(array, order="C")  # safetensors does not look at strides
+        for part in PARTS
+        for name, array in getattr(checkpoint, part).items()
+    }
+    metadata = {
+        "format": FORMAT,
+        "version": VERSION,
+        "step": str(checkpoint.step),
+        "config": _json(checkpoint.config),
+        "fingerprint": _json(checkpoint.fingerprint),
+    }
+    metadata["sha256"] = _digest(tensors, metadata)
+    write_atomically(path, *_with_sorted_header(safetensors.numpy.save(tensors, metadata)))
+
+
+def load(path: Path) -> Checkpoint:
+    """Reads and verifies a checkpoint; raises CheckpointError for whatever is not a valid one."""
+    _check_size(path)
+    metadata, tensors = _read(path)
+    _check_format(path, metadata)
+    if metadata.pop("sha256", "") != _digest(tensors, metadata):
+        raise CheckpointError(f"{path}: damaged (SHA-256 of the content is not the recorded one)")
+    return _from_file(path, tensors, metadata)
+
+
+def latest(directory: Path) -> Latest:
+    """The newest valid checkpoint in `directory`; changes nothing. Raises OSError."""
+    warnings: list[str] = []
+    for _, path in sorted(_files(directory), reverse=True):
+        try:
+            return Latest(path, load(path), warnings)
+        except CheckpointError as error:
+            warnings.append(f"{error}; trying the one before it")
+    return Latest(None, None, warnings)
+
+
+def prune(directory: Path, keep: int, step: int) -> None:
+    """Deletes checkpoints up to `step`, all but the newest `keep` (0: none), and partial files.
+
+    For the only writer of the directory, after it saved `step`. What a resumed run finds beyond
+    that stays until it is written again.
+    """
+    remove_partial_files(directory)
+    if keep:
+        reached = sorted(file for file in _files(directory) if file[0] <= step)
+        for _, path in reached[:-keep]:
+            path.unlink(missing_ok=True)
+
+
+def check_compatible(checkpoint: Checkpoint, own: Checkpoint) -> None:
+    """Raises CheckpointError unless a run whose state is `own` can go on from `checkpoint`.
+
+    They need the same `config` (where the caller may put more than options, such as a hash of the
+    data) and arrays of the same names, shapes and types.
+    """
+    where = f"checkpoint of step {checkpoint.step}"
+    remedy = "resume with what wrote it, or start a new run in another --out"
+    for what, found, expected in _contents(checkpoint, own):
+        if found != expected:
+            raise CheckpointError(f"{where}: {what}: found {found}, expected {expected}; {remedy}")
+
+
+def _contents(checkpoint: Checkpoint, own: Checkpoint) -> Iterator[tuple[str, str, str]]:
+    """What there is on either side, in words, the most telling first."""
+    for key in dict.fromkeys([*own.config, *checkpoint.config]):
+        yield key, _described(checkpoint.config, key, repr), _described(own.config, key, repr)
+    for part in PARTS:
+        found, expected = getattr(checkpoint, part), getattr(own, part)
+        for name in dict.fromkeys([*expected, *found]):
+            sides = _described(found, name, _shape), _described(expected, name, _shape)
+            yield f"{part} {name}", *sides
+
+
+def _described(entries: Mapping[str, Any], name: str, describe: Callable[[Any], str]) -> str:
+    return describe(entries[name]) if name in entries else "nothing"
+
+
+def _shape(array: np.ndarray) -> str:
+    return f"{array.dtype.name} {array.shape}"
+
+
+def _files(directory: Path) -> Iterator[tuple[int, Path]]:
+    if directory.is_dir():
+        for path in directory.iterdir():
+            if match := NAME.fullmatch(path.name):
+                yield int(match[1]), path
+
+
+def _check_size(path: Path) -> None:
+    """The length of the header comes from the file: believed only if the file is that long."""
+    if not os.path.isfile(path):
+        raise CheckpointError(f"{path}: found no file, expected a checkpoint")
+    try:
+        with path.open("rb") as file:
+            header_bytes = 8 + int.from_bytes(file.read(8), "little")
+            file_bytes = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    if not 8 < header_bytes <= file_bytes:
+        raise CheckpointError(
+            f"{path}: found {file_bytes} bytes, expected a header of {header_bytes} and tensors:"
+            " truncated, or no safetensors file"
+        )
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """The metadata and tensors of a safetensors file."""
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return file.metadata() or {}, tensors
+    # Besides its own errors, for damaged bytes: types that NumPy lacks, shapes that it refuses.
+    except (safetensors.SafetensorError, AttributeError, OSError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged or truncated ({_one_line(error)})") from None
+
+
+def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: found a safetensors file, expected a distnet checkpoint")
+    if metadata.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path}: found checkpoint version {metadata.get('version')!r}, expected {VERSION!r};"
+            " read it with the version of distnet that wrote it"
+        )
+
+
+def _from_file(path: Path, tensors: Arrays, metadata: Mapping[str, str]) -> Checkpoint:
+    parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
+    try:
+        for key, array in tensors.items():
+            part, name = key.split(".", 1)
+            parts[part][name] = array
+        return Checkpoint(
+            step=int(metadata["step"]),
+            **parts,
+            config=dict(json.loads(metadata["config"])),
+            fingerprint=dict(json.loads(metadata["fingerprint"])),
+        )
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a distnet checkpoint ({_one_line(error)})") from None
+
+
+def _digest(tensors: Arrays, metadata: Mapping[str, str]) -> str:
+    """SHA-256 over metadata, names, types, shapes and bytes, whatever their order in the file."""
+    sha = hashlib.sha256(_json(metadata).encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        sha.update(_json([name, array.dtype.name, array.shape]).encode())
+        sha.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
+    return sha.hexdigest()
+
+
+def _with_sorted_header(content: bytes) -> tuple[bytes, memoryview]:
+    """`content` with its metadata in order: safetensors writes it in another one every time."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text, memoryview(content)[end:]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if text.isprintable() else ascii(text)

@@ -1,0 +1,43 @@
+"""Files that appear complete or not at all, whenever the writer is killed."""
+
+import contextlib
+import os
+from pathlib import Path
+
+PARTIAL = ".partial"
+
+
+def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
+    """Writes `pieces` in a row under a temporary name beside `path`, to disk, and renames it.
+
+    After it returns, the file survives a power failure as well. Raises OSError; the old file, if
+    there was one, is then still there, and nothing else is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        with temporary.open("wb") as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def remove_partial_files(directory: Path) -> None:
+    """Deletes what killed writers left in `directory`; for its only writer, between two writes."""
+    for leftover in directory.glob(f".*{PARTIAL}"):
+        leftover.unlink(missing_ok=True)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Puts a rename on disk, where the file system can do that."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
