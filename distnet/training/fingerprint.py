@@ -1,0 +1,87 @@
+"""The numerics fingerprint: what decides, besides the program, which bits a computation gives.
+
+Two processes with equal fingerprints use the same NumPy and BLAS kernels. Ranks compare theirs at
+the start, and a resumed run compares its own with the one in the checkpoint.
+"""
+
+import hashlib
+import platform
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from importlib import import_module
+
+import numpy as np
+import threadpoolctl
+
+UNKNOWN = "unknown"
+REMEDY = (
+    "use the same NumPy everywhere and, before Python starts, set OPENBLAS_CORETYPE (such as "
+    "Haswell) and NPY_DISABLE_CPU_FEATURES (such as X86_V4) to what all hosts have"
+)
+
+
+def numerics_fingerprint() -> dict[str, str]:
+    """NumPy, its BLAS (library, version, kernel architecture, threads), CPU features and machine.
+
+    Call it inside `one_blas_thread`, where the numbers are computed. What cannot be found out, such
+    as the kernels of a BLAS that threadpoolctl does not know, is "unknown".
+    """
+    blas = _blas_of_numpy()
+    return {
+        "numpy": np.__version__,
+        "blas": blas.get("internal_api") or _built_with_blas(),
+        "blas_version": str(blas.get("version") or UNKNOWN),
+        "blas_architecture": blas.get("architecture", UNKNOWN),
+        "blas_threads": str(blas.get("num_threads", UNKNOWN)),
+        "cpu_features": describe_features(_cpu_features()),
+        "machine": platform.machine(),
+        "byte_order": sys.byteorder,
+    }
+
+
+def difference(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
+    """One line that names every entry that differs and the remedy; empty if none does."""
+    names = [n for n in dict.fromkeys([*expected, *found]) if found.get(n) != expected.get(n)]
+    if not names:
+        return ""
+    entries = [
+        f"{name}: found {found.get(name, UNKNOWN)}, expected {expected.get(name, UNKNOWN)}"
+        for name in names
+    ]
+    return "; ".join([*entries, REMEDY])
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Within it BLAS computes on one thread: sums have one order, and ranks do not share cores."""
+    return threadpoolctl.threadpool_limits(limits=1, user_api="blas")
+
+
+def describe_features(enabled: list[str]) -> str:
+    """The last and most special of NumPy's CPU features, their number, and a hash of them all."""
+    if not enabled:
+        return UNKNOWN
+    digest = hashlib.sha256(" ".join(enabled).encode()).hexdigest()[:8]
+    return f"{enabled[-1]} ({len(enabled)} features, {digest})"
+
+
+def _blas_of_numpy() -> dict[str, str]:
+    """The BLAS in NumPy's own wheel, otherwise the first one in the process; empty if none."""
+    libraries = [x for x in threadpoolctl.threadpool_info() if x["user_api"] == "blas"]
+    libraries.sort(key=lambda library: "numpy" not in library["filepath"])
+    return libraries[0] if libraries else {}
+
+
+def _built_with_blas() -> str:
+    """The BLAS that NumPy was built with, for those (Accelerate) that threadpoolctl cannot see."""
+    build = np.show_config(mode="dicts")["Build Dependencies"]
+    return str(build.get("blas", {}).get("name", UNKNOWN))
+
+
+def _cpu_features() -> list[str]:
+    """What NumPy found on this CPU and may use; empty if this NumPy does not tell."""
+    try:
+        features = import_module("numpy._core._multiarray_umath").__cpu_features__
+    except (ImportError, AttributeError):
+        return []
+    return [name for name, enabled in features.items() if enabled]
