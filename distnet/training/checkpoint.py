@@ -110,10 +110,10 @@ def latest(directory: Path) -> Latest:
 
 
 def prune(directory: Path, keep: int, step: int) -> None:
-    """Deletes checkpoints up to `step`, all but the newest `keep` (0: none), and partial files.
+    """Deletes partial files and, of the checkpoints up to `step`, all but the newest `keep`.
 
-    For the only writer of the directory, after it saved `step`. What a resumed run finds beyond
-    that stays until it is written again.
+    A `keep` of 0 deletes no checkpoint. For the only writer of the directory, after it saved
+    `step`. What a resumed run finds beyond that stays until it is written again.
     """
     remove_partial_files(directory)
     if keep:
