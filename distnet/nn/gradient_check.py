@@ -18,11 +18,13 @@ def numerical_gradient(f: Callable[[], float], x: Array, h: float = 1e-5) -> Arr
     gradient = np.zeros(x.shape)
     for index in np.ndindex(*x.shape):
         value = x[index]
-        x[index] = value + h
-        above = f()
-        x[index] = value - h
-        below = f()
-        x[index] = value
+        try:
+            x[index] = value + h
+            above = f()
+            x[index] = value - h
+            below = f()
+        finally:
+            x[index] = value
         gradient[index] = (above - below) / (2 * h)
     return gradient
 
