@@ -56,8 +56,8 @@ _TRANSFORMS = {
     ),
 }
 
-_CHUNK = 4096  # columns of a transform's product: short enough for BLAS to skip packing
-_BLOCK_BYTES = 512 * 1024  # the products of one block of tile rows, half of a usual L2 cache
+_CHUNK = 16384  # columns of one product: short enough for BLAS to work without packing copies
+_BLOCK_BYTES = 2 * 1024 * 1024  # products of one block of tile rows: long enough for few calls
 
 
 def transforms(m: int, dtype: DTypeLike = np.float64) -> tuple[Array, Array, Array]:
