@@ -45,19 +45,25 @@ ALGORITHMS: dict[str, Callable[[Geometry, int, DTypeLike, Scratch], Algorithm]] 
 }
 
 
-def fastest_algorithm(g: Geometry) -> str:
-    """The name of the algorithm that needs the least arithmetic, transforms left out.
+def multiplications(name: str, g: Geometry) -> int:
+    """What an algorithm multiplies for each image and pair of channels, transforms left out.
 
-    Per pair of channels, Winograd multiplies 36 times for a tile of 4 x 4 pixels or 16 times for
-    2 x 2, also for tiles that stick out of the image; the direct product 9 times for each pixel.
+    Winograd multiplies 36 times for a tile of 4 x 4 pixels or 16 times for 2 x 2, also for tiles
+    that stick out of the image; the direct product once for each pixel and element of the kernel.
     """
+    if name.startswith("winograd"):
+        m = int(name.removeprefix("winograd"))
+        return (m + 2) ** 2 * -(-g.oh // m) * -(-g.ow // m)
+    return g.kh * g.kw * g.oh * g.ow
+
+
+def fastest_algorithm(g: Geometry) -> str:
+    """The name of the algorithm that multiplies least, among those that suit the geometry."""
     if g.c <= 4:
         return "few_channels"
     if g.kernel != (3, 3) or g.stride != 1:
         return "blocked"
-    multiplications = {f"winograd{m}": (m + 2) ** 2 * -(-g.oh // m) * -(-g.ow // m) for m in (4, 2)}
-    multiplications["blocked"] = 9 * g.oh * g.ow
-    return min(multiplications, key=multiplications.__getitem__)
+    return min("winograd4", "winograd2", "blocked", key=lambda name: multiplications(name, g))
 
 
 class Conv2d(Layer):

@@ -21,6 +21,7 @@ from distnet.nn.layout import Array
 from distnet.nn.scratch import Scratch
 
 _BLOCK_BYTES = 256 * 1024  # the unrolled windows of one block
+_SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS works without packing copies
 
 
 class BlockedConvolution:
@@ -141,15 +142,18 @@ class FewChannelConvolution:
         self.unrolled = np.ones((height, self.width + 1, pixels), dtype)
         self.depth = g.kh * (self.width + 1)
         row = (self.width + 1) * pixels
+        self.parts = _num_parts(pixels, self.depth * g.f)
+        part = pixels // self.parts
         self.windows = as_strided(
             self.unrolled,
-            (g.oh, self.depth, pixels),
-            tuple(s * self.unrolled.itemsize for s in (g.stride * row, pixels, 1)),
+            (g.oh, self.parts, self.depth, part),
+            tuple(s * self.unrolled.itemsize for s in (g.stride * row, part, pixels, 1)),
         )
         self.weight = np.zeros((g.kh, self.width + 1, g.f), dtype)
-        self.dweight = np.empty((g.oh, self.depth, g.f), dtype)
+        self.dweight = np.empty((g.oh, self.parts, self.depth, g.f), dtype)
         self.dweight_sum = np.empty((g.kh, self.width + 1, g.f), dtype)
-        self.rows = np.empty((g.oh, pixels, g.f), dtype)
+        self.rows = np.empty((g.oh, self.parts, part, g.f), dtype)
+        self.shifts = self._shifts()
 
     def load(self, weight: Array, bias: Array) -> None:
         """Takes the parameters: weight (F, C, KH, KW), bias (F,)."""
@@ -160,11 +164,12 @@ class FewChannelConvolution:
 
     def forward(self, out: Array) -> None:
         """From `inbox` (N, C, H, W) to `out` (N, F, OH, OW)."""
-        for part, pixels in self._shifts():
+        for part, pixels in self.shifts:
             np.copyto(part, pixels)
         y = self._as_rows(out)
         rows = self.rows if y is None else y
-        np.matmul(self.windows.transpose(0, 2, 1), self.weight.reshape(self.depth, -1), out=rows)
+        weight = self.weight.reshape(self.depth, -1)
+        np.matmul(self.windows.transpose(0, 1, 3, 2), weight, out=rows)
         if y is None:
             np.copyto(layout.native(out), rows.reshape(layout.native(out).shape))
 
@@ -175,7 +180,7 @@ class FewChannelConvolution:
             rows = self.rows
             np.copyto(rows.reshape(layout.native(dy).shape), layout.native(dy))
         np.matmul(self.windows, rows, out=self.dweight)
-        np.add.reduce(self.dweight, axis=0, out=self.dweight_sum.reshape(self.depth, -1))
+        np.add.reduce(self.dweight, axis=(0, 1), out=self.dweight_sum.reshape(self.depth, -1))
         inner = self.dweight_sum[:, : self.width].reshape(g.kh, g.kw, g.c, g.f)
         np.copyto(dweight, inner.transpose(3, 2, 0, 1))
         np.copyto(dbias, self.dweight_sum[0, self.width])
@@ -192,15 +197,16 @@ class FewChannelConvolution:
         ]
 
     def _as_rows(self, images: Array) -> Array | None:
-        """(OH, OW * N, F) as a view, None if the memory of `images` does not allow it."""
+        """(OH, parts, OW * N / parts, F), a view, or None if the memory of `images` forbids it."""
         rows = layout.native(images)
         oh, ow, n, f = rows.shape
         if rows.strides[1:] != tuple(s * rows.itemsize for s in (n * f, f, 1)):
             return None
-        return as_strided(rows, (oh, ow * n, f), (rows.strides[0], *rows.strides[2:]))
+        return rows.reshape(oh, self.parts, -1, f)
 
     def _input_gradient(self, rows: Array) -> Array:
         g, images = self.geometry, layout.native(self.dpadded)
+        rows = rows.reshape(g.oh, -1, g.f)
         dwindows = np.matmul(self.weight.reshape(self.depth, -1), rows.transpose(0, 2, 1))
         by_shift = dwindows.reshape(g.oh, g.kh, self.width + 1, g.ow, -1)
         images[...] = 0
@@ -211,3 +217,11 @@ class FewChannelConvolution:
                 for c in range(g.c):
                     pixels[..., c] += by_shift[:, ky, kx * g.c + c]
         return g.interior(self.dpadded)
+
+
+def _num_parts(pixels: int, multiplications_per_pixel: int) -> int:
+    """Into how many equal parts to cut the pixels of a row so that each product is a small one."""
+    parts = -(-pixels * multiplications_per_pixel // _SMALL_PRODUCT)
+    while pixels % parts:
+        parts += 1
+    return parts

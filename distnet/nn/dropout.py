@@ -8,7 +8,7 @@ from numpy.typing import DTypeLike
 from distnet.nn import layout
 from distnet.nn.layer import Layer
 from distnet.nn.layout import Array, Shape
-from distnet.nn.random import Purpose, Training
+from distnet.nn.random import Purpose, Training, Words
 
 _LEVELS = 1 << 16  # masks are cut from 16-bit words
 
@@ -29,6 +29,7 @@ class Dropout(Layer):
         if not 0 <= ratio < 1:
             raise ValueError(f"dropout ratio: found {ratio}, expected a number in [0, 1)")
         self.threshold = min(round(ratio * _LEVELS), _LEVELS - 1)
+        self._words = Words(Purpose.DROPOUT)
         self._masks: dict[Shape, Array] = {}
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
@@ -54,6 +55,6 @@ class Dropout(Layer):
         if shape not in self._masks:
             self._masks[shape] = layout.empty(shape, self.dtype)
         mask, count = self._masks[shape], int(np.prod(shape))
-        words = train.words(Purpose.DROPOUT, self.index, -(-count // 4)).astype("<u8", copy=False)
+        words = self._words.draw(train, -(-count // 4), self.index).astype("<u8", copy=False)
         keep = words.view("<u2")[:count].reshape(shape) >= self.threshold
         return np.multiply(keep, self.scale, out=mask)

@@ -43,7 +43,24 @@ class Training:
     micro_batch: int = 0
     share: float = 1.0
 
-    def words(self, purpose: Purpose, layer: int, count: int) -> Array:
-        """`count` raw 64-bit words for one layer."""
-        source = stream(self.seed, purpose, self.step, self.micro_batch, layer)
-        return source.random_raw(count)
+
+class Words:
+    """Raw 64-bit words for one purpose and one layer, a pure function of the micro-batch.
+
+    The words of `stream`, from a generator that is set back instead of made anew: in the middle of
+    a training step that takes a twentieth of the time.
+    """
+
+    def __init__(self, purpose: Purpose) -> None:
+        self._purpose = int(purpose)
+        self._generator = np.random.Philox(key=[0, 0], counter=[0, 0, 0, 0])
+        self._state = self._generator.state
+        self._key = self._state["state"]["key"]
+        self._counter = self._state["state"]["counter"]
+
+    def draw(self, train: Training, count: int, layer: int = 0) -> Array:
+        """`count` words for a micro-batch."""
+        self._key[:] = train.seed, self._purpose
+        self._counter[:] = 0, layer, train.micro_batch, train.step
+        self._generator.state = self._state
+        return self._generator.random_raw(count)

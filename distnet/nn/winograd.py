@@ -91,7 +91,7 @@ Product = tuple[Array, Array, Array]  # left, right, destination of one np.matmu
 
 def _multiply(products: list[Product]) -> None:
     for left, right, destination in products:
-        np.matmul(left, right, out=destination)
+        np.matmul(left, right, destination)
 
 
 def _view(first: Array, shape: Shape, strides: Shape) -> Array:
@@ -149,6 +149,7 @@ class WinogradConvolution:
         self.whole_y = layout.zeros((n, g.f, m * self.th, m * self.tw), self.dtype)
         self.whole_dy = layout.zeros((n, g.f, m * self.th, m * self.tw), self.dtype)
         self.whole_dx = layout.empty((n, g.c, m * self.dth, m * self.dtw), self.dtype)
+        self.dx = self.whole_dx[:, :, : g.h, : g.w]
         self.v = np.empty(points * self.th * self.tw * self.nc, self.dtype)
         self.u = np.empty((points, g.c, g.f), self.dtype)
         self.ut = np.empty((points, g.f, g.c), self.dtype)
@@ -160,7 +161,7 @@ class WinogradConvolution:
         pixels = self.block_rows * self.tw * n
         self.bias_tile = np.empty((pixels, g.f), self.dtype)
         self.ones = np.ones((1, pixels), self.dtype)
-        self.db_part = np.empty((1, g.f), self.dtype)
+        self.db, self.db_part = np.empty((2, 1, g.f), self.dtype)
 
     def load(self, weight: Array, bias: Array) -> None:
         """U = G g G^T from the weight (F, C, 3, 3), and the bias (F,) for every tile."""
@@ -189,16 +190,17 @@ class WinogradConvolution:
             dy = self.whole_dy
         assert self.y is not None
         self._bind(self.y, dy)
-        self.du[...] = 0
-        dbias[...] = 0
-        for block in self.blocks:
+        for i, block in enumerate(self.blocks):
             _multiply(block.dy_to_m)
-            np.matmul(block.v.transpose(0, 2, 1), block.m, out=self.du_part)
-            np.add(self.du, self.du_part, out=self.du)
-            np.matmul(self.ones[:, : len(block.m_bias)], block.m_bias, out=self.db_part)
-            np.add(dbias, self.db_part[0], out=dbias)
+            du, db = (self.du_part, self.db_part) if i else (self.du, self.db)
+            np.matmul(block.v.transpose(0, 2, 1), block.m, out=du)
+            np.matmul(self.ones[:, : len(block.m_bias)], block.m_bias, out=db)
+            if i:
+                np.add(self.du, du, out=self.du)
+                np.add(self.db, db, out=self.db)
             if need_dx:
                 _multiply(block.m_to_dv)
+        np.copyto(dbias, self.db[0])
         self._filter_gradient(dweight)
         return self._input_gradient() if need_dx else None
 
@@ -214,7 +216,7 @@ class WinogradConvolution:
         for margin in self.margins:
             margin[...] = 0
         _multiply(self.dv_to_dx)
-        return self.whole_dx[:, :, : self.geometry.h, : self.geometry.w]
+        return self.dx
 
     def _has_whole_tiles(self, images: Array) -> bool:
         """Whether the tiles fill an array exactly and its memory has the engine's order."""
@@ -232,14 +234,15 @@ class WinogradConvolution:
         return (
             one_axis,
             r * r * tb * self.tw * self.nf,
-            self._points(self.th, self.dth) * r * self.tw * self.nc,
-            m * self._points(self.tw, self.dtw) * self.nc,
+            r * self.th * r * self.tw * self.nc,
+            m * self._gathered_points * self.nc,
         )
 
-    def _points(self, tiles: int, gathered: int) -> int:
-        """Points along one axis, with those before the first tile and behind the last."""
-        reach = self.r * (gathered - 1) + self.first_point + self.gather.shape[1]
-        return self._before + max(self.r * tiles, reach)
+    @property
+    def _gathered_points(self) -> int:
+        """Points along a row, with those before the first tile and behind the last: all zero."""
+        reach = self.r * (self.dtw - 1) + self.first_point + self.gather.shape[1]
+        return self._before + max(self.r * self.tw, reach)
 
     @property
     def _before(self) -> int:
@@ -264,8 +267,7 @@ class WinogradConvolution:
         m = self.products[: r * r * tb * self.tw * self.nf]
         m_points = m.reshape(r * r, tb * positions, g.f)
         v_points = v.reshape(r * r, tb * positions, g.c)
-        rows = slice(self._before + r * first, self._before + r * (first + tb))
-        dv = self.dv[rows].reshape(tb, r * r, positions, g.c)
+        dv = self.dv[r * first : r * (first + tb)].reshape(tb, r * r, positions, g.c)
         by_row = m_points.reshape(r * r, tb, positions, g.f).transpose(1, 0, 2, 3)
         return _Block(
             v=v_points,
@@ -343,21 +345,19 @@ class WinogradConvolution:
         """dx = gather along both axes: dv[tu][xi][eta][tv] -> z[a][tv][eta] -> dx[4 tu + a]."""
         m, r, nc, tw, k = self.m, self.r, self.nc, self.tw, self.gather.shape[1]
         before, first = self._before, self.first_point
-        self.margins = [
-            self.dv[:before],
-            self.dv[before + r * self.th :],
-            z[:, :before],
-            z[:, before + r * tw :],
-        ]
+        self.margins = [z[:, :before], z[:, before + r * tw :]]
         dx = layout.native(self.whole_dx)
         z_row, dx_row, point = z.shape[1] * nc, dx.shape[1] * nc, r * tw * nc
         products: list[Product] = []
         for t in range(self.dth):
-            points = self.dv[before + r * t + first :]
+            # Above the first and below the last tile row there are no points to gather.
+            low = max(0, r * t + first)
+            high = min(r * t + first + k, r * self.th)
+            used = self.gather[:, low - r * t - first : high - r * t - first]
             products += [
                 (
-                    self.gather,
-                    _view(points, (r, tw, k, nc), (tw * nc, nc, point, 1)),
+                    used,
+                    _view(self.dv[low:], (r, tw, high - low, nc), (tw * nc, nc, point, 1)),
                     _view(z[:, before:], (r, tw, m, nc), (nc, r * nc, z_row, 1)),
                 ),
                 (

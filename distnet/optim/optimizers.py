@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike
 Vector = np.ndarray
 State = Sequence[np.ndarray]
 
-BLOCK = 16384  # elements: a block of each vector involved (64 KiB) stays in the cache of a core
+BLOCK = 65536  # elements; longer blocks save calls, shorter ones would stay in the cache
 
 # The values that a number may have: low <= value < high. A smaller eps would be zero in float32.
 FRACTION = (0.0, 1.0)

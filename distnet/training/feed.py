@@ -13,7 +13,7 @@ from distnet.data.augment import random_shift
 from distnet.nn import layout
 from distnet.nn.layout import Array
 from distnet.nn.network import Network
-from distnet.nn.random import Purpose, Training
+from distnet.nn.random import Purpose, Training, Words
 
 
 class Feed:
@@ -22,6 +22,7 @@ class Feed:
     def __init__(self, network: Network, images: Array, labels: Array, max_shift: int = 0) -> None:
         self.network, self.images, self.labels = network, images, labels
         self.max_shift = max_shift
+        self._words = Words(Purpose.AUGMENT)
         self._arrays: dict[int, Array] = {}
         self._scale = np.array(1 / 255, network.dtype)
 
@@ -29,7 +30,7 @@ class Feed:
         """The samples with those indices, augmented: pixels float32 (N, C, H, W), labels (N,)."""
         images = self.images[samples]
         if self.max_shift:
-            bits = train.words(Purpose.AUGMENT, 0, len(samples))
+            bits = self._words.draw(train, len(samples))
             images = random_shift(images, bits, self.max_shift)
         return self._pixels(images), self.labels[samples]
 

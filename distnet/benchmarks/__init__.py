@@ -1,0 +1,1 @@
+"""Benchmarks: whole steps, single convolutions, reductions and scaling, each beside its rivals."""

@@ -1,0 +1,101 @@
+"""The networks that are benchmarked, in distnet and the same in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from distnet.data import Dataset
+from distnet.models import DeepConvNet, SimpleConvNet, TwoLayerNet
+from distnet.nn import Conv2d, Layer, Linear, MaxPool2d, Network, ReLU
+from distnet.nn.layout import Shape
+
+
+def vgg_like() -> Network:
+    """Two 3x3 convolutions each of 64, 128 and 256 filters on 32 x 32 x 3, then linear 256, 10."""
+    layers: list[Layer] = []
+    for filters in (64, 128, 256):
+        layers += [Conv2d(filters, 3, pad=1), ReLU()]
+        layers += [Conv2d(filters, 3, pad=1), MaxPool2d(2), ReLU()]
+    layers += [Linear(256), ReLU(), Linear(10)]
+    return Network(layers, (3, 32, 32))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, its twin in PyTorch, the input of one sample, and the optimizer of both."""
+
+    network: Callable[[], Network]
+    torch_layers: Callable[[Any], list[Any]]
+    input_shape: Shape
+    optimizer: str = "adam"
+
+
+def _torch_stages(nn: Any, channels: tuple[int, ...], pads: tuple[int, ...]) -> list[Any]:
+    layers: list[Any] = []
+    for (c, f), pad in zip(pairwise(channels), pads, strict=True):
+        layers += [nn.Conv2d(c, f, 3, padding=1), nn.ReLU(), nn.Conv2d(f, f, 3, padding=pad)]
+        layers += [nn.ReLU(), nn.MaxPool2d(2)]
+    return layers
+
+
+def _torch_deep(nn: Any) -> list[Any]:
+    head = [nn.Flatten(), nn.Linear(1024, 50), nn.ReLU(), nn.Dropout(0.5), nn.Linear(50, 10)]
+    return _torch_stages(nn, (1, 16, 32, 64), (1, 2, 1)) + head
+
+
+def _torch_simple(nn: Any) -> list[Any]:
+    head = [nn.Flatten(), nn.Linear(4320, 100), nn.ReLU(), nn.Linear(100, 10)]
+    return [nn.Conv2d(1, 30, 5), nn.ReLU(), nn.MaxPool2d(2), *head]
+
+
+def _torch_two_layer(nn: Any) -> list[Any]:
+    return [nn.Flatten(), nn.Linear(784, 50), nn.Sigmoid(), nn.Linear(50, 10)]
+
+
+def _torch_vgg(nn: Any) -> list[Any]:
+    head = [nn.Flatten(), nn.Linear(4096, 256), nn.ReLU(), nn.Linear(256, 10)]
+    return _torch_stages(nn, (3, 64, 128, 256), (1, 1, 1)) + head
+
+
+DIGITS = (1, 28, 28)
+CASES = {
+    "deep_convnet": Case(DeepConvNet, _torch_deep, DIGITS),
+    "simple_convnet": Case(SimpleConvNet, _torch_simple, DIGITS),
+    "two_layer": Case(TwoLayerNet, _torch_two_layer, DIGITS, "sgd"),
+    "vgg_like": Case(vgg_like, _torch_vgg, (3, 32, 32)),
+}
+
+
+def random_dataset(shape: Shape, num_samples: int) -> Dataset:
+    """Uniform random pixels and labels: the speed of a step does not depend on them."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (num_samples, *shape), np.uint8)
+    labels = rng.integers(0, 10, num_samples).astype(np.uint8)
+    return Dataset("random", images, labels, images, labels, 10)
+
+
+def torch_step(case: Case, batch_size: int, channels_last: bool) -> Callable[[], object]:
+    """A whole training step in PyTorch: forward, loss, backward, fused optimizer."""
+    import torch
+
+    torch.set_num_threads(1)
+    data = random_dataset(case.input_shape, batch_size)
+    model = torch.nn.Sequential(*case.torch_layers(torch.nn))
+    x = torch.tensor(data.train_images.astype(np.float32) / 255)
+    labels = torch.tensor(data.train_labels.astype(np.int64))
+    if channels_last:
+        model, x = (each.to(memory_format=torch.channels_last) for each in (model, x))
+    optimizers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    optimizer = optimizers[case.optimizer](model.parameters(), lr=0.001, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), labels).backward()
+        optimizer.step()
+
+    return step

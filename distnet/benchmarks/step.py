@@ -1,0 +1,154 @@
+"""`python -m distnet.bench step`: whole training steps against PyTorch, one thread each.
+
+A step of distnet is the trainer's: pixels from uint8, forward, backward, exact sums in fixed point,
+optimizer. A step of PyTorch starts from float pixels that are ready. Both in steady state.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from distnet.benchmarks.networks import CASES, Case, random_dataset, torch_step
+from distnet.benchmarks.rounds import describe_machine, interleave, ratios
+from distnet.data import Sampler
+from distnet.nn import Conv2d, Network
+from distnet.nn.convolution import fastest_algorithm, multiplications
+from distnet.optim import make_optimizer
+from distnet.parallel import SerialCommunicator, make_reducer
+from distnet.training.feed import Feed
+from distnet.training.fingerprint import one_blas_thread
+from distnet.training.trainer import TALLY, Trainer
+
+# Keeps glibc from returning PyTorch's activations to the kernel at every step.
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m distnet.bench step", description=__doc__)
+    parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES)[:3])
+    parser.add_argument("--batch-size", type=int, default=100, help="global batch")
+    parser.add_argument("--micro-batch-sizes", nargs="+", type=int, default=[25, 50, 100])
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--layers", action="store_true", help="also the share of each layer")
+    options = parser.parse_args(argv)
+    has_torch = importlib.util.find_spec("torch") is not None
+    if has_torch and not MALLOC.keys() <= os.environ.keys():
+        # The settings take effect when a process starts; they favour PyTorch.
+        command = [sys.executable, "-m", "distnet.bench", "step", *argv]
+        os.execve(sys.executable, command, os.environ | MALLOC)
+    print(describe_machine())
+    with one_blas_thread():
+        for model in options.models:
+            _compare(model, options, has_torch)
+            if options.layers:
+                for size in options.micro_batch_sizes:
+                    _print_layers(CASES[model], size)
+    return 0
+
+
+def trainer(case: Case, batch_size: int, micro_batch_size: int) -> Trainer:
+    """The parts of a run on random pixels, in one process."""
+    network, data = case.network(), random_dataset(case.input_shape, 4 * batch_size)
+    sampler = Sampler(len(data.train_labels), batch_size, micro_batch_size, seed=0)
+    comm = SerialCommunicator()
+    size, contributions = network.values.size, sampler.max_micro_batches
+    return Trainer(
+        network=network,
+        optimizer=make_optimizer(case.optimizer, size),
+        schedule=lambda step: 0.001,
+        sampler=sampler,
+        feed=Feed(network, data.train_images, data.train_labels),
+        reducer=make_reducer("exact", comm, size, TALLY, num_contributions=contributions),
+        comm=comm,
+        seed=0,
+    )
+
+
+def _compare(model: str, options: argparse.Namespace, has_torch: bool) -> None:
+    case, batch = CASES[model], options.batch_size
+    contenders: dict[str, Callable[[], object]] = {}
+    for size in options.micro_batch_sizes:
+        contenders[f"distnet micro-batch {size}"] = _steps(trainer(case, batch, size))
+    ours, rivals = list(contenders), []
+    if has_torch:
+        for layout in ("NCHW", "channels_last"):
+            rivals.append(f"PyTorch {layout}")
+            contenders[rivals[-1]] = torch_step(case, batch, layout == "channels_last")
+    times = interleave(contenders, options.rounds)
+    print(f"\n{model}, batch {batch}, {options.rounds} rounds; ratio to the faster PyTorch")
+    print(f"{'':<26}{'images/s':>10}{'us/image':>10}{'min':>8}{'ratio':>8}{'(min)':>8}")
+    for name, seconds in times.items():
+        row = f"{name:<26}{batch / median(seconds):>10.0f}{median(seconds) / batch * 1e6:>10.1f}"
+        row += f"{min(seconds) / batch * 1e6:>8.1f}"
+        if rivals and name in ours:
+            by_median, by_minimum = ratios(times, name, rivals)
+            row += f"{by_median:>8.2f}{by_minimum:>8.2f}"
+        print(row)
+
+
+def _steps(trainer: Trainer) -> Callable[[], object]:
+    steps = iter(range(10**9))
+    return lambda: trainer.step(next(steps))
+
+
+def _print_layers(case: Case, micro_batch_size: int, num_rounds: int = 30) -> None:
+    """The share of each layer in a step of one micro-batch, and what products alone would take."""
+    parts = trainer(case, micro_batch_size, micro_batch_size)
+    seconds: dict[str, list[float]] = {}
+    for name, layer in parts.network.body.named_layers():
+        for method in ("forward", "backward"):
+            key = f"{name} {method}"
+            setattr(layer, method, _timed(getattr(layer, method), seconds.setdefault(key, [])))
+    step, whole = _steps(parts), []
+    for _ in range(num_rounds):
+        started = time.perf_counter()
+        step()
+        whole.append(time.perf_counter() - started)
+    total = median(whole)
+    print(f"\nmicro-batch {micro_batch_size}: {total / micro_batch_size * 1e6:.1f} us/image, of it")
+    for name, _ in parts.network.body.named_layers():
+        both = [median(seconds[f"{name} {method}"]) for method in ("forward", "backward")]
+        cells = "".join(f"{s / micro_batch_size * 1e6:>9.1f}" for s in both)
+        print(f"  {name:<12}{cells}  {sum(both) / total:>6.1%}")
+    rest = total - sum(median(each) for each in seconds.values())
+    print(
+        f"  feed, loss, sums, optimizer{rest / micro_batch_size * 1e6:>3.1f}  {rest / total:>6.1%}"
+    )
+    rate = _product_rate()
+    floor = 3 * _convolution_flops(parts.network) / rate
+    print(f"  convolution products alone, at {rate / 1e9:.0f} GFLOP/s: {floor * 1e6:.1f} us/image")
+
+
+def _timed(method: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        started = time.perf_counter()
+        result = method(*args, **kwargs)
+        seconds.append(time.perf_counter() - started)
+        return result
+
+    return timed
+
+
+def _convolution_flops(network: Network) -> float:
+    """Floating-point operations of one image's forward products, by the algorithms chosen."""
+    layers = [layer for layer in network.body.leaves() if isinstance(layer, Conv2d)]
+    geometries = [layer.geometry for layer in layers]
+    return sum(2 * g.c * g.f * multiplications(fastest_algorithm(g), g) for g in geometries)
+
+
+def _product_rate(num_rounds: int = 50) -> float:
+    """FLOP/s of 36 products (200 x 32) @ (32 x 32), the shape of the deep network's middle."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(s).astype(np.float32) for s in ((36, 200, 32), (36, 32, 32)))
+    out = np.empty((36, 200, 32), np.float32)
+    times = interleave({"product": lambda: np.matmul(a, b, out=out)}, num_rounds)
+    return 2 * out.size * 32 / median(times["product"])
