@@ -1,4 +1,4 @@
-"""`python -m distnet.bench NAME`: step, conv, memory, scaling or allreduce; NAME --help for more."""
+"""`python -m distnet.bench NAME`: step, conv, memory, scaling, allreduce; NAME --help for more."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ class FewChannelConvolution:
     def _as_rows(self, images: Array) -> Array | None:
         """(OH, parts, OW * N / parts, F), a view, or None if the memory of `images` forbids it."""
         rows = layout.native(images)
-        oh, ow, n, f = rows.shape
+        oh, _, n, f = rows.shape
         if rows.strides[1:] != tuple(s * rows.itemsize for s in (n * f, f, 1)):
             return None
         return rows.reshape(oh, self.parts, -1, f)
