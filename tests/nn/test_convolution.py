@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_table import build, images
 
-from distnet.nn import Conv2d
+from distnet.nn import Conv2d, direct, winograd
 from distnet.nn.convolution import ALGORITHMS, fastest_algorithm
 from distnet.nn.geometry import Geometry, output_size
 from distnet.nn.im2col import col2im, im2col
@@ -94,6 +94,26 @@ def test_single_precision_at_the_sizes_of_networks(filters, kernel, stride, pad,
             assert found.dtype == np.float32
             error = np.abs(found - value).max() / np.abs(value).max()
             assert error < 1e-5, (algorithm, error)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("algorithm", ["blocked", "winograd2", "winograd4"])
+def test_blocks_of_any_size_give_the_same(algorithm, n, monkeypatch):
+    """One output row, or row of tiles, at a time; then several with a shorter block at the end."""
+    shape, pad = (3, 13, 9), 2
+
+    def results():
+        layer = build(Conv2d(2, 3, pad=pad, algorithm=algorithm), shape)
+        dy = images((n, *layer.geometry.output_shape), seed=1)
+        return [array.copy() for array in run(layer, images((n, *shape)), dy)]
+
+    expected, row_bytes = results(), 8 * n * 36 * 9  # of a row of tiles
+    for block_bytes, chunk in [(1, 1), (1, 7), (2 * row_bytes, 50), (3 * row_bytes, 4096)]:
+        monkeypatch.setattr(direct, "_BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr(winograd, "_BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr(winograd, "_CHUNK", chunk)
+        for found, value in zip(results(), expected, strict=True):
+            np.testing.assert_allclose(found, value, rtol=1e-11, atol=1e-11)
 
 
 @given(geometries())
