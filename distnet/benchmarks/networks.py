@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -81,8 +82,7 @@ def random_dataset(shape: Shape, num_samples: int) -> Dataset:
 
 def torch_step(case: Case, batch_size: int, channels_last: bool) -> Callable[[], object]:
     """A whole training step in PyTorch: forward, loss, backward, fused optimizer."""
-    import torch
-
+    torch: Any = importlib.import_module("torch")
     torch.set_num_threads(1)
     data = random_dataset(case.input_shape, batch_size)
     model = torch.nn.Sequential(*case.torch_layers(torch.nn))

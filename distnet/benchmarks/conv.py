@@ -1,0 +1,118 @@
+"""`python -m distnet.bench conv`: one convolution of any shape, every algorithm, beside PyTorch.
+
+Forward and backward with all gradients, one thread; the GFLOP/s are those of a direct convolution,
+so an algorithm that multiplies less may exceed the machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from distnet.benchmarks.rounds import describe_machine, interleave, ratios
+from distnet.nn import layout
+from distnet.nn.convolution import ALGORITHMS, fastest_algorithm
+from distnet.nn.geometry import Geometry
+from distnet.nn.scratch import Scratch
+from distnet.training.fingerprint import one_blas_thread
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m distnet.bench conv", description=__doc__)
+    for flag, default, text in (
+        ("--batch", 25, "images"),
+        ("--channels", 32, "channels in"),
+        ("--size", 16, "rows and columns of the input"),
+        ("--filters", 32, "channels out"),
+        ("--kernel", 3, "rows and columns of a filter"),
+        ("--stride", 1, ""),
+        ("--pad", 1, ""),
+        ("--rounds", 20, "timed calls of each"),
+    ):
+        parser.add_argument(flag, type=int, default=default, help=text)
+    options = parser.parse_args(argv)
+    print(describe_machine())
+    size, kernel = options.size, options.kernel
+    try:
+        geometry = Geometry(
+            options.channels,
+            size,
+            size,
+            options.filters,
+            kernel,
+            kernel,
+            options.stride,
+            options.pad,
+        )
+    except ValueError as error:
+        parser.error(str(error))
+    with one_blas_thread():
+        _compare(geometry, options.batch, options.rounds)
+    return 0
+
+
+def suitable(geometry: Geometry) -> list[str]:
+    """The names of the algorithms that can do this geometry."""
+    winograd = geometry.kernel == (3, 3) and geometry.stride == 1
+    return [name for name in ALGORITHMS if winograd or not name.startswith("winograd")]
+
+
+def _compare(g: Geometry, n: int, num_rounds: int) -> None:
+    contenders = {name: _distnet(name, g, n) for name in suitable(g)}
+    rivals = []
+    if importlib.util.find_spec("torch") is not None:
+        rivals = ["PyTorch NCHW", "PyTorch channels_last"]
+        contenders |= {name: _torch(g, n, name.endswith("last")) for name in rivals}
+    times = interleave(contenders, num_rounds)
+    flops = 3 * 2 * g.c * g.f * g.kh * g.kw * g.oh * g.ow
+    print(f"{g}, {n} images; * is what Conv2d takes")
+    print(f"{'':<24}{'us/image':>10}{'min':>9}{'GFLOP/s':>9}{'ratio':>8}")
+    for name, seconds in times.items():
+        star = "*" if name == fastest_algorithm(g) else " "
+        each = median(seconds) / n
+        row = f"{star} {name:<22}{each * 1e6:>10.1f}{min(seconds) / n * 1e6:>9.1f}"
+        row += f"{flops / each / 1e9:>9.0f}"
+        if rivals and name not in rivals:
+            row += f"{ratios(times, name, rivals)[0]:>8.2f}"
+        print(row)
+
+
+def _distnet(name: str, g: Geometry, n: int) -> Callable[[], object]:
+    rng = np.random.default_rng(0)
+    algorithm = ALGORITHMS[name](g, n, np.float32, Scratch())
+    weight = rng.standard_normal((g.f, g.c, *g.kernel)).astype(np.float32)
+    bias, dweight, dbias = np.zeros(g.f, np.float32), np.empty_like(weight), np.empty(g.f, "f4")
+    y, dy = (layout.empty(algorithm.output_shape, np.float32) for _ in range(2))
+    algorithm.inbox[...] = rng.standard_normal(algorithm.inbox.shape)
+    dy[...] = rng.standard_normal(dy.shape)
+
+    def run() -> None:
+        algorithm.load(weight, bias)
+        algorithm.forward(y)
+        algorithm.backward(dy, dweight, dbias, need_dx=True)
+
+    return run
+
+
+def _torch(g: Geometry, n: int, channels_last: bool) -> Callable[[], object]:
+    torch: Any = importlib.import_module("torch")
+    torch.set_num_threads(1)
+    layer = torch.nn.Conv2d(g.c, g.f, g.kernel, stride=g.stride, padding=g.pad)
+    x = torch.randn(n, g.c, g.h, g.w)
+    dy = torch.randn(n, *g.output_shape)
+    if channels_last:
+        layer, x, dy = (each.to(memory_format=torch.channels_last) for each in (layer, x, dy))
+    x.requires_grad_()
+
+    def run() -> None:
+        layer.zero_grad()
+        x.grad = None
+        layer(x).backward(dy)
+
+    return run
