@@ -13,6 +13,7 @@ alone and buckets are sent in one order, so all ranks issue the same collectives
 The tally is a small float64 vector (loss, correct predictions, BatchNorm statistics) that is
 always summed exactly. Its message also counts the contributions and those that cannot be summed:
 every rank learns alike whether a value was NaN, infinite or too large, and raises the same error.
+It counts raised flags too: what one rank wants (to stop, say) all ranks learn in the same step.
 
 The trainer calls this. Bucketing and overlap: Li et al. 2020, PyTorch Distributed, section 3.2,
 arXiv:2006.15704.
@@ -61,6 +62,7 @@ class Reducer:
     the last; only `finish(None, None)` if this rank has none. All results are overwritten by the
     next step.
 
+    num_flags: how many ranks raised a flag in the last step.
     bytes_per_step: what this rank contributes to messages in a step.
     wait_seconds: how long the last `finish` waited for messages.
     """
@@ -78,14 +80,15 @@ class Reducer:
         self._size, self._tally_size = size, tally_size
         self._buckets = cut_buckets(size, bucket_bytes, gradient_sum.wire_itemsize)
         self._fixed_point = FixedPoint(gradient_sum.num_contributions, TALLY_SCALE_BITS)
-        self._message = np.zeros(tally_size + 2, np.int64)
-        # Views of the message: the tally, how many contributions, how many of them offend.
+        self._message = np.zeros(tally_size + 3, np.int64)
+        # Views of the message: the tally; how many contributions, offending ones and flags.
         self._tally, self._counts = self._message[:tally_size], self._message[tally_size:]
         self._gradient_out = np.zeros(size, np.float32)
         self._tally_out = np.zeros(tally_size, np.float64)
         self._requests: list[Request] = []
         self.exact = gradient_sum.exact
         self.bytes_per_step = size * gradient_sum.wire_itemsize + self._message.nbytes
+        self.num_flags = 0
         self.wait_seconds = 0.0
         self.start()
 
@@ -123,9 +126,15 @@ class Reducer:
             self._num_done += 1
 
     def finish(
-        self, gradient: Array | None, tally: Array | None, micro_batch: int = 0
+        self,
+        gradient: Array | None,
+        tally: Array | None,
+        micro_batch: int = 0,
+        flag: bool = False,
     ) -> tuple[Array, Array]:
         """Adds the rest of the last micro-batch (None: this rank has none), combines all ranks.
+
+        `flag` is raised with or without a micro-batch; afterwards `num_flags` tells all ranks.
 
         Returns the sums over all micro-batches of all ranks: gradient (size,) float32 and tally
         (tally_size,) float64. Raises NonFiniteGradient on all ranks alike.
@@ -137,6 +146,7 @@ class Reducer:
         elif self._open_stop != self._size:
             raise ValueError("finish() without the micro-batch that ready() began")
         self._send(0)
+        self._counts[2] = flag
         self._started = False
         self._requests.append(self._comm.iallreduce(self._message))
         self._receive()
@@ -168,7 +178,7 @@ class Reducer:
             offender = Offender("tally", index, value, limit, *where)
         if offender is not None:
             self._offender = min(self._offender or offender, offender, key=lambda o: o.order)
-        self._counts += (1, offender is not None)
+        self._counts[:2] += (1, offender is not None)
         self._open_stop, self._beyond = self._size, None
 
     def _send(self, offset: int) -> None:
@@ -194,7 +204,7 @@ class Reducer:
 
     def _check(self) -> None:
         """Decided by reduced numbers alone, so every rank raises, or none."""
-        num_contributions, num_offenders = map(int, self._counts)
+        num_contributions, num_offenders, self.num_flags = map(int, self._counts)
         if num_offenders:
             offenders = [each for each in self._comm.allgather(self._offender) if each]
             raise NonFiniteGradient(**asdict(min(offenders, key=lambda o: o.order)))

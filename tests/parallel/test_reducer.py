@@ -172,7 +172,7 @@ def test_empty_vectors_and_idle_ranks(any_comm, kind):
 
 def test_metrics_of_a_step(any_comm):
     reducer = make_reducer("exact", any_comm, 1000, 3, num_contributions=any_comm.size)
-    assert reducer.bytes_per_step == 8 * (1000 + 3 + 2)
+    assert reducer.bytes_per_step == 8 * (1000 + 3 + 3)
     run_step(reducer, [any_comm.rank], lambda m: (np.ones(1000, np.float32), np.ones(3)))
     assert 0 <= reducer.wait_seconds < 10
 
@@ -252,7 +252,7 @@ def test_messages_do_not_depend_on_what_a_rank_has_to_do(micro_batches, cuts):
     comm = Recorder()
     reducer = make_reducer("exact", comm, 25, 1, num_contributions=2, bucket_bytes=80)
     run_step(reducer, micro_batches, lambda m: (np.ones(25, np.float32), np.ones(1)), cuts)
-    assert comm.lengths == [10, 10, 5, 1 + 2]
+    assert comm.lengths == [10, 10, 5, 1 + 3]
 
 
 def test_a_bucket_leaves_as_soon_as_it_is_ready():
@@ -269,3 +269,11 @@ def test_buckets_are_cut_from_the_end():
     assert cut_buckets(25, 80, 8) == [slice(15, 25), slice(5, 15), slice(0, 5)]
     assert cut_buckets(3, 1, 8) == [slice(2, 3), slice(1, 2), slice(0, 1)]
     assert cut_buckets(0, 80, 8) == []
+
+
+def test_one_raised_flag_is_known_to_all_ranks(any_comm):
+    reducer = make_reducer("exact", any_comm, 3, 2, num_contributions=1)
+    for raised, expected in ((True, 1), (False, 0)):
+        reducer.start()
+        reducer.finish(None, None, flag=raised and any_comm.rank == any_comm.size - 1)
+        assert reducer.num_flags == expected
