@@ -1,6 +1,7 @@
 """Layers, losses and networks in NumPy: what single-process users import."""
 
 from distnet.nn.activations import ReLU, Sigmoid, Tanh
+from distnet.nn.branches import Branches, Residual
 from distnet.nn.convolution import Conv2d
 from distnet.nn.dropout import Dropout
 from distnet.nn.layer import Layer
@@ -14,6 +15,7 @@ from distnet.nn.sequential import Sequential
 
 __all__ = [
     "BatchNorm",
+    "Branches",
     "Conv2d",
     "Dropout",
     "Flatten",
@@ -22,6 +24,7 @@ __all__ = [
     "MaxPool2d",
     "Network",
     "ReLU",
+    "Residual",
     "Sequential",
     "Sigmoid",
     "SoftmaxCrossEntropy",

@@ -17,6 +17,7 @@ import numpy as np
 import distnet.nn
 from distnet.nn import (
     BatchNorm,
+    Branches,
     Conv2d,
     Dropout,
     Flatten,
@@ -24,6 +25,7 @@ from distnet.nn import (
     Linear,
     MaxPool2d,
     ReLU,
+    Residual,
     Sequential,
     Sigmoid,
     Tanh,
@@ -31,10 +33,11 @@ from distnet.nn import (
     layout,
 )
 from distnet.nn.activations import Activation
+from distnet.nn.branches import _Paths
 from distnet.nn.convolution import ALGORITHMS
 from distnet.nn.parameter import flatten_parameters, flatten_statistics
 
-BASES = {Layer, Activation}  # not layers themselves
+BASES = {Layer, Activation, _Paths}  # not layers themselves
 TRAIN = Training(seed=3, step=5, micro_batch=2, share=0.25)
 MODES = [TRAIN, None]
 MODE_NAMES = ["train", "evaluate"]
@@ -57,6 +60,24 @@ def block() -> Sequential:
     inner = Sequential([BatchNorm(), Tanh(), Dropout(0.25)])
     outer = [Conv2d(3, 3, pad=1), Tanh(), inner, Sigmoid(), Dropout(0.5), Linear(4), Tanh()]
     return Sequential(outer)
+
+
+def residual() -> Residual:
+    """A block whose input is read twice, inside and outside of other containers."""
+    inner = Residual([Sigmoid()])
+    body = [Conv2d(3, 3, pad=1), Tanh(), inner, Conv2d(4, 3, pad=1), BatchNorm()]
+    return Residual(body, shortcut=[Conv2d(4, 1)])
+
+
+def inception() -> Branches:
+    """All kinds of layers side by side: an inception module in small."""
+    return Branches(
+        [Conv2d(2, 1), Tanh()],
+        [Conv2d(2, 1), Tanh(), Conv2d(5, 3, pad=1)],
+        [Conv2d(1, 5, pad=2), Sigmoid(), Dropout(0.25)],
+        [MaxPool2d(3, stride=1, pad=1), Conv2d(2, 1)],
+        [],
+    )
 
 
 def convolutions() -> Iterator[Case]:
@@ -110,6 +131,9 @@ CASES = [
     Case("batchnorm of images", BatchNorm, (3, 4, 2)),
     Case("batchnorm of vectors", BatchNorm, (5,)),
     Case("sequential", block, (2, 4, 4)),
+    Case("residual", residual, (2, 4, 4)),
+    Case("residual of vectors", lambda: Residual([Linear(5), Tanh()]), (5,)),
+    Case("branches", inception, (2, 4, 5)),
 ]
 
 

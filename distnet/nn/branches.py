@@ -1,0 +1,119 @@
+"""Containers in which an array is used more than once: residual sums and parallel branches.
+
+The gradient of an array that several layers read is the sum of theirs. No layer writes into what
+another still needs: every path gets the same input, and its last gradient is added into an array of
+the container.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from distnet.nn.layer import Layer
+from distnet.nn.layout import Array, Shape
+from distnet.nn.parameter import Parameter, Statistic
+from distnet.nn.random import Training
+from distnet.nn.sequential import Sequential
+
+
+class _Paths(Layer):
+    """Layers that read the same input; a path without layers is the identity."""
+
+    def __init__(self, paths: Sequence[Iterable[Layer]]) -> None:
+        super().__init__()
+        self.paths = [Sequential(layers) for layers in paths]
+
+    def parameters(self) -> Iterator[tuple[str, Parameter]]:
+        for i, path in enumerate(self.paths, start=1):
+            yield from ((f"path{i}.{name}", parameter) for name, parameter in path.parameters())
+
+    def statistics(self) -> Iterator[tuple[str, Statistic]]:
+        for i, path in enumerate(self.paths, start=1):
+            yield from ((f"path{i}.{name}", statistic) for name, statistic in path.statistics())
+
+    def leaves(self) -> Iterator[Layer]:
+        for path in self.paths:
+            yield from path.leaves()
+
+    def refresh(self) -> None:
+        for path in self.paths:
+            path.refresh()
+
+    def _build_paths(self, shape: Shape, dtype: DTypeLike) -> list[Shape]:
+        self.dtype, self.shape = np.dtype(dtype), shape
+        return [path.build(shape, dtype) for path in self.paths]
+
+    def _add_gradients(
+        self, dys: Sequence[Array], out: Array | None, need_dx: bool
+    ) -> Array | None:
+        """Runs all paths backward, each with its gradient; the sum of what they return."""
+        parts = [path.backward(dy, None, need_dx) for path, dy in zip(self.paths, dys, strict=True)]
+        if not need_dx:
+            return None
+        dx = self.input_gradient((len(dys[0]), *self.shape), out)
+        for i, part in enumerate(parts):
+            assert part is not None
+            if i == 0:
+                np.copyto(dx, part)
+            else:
+                np.add(dx, part, out=dx)
+        return dx
+
+
+class Residual(_Paths):
+    """y = f(x) + s(x), with s(x) = x unless `shortcut` layers are given (He et al. 2015, eq. 1, 2).
+
+    `layers` make up f, the residual; both sides must have the same output shape.
+    """
+
+    kind = "residual"
+
+    def __init__(self, layers: Iterable[Layer], shortcut: Iterable[Layer] = ()) -> None:
+        super().__init__([layers, shortcut])
+
+    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
+        residual, shortcut = self._build_paths(shape, dtype)
+        if residual != shortcut:
+            raise ValueError(f"Residual: found shapes {residual} + {shortcut}, expected equal ones")
+        self.output_shape = residual
+        return residual
+
+    def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
+        residual, shortcut = (path.forward(x, None, train) for path in self.paths)
+        return np.add(residual, shortcut, out=self.output((len(x), *self.output_shape), out))
+
+    def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
+        return self._add_gradients([dy, dy], out, need_dx)
+
+
+class Branches(_Paths):
+    """Parallel layers on one input, their channels side by side (inception; Szegedy et al. 2014).
+
+    Each of `branches` is a list of layers; the outputs `(N, C_i, H, W)` have one H x W.
+    """
+
+    kind = "branches"
+
+    def __init__(self, *branches: Iterable[Layer]) -> None:
+        super().__init__(branches)
+
+    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
+        shapes = self._build_paths(shape, dtype)
+        if len({each[1:] for each in shapes}) != 1:
+            raise ValueError(f"Branches: found shapes {shapes}, expected one height and width")
+        stops = np.cumsum([each[0] for each in shapes])
+        self.parts = [slice(stop - each[0], stop) for stop, each in zip(stops, shapes, strict=True)]
+        self.output_shape = (int(stops[-1]), *shapes[0][1:])
+        return self.output_shape
+
+    def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
+        y = self.output((len(x), *self.output_shape), out)
+        for path, part in zip(self.paths, self.parts, strict=True):
+            np.copyto(y[:, part], path.forward(x, None, train))
+        return y
+
+    def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
+        return self._add_gradients([dy[:, part] for part in self.parts], out, need_dx)

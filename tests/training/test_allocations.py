@@ -1,0 +1,33 @@
+"""A training step in the steady state allocates no arrays: only the pixels it gathers, and words."""
+
+import tracemalloc
+
+import pytest
+
+from distnet.benchmarks.networks import CASES
+from distnet.benchmarks.step import trainer
+
+NUM_STEPS = 20
+PIXEL_COPIES = 3  # of the bytes of one micro-batch: gathered, zero-padded, shifted
+
+
+@pytest.mark.parametrize("name", ["deep_convnet", "simple_convnet", "two_layer"])
+def test_steady_state_allocates_nothing(name):
+    case, micro_batch_size = CASES[name], 25
+    parts = trainer(case, batch_size=50, micro_batch_size=micro_batch_size)
+    for step in range(3):
+        parts.step(step)
+    tracemalloc.start()
+    try:
+        parts.step(3)
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        for step in range(4, 4 + NUM_STEPS):
+            parts.step(step)
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    pixels = PIXEL_COPIES * micro_batch_size * parts.feed.images[0].nbytes
+    # A single float32 array of the hidden layers would take more than what is allowed beside.
+    assert peak - before < pixels + 64 * 1024
+    assert after - before < NUM_STEPS * 1024  # no array is left behind by each step
