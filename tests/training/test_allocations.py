@@ -30,4 +30,5 @@ def test_steady_state_allocates_nothing(name):
     pixels = PIXEL_COPIES * micro_batch_size * parts.feed.images[0].nbytes
     # A single float32 array of the hidden layers would take more than what is allowed beside.
     assert peak - before < pixels + 64 * 1024
-    assert after - before < NUM_STEPS * 1024  # no array is left behind by each step
+    # Nothing is left behind, apart from freed tuples that Python keeps for reuse.
+    assert after - before < 64 * 1024
