@@ -35,10 +35,10 @@ class SoftmaxCrossEntropy:
     def forward(self, x: Array, labels: Array, count: int | None = None) -> float:
         """The loss; `count` defaults to N. Raises ValueError for a wrong shape or label."""
         _check_labels(labels, *x.shape)
-        self.labels, self.count = labels, len(x) if count is None else count
-        self.rows = np.arange(len(x))
+        self.count = len(x) if count is None else count
         self.log_p = log_softmax(x)
-        return -float(self.log_p[self.rows, labels].sum(dtype=np.float64)) / self.count
+        self.of_labels = np.arange(len(x)), labels
+        return -float(self.log_p[self.of_labels].sum(dtype=np.float64)) / self.count
 
     def backward(self, dloss: float = 1.0) -> Array:
         """dloss * (softmax(x) - onehot(t)) / count, `(N, K)`."""
@@ -46,7 +46,7 @@ class SoftmaxCrossEntropy:
         if key not in self._rows:
             self._rows[key] = layout.empty(*key)
         dx = np.exp(self.log_p, out=self._rows[key])
-        dx[self.rows, self.labels] -= 1
+        dx[self.of_labels] -= 1
         return np.multiply(dx, dx.dtype.type(dloss / self.count), out=dx)
 
 
