@@ -1,4 +1,4 @@
-"""A training step in the steady state allocates no arrays: only the pixels it gathers, and words."""
+"""A training step in its steady state allocates no arrays but the pixels it gathers, and words."""
 
 import tracemalloc
 
