@@ -1,0 +1,105 @@
+"""Runs the experiments of the book and holds their numbers to what is required of them.
+
+    python docs/book/check.py [--quick] [--only A7,ch05] [--out DIR]
+
+prints a line for each requirement and ends with exit code 1 if one fails. Works under mpirun too.
+With `--out docs/book` it draws the pictures of the pages anew.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from distnet.lab import (
+    Lab,
+    LabOptions,
+    Required,
+    Run,
+    Verdict,
+    load,
+    parse,
+    perform,
+    prepare,
+    show,
+)
+from distnet.parallel import Communicator, run_command, together
+from distnet.training.options import option
+
+BOOK = Path(__file__).resolve().parent
+
+# Every experiment, in the order of the book.
+EXPERIMENTS = ("ch04/train_two_layer_net.py",)
+
+
+@dataclass(frozen=True)
+class CheckOptions(LabOptions):
+    """Runs the experiments of the book and holds their numbers to what is required of them."""
+
+    only: str = option(
+        "",
+        "acceptance ids, chapters or scripts, with commas between: A7,ch05",
+        group="size",
+        metavar="NAMES",
+    )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A script of the book: "ch05/backpropagation.py", its function, what must hold."""
+
+    script: str
+    run: Run
+    required: list[Required]
+
+    @classmethod
+    def load(cls, script: str) -> Experiment:
+        module = load(BOOK / script)
+        return cls(script, module.run, module.REQUIRED)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.script)
+
+    @property
+    def names(self) -> set[str]:
+        """What `--only` may call it."""
+        return {self.path.parent.name, self.path.stem, *(item.id for item in self.required)}
+
+    def judge(self, lab: Lab) -> list[Verdict]:
+        """Runs it; its results go to a directory for its chapter."""
+        lab = replace(lab, out=lab.out / self.path.parent)
+        numbers = perform(lab, self.path.stem, self.run)
+        return [item.judge(numbers, lab) for item in self.required]
+
+
+def select(only: str) -> list[Experiment]:
+    """The experiments that `--only` names; raises ValueError for a name that none has."""
+    experiments = [Experiment.load(script) for script in EXPERIMENTS]
+    wanted = {name.strip() for name in only.split(",") if name.strip()}
+    unknown = sorted(wanted.difference(*(each.names for each in experiments)))
+    if unknown:
+        raise ValueError(f"--only: found {unknown[0]!r}, expected ids such as A7 or ch05")
+    return [each for each in experiments if not wanted or wanted & each.names]
+
+
+def check(comm: Communicator) -> int:
+    """The command: 0 if every requirement holds, 1 if not, 2 for a wrong option."""
+    options = parse(CheckOptions, "python docs/book/check.py", comm)
+    experiments = together(comm, lambda: select(options.only))
+    lab = prepare(comm, options)
+    verdicts = []
+    for experiment in experiments:
+        show(comm, [experiment.script])
+        judged = experiment.judge(lab)
+        show(comm, [f"  {verdict}" for verdict in judged])
+        verdicts += judged
+    num_failed = sum(verdict.holds is False for verdict in verdicts)
+    show(comm, [f"{len(verdicts)} requirements, {num_failed} failed"])
+    return 1 if num_failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(check, os.environ))
