@@ -7,6 +7,7 @@ from distnet.parallel.errors import (
     LaunchError,
     NonFiniteGradient,
     RankError,
+    RankLost,
 )
 from distnet.parallel.failing import AgreedExit, agree, fail_together, run_command, together
 from distnet.parallel.fixed_point import FixedPoint
@@ -26,6 +27,7 @@ __all__ = [
     "MPICommunicator",
     "NonFiniteGradient",
     "RankError",
+    "RankLost",
     "Reducer",
     "SerialCommunicator",
     "agree",

@@ -4,10 +4,14 @@ Arrays are NumPy arrays, combined in place; every call but `abort` is collective
 same calls in the same order. `launcher.connect` chooses the implementation. A process on its own
 has a `SerialCommunicator`, where every call is the identity, so that callers never ask for the
 number of ranks.
+
+Where lost ranks can be survived (see `recovery`), every collective call may raise RankLost, on some
+ranks and not on others; all have to come to `repair`, which leaves the survivors in the group.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -15,6 +19,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 import numpy as np
+
+from distnet.parallel.place import Place
+from distnet.parallel.recovery import ReportsLoss, die, shrink
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -39,6 +46,18 @@ class Node:
         return cls(name, hosts[:rank].count(name), hosts.count(name), len(set(hosts)))
 
 
+@dataclass(frozen=True)
+class Process:
+    """Who a rank is, whatever its number becomes: `rank` is the one that it was started with."""
+
+    rank: int
+    host: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} (process {self.pid} on {self.host})"
+
+
 class Request(Protocol):
     """A collective in flight; its array must not be touched before it is finished."""
 
@@ -50,11 +69,18 @@ class Request(Protocol):
 
 
 class Communicator(Protocol):
-    """A group of `size` processes, this one having number `rank`, on the host `node`."""
+    """A group of `size` processes, this one having number `rank`, on the host `node`.
+
+    processes: its members, in the order of ranks; place: where in the program this one is;
+    survives_losses: whether the group can go on without ranks that are gone.
+    """
 
     rank: int
     size: int
     node: Node
+    processes: list[Process]
+    place: Place
+    survives_losses: bool
 
     def allreduce(self, array: Array, op: Op = "sum") -> None:
         """Replaces `array` on every rank by its element-wise sum, minimum or maximum over ranks."""
@@ -71,8 +97,17 @@ class Communicator(Protocol):
     def barrier(self) -> None:
         """Returns when every rank has called it."""
 
+    def repair(self) -> list[Process]:
+        """After RankLost: leaves the survivors in the group, renumbered; returns who is gone.
+
+        What was in flight is given up. Raises RankLost if a rank is lost meanwhile: call it again.
+        """
+
     def abort(self, code: int) -> NoReturn:
-        """Ends all ranks at once with exit code `code`, from any one of them."""
+        """Ends all ranks at once with exit code `code`, from any one of them.
+
+        Where losses can be survived only this one, by a signal, which the others notice.
+        """
 
     def close(self) -> None:
         """Leaves the group; the communicator cannot be used any more."""
@@ -93,9 +128,12 @@ class SerialCommunicator:
 
     rank = 0
     size = 1
+    survives_losses = False
 
     def __init__(self) -> None:
+        self.processes = [Process(0, socket.gethostname(), os.getpid())]
         self.node = Node.of(0, [socket.gethostname()])
+        self.place = Place()
 
     def allreduce(self, array: Array, op: Op = "sum") -> None:
         return None
@@ -112,6 +150,9 @@ class SerialCommunicator:
     def barrier(self) -> None:
         return None
 
+    def repair(self) -> list[Process]:
+        return []
+
     def abort(self, code: int) -> NoReturn:
         raise SystemExit(code)
 
@@ -120,54 +161,88 @@ class SerialCommunicator:
 
 
 class MPIRequest:
-    """A request of MPI."""
+    """A request of MPI; `number` is that of its call, see Place."""
 
-    def __init__(self, request: MPI.Request) -> None:
-        self._request = request
+    def __init__(self, request: MPI.Request, number: int, place: Place) -> None:
+        self._request, self._number, self._place = request, number, place
+        self._reports_loss = ReportsLoss()
 
     def test(self) -> bool:
-        return self._request.Test()
+        with self._reports_loss:
+            return self._request.Test()
 
     def wait(self) -> None:
-        self._request.Wait()
+        with self._place.waiting(self._number), self._reports_loss:
+            self._request.Wait()
 
 
 class MPICommunicator:
     """The ranks of an MPI communicator, by default of all processes that mpirun started.
 
     Works on a duplicate, so that its messages never meet those of other code. Errors of MPI are
-    raised as mpi4py's `MPI.Exception`.
+    raised as mpi4py's `MPI.Exception`, those that say that a rank is gone as RankLost.
     """
 
-    def __init__(self, comm: MPI.Intracomm | None = None) -> None:
+    def __init__(self, comm: MPI.Intracomm | None = None, survives_losses: bool = False) -> None:
         from mpi4py import MPI
 
-        self._comm = (MPI.COMM_WORLD if comm is None else comm).Dup()
         self._in_place = MPI.IN_PLACE
         self._ops = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
-        self.rank, self.size = self._comm.rank, self._comm.size
-        self.node = Node.of(self.rank, self.allgather(socket.gethostname()))
+        self._reports_loss = ReportsLoss()
+        self._in_flight: list[MPI.Request] = []
+        self.place = Place()
+        self.survives_losses = survives_losses
+        self._join((MPI.COMM_WORLD if comm is None else comm).Dup())
+        self._process = Process(self.rank, socket.gethostname(), os.getpid())
+        self._meet()
+
+    def _join(self, comm: MPI.Intracomm) -> None:
+        self._comm = comm
+        self.rank, self.size = comm.rank, comm.size
+
+    def _meet(self) -> None:
+        self.processes = self.allgather(self._process)
+        self.node = Node.of(self.rank, [process.host for process in self.processes])
 
     def allreduce(self, array: Array, op: Op = "sum") -> None:
-        self._comm.Allreduce(self._in_place, array, self._ops[op])
+        with self.place.waiting(self.place.begin()), self._reports_loss:
+            self._comm.Allreduce(self._in_place, array, self._ops[op])
 
     def iallreduce(self, array: Array, op: Op = "sum") -> Request:
-        return MPIRequest(self._comm.Iallreduce(self._in_place, array, self._ops[op]))
+        with self._reports_loss:
+            request = self._comm.Iallreduce(self._in_place, array, self._ops[op])
+        self._in_flight = [other for other in self._in_flight if other] + [request]
+        return MPIRequest(request, self.place.begin(), self.place)
 
     def broadcast(self, array: Array, root: int = 0) -> None:
-        self._comm.Bcast(array, root)
+        with self.place.waiting(self.place.begin()), self._reports_loss:
+            self._comm.Bcast(array, root)
 
     def allgather(self, value: Any) -> list[Any]:
-        return self._comm.allgather(value)
+        with self.place.waiting(self.place.begin()), self._reports_loss:
+            return self._comm.allgather(value)
 
     def barrier(self) -> None:
-        self._comm.Barrier()
+        with self.place.waiting(self.place.begin()), self._reports_loss:
+            self._comm.Barrier()
+
+    def repair(self) -> list[Process]:
+        before = self.processes
+        with self.place.waiting(self.place.begin()):
+            self._join(shrink(self._comm, self._in_flight))
+        self._in_flight = []
+        self.place.begin_repaired()
+        self._meet()
+        return [process for process in before if process not in self.processes]
 
     def abort(self, code: int) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
+        if self.survives_losses:
+            die()
         self._comm.Abort(code)
         raise AssertionError("MPI_Abort returned")
 
     def close(self) -> None:
-        self._comm.Free()
+        if not self.survives_losses:  # then one may be lost here, and processes leave without MPI
+            self._comm.Free()

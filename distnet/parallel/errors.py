@@ -2,6 +2,7 @@
 
     Exception
     ├── LaunchError              there is no communicator; the message says how to start the program
+    ├── RankLost                 a rank is gone: call `Communicator.repair` and go on without it
     └── AgreedError              raised on every rank alike: all leave together, with `exit_code`
         ├── RankError            some ranks could not do their part of a common task
         ├── DisagreementError    the ranks were started with different inputs
@@ -24,6 +25,10 @@ class LaunchError(RuntimeError):
     def __init__(self, message: str, speaks: bool = True) -> None:
         super().__init__(message)
         self.speaks = speaks
+
+
+class RankLost(Exception):  # noqa: N818  the condition is the name
+    """Another rank is gone; raised on some ranks earlier than on others, see `recovery`."""
 
 
 class AgreedError(Exception):

@@ -11,6 +11,8 @@ Two kinds of failure are told apart by how they are raised:
 Commands run inside `run_command`, which provides both:
 
     sys.exit(run_command(train, os.environ))
+
+Where lost ranks can be survived (`recovery`), a lonely failure ends that rank alone.
 """
 
 from __future__ import annotations
@@ -27,9 +29,11 @@ from distnet.parallel.errors import (
     DisagreementError,
     LaunchError,
     RankError,
+    RankLost,
     name_ranks,
 )
 from distnet.parallel.launcher import connect
+from distnet.parallel.recovery import die, leave
 
 T = TypeVar("T")
 MISSING = "(missing)"
@@ -129,10 +133,30 @@ def run_command(command: Callable[[Communicator], int], environ: Mapping[str, st
         if error.speaks:
             _show(f"distnet: error: {error}\n")
         return 2
-    with fail_together(comm):
-        code = command(comm)
-        comm.close()
+    try:
+        with fail_together(comm):
+            code = command(comm)
+            comm.close()
+    except AgreedExit as exit:
+        _leave_unless_finalized(comm, exit.code if isinstance(exit.code, int) else 0)
+        raise
+    _leave_unless_finalized(comm, code)
     return code
+
+
+def _leave_unless_finalized(comm: Communicator, code: int) -> None:
+    """Ends a process that must not call MPI_Finalize; the others may still wait for a failed one.
+
+    An exit with an error is not noticed by them, so it comes after all others have come to it.
+    """
+    if not comm.survives_losses:
+        return
+    if code:
+        try:
+            comm.barrier()
+        except RankLost:
+            die()
+    leave(code)
 
 
 def _report(error: BaseException, comm: Communicator) -> str:

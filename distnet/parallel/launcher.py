@@ -20,6 +20,7 @@ from types import ModuleType
 
 from distnet.parallel.communicator import Communicator, MPICommunicator, SerialCommunicator
 from distnet.parallel.errors import LaunchError
+from distnet.parallel.recovery import can_survive_losses
 
 # Launcher, a variable that only it sets, those with the rank and the number of ranks. PMI and PMIx
 # are what launchers of several kinds speak, among them Open MPI's (PMIx) and MPICH's (PMI), so they
@@ -81,7 +82,7 @@ def connect(environ: Mapping[str, str]) -> Communicator:
             warnings.filterwarnings("ignore", "suspicious MPI")  # checked here, more strictly
             mpi.Init_thread(mpi.THREAD_FUNNELED)
     _check_world(launch, mpi.COMM_WORLD.rank, mpi.COMM_WORLD.size, library)
-    return MPICommunicator()
+    return MPICommunicator(survives_losses=can_survive_losses(environ))
 
 
 def _load_mpi(launch: Launch) -> ModuleType:

@@ -1,0 +1,84 @@
+"""Going on without ranks that are gone: a thin layer over ULFM, which Open MPI has since 5.0.
+
+User Level Failure Mitigation (Bland et al. 2013, doi 10.1177/1094342013488238) is switched on by
+`mpirun --with-ft ulfm` alone; without that flag a lost rank ends the job, as with any other MPI.
+Few of its calls proved dependable, and these are used:
+
+- A rank that is *killed by a signal* is noticed, within milliseconds, by those that wait for it.
+  One that exits with an error code, or aborts, is not: the others would wait for it forever. So a
+  rank that fails ends itself by SIGKILL (`die`).
+- Those that notice *revoke* the communicator: all calls of all ranks on it fail from then on, so
+  every survivor notices. All then *shrink* it to a new one, of the survivors.
+- MPI_Finalize may hang after a loss, so ranks leave by `os._exit` (`leave`).
+
+`communicator.MPICommunicator` uses this; what training does about a loss is in `training.elastic`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, NoReturn
+
+from distnet.parallel.errors import RankLost
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+def can_survive_losses(environ: Mapping[str, str]) -> bool:
+    """Whether this process was started by `mpirun --with-ft ulfm`, which leaves this mark."""
+    return environ.get("OMPI_MCA_mpi_ft_enable") in ("1", "true")
+
+
+class ReportsLoss:
+    """A context in which errors of MPI that say that a rank is gone are raised as RankLost."""
+
+    def __init__(self) -> None:
+        from mpi4py import MPI
+
+        self._error = MPI.Exception
+        self._classes = (MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, self._error) and error.Get_error_class() in self._classes:
+            raise RankLost(error.Get_error_string()) from None
+
+
+def shrink(comm: MPI.Intracomm, in_flight: Sequence[MPI.Request]) -> MPI.Intracomm:
+    """The survivors of `comm`, in the same order; its `in_flight` requests are given up.
+
+    Every survivor has to call it. It returns on all of them, or on none.
+    """
+    from mpi4py import MPI
+
+    comm.Revoke()
+    for request in in_flight:
+        with contextlib.suppress(MPI.Exception):
+            request.Wait()  # returns at once, and MPI no longer touches the array
+    return MPI.Intracomm(comm.Shrink())
+
+
+def die() -> NoReturn:
+    """Ends this process in the only way that the others are sure to notice."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("SIGKILL was survived")
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process with an exit code, without MPI_Finalize."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
