@@ -1,7 +1,8 @@
 """`python -m distnet.train`: trains a network of the book, in one process or on ranks of mpirun.
 
 The composition root: builds the parts from the configuration, hands them to the run, returns its
-exit code: 0 done, 2 wrong usage or input, 75 stopped early after a checkpoint.
+exit code: 0 done, 2 wrong usage or input, 74 computed but not (all) written, 75 stopped early after
+a checkpoint.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from distnet.training.config import TrainConfig, identity, parse
 from distnet.training.feed import Feed
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
 from distnet.training.run import Run
+from distnet.training.signals import StopSignals
 from distnet.training.trainer import TALLY, Trainer
 
 
 def train(comm: Communicator) -> int:
     """The command: everything between the flags and the exit code."""
     config = together(comm, lambda: parse(sys.argv[1:]))
-    with one_blas_thread():
+    with StopSignals() as signals, one_blas_thread():
         fingerprint = numerics_fingerprint()
         if config.reduction == "exact":
             agree(comm, fingerprint, REMEDY)
@@ -45,6 +47,7 @@ def train(comm: Communicator) -> int:
             total_steps=num_steps(config, trainer.sampler),
             identity=decisive,
             fingerprint=fingerprint,
+            signals=signals,
         )
         return run()
 

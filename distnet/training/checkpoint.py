@@ -5,7 +5,8 @@ give equal files. Arrays have the shapes of the book, conv weights `(F, C, KH, K
 weights `(in, out)`; optimizer state is flat, in the order of the parameters. Only rank 0 writes.
 
 A file has the tensors `params.NAME`, `optimizer.NAME` and `statistics.NAME`, and as safetensors
-metadata `format`, `version`, `step`, `config` and `fingerprint` (JSON), and `sha256` over all that.
+metadata `format`, `version`, `step`, `config`, `fingerprint` and `progress` (JSON), and `sha256`
+over all that.
 Files are complete or absent, and what was damaged later is noticed (`CheckpointError`).
 """
 
@@ -14,7 +15,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ class Checkpoint:
 
     params: by name; optimizer: flat vectors `(P,)` by name; statistics: running statistics by name.
     config: the options that decide the results (`config.identity`), as JSON can hold them;
-    fingerprint: `fingerprint.numerics_fingerprint` of the writer.
+    fingerprint: `fingerprint.numerics_fingerprint` of the writer; progress: what the run has
+    measured so far (`progress.Progress`), by name.
     """
 
     step: int
@@ -51,6 +53,7 @@ class Checkpoint:
     statistics: Arrays
     config: Mapping[str, Any]
     fingerprint: Mapping[str, str]
+    progress: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ class Latest:
 def checkpoint_path(directory: Path, step: int) -> Path:
     """Where the checkpoint after `step` updates lies."""
     return directory / f"step-{step:08d}.safetensors"
+
+
+def best_path(directory: Path) -> Path:
+    """Where the checkpoint with the best test accuracy lies once more, whatever is pruned."""
+    return directory / "best.safetensors"
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -83,6 +91,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "step": str(checkpoint.step),
         "config": _json(checkpoint.config),
         "fingerprint": _json(checkpoint.fingerprint),
+        "progress": _json(checkpoint.progress),
     }
     metadata["sha256"] = _digest(tensors, metadata)
     write_atomically(path, *_with_sorted_header(safetensors.numpy.save(tensors, metadata)))
@@ -210,6 +219,7 @@ def _from_file(path: Path, tensors: Arrays, metadata: Mapping[str, str]) -> Chec
             **parts,
             config=dict(json.loads(metadata["config"])),
             fingerprint=dict(json.loads(metadata["fingerprint"])),
+            progress=dict(json.loads(metadata["progress"])),
         )
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a distnet checkpoint ({_one_line(error)})") from None

@@ -173,7 +173,16 @@ class TrainConfig:
     )
     keep: int = option(
         3,
-        "newest checkpoints kept; 0: all",
+        "newest checkpoints kept, besides the best one; 0: all",
+        group=FILES,
+        metavar="N",
+        limits=STEPS,
+        decides=False,
+    )
+    verify_every: int = option(
+        0,
+        "steps between comparisons of all ranks' states; 0: at the end of each epoch; always "
+        "before a checkpoint",
         group=FILES,
         metavar="N",
         limits=STEPS,

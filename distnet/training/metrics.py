@@ -47,12 +47,21 @@ class Metrics:
     def __init__(self, path: Path, first_step: int) -> None:
         kept = list(_lines_up_to(path, first_step)) if first_step else []
         write_atomically(path, *kept)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
+        self._unwritten = bytearray()
 
     def write(self, event: str, step: int, **values: object) -> None:
-        """One line, which survives this process from then on; numbers not finite become null."""
-        self._file.write(_json({"event": event, "step": step, **values}) + "\n")
-        self._file.flush()
+        """One line, which survives this process from then on; numbers not finite become null.
+
+        Raises OSError; what could not be written is kept, and comes before the next line.
+        """
+        self._unwritten += (_json({"event": event, "step": step, **values}) + "\n").encode()
+        self.flush()
+
+    def flush(self) -> None:
+        """Writes what an earlier call could not; raises OSError."""
+        while self._unwritten:
+            del self._unwritten[: self._file.write(self._unwritten)]
 
     def close(self) -> None:
         """No more lines."""

@@ -1,7 +1,7 @@
 """A run from its first step, or the one it is resumed at, to its last.
 
-What happens between the steps: evaluation and a line at the end of each epoch, checkpoints, the
-files of the run directory. All ranks go through the same lines; rank 0 alone writes.
+What happens between the steps: evaluation and a line at the end of each epoch, comparison of the
+replicas, checkpoints, a wish to stop. All ranks go through the same lines; rank 0 alone writes.
 """
 
 from __future__ import annotations
@@ -9,51 +9,26 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distnet.parallel.failing import together
 from distnet.training import checkpoint as checkpoints
-from distnet.training.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    check_compatible,
-    checkpoint_path,
-)
+from distnet.training.checkpoint import Checkpoint, CheckpointError, check_compatible
 from distnet.training.config import TrainConfig, to_toml
-from distnet.training.evaluation import Evaluation, evaluate
+from distnet.training.evaluation import evaluate
 from distnet.training.feed import Feed
-from distnet.training.files import write_atomically
-from distnet.training.metrics import (
-    Metrics,
-    Terminal,
-    Throughput,
-    clock_time,
-    write_summary,
-)
+from distnet.training.fingerprint import difference
+from distnet.training.metrics import Terminal, Throughput, clock_time
+from distnet.training.progress import Progress
+from distnet.training.run_directory import RunDirectory
+from distnet.training.signals import StopSignals
 from distnet.training.trainer import StepResult, Trainer
 
+# Exit codes, from sysexits.h where it has them.
 DONE = 0
-STOPPED_EARLY = 75  # EX_TEMPFAIL of sysexits.h: run again with --resume
-
-
-@dataclass
-class EpochAverage:
-    """Training loss and accuracy over the steps since the last reset."""
-
-    loss_sum: float = 0.0
-    num_correct: int = 0
-    num_samples: int = 0
-
-    def add(self, result: StepResult) -> None:
-        self.loss_sum += result.loss * result.num_samples
-        self.num_correct += result.num_correct
-        self.num_samples += result.num_samples
-
-    @property
-    def loss(self) -> float:
-        return self.loss_sum / self.num_samples
+NOT_WRITTEN = 74  # EX_IOERR: computed, but the last checkpoint or other results are not on disk
+STOPPED_EARLY = 75  # EX_TEMPFAIL: run again with --resume
 
 
 class Run:
@@ -71,91 +46,106 @@ class Run:
         total_steps: int,
         identity: Mapping[str, Any],
         fingerprint: Mapping[str, str],
+        signals: StopSignals,
     ) -> None:
         self.config, self.trainer, self.test_feed = config, trainer, test_feed
         self.total_steps, self.identity, self.fingerprint = total_steps, identity, fingerprint
-        self.comm = trainer.comm
-        self.writes = self.comm.rank == 0
-        self.directory = config.out_dir / "checkpoints"
-        self.terminal = Terminal(self.writes, config.progress, total_steps)
-        self.average = EpochAverage()
+        self.signals, self.comm = signals, trainer.comm
+        writes = self.comm.rank == 0
+        self.terminal = Terminal(writes, config.progress, total_steps)
+        self.directory = RunDirectory(
+            config.out_dir, config.keep, writes=writes, warn=self.terminal.warn
+        )
+        self.progress = Progress()
         self.throughput = Throughput()
-        self.evaluation: Evaluation | None = None
 
     def __call__(self) -> int:
-        """Trains; returns the exit code."""
-        started = time.perf_counter()
+        """Trains; returns the exit code, the same on all ranks."""
+        self.started = time.perf_counter()
         first = self._resume() if self.config.resume else 0
-        together(self.comm, lambda: self._open(first))
-        last = min(self.config.stop_at or self.total_steps, self.total_steps)
+        together(self.comm, lambda: self.directory.open(to_toml(self.config), first))
         self._introduce(first)
         with self.terminal:
-            for step in range(first, last):
-                result = self.trainer.step(step)
-                self._after(result, time.perf_counter() - started, is_last=step + 1 == last)
-        if last < self.total_steps:
-            self.terminal.say(f"stopped after step {last}; go on with --resume")
-            return STOPPED_EARLY
-        self._summarize(time.perf_counter() - started)
-        return DONE
+            done = self._train(first)
+        if done == self.total_steps:
+            self._summarize()
+        else:
+            self.terminal.say(f"stopped after step {done}; go on with --resume")
+        if not all(self.comm.allgather(self.directory.close())):
+            return NOT_WRITTEN
+        return DONE if done == self.total_steps else STOPPED_EARLY
 
-    def _after(self, result: StepResult, elapsed_seconds: float, is_last: bool) -> None:
-        """Everything that follows a step."""
+    def _train(self, first: int) -> int:
+        """From `first` updates to the last, or until asked to stop; returns how many there are."""
+        last = min(self.config.stop_at or self.total_steps, self.total_steps)
+        for step in range(first, last):
+            result = self.trainer.step(step, lambda: self.signals.wanted)
+            ends = result.stop or step + 1 == last
+            self._after(result, ends)
+            if ends:
+                return step + 1
+        return first
+
+    def _after(self, result: StepResult, ends: bool) -> None:
+        """Everything that follows a step; `ends`: it is the last one for now."""
         config, done = self.config, result.step + 1
         self.throughput.step(result.num_samples)
-        self.average.add(result)
+        self.progress.add_step(result)
         self.terminal.step(done, result.loss)
+        self.directory.check()
         if config.log_every and done % config.log_every == 0:
-            self._write("train", done, loss=result.loss, lr=result.lr)
+            self.directory.log("train", done, loss=result.loss, lr=result.lr)
         with self.throughput.pause():
             epoch_ends = done % self.trainer.sampler.steps_per_epoch == 0
-            if epoch_ends or done == self.total_steps:
-                self._end_epoch(done, elapsed_seconds)
-            every = config.checkpoint_every
-            if is_last or (done % every == 0 if every else epoch_ends):
-                self._save(done)
+            evaluates = epoch_ends or done == self.total_steps
+            if evaluates:
+                self._evaluate(done)
+            is_best = evaluates and self.progress.best_step == done
+            saves = ends or is_best or _due(done, config.checkpoint_every, epoch_ends)
+            if saves or _due(done, config.verify_every, epoch_ends):
+                self._verify(done)
+            if saves:
+                self.directory.save(self._snapshot(done), is_best)
 
-    def _end_epoch(self, done: int, elapsed_seconds: float) -> None:
-        result = evaluate(
-            self.trainer.network,
-            self.test_feed,
-            self.comm,
-            min(self.config.micro_batch_size, len(self.test_feed.labels)),
+    def _evaluate(self, done: int) -> None:
+        """The end of an epoch."""
+        micro_batch_size = min(self.config.micro_batch_size, len(self.test_feed.labels))
+        network, progress = self.trainer.network, self.progress
+        progress.add_evaluation(
+            evaluate(network, self.test_feed, self.comm, micro_batch_size), done
         )
         epoch = done / self.trainer.sampler.steps_per_epoch
         self.terminal.row(
             f"{epoch:g}" if epoch == int(epoch) else f"{epoch:.2f}",
             str(done),
-            f"{self.average.loss:.4f}",
-            f"{result.loss:.4f}",
-            f"{result.accuracy:.2%}",
+            f"{progress.train_loss:.4f}",
+            f"{progress.test_loss:.4f}",
+            f"{progress.test_accuracy:.2%}",
             f"{self.throughput.images_per_second:.0f}",
-            clock_time(elapsed_seconds),
+            clock_time(time.perf_counter() - self.started),
         )
-        self._write(
+        self.directory.log(
             "epoch",
             done,
             epoch=epoch,
-            train_loss=self.average.loss,
-            train_accuracy=self.average.num_correct / self.average.num_samples,
-            test_loss=result.loss,
-            test_accuracy=result.accuracy,
+            train_loss=progress.train_loss,
+            train_accuracy=progress.train_accuracy,
+            test_loss=progress.test_loss,
+            test_accuracy=progress.test_accuracy,
             images_per_second=self.throughput.images_per_second,
         )
-        self.evaluation, self.train_loss = result, self.average.loss
-        self.average = EpochAverage()
 
-    def _write(self, event: str, step: int, **values: object) -> None:
-        if self.writes:
-            self.metrics.write(event, step, **values)
+    def _verify(self, done: int) -> None:
+        """Compares the replicas, and tells if one had to be repaired."""
+        repaired = self.trainer.verify(done)
+        if repaired:
+            self.terminal.warn(
+                f"step {done}: {repaired}; what it computed since the last comparison is part of "
+                "the result: for the exact one go on from an earlier checkpoint"
+            )
+            self.directory.log("repaired", done, what=repaired)
 
-    # The run directory.
-
-    def _open(self, first: int) -> None:
-        if self.writes:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.config.out_dir / "config.toml", to_toml(self.config).encode())
-            self.metrics = Metrics(self.config.out_dir / "metrics.jsonl", first)
+    # Checkpoints.
 
     def _snapshot(self, step: int) -> Checkpoint:
         network = self.trainer.network
@@ -166,34 +156,33 @@ class Run:
             statistics=network.named_statistics(),
             config=self.identity,
             fingerprint=self.fingerprint,
+            progress=self.progress.entries(),
         )
-
-    def _save(self, step: int) -> None:
-        if self.writes:
-            checkpoints.save(checkpoint_path(self.directory, step), self._snapshot(step))
-            checkpoints.prune(self.directory, self.config.keep, step)
-            self.metrics.write("checkpoint", step)
 
     def _resume(self) -> int:
         """Takes the state of a checkpoint; returns the number of steps that it has behind it."""
-        found, warnings = together(self.comm, self._find_checkpoint)
+        (found, progress), warnings = together(self.comm, self._find_checkpoint)
+        if other := difference(found=self.fingerprint, expected=found.fingerprint):
+            warnings.append(f"the result may differ in its last bits from an unbroken run: {other}")
         for warning in warnings:
             self.terminal.warn(warning)
         self.trainer.restore(found)
+        self.progress = progress
         return found.step
 
-    def _find_checkpoint(self) -> tuple[Checkpoint, list[str]]:
+    def _find_checkpoint(self) -> tuple[tuple[Checkpoint, Progress], list[str]]:
         warnings: list[str] = []
         if self.config.resume == "latest":
-            newest = checkpoints.latest(self.directory)
+            newest = checkpoints.latest(self.directory.checkpoints)
             if newest.checkpoint is None:
                 problems = "; ".join(newest.warnings) or "found no checkpoint"
-                raise CheckpointError(f"{self.directory}: {problems}, expected one to go on from")
+                where = self.directory.checkpoints
+                raise CheckpointError(f"{where}: {problems}, expected one to go on from")
             found, warnings = newest.checkpoint, newest.warnings
         else:
             found = checkpoints.load(Path(self.config.resume))
         check_compatible(found, self._snapshot(found.step))
-        return found, warnings
+        return (found, Progress.restored(found.progress)), warnings
 
     # What is said at the start and at the end.
 
@@ -215,14 +204,10 @@ class Run:
             )
         self.terminal.header()
 
-    def _summarize(self, wall_seconds: float) -> None:
-        if not self.writes or self.evaluation is None:
-            return
-        config, network = self.config, self.trainer.network
-        values = network.values.astype("<f4", copy=False)
-        path = config.out_dir / "summary.json"
-        write_summary(
-            path,
+    def _summarize(self) -> None:
+        config, progress = self.config, self.progress
+        values = self.trainer.network.values.astype("<f4", copy=False)
+        self.directory.summarize(
             {
                 "model": config.model,
                 "data": config.data,
@@ -233,17 +218,23 @@ class Run:
                 "micro_batch_size": config.micro_batch_size,
                 "seed": config.seed,
                 "reduction": config.reduction,
-                "test_accuracy": self.evaluation.accuracy,
-                "test_loss": self.evaluation.loss,
-                "train_loss": self.train_loss,
+                "test_accuracy": progress.test_accuracy,
+                "test_loss": progress.test_loss,
+                "train_loss": progress.train_loss,
+                "best_test_accuracy": progress.best_test_accuracy,
+                "best_step": progress.best_step,
                 "images_per_second": self.throughput.images_per_second,
-                "wall_seconds": wall_seconds,
+                "wall_seconds": time.perf_counter() - self.started,
                 "params_sha256": hashlib.sha256(values.tobytes()).hexdigest(),
                 "fingerprint": dict(self.fingerprint),
-            },
+            }
         )
-        self.metrics.close()
         self.terminal.say(
-            f"test accuracy {self.evaluation.accuracy:.2%} after {self.total_steps} steps; "
-            f"summary in {path}"
+            f"test accuracy {progress.test_accuracy:.2%} after {self.total_steps} steps; "
+            f"summary in {self.directory.summary}"
         )
+
+
+def _due(done: int, every: int, epoch_ends: bool) -> bool:
+    """Whether it is time for what happens every so many steps, or (0) at the end of each epoch."""
+    return done % every == 0 if every else epoch_ends

@@ -7,6 +7,7 @@ computed alike everywhere, and the sum of the reducer does not depend on groupin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,24 +23,30 @@ from distnet.parallel.communicator import Communicator
 from distnet.parallel.errors import AgreedError, NonFiniteGradient
 from distnet.parallel.reducer import Reducer
 from distnet.training.checkpoint import Checkpoint
+from distnet.training.diagnosis import bad_array, describe, first_bad_layer
 from distnet.training.feed import Feed
+from distnet.training.verify import verify
 
 TALLY = 2  # loss and correct predictions; the network's batch statistics follow
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step measured on its global batch before it changed the parameters."""
+    """What a step measured on its global batch before it changed the parameters.
+
+    stop: whether any rank was asked to stop, and all shall, after this step.
+    """
 
     step: int
     loss: float
     num_correct: int
     num_samples: int
     lr: float
+    stop: bool
 
 
 class TrainingDiverged(AgreedError):  # noqa: N818  the condition is the name
-    """A gradient, the loss or a statistic is not finite, or too large to be summed."""
+    """A number is not finite, or too large to be summed."""
 
 
 class Trainer:
@@ -62,8 +69,11 @@ class Trainer:
         self.comm, self.seed = comm, seed
         self._tally = np.zeros(TALLY + network.statistics.size)
 
-    def step(self, step: int) -> StepResult:
+    def step(self, step: int, wants_stop: Callable[[], bool] = lambda: False) -> StepResult:
         """Advances from the state after `step` updates to the one after `step + 1`.
+
+        wants_stop: whether this rank was asked to stop; called as late as the others can still
+        learn it from this step.
 
         Raises TrainingDiverged, on all ranks alike; the state is then still the old one.
         """
@@ -75,8 +85,7 @@ class Trainer:
 
         reducer.start()
         for m in mine:
-            share = len(micro_batches[m]) / num_samples
-            train = Training(self.seed, step, m, share)
+            train = Training(self.seed, step, m, share=len(micro_batches[m]) / num_samples)
             x, labels = self.feed.training(micro_batches[m], train)
             ready = partial(reducer.ready, network.grads) if m == last else None
             loss, correct = network.loss_and_gradients(x, labels, train, num_samples, ready)
@@ -84,13 +93,14 @@ class Trainer:
             self._tally[TALLY:] = network.batch_statistics
             if m != last:
                 reducer.add(network.grads, self._tally, m)
-        grads, sums = self._reduce(step, last)
+        grads, sums = self._reduce(step, last, wants_stop())
 
         lr = self.schedule(step)
         self.optimizer.step(network.values, grads, lr, t=step + 1)
         network.update_statistics(sums[TALLY:])
         network.refresh()
-        return StepResult(step, float(sums[0]), round(sums[1]), num_samples, lr)
+        loss, correct, stop = float(sums[0]), round(sums[1]), reducer.num_flags > 0
+        return StepResult(step, loss, correct, num_samples, lr, stop)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes the state that a checkpoint holds; the next step is number `checkpoint.step`."""
@@ -100,22 +110,46 @@ class Trainer:
         for name, vector in self.optimizer.state.items():
             np.copyto(vector, checkpoint.optimizer[name])
 
-    def _reduce(self, step: int, last: int | None) -> tuple[Array, Array]:
+    def replica(self) -> dict[str, Array]:
+        """All arrays that must be the same on every rank, by name, as views."""
+        network = self.network
+        state = self.optimizer.state.items()
+        moments = {
+            f"{key} of {slot.name}": vector[slot.start : slot.stop]
+            for key, vector in state
+            for slot in network.slots
+        }
+        return network.named_values() | network.named_statistics() | moments
+
+    def verify(self, num_done: int) -> str:
+        """Compares the replicas after `num_done` updates; see `verify.verify`.
+
+        Raises ReplicasDiffer, and TrainingDiverged if their numbers are not finite.
+        """
+        arrays = self.replica()
+        repaired = verify(self.comm, arrays)
+        if repaired:
+            self.network.refresh()
+        if bad := bad_array(arrays):
+            raise TrainingDiverged(f"step {num_done - 1}: {bad} is not finite; lower --lr")
+        return repaired
+
+    def _reduce(self, step: int, last: int | None, flag: bool) -> tuple[Array, Array]:
         """The sums over all micro-batches of all ranks; `last` is mine that is not yet added."""
         try:
             if last is None:
-                return self.reducer.finish(None, None)
-            return self.reducer.finish(self.network.grads, self._tally, last)
+                return self.reducer.finish(None, None, flag=flag)
+            return self.reducer.finish(self.network.grads, self._tally, last, flag)
         except NonFiniteGradient as error:
-            raise TrainingDiverged(self._diagnosis(step, error)) from error
+            text = describe(self.network, error, self._first_bad_layer(step, error))
+            raise TrainingDiverged(f"step {step}: {text}") from error
 
-    def _diagnosis(self, step: int, error: NonFiniteGradient) -> str:
-        tally = ["the loss", "the number of correct predictions"]
-        tally += [s.name for s in self.network.statistic_slots for _ in range(s.start, s.stop)]
-        in_gradient = error.part == "gradient"
-        name = self.network.name_at(error.index) if in_gradient else tally[error.index]
-        what = f"the gradient of {name}" if in_gradient else name
-        return (
-            f"step {step}: {what} is {error.value:g} in micro-batch {error.micro_batch} on rank "
-            f"{error.rank}, expected a finite number of at most {error.limit:g}; lower --lr"
-        )
+    def _first_bad_layer(self, step: int, error: NonFiniteGradient) -> str | None:
+        """Found by the rank where the error came up, for all."""
+        found = None
+        if error.rank == self.comm.rank:
+            samples = self.sampler.micro_batches(step)[error.micro_batch]
+            train = Training(self.seed, step, error.micro_batch)
+            x, _ = self.feed.training(samples, train)
+            found = first_bad_layer(self.network, x, train)
+        return self.comm.allgather(found)[error.rank]

@@ -38,6 +38,7 @@ def state(step: int = 7, seed: int = 0) -> Checkpoint:
         statistics={"norm1.mean": draw.normal(size=2)},
         config={"model": "ünet", "lr": 0.1, "seed": seed, "batch_size": 100},
         fingerprint={"numpy": np.__version__, "blas_threads": "1"},
+        progress={"loss_sum": 0.1 + 0.2, "num_samples": 300},
     )
 
 
@@ -48,7 +49,7 @@ def assert_same(one: Checkpoint, other: Checkpoint) -> None:
         for name, array in arrays.items():
             assert array.dtype == expected[name].dtype
             np.testing.assert_array_equal(array, expected[name])
-    for name in ("step", "config", "fingerprint"):
+    for name in ("step", "config", "fingerprint", "progress"):
         assert getattr(one, name) == getattr(other, name)
 
 
@@ -249,10 +250,12 @@ def test_hostile_headers_are_refused(tmp_path, entry):
         ({}, {"config": "[1]"}),
         ({}, {"config": "[" * 100_000}),
         ({}, {"fingerprint": "7"}),
+        ({}, {"progress": "true"}),
     ],
 )
 def test_a_checksum_does_not_make_a_checkpoint(tmp_path, tensors, metadata):
-    fields = {"format": "distnet", "version": "1", "step": "1", "config": "{}", "fingerprint": "{}"}
+    fields = {"format": "distnet", "version": "1", "step": "1"}
+    fields |= dict.fromkeys(("config", "fingerprint", "progress"), "{}")
     fields = {key: value for key, value in (fields | metadata).items() if value is not None}
     fields["sha256"] = module._digest(tensors, fields)
     safetensors.numpy.save_file(tensors, tmp_path / "x", fields)

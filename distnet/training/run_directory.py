@@ -1,0 +1,102 @@
+"""The directory of a run: config.toml, metrics.jsonl, checkpoints/ and, at its end, summary.json.
+
+One rank writes; on the others every call does nothing. A directory that cannot be used at the start
+is bad input. A disk that is full later ends nothing: each failure is a warning, writing is tried
+again with the next line or checkpoint, and `close` tells whether everything is there in the end.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from distnet.training.checkpoint import Checkpoint
+from distnet.training.checkpoint_writer import CheckpointWriter
+from distnet.training.files import remove_partial_files, write_atomically
+from distnet.training.metrics import Metrics, write_summary
+
+
+class RunDirectory:
+    """What a run writes under `path`, if this rank `writes`; `warn` shows a line to the user.
+
+    keep: newest checkpoints that are kept, 0 for all.
+    """
+
+    def __init__(self, path: Path, keep: int, *, writes: bool, warn: Callable[[str], None]) -> None:
+        self.path, self.writes = path, writes
+        self.checkpoints, self.summary = path / "checkpoints", path / "summary.json"
+        self._keep, self._warn = keep, warn
+        self._problems: dict[str, str] = {}  # what could not be written, and why
+
+    def open(self, config: str, first_step: int) -> None:
+        """Begins, or goes on, after `first_step` updates; raises OSError if it cannot be written.
+
+        A summary says that a run has ended, so an earlier one is removed.
+        """
+        if not self.writes:
+            return
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.checkpoints).close()
+            remove_partial_files(self.checkpoints)
+            self.summary.unlink(missing_ok=True)
+            write_atomically(self.path / "config.toml", config.encode())
+            self._metrics = Metrics(self.path / "metrics.jsonl", first_step)
+        except OSError as error:
+            raise OSError(
+                f"--out: found {self.path}, where nothing can be written ({error.strerror}), "
+                "expected a directory for results"
+            ) from error
+        self._writer = CheckpointWriter(self.checkpoints, self._keep)
+
+    def log(self, event: str, step: int, **values: object) -> None:
+        """A line of metrics.jsonl."""
+        if self.writes:
+            self._try("metrics.jsonl", lambda: self._metrics.write(event, step, **values))
+
+    def save(self, checkpoint: Checkpoint, is_best: bool) -> None:
+        """Begins to write a checkpoint in the background, when the one before it is finished."""
+        if self.writes:
+            self.check(wait=True)
+            self.log("checkpoint", checkpoint.step)
+            self._writer.start(checkpoint, is_best)
+
+    def check(self, wait: bool = False) -> None:
+        """Warns if a checkpoint could not be written; to be called after each step."""
+        written = self._writer.finished(wait) if self.writes else None
+        if written is not None:
+            self._note("checkpoint", f"checkpoint of step {written.step}", written.error)
+
+    def summarize(self, summary: Mapping[str, Any]) -> None:
+        """Writes summary.json, the sign that the run has ended."""
+        if self.writes:
+            self._try("summary.json", lambda: write_summary(self.summary, summary))
+
+    def close(self) -> bool:
+        """Finishes writing; whether the last checkpoint, all metrics and the summary are there."""
+        if self.writes:
+            self.check(wait=True)
+            self._try("metrics.jsonl", self._metrics.flush)
+            self._writer.close()
+            self._metrics.close()
+        return not self._problems
+
+    def _try(self, name: str, write: Callable[[], None]) -> None:
+        error: OSError | None = None
+        try:
+            write()
+        except OSError as failure:
+            error = failure
+        self._note(name, name, error)
+
+    def _note(self, kind: str, name: str, error: OSError | None) -> None:
+        """Shows a problem that is new, forgets the one before if there is none any more."""
+        if error is None:
+            self._problems.pop(kind, None)
+            return
+        problem = f"{self.path}: {name} could not be written ({error.strerror or error})"
+        if self._problems.get(kind) != problem:
+            self._warn(f"{problem}; the run goes on, and the next time it is tried again")
+        self._problems[kind] = problem
