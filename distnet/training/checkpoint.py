@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from distnet.training.files import remove_partial_files, write_atomically
 
@@ -81,7 +80,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     The arrays are read once, in this call; they must not change meanwhile.
     """
     tensors = {
-        f"{part}.{name}": np.asarray(array, order="C")  # safetensors does not look at strides
+        f"{part}.{name}": _little_endian(array)
         for part in PARTS
         for name, array in getattr(checkpoint, part).items()
     }
@@ -94,7 +93,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "progress": _json(checkpoint.progress),
     }
     metadata["sha256"] = _digest(tensors, metadata)
-    write_atomically(path, *_with_sorted_header(safetensors.numpy.save(tensors, metadata)))
+    write_atomically(path, *_format(tensors, metadata))
 
 
 def load(path: Path) -> Checkpoint:
@@ -231,18 +230,34 @@ def _digest(tensors: Arrays, metadata: Mapping[str, str]) -> str:
     for name in sorted(tensors):
         array = tensors[name]
         sha.update(_json([name, array.dtype.name, array.shape]).encode())
-        sha.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
+        sha.update(_little_endian(array).data)
     return sha.hexdigest()
 
 
-def _with_sorted_header(content: bytes) -> tuple[bytes, memoryview]:
-    """`content` with its metadata in order: safetensors writes it in another one every time."""
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+def _format(tensors: Arrays, metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
+    """The content of a safetensors file, whose pieces are the arrays themselves.
+
+    safetensors' own writer copies them twice while no other thread of Python can run, and its
+    metadata has another order every time.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # aligns them
+    stop = 0
+    for name in names:
+        array, start = tensors[name], stop
+        stop += array.nbytes
+        kind = f"{array.dtype.kind.upper()}{8 * array.itemsize}"  # F32, F64
+        entry = {"dtype": kind, "shape": array.shape, "data_offsets": [start, stop]}
+        header[name] = entry
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % ALIGNMENT)
-    return len(text).to_bytes(8, "little") + text, memoryview(content)[end:]
+    yield len(text).to_bytes(8, "little") + text
+    yield from (tensors[name].data for name in names)
+
+
+def _little_endian(array: np.ndarray) -> np.ndarray:
+    """In the order of a file: C-contiguous, a copy only if it is not so already."""
+    return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
 
 
 def _json(value: Any) -> str:

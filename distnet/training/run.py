@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +64,20 @@ class Run:
         """Trains; returns the exit code, the same on all ranks."""
         self.started = time.perf_counter()
         first = self._resume() if self.config.resume else 0
-        together(self.comm, lambda: self.directory.open(to_toml(self.config), first))
+        together(
+            self.comm, partial(self.directory.open, to_toml(self.config), self._snapshot(first))
+        )
         self._introduce(first)
-        with self.terminal:
-            done = self._train(first)
-        if done == self.total_steps:
-            self._summarize()
-        else:
-            self.terminal.say(f"stopped after step {done}; go on with --resume")
-        if not all(self.comm.allgather(self.directory.close())):
+        try:
+            with self.terminal:
+                done = self._train(first)
+            if done == self.total_steps:
+                self._summarize()
+            else:
+                self.terminal.say(f"stopped after step {done}; go on with --resume")
+        finally:
+            written = self.directory.close()
+        if not all(self.comm.allgather(written)):
             return NOT_WRITTEN
         return DONE if done == self.total_steps else STOPPED_EARLY
 

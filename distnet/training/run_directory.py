@@ -30,8 +30,8 @@ class RunDirectory:
         self._keep, self._warn = keep, warn
         self._problems: dict[str, str] = {}  # what could not be written, and why
 
-    def open(self, config: str, first_step: int) -> None:
-        """Begins, or goes on, after `first_step` updates; raises OSError if it cannot be written.
+    def open(self, config: str, start: Checkpoint) -> None:
+        """Begins, or goes on, with the state `start`; raises OSError if it cannot be written.
 
         A summary says that a run has ended, so an earlier one is removed.
         """
@@ -43,13 +43,13 @@ class RunDirectory:
             remove_partial_files(self.checkpoints)
             self.summary.unlink(missing_ok=True)
             write_atomically(self.path / "config.toml", config.encode())
-            self._metrics = Metrics(self.path / "metrics.jsonl", first_step)
+            self._metrics = Metrics(self.path / "metrics.jsonl", start.step)
         except OSError as error:
             raise OSError(
                 f"--out: found {self.path}, where nothing can be written ({error.strerror}), "
                 "expected a directory for results"
             ) from error
-        self._writer = CheckpointWriter(self.checkpoints, self._keep)
+        self._writer = CheckpointWriter(self.checkpoints, self._keep, like=start)
 
     def log(self, event: str, step: int, **values: object) -> None:
         """A line of metrics.jsonl."""
