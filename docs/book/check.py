@@ -72,7 +72,7 @@ class Experiment:
         """Runs it; its results go to a directory for its chapter."""
         lab = replace(lab, out=lab.out / self.path.parent)
         numbers = perform(lab, self.path.stem, self.run)
-        return [item.judge(numbers, lab) for item in self.required]
+        return [lab.judge(item, numbers) for item in self.required]
 
 
 def select(only: str) -> list[Experiment]:

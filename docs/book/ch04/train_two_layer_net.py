@@ -7,17 +7,16 @@ that they are the ones of this chapter, and how long those would take.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
-
-from distnet.lab import Lab, Numbers, Required, at_least, main
+from distnet.lab import (
+    Lab,
+    Numbers,
+    Required,
+    at_least,
+    draw_accuracies,
+    draw_losses,
+    main,
+)
 from distnet.models import TwoLayerNet
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from distnet.training.experiment import History
 
 REQUIRED = [
     Required(
@@ -45,32 +44,15 @@ def run(lab: Lab) -> Numbers:
         micro_batch_size=50,
         evaluate_on={"train": train, "test": test},
     )
-    lab.picture("two_layer_net_loss", lambda figure: draw_loss(figure, history))
-    lab.picture("two_layer_net_accuracy", lambda figure: draw_accuracy(figure, history))
+    losses = {"training batches": history.losses}
+    lab.picture("two_layer_net_loss", lambda figure: draw_losses(figure, losses))
+    lab.picture("two_layer_net_accuracy", lambda figure: draw_accuracies(figure, history))
     return {
         "first_loss": history.losses[0],
         "train_accuracy": history.accuracy("train")[-1],
         "test_accuracy": history.accuracy("test")[-1],
         "params_sha256": history.params_sha256,
     }
-
-
-def draw_loss(figure: Figure, history: History) -> None:
-    axes = figure.subplots()
-    window = 100
-    mean = np.convolve(history.losses, np.full(window, 1 / window), mode="valid")
-    axes.plot(history.losses, linewidth=0.5, alpha=0.4, label="batch of 100")
-    axes.plot(np.arange(window - 1, len(history.losses)), mean, label=f"mean of {window} batches")
-    axes.set(xlabel="update", ylabel="cross-entropy loss (nats)", ylim=(0, None))
-    axes.legend()
-
-
-def draw_accuracy(figure: Figure, history: History) -> None:
-    axes = figure.subplots()
-    for name, marker in (("train", "o"), ("test", "s")):
-        axes.plot(history.num_updates, history.accuracy(name), marker=marker, label=name)
-    axes.set(xlabel="update", ylabel="accuracy (fraction of all digits)", ylim=(0, 1))
-    axes.legend(loc="lower right")
 
 
 if __name__ == "__main__":

@@ -13,16 +13,18 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from distnet.data import Dataset, default_cache_dir, load_dataset
+from distnet.lab.pictures import Draw, can_draw, write_picture
+from distnet.lab.requirements import Required, Verdict, short
 from distnet.nn.layout import Array
 from distnet.nn.network import Network
 from distnet.parallel import Communicator, agree, run_command, together
@@ -30,15 +32,7 @@ from distnet.training.experiment import History, fit
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
 from distnet.training.options import option, parse_values
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 Numbers = dict[str, Any]
-Draw = Callable[["Figure"], None]
-
-# Okabe & Ito's palette, which colour-blind people can tell apart, without its yellow and black.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 
 
 @dataclass(frozen=True)
@@ -88,16 +82,13 @@ class Lab:
 
     def picture(self, name: str, draw: Draw, size: tuple[float, float] = (6.4, 4.0)) -> None:
         """Writes NAME.png: `draw(figure)` fills an empty figure of `size` inches, 100 dots each."""
-        if self.comm.rank > 0 or not can_draw():
-            return
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-
-        with rc_context(_style()):
-            figure = Figure(figsize=size, layout="constrained")
-            draw(figure)
+        if self.comm.rank == 0 and can_draw():
             self.out.mkdir(parents=True, exist_ok=True)
-            figure.savefig(self.out / f"{name}.png", metadata={"Software": None})
+            write_picture(self.out / f"{name}.png", draw, size)
+
+    def judge(self, required: Required, numbers: Numbers) -> Verdict:
+        """Whether `numbers`, measured in this lab, keep to what is required."""
+        return required.judge(numbers, self.quick, self.weights is not None)
 
     def save(self, name: str, numbers: Numbers) -> None:
         """Writes NAME.json; the same bytes on any number of ranks."""
@@ -107,83 +98,6 @@ class Lab:
         self.out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(content, indent=1, default=_plain, allow_nan=False)
         (self.out / f"{name}.json").write_text(text + "\n")
-
-
-@dataclass(frozen=True)
-class Bound:
-    """What a number, or every element of an array of numbers, must lie between, ends included."""
-
-    text: str
-    low: Any
-    high: Any
-
-    def holds(self, measured: Any) -> bool:
-        """Whether `measured` keeps to it; NaN never does, nor an array of another shape."""
-        value = np.asarray(measured, np.float64)
-        if np.ndim(self.low) and np.shape(self.low) != value.shape:
-            return False
-        return bool(np.all((value >= self.low) & (value <= self.high)))
-
-
-def at_least(low: float) -> Bound:
-    return Bound(f">= {low:g}", low, np.inf)
-
-
-def at_most(high: float) -> Bound:
-    return Bound(f"<= {high:g}", -np.inf, high)
-
-
-def between(low: float, high: float) -> Bound:
-    return Bound(f"{low:g} to {high:g}", low, high)
-
-
-def near(value: float | Sequence[Any], tolerance: float) -> Bound:
-    """Within `tolerance` of a number or, element by element, of a (nested) list of them."""
-    text = f"{_short(value)} ± {tolerance:g}" if tolerance else f"{_short(value)} exactly"
-    centre = np.asarray(value, np.float64)
-    return Bound(text, centre - tolerance, centre + tolerance)
-
-
-def exactly(value: float | Sequence[Any]) -> Bound:
-    return near(value, 0)
-
-
-@dataclass(frozen=True)
-class Required:
-    """A line of the acceptance table: number `key` of an experiment has to keep to `bound`.
-
-    id: the line's name, such as "A7". quick: the looser bound of the reduced version, if any.
-    needs_weights: whether it can be measured only where the lab has `weights`.
-    """
-
-    id: str
-    what: str
-    key: str
-    bound: Bound
-    quick: Bound | None = None
-    needs_weights: bool = False
-
-    def judge(self, numbers: Mapping[str, Any], lab: Lab) -> Verdict:
-        bound = self.quick if lab.quick and self.quick else self.bound
-        if self.needs_weights and lab.weights is None:
-            return Verdict(self.id, self.what, "needs --weights DIR", bound.text, None)
-        measured = numbers[self.key]
-        return Verdict(self.id, self.what, _short(measured), bound.text, bound.holds(measured))
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A judged line of the acceptance table; `holds` is None if it could not be measured."""
-
-    id: str
-    what: str
-    measured: str
-    required: str
-    holds: bool | None
-
-    def __str__(self) -> str:
-        word = {True: "ok", False: "FAILED", None: "not run"}[self.holds]
-        return f"{self.id:4} {word:7} {self.what}: {self.measured} (required: {self.required})"
 
 
 Run = Callable[[Lab], Numbers]
@@ -257,44 +171,11 @@ def show(comm: Communicator, lines: Iterable[str]) -> None:
         print(*lines, sep="\n", flush=True)
 
 
-def can_draw() -> bool:
-    return importlib.util.find_spec("matplotlib") is not None
-
-
 def _report(lab: Lab, name: str, numbers: Numbers, required: Sequence[Required]) -> Iterator[str]:
     for key, value in numbers.items():
-        yield f"{key}: {_short(value)}"
-    yield from (str(item.judge(numbers, lab)) for item in required)
+        yield f"{key}: {short(value)}"
+    yield from (str(lab.judge(item, numbers)) for item in required)
     yield f"wrote {lab.out / name}.json"
-
-
-def _style() -> Any:
-    """Matplotlib's settings for all pictures of the book."""
-    from cycler import cycler
-
-    return {
-        "axes.grid": True,
-        "axes.prop_cycle": cycler(color=COLORS) + cycler(linestyle=DASHES),
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "font.size": 10,
-        "grid.alpha": 0.3,
-        "image.cmap": "gray_r",
-        "legend.frameon": False,
-        "savefig.dpi": 100,
-    }
-
-
-def _short(value: Any) -> str:
-    """A number in at most 10 digits, a list in full if it is short, else by its shape."""
-    if isinstance(value, bool | str):
-        return str(value)
-    array = np.asarray(value)
-    if array.ndim == 0:
-        return f"{array.item():.10g}"
-    if array.size > 4:
-        return f"{' x '.join(map(str, array.shape))} numbers"
-    return str(array.tolist())
 
 
 def _plain(value: Any) -> Any:
