@@ -27,7 +27,8 @@ def stream(
     seed: int, purpose: Purpose, step: int = 0, micro_batch: int = 0, layer: int = 0
 ) -> np.random.Philox:
     """The stream for one use; the first counter word is left to the stream's own count."""
-    return np.random.Philox(key=[seed, purpose], counter=[0, layer, micro_batch, step])
+    key = np.array([seed, purpose], np.uint64)  # a list would turn large seeds into float64
+    return np.random.Philox(key=key, counter=[0, layer, micro_batch, step])
 
 
 @dataclass(frozen=True)
