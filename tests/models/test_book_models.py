@@ -106,7 +106,9 @@ def test_the_seed_decides_the_values(model):
 
 def test_widths_of_initial_values():
     for net in (TwoLayerNet(), SimpleConvNet()):
-        assert net.named_values()["linear1.weight"].std() == pytest.approx(0.01, rel=0.02)
+        for name, value in net.named_values().items():
+            expected = 0 if name.endswith("bias") else 0.01
+            assert value.std() == pytest.approx(expected, rel=0.1), name
     deep = DeepConvNet().named_values()
     assert deep["conv6.weight"].std() == pytest.approx(np.sqrt(2 / (64 * 9)), rel=0.02)
     assert deep["linear1.weight"].std() == pytest.approx(np.sqrt(2 / 1024), rel=0.02)

@@ -97,7 +97,7 @@ def test_single_precision_at_the_sizes_of_networks(filters, kernel, stride, pad,
 
 
 @pytest.mark.parametrize("n", [1, 3])
-@pytest.mark.parametrize("algorithm", ["blocked", "winograd2", "winograd4"])
+@pytest.mark.parametrize("algorithm", ["few_channels", "blocked", "winograd2", "winograd4"])
 def test_blocks_of_any_size_give_the_same(algorithm, n, monkeypatch):
     """One output row, or row of tiles, at a time; then several with a shorter block at the end."""
     shape, pad = (3, 13, 9), 2
@@ -110,6 +110,7 @@ def test_blocks_of_any_size_give_the_same(algorithm, n, monkeypatch):
     expected, row_bytes = results(), 8 * n * 36 * 9  # of a row of tiles
     for block_bytes, chunk in [(1, 1), (1, 7), (2 * row_bytes, 50), (3 * row_bytes, 4096)]:
         monkeypatch.setattr(direct, "_BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr(direct, "_SMALL_PRODUCT", 100 * chunk)
         monkeypatch.setattr(winograd, "_BLOCK_BYTES", block_bytes)
         monkeypatch.setattr(winograd, "_CHUNK", chunk)
         for found, value in zip(results(), expected, strict=True):
@@ -183,6 +184,7 @@ def test_output_size(size, kernel, stride, pad, expected):
     ("options", "message"),
     [
         ({"kernel": 5}, "a kernel of 5 does not fit into 4 pixels with padding 0"),
+        ({"kernel": 7, "pad": 1}, "a kernel of 7 does not fit into 4 pixels with padding 1"),
         ({"kernel": 0}, "kernel 0"),
         ({"kernel": 3, "stride": 0}, "stride 0"),
         ({"kernel": 3, "pad": -1}, "pad -1"),

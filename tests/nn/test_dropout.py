@@ -39,6 +39,16 @@ def test_the_scale_is_the_inverse_of_the_rate_that_is_drawn():
     np.testing.assert_array_equal(np.unique(y), [0, 65536 / (65536 - 6554)])
 
 
+def test_a_ratio_of_zero_keeps_everything():
+    """A million 16-bit words: some fifteen are zero."""
+    assert not dropped(make(0.0, shape=(1000,)), KEY, (1000, 1000)).any()
+
+
+def test_a_ratio_of_nearly_one_keeps_something():
+    y = make(1 - 1e-9, shape=(1000,)).forward(np.ones((1000, 1000)), train=KEY)
+    np.testing.assert_array_equal(np.unique(y), [0, 65536])
+
+
 def test_elements_are_dropped_independently():
     """Neighbours come from the same 64-bit word and must not be alike."""
     zero = dropped(make(), KEY).ravel().astype(float)

@@ -24,6 +24,12 @@ def test_softmax_of_the_book(logits, expected):
     assert found.sum() == pytest.approx(1, abs=1e-15)
 
 
+def test_softmax_of_rows():
+    found = softmax(LOGITS)
+    np.testing.assert_allclose(found, [softmax(row) for row in LOGITS], rtol=1e-15)
+    np.testing.assert_allclose(log_softmax(LOGITS), np.log(found), rtol=1e-13)
+
+
 @pytest.mark.parametrize(("best", "printed"), [(2, 0.510825457099338), (7, 2.302584092994546)])
 def test_cross_entropy_of_the_book(best, printed):
     """Section 4.2.2 for the label 2; printed with 1e-7 inside the logarithm, which is left out."""

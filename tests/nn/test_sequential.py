@@ -1,4 +1,4 @@
-"""Sequential: whatever memory it lets its layers share, the result is that of one after another."""
+"""Containers: whatever memory their layers share, each computes what it would alone."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from layer_table import TRAIN, images
 
 from distnet.nn import (
     BatchNorm,
+    Branches,
     Conv2d,
     Dropout,
     Flatten,
@@ -15,6 +16,7 @@ from distnet.nn import (
     MaxPool2d,
     Network,
     ReLU,
+    Residual,
     Sequential,
     Sigmoid,
     Tanh,
@@ -39,17 +41,32 @@ OF_VECTORS = {
 }
 
 
+KEEP_SHAPE = {kind: OF_IMAGES[kind] for kind in ("pool", "relu", "tanh", "dropout", "batchnorm")}
+
+
 def chains(kinds, max_size):
-    """Names of layers; a list among them is a nested Sequential."""
+    """Names of layers, nested lists of them, and tuples: containers by name and what they hold."""
     name = st.sampled_from(sorted(kinds))
     nested = st.lists(name, min_size=1, max_size=3)
-    return st.lists(st.one_of(name, name, nested), min_size=1, max_size=max_size)
+    items = [name, name, nested]
+    if kinds is OF_IMAGES:
+        paths = st.lists(name, max_size=2)
+        kept = st.lists(st.sampled_from(sorted(KEEP_SHAPE)), max_size=3)
+        items += [st.tuples(st.just(Branches), paths, paths), st.tuples(st.just(Residual), kept)]
+    return st.lists(st.one_of(*items), min_size=1, max_size=max_size)
 
 
 def make(chain, kinds):
-    return [
-        kinds[item]() if isinstance(item, str) else Sequential(make(item, kinds)) for item in chain
-    ]
+    return [make_item(item, kinds) for item in chain]
+
+
+def make_item(item, kinds):
+    if isinstance(item, str):
+        return kinds[item]()
+    if isinstance(item, list):
+        return Sequential(make(item, kinds))
+    container, *paths = item
+    return container(*(make(path, kinds) for path in paths))
 
 
 def network(image_part, vector_part, dtype=np.float32):
@@ -63,14 +80,37 @@ def fresh(x):
     return copy
 
 
-def one_by_one(net, x, dy, train):
+def forward(layer, x, train):
     """Every layer with memory of its own, all copied in between."""
-    layers = list(net.body.leaves())
-    for layer in layers:
-        x = fresh(layer.forward(x, train=train))
-    for layer in reversed(layers):
-        dy = fresh(layer.backward(dy))
-    return {"y": x, "dx": dy, "grads": net.grads, "statistics": net.batch_statistics}
+    if isinstance(layer, Sequential):
+        for inner in layer.layers:
+            x = forward(inner, x, train)
+        return x
+    if isinstance(layer, Branches | Residual):
+        ys = [forward(path, x, train) for path in layer.paths]
+        return fresh(np.concatenate(ys, axis=1) if isinstance(layer, Branches) else ys[0] + ys[1])
+    return fresh(layer.forward(x, train=train))
+
+
+def backward(layer, dy):
+    if isinstance(layer, Sequential):
+        for inner in reversed(layer.layers):
+            dy = backward(inner, dy)
+        return dy
+    if isinstance(layer, Branches):
+        dxs = [
+            backward(path, dy[:, part]) for path, part in zip(layer.paths, layer.parts, strict=True)
+        ]
+        return dxs[0] + dxs[1]
+    if isinstance(layer, Residual):
+        return backward(layer.paths[0], dy) + backward(layer.paths[1], dy)
+    return fresh(layer.backward(dy))
+
+
+def one_by_one(net, x, dy, train):
+    y = forward(net.body, x, train)
+    dx = backward(net.body, dy)
+    return {"y": y, "dx": dx, "grads": net.grads, "statistics": net.batch_statistics}
 
 
 def at_once(net, x, dy, train):
