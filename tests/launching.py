@@ -12,8 +12,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+Finished = subprocess.CompletedProcess[str]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,23 +48,21 @@ def find_mpirun() -> Path:
     return Path(found)
 
 
-def mpirun(
+@contextmanager
+def running(
     num_ranks: int,
     *args: str,
     env: Mapping[str, str] | None = None,
-    timeout: float = 60,
     options: Sequence[str] = (),
     cwd: Path = ROOT,
-) -> subprocess.CompletedProcess[str]:
-    """Runs `mpirun -n num_ranks OPTIONS python ARGS` to its end and captures what it writes.
+) -> Iterator[subprocess.Popen[str]]:
+    """`mpirun -n num_ranks OPTIONS python ARGS` while it runs; its processes are gone afterwards.
 
-    `env` is added to this process's environment. Raises subprocess.TimeoutExpired with the output
-    so far if it takes longer than `timeout` seconds; its processes are gone then.
+    `env` is added to this process's environment. Its output is to be read by `communicate`.
     """
-    command = [str(find_mpirun()), "-n", str(num_ranks), *options, sys.executable, *args]
     begin = time.time()
     process = subprocess.Popen(
-        command,
+        [str(find_mpirun()), "-n", str(num_ranks), *options, sys.executable, *args],
         cwd=cwd,
         env={**os.environ, **SETTINGS, **(env or {})},
         stdin=subprocess.DEVNULL,
@@ -71,17 +73,27 @@ def mpirun(
         start_new_session=True,
     )
     try:
-        stdout, stderr = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        stdout, stderr = _kill(process)
-        raise subprocess.TimeoutExpired(command, timeout, stdout, stderr) from None
-    except BaseException:
-        _kill(process)
-        raise
+        yield process
     finally:
+        if process.poll() is None:
+            _kill(process)
         if process.returncode:
             _remove_shared_memory(begin)
-    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def mpirun(num_ranks: int, *args: str, timeout: float = 60, **settings: Any) -> Finished:
+    """Runs a program on ranks to its end and captures what it writes; settings as for `running`.
+
+    Raises subprocess.TimeoutExpired with the output so far if it takes longer than `timeout`
+    seconds; its processes are gone then.
+    """
+    with running(num_ranks, *args, **settings) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            output = _kill(process)
+            raise subprocess.TimeoutExpired(process.args, timeout, *output) from None
+    return Finished(process.args, process.returncode, stdout, stderr)
 
 
 def _kill(process: subprocess.Popen[str], patience: float = 3) -> tuple[str, str]:
