@@ -31,7 +31,12 @@ from distnet.training.options import option
 BOOK = Path(__file__).resolve().parent
 
 # Every experiment, in the order of the book.
-EXPERIMENTS = ("ch04/train_two_layer_net.py",)
+EXPERIMENTS = (
+    "ch02/gates.py",
+    "ch02/learn_xor.py",
+    "ch02/nand_adder.py",
+    "ch04/train_two_layer_net.py",
+)
 
 
 @dataclass(frozen=True)
