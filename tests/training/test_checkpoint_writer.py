@@ -1,0 +1,95 @@
+"""A checkpoint is that of its step, however long the disk takes, and a failed one is told once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distnet.training import checkpoint_writer as module
+from distnet.training.checkpoint import Checkpoint, best_path, checkpoint_path, load
+from distnet.training.checkpoint_writer import CheckpointWriter, Written
+
+WEIGHT, MOMENT, MEAN = np.zeros(5, np.float32), np.zeros(5, np.float32), np.zeros(2)
+
+
+def state(step: int) -> Checkpoint:
+    """The same arrays every time, filled with the number of the step."""
+    for array in (WEIGHT, MOMENT, MEAN):
+        array.fill(step)
+    return Checkpoint(step, {"w": WEIGHT}, {"m": MOMENT}, {"mean": MEAN}, {"lr": 1}, {})
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[CheckpointWriter]:
+    writer = CheckpointWriter(tmp_path, keep=2, like=state(0))
+    yield writer
+    writer.close()
+
+
+def write(writer: CheckpointWriter, step: int, is_best: bool = False) -> Written | None:
+    writer.start(state(step), is_best)
+    return writer.finished(wait=True)
+
+
+def test_training_goes_on_while_the_file_is_written(writer, monkeypatch, tmp_path):
+    disk_is_ready = threading.Event()
+
+    def slow(path: Path, checkpoint: Checkpoint) -> None:
+        disk_is_ready.wait(10)
+        module_save(path, checkpoint)
+
+    module_save = module.save
+    monkeypatch.setattr(module, "save", slow)
+    writer.start(state(3))
+    assert writer.finished() is None
+    state(4)  # the next step changes the arrays
+    disk_is_ready.set()
+    assert writer.finished(wait=True) == Written(3, None)
+    loaded = load(checkpoint_path(tmp_path, 3))
+    assert (loaded.params["w"] == 3).all()
+    assert (loaded.optimizer["m"] == 3).all()
+    assert (loaded.statistics["mean"] == 3).all()
+
+
+def test_an_outcome_is_told_once(writer):
+    assert writer.finished() is None
+    assert write(writer, 1) == Written(1, None)
+    assert writer.finished(wait=True) is None
+
+
+def test_a_failure_does_not_keep_the_next_one_from_being_written(writer, monkeypatch, tmp_path):
+    def full(path: Path, checkpoint: Checkpoint) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "save", full)
+        failed = write(writer, 1)
+    assert failed is not None and failed.step == 1 and "No space left" in str(failed.error)
+    assert write(writer, 2) == Written(2, None)
+    assert list(tmp_path.iterdir()) == [checkpoint_path(tmp_path, 2)]
+
+
+def test_a_bug_is_not_taken_for_a_full_disk(writer, monkeypatch):
+    monkeypatch.setattr(module, "save", lambda path, checkpoint: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        write(writer, 1)
+
+
+def test_the_newest_and_the_best_are_kept(writer, tmp_path):
+    for step in range(1, 6):
+        write(writer, step, is_best=step in (1, 2))
+    names = {path.name for path in tmp_path.iterdir()}
+    newest = {checkpoint_path(tmp_path, step).name for step in (4, 5)}
+    assert names == newest | {best_path(tmp_path).name}
+    assert load(best_path(tmp_path)).step == 2
+
+
+def test_a_second_write_waits_to_hear_of_the_first(writer):
+    writer.start(state(1))
+    with pytest.raises(ValueError, match="before finished"):
+        writer.start(state(2))
+    assert writer.finished(wait=True) == Written(1, None)
