@@ -1,0 +1,167 @@
+"""A directory that cannot be used ends a run at its start; one that fills up later does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distnet.training import checkpoint_writer
+from distnet.training.checkpoint import Checkpoint, checkpoint_path, load
+from distnet.training.run_directory import RunDirectory
+
+
+def state(step: int) -> Checkpoint:
+    return Checkpoint(step, {"w": np.full(3, step, np.float32)}, {}, {}, {}, {})
+
+
+def opened(path: Path, warnings: list[str], step: int = 0) -> RunDirectory:
+    directory = RunDirectory(path, 2, writes=True, warn=warnings.append)
+    directory.open("config", state(step))
+    return directory
+
+
+def full(*arguments: object) -> int:
+    raise OSError(28, "No space left on device")
+
+
+class FullFile:
+    """Takes a piece of each write until its `room` is used up."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.content = room, b""
+
+    def write(self, data: bytes) -> int:
+        count = min(self.room, len(data), 5)
+        if count == 0:
+            full()
+        self.room -= count
+        self.content += data[:count]
+        return count
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_run_leaves_all_its_files(tmp_path):
+    warnings: list[str] = []
+    directory = opened(tmp_path / "a" / "b", warnings)
+    directory.log("train", 1, loss=0.5)
+    directory.save(state(2), is_best=True)
+    directory.summarize({"steps": 2})
+    assert directory.close() and warnings == []
+    assert load(checkpoint_path(directory.checkpoints, 2)).step == 2
+    lines = (directory.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["train", "checkpoint"]
+    assert json.loads(directory.summary.read_text()) == {"steps": 2}
+    assert (directory.path / "config.toml").read_text() == "config"
+
+
+def test_a_rank_that_does_not_write_leaves_nothing(tmp_path):
+    directory = RunDirectory(tmp_path / "out", 2, writes=False, warn=pytest.fail)
+    directory.open("config", state(0))
+    directory.log("train", 1)
+    directory.save(state(1), is_best=False)
+    directory.check()
+    directory.summarize({})
+    assert directory.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_earlier_runs_left_does_not_speak_for_this_one(tmp_path):
+    opened(tmp_path, []).close()
+    (tmp_path / "summary.json").write_text("{}")
+    partial = tmp_path / "checkpoints" / ".step-00000001.safetensors.77.partial"
+    partial.touch()
+    opened(tmp_path, [], step=3).close()
+    assert not (tmp_path / "summary.json").exists()
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize("blocked", ["", "checkpoints", "metrics.jsonl", "config.toml"])
+def test_a_directory_that_cannot_be_written_is_bad_input(tmp_path, blocked):
+    out = tmp_path / "out"
+    if blocked in ("", "checkpoints"):  # a file where a directory is needed
+        out.joinpath(blocked).parent.mkdir(exist_ok=True)
+        out.joinpath(blocked).touch()
+    else:
+        out.joinpath(blocked, "x").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"--out: found .*where nothing can be written") as caught:
+        opened(out, [])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_told_at_each_checkpoint_and_forgotten_when_one_succeeds(
+    tmp_path, monkeypatch
+):
+    warnings: list[str] = []
+    directory = opened(tmp_path, warnings)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_writer, "save", full)
+        directory.save(state(1), is_best=False)
+        directory.save(state(2), is_best=False)
+        directory.check(wait=True)
+    told = [f"{tmp_path}: checkpoint of step {step} could not be written (No sp" for step in (1, 2)]
+    assert [w[: len(t)] for w, t in zip(warnings, told, strict=True)] == told
+    directory.save(state(3), is_best=False)
+    assert directory.close()
+    assert len(warnings) == 2
+
+
+def test_a_last_checkpoint_that_is_not_there_is_not_forgotten(tmp_path, monkeypatch):
+    warnings: list[str] = []
+    directory = opened(tmp_path, warnings)
+    monkeypatch.setattr(checkpoint_writer, "save", full)
+    directory.save(state(1), is_best=False)
+    assert not directory.close()
+    assert len(warnings) == 1
+
+
+def test_lines_that_found_no_room_are_written_when_there_is_some(tmp_path):
+    warnings: list[str] = []
+    directory = opened(tmp_path, warnings)
+    directory._metrics._file.close()
+    file = FullFile(room=60)
+    directory._metrics._file = file  # type: ignore[assignment]
+    for step in range(1, 6):
+        directory.log("train", step)
+    assert len(warnings) == 1, "once, not for every line"
+    file.room = 1000
+    assert directory.close()
+    assert [json.loads(line)["step"] for line in file.content.splitlines()] == [1, 2, 3, 4, 5]
+
+
+def test_a_summary_that_cannot_be_written_is_told(tmp_path):
+    warnings: list[str] = []
+    directory = opened(tmp_path, warnings)
+    directory.summary.mkdir()
+    directory.summarize({})
+    assert "summary.json could not be written" in warnings[0]
+    assert not directory.close()
+
+
+def test_the_command_goes_on_without_room_for_checkpoints_and_says_so_by_its_exit_code(tmp_path):
+    """A limit on the size of files: enough for metrics and summary, not for a checkpoint."""
+    code = f"""
+        import os, resource, sys
+        from distnet.parallel import run_command
+        from distnet.train import train
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        sys.argv[1:] = "--model two_layer --steps 4 --checkpoint-every 2 --log-every 1".split()
+        sys.argv += ["--out", {str(tmp_path)!r}]
+        sys.exit(run_command(train, os.environ))
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 74, ended.stderr
+    for step in (2, 4):
+        assert f"checkpoint of step {step} could not be written (File too large)" in ended.stderr
+    assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 4
+    assert os.listdir(tmp_path / "checkpoints") == []
