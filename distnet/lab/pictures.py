@@ -23,6 +23,7 @@ Draw = Callable[["Figure"], None]
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 MARKERS = "osv^DX"
+DPI = 100
 
 
 def can_draw() -> bool:
@@ -33,12 +34,18 @@ def can_draw() -> bool:
 def write_picture(path: Path, draw: Draw, size: tuple[float, float]) -> None:
     """Writes a PNG file: `draw` fills an empty figure of `size` inches, 100 dots each."""
     from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from PIL import Image
 
     with rc_context(_style()):
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
         draw(figure)
-        figure.savefig(path, metadata={"Software": None})
+        canvas.draw()
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    # A palette makes the file a third as large, which matters for those in the repository.
+    pixels.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def draw_losses(figure: Figure, losses: Mapping[str, Sequence[float]], window: int = 100) -> None:
@@ -81,5 +88,4 @@ def _style() -> Any:
         "grid.alpha": 0.3,
         "image.cmap": "gray_r",
         "legend.frameon": False,
-        "savefig.dpi": 100,
     }

@@ -35,6 +35,9 @@ EXPERIMENTS = (
     "ch02/gates.py",
     "ch02/learn_xor.py",
     "ch02/nand_adder.py",
+    "ch03/activations.py",
+    "ch03/three_layer_network.py",
+    "ch03/recognize_digits.py",
     "ch04/train_two_layer_net.py",
 )
 
