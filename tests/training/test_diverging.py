@@ -1,0 +1,64 @@
+"""A run whose numbers are no longer finite ends, and its checkpoints are from before that."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from distnet.nn import Linear, Network, ReLU, Training
+from distnet.parallel import NonFiniteGradient, SerialCommunicator
+from distnet.train import train
+from distnet.training.checkpoint import latest
+from distnet.training.diagnosis import bad_array, describe, first_bad_layer
+from distnet.training.trainer import TrainingDiverged
+
+
+def network() -> Network:
+    return Network([Linear(4), ReLU(), Linear(3), ReLU(), Linear(2)], (5,))
+
+
+@pytest.mark.parametrize("name", ["linear1", "linear2", "linear3"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+def test_the_first_layer_that_computes_a_bad_number_is_named(name, value):
+    net, x = network(), np.ones((3, 5), np.float32)
+    net.named_values()[f"{name}.weight"][...] = value
+    net.named_values()[f"{name}.bias"][...] = value
+    assert first_bad_layer(network(), x, Training()) is None
+    for each in ("linear1", "linear2"):  # so that nothing stops at a ReLU
+        if each != name:
+            net.named_values()[f"{each}.bias"][...] = 1
+    assert first_bad_layer(net, x, Training()) == name
+
+
+def test_the_line_names_layer_gradient_and_place():
+    where = {"limit": 2.0, "micro_batch": 4, "rank": 1}
+    error = NonFiniteGradient("gradient", 20, float("nan"), **where)
+    tail = "is nan in micro-batch 4 on rank 1, expected a finite number of at most 2; lower --lr"
+    assert describe(network(), error, None) == f"the gradient of linear1.bias {tail}"
+    assert describe(network(), error, "relu2") == (
+        f"the output of relu2 is not finite, so that the gradient of linear1.bias {tail}"
+    )
+    loss = NonFiniteGradient("tally", 0, float("nan"), **where)
+    assert describe(network(), loss, None) == f"the loss {tail}"
+
+
+def test_the_first_bad_array_is_named():
+    good, bad = np.zeros(3), np.array([1, -np.inf])
+    assert bad_array({"a": good, "b": good}) is None
+    assert bad_array({"a": good, "b": bad, "c": bad}) == "b"
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("every", [1, 2])
+def test_no_checkpoint_holds_a_bad_number(monkeypatch, tmp_path, every):
+    """Weight decay times learning rate is 1000: weights grow a thousandfold each step."""
+    argv = "train --model two_layer --steps 40 --optimizer sgd --lr 1000 --weight-decay 1"
+    files = f"--out {tmp_path} --checkpoint-every {every}"
+    monkeypatch.setattr(sys, "argv", [*argv.split(), *files.split()])
+    with pytest.raises(TrainingDiverged, match=r"^step \d+: .*lower --lr$"):
+        train(SerialCommunicator())
+    newest = latest(tmp_path / "checkpoints").checkpoint
+    assert newest is not None
+    assert bad_array({**newest.params, **newest.optimizer}) is None

@@ -1,0 +1,162 @@
+"""Stopped after any step and resumed, a run leaves what it would have left without the stop."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distnet.data.dataset import IDX_FILES
+from distnet.data.idx import format_idx
+from distnet.parallel import RankError, SerialCommunicator
+from distnet.train import train
+from distnet.training.checkpoint import best_path, checkpoint_path, load
+
+STEPS = 8  # two epochs of 3 steps, and 2 more
+FLAGS = "--model two_layer --batch-size 8 --micro-batch-size 3 --log-every 2 --lr 0.1 --keep 0"
+VARIES = {"images_per_second", "wall_seconds"}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """21 images of 5 x 5 pixels: the last batch of an epoch has 5 samples."""
+    directory = tmp_path_factory.mktemp("images")
+    rng = np.random.Generator(np.random.Philox(key=4))
+    for name in IDX_FILES:
+        shape = (21, 5, 5) if "images" in name else (21,)
+        array = rng.integers(0, 256 if "images" in name else 3, shape, np.uint8)
+        (directory / name).write_bytes(format_idx(array))
+    return directory
+
+
+@pytest.fixture
+def run(data_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    """`run(out, *flags)` trains in this process and returns the exit code."""
+
+    def command(out: Path, *flags: str) -> int:
+        files = ["--data-dir", str(data_dir), "--out", str(out)]
+        argv = ["train", *FLAGS.split(), "--steps", str(STEPS), *files, *flags]
+        monkeypatch.setattr(sys, "argv", argv)
+        return train(SerialCommunicator())
+
+    return command
+
+
+def without_times(line: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in line.items() if key not in VARIES}
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    """Without those of checkpoints, of which a run that was stopped has one more."""
+    lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
+    return [without_times(line) for line in lines if line["event"] != "checkpoint"]
+
+
+def summary(out: Path) -> dict[str, Any]:
+    return without_times(json.loads((out / "summary.json").read_text()))
+
+
+def final_checkpoint(out: Path) -> bytes:
+    return checkpoint_path(out / "checkpoints", STEPS).read_bytes()
+
+
+def best(out: Path) -> bytes:
+    return best_path(out / "checkpoints").read_bytes()
+
+
+@pytest.fixture
+def whole(run, tmp_path: Path) -> Path:
+    out = tmp_path / "whole"
+    assert run(out) == 0
+    return out
+
+
+@pytest.mark.parametrize("stop", range(1, STEPS))
+def test_stopped_after_any_step(run, whole, tmp_path, stop):
+    out = tmp_path / "stopped"
+    assert run(out, "--stop-at", str(stop)) == 75
+    assert not (out / "summary.json").exists()
+    assert run(out, "--resume") == 0
+    for read in (final_checkpoint, metrics, summary, best):
+        assert read(out) == read(whole)
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+def test_killed_after_any_checkpoint(run, whole, tmp_path, step):
+    """What a killed run wrote after its last checkpoint is written once more, not twice."""
+    out = tmp_path / "killed"
+    assert run(out, "--checkpoint-every", "1") == 0
+    for path in (out / "checkpoints").glob("step-*"):
+        if path != checkpoint_path(out / "checkpoints", step):
+            path.unlink()
+    (out / "summary.json").unlink()
+    assert run(out, "--resume") == 0
+    for read in (final_checkpoint, metrics, summary):
+        assert read(out) == read(whole)
+
+
+def test_resumed_elsewhere_from_a_file_by_its_name(run, whole, tmp_path):
+    out = tmp_path / "elsewhere"
+    assert run(out, "--resume", str(checkpoint_path(whole / "checkpoints", 3))) == 0
+    assert final_checkpoint(out) == final_checkpoint(whole)
+    assert metrics(out) == [line for line in metrics(whole) if line["step"] > 3]
+    assert summary(out) == summary(whole)
+
+
+def test_resumed_with_other_buckets(run, whole, tmp_path):
+    out = tmp_path / "buckets"
+    assert run(out, "--stop-at", "4", "--bucket-bytes", "1024") == 75
+    assert run(out, "--resume", "--bucket-bytes", "100000") == 0
+    assert final_checkpoint(out) == final_checkpoint(whole)
+
+
+def test_a_damaged_checkpoint_costs_steps_and_a_warning_but_no_bits(run, whole, tmp_path, capsys):
+    out = tmp_path / "damaged"
+    assert run(out, "--stop-at", "5") == 75
+    newest = checkpoint_path(out / "checkpoints", 5)
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert run(out, "--resume") == 0
+    assert f"distnet: warning: {newest}: damaged" in capsys.readouterr().err
+    for read in (final_checkpoint, metrics, summary):
+        assert read(out) == read(whole)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--seed 1", "seed: found 0, expected 1"),
+        ("--optimizer sgd", "optimizer: found 'adam', expected 'sgd'"),
+    ],
+)
+def test_another_run_is_refused(run, whole, flags, message):
+    with pytest.raises(RankError, match=message):
+        run(whole, "--resume", *flags.split())
+
+
+def test_other_data_are_refused(run, whole, data_dir, tmp_path):
+    other = shutil.copytree(data_dir, tmp_path / "other")
+    images = other / next(iter(IDX_FILES))
+    content = bytearray(images.read_bytes())
+    content[-1] ^= 1
+    images.write_bytes(content)
+    with pytest.raises(RankError, match="data_sha256: found"):
+        run(whole, "--resume", "--data-dir", str(other))
+
+
+def test_nothing_to_resume(run, tmp_path):
+    with pytest.raises(RankError, match="found no checkpoint, expected one to go on from"):
+        run(tmp_path / "nothing", "--resume")
+
+
+def test_the_best_is_the_first_of_the_highest_accuracy(run, whole):
+    epochs = [line for line in metrics(whole) if line["event"] == "epoch"]
+    accuracies = [line["test_accuracy"] for line in epochs]
+    first = epochs[accuracies.index(max(accuracies))]["step"]
+    assert load(best_path(whole / "checkpoints")).step == first
+    assert summary(whole)["best_step"] == first
+    assert summary(whole)["best_test_accuracy"] == max(accuracies)
