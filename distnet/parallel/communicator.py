@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Op = Literal["sum", "min", "max"]
+Combine = Callable[[Array, Array], None]
+Op = Literal["sum", "min", "max"] | Combine
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,11 @@ class Communicator(Protocol):
     survives_losses: bool
 
     def allreduce(self, array: Array, op: Op = "sum") -> None:
-        """Replaces `array` on every rank by its element-wise sum, minimum or maximum over ranks."""
+        """Replaces `array` on every rank by its element-wise sum, minimum or maximum over ranks.
+
+        Or by the result of a function `op(source, target)` that combines any two pieces, `(n,)`, in
+        place in the second: element-wise and without regard to order.
+        """
 
     def iallreduce(self, array: Array, op: Op = "sum") -> Request:
         """As `allreduce`, finished when the request says so."""
@@ -187,7 +192,7 @@ class MPICommunicator:
         from mpi4py import MPI
 
         self._in_place = MPI.IN_PLACE
-        self._ops = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
+        self._ops: dict[Op, MPI.Op] = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
         self._reports_loss = ReportsLoss()
         self._in_flight: list[MPI.Request] = []
         self.place = Place()
@@ -206,13 +211,19 @@ class MPICommunicator:
 
     def allreduce(self, array: Array, op: Op = "sum") -> None:
         with self.place.waiting(self.place.begin()), self._reports_loss:
-            self._comm.Allreduce(self._in_place, array, self._ops[op])
+            self._comm.Allreduce(self._in_place, array, self._op(op, array.dtype))
 
     def iallreduce(self, array: Array, op: Op = "sum") -> Request:
         with self._reports_loss:
-            request = self._comm.Iallreduce(self._in_place, array, self._ops[op])
+            request = self._comm.Iallreduce(self._in_place, array, self._op(op, array.dtype))
         self._in_flight = [other for other in self._in_flight if other] + [request]
         return MPIRequest(request, self.place.begin(), self.place)
+
+    def _op(self, op: Op, dtype: np.dtype[Any]) -> MPI.Op:
+        """MPI's handle of `op`; a function is registered when it is first used."""
+        if op not in self._ops and callable(op):
+            self._ops[op] = _register(op, dtype)
+        return self._ops[op]
 
     def broadcast(self, array: Array, root: int = 0) -> None:
         with self.place.waiting(self.place.begin()), self._reports_loss:
@@ -246,3 +257,13 @@ class MPICommunicator:
     def close(self) -> None:
         if not self.survives_losses:  # then one may be lost here, and processes leave without MPI
             self._comm.Free()
+
+
+def _register(combine: Combine, dtype: np.dtype[Any]) -> MPI.Op:
+    """An operation of MPI that calls `combine`; it lives as long as the process."""
+    from mpi4py import MPI
+
+    def call(source: Any, target: Any, datatype: MPI.Datatype) -> None:
+        combine(np.frombuffer(source, dtype), np.frombuffer(target, dtype))
+
+    return MPI.Op.Create(call, commute=True)

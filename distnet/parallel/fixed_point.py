@@ -45,8 +45,11 @@ class FixedPoint:
         self._scaled = np.empty(BLOCK, np.float64)
         self._rounded = np.empty(BLOCK, np.int64)
 
-    def add(self, accumulator: Array, values: Array) -> int | None:
+    def add(self, accumulator: Array, values: Array, scale: float | None = None) -> int | None:
         """Adds the rounded `values` (n,), float32 or float64, to `accumulator` (n,), int64.
+
+        A `scale` of this call alone must be a power of two and at most that of the object, so that
+        the limit holds.
 
         Returns None, or the index of the last element that is NaN, infinite or beyond `limit`;
         the blocks that hold such elements are left out of the sum.
@@ -55,25 +58,25 @@ class FixedPoint:
         for block in blocks_from_end(values.size):
             index = last_beyond(values[block], self.limit)
             if index is None:
-                self._add_block(accumulator[block], values[block])
+                self._add_block(accumulator[block], values[block], scale or self.scale)
             elif offender is None:
                 offender = block.start + index
         return offender
 
-    def _add_block(self, accumulator: Array, values: Array) -> None:
+    def _add_block(self, accumulator: Array, values: Array, scale: float) -> None:
         scaled, rounded = self._scaled[: values.size], self._rounded[: values.size]
         np.copyto(scaled, values)
-        scaled *= self.scale
+        scaled *= scale
         np.rint(scaled, out=scaled)
         np.copyto(rounded, scaled, casting="unsafe")
         accumulator += rounded
 
-    def to_float(self, accumulator: Array, out: Array) -> None:
-        """Writes the sum that `accumulator` (n,), int64, holds to `out` (n,), a float vector."""
+    def to_float(self, accumulator: Array, out: Array, scale: float | None = None) -> None:
+        """Writes the sum that `accumulator` (n,), integers, holds to `out` (n,), a float vector."""
         for block in blocks_from_end(accumulator.size):
             scaled = self._scaled[: block.stop - block.start]
             np.copyto(scaled, accumulator[block])
-            scaled *= 1 / self.scale
+            scaled *= 1 / (scale or self.scale)
             np.copyto(out[block], scaled, casting="same_kind")
 
 

@@ -29,12 +29,20 @@ import numpy as np
 
 from distnet.parallel.communicator import Communicator, Request
 from distnet.parallel.errors import NonFiniteGradient
+from distnet.parallel.exact32 import Exact32Sum
 from distnet.parallel.fixed_point import FixedPoint, blocks_from_end
+from distnet.parallel.half import BFloat16Sum, Float16Sum
 from distnet.parallel.sums import ExactSum, Float32Sum, GradientSum
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-REDUCTIONS: dict[str, type[GradientSum]] = {"exact": ExactSum, "float32": Float32Sum}
+REDUCTIONS: dict[str, type[GradientSum]] = {
+    "exact": ExactSum,
+    "exact32": Exact32Sum,
+    "float32": Float32Sum,
+    "float16": Float16Sum,
+    "bfloat16": BFloat16Sum,
+}
 BUCKET_BYTES = 1 << 18
 TALLY_SCALE_BITS = 32  # coarser than gradients: losses and mean squares may reach millions
 
@@ -62,8 +70,8 @@ class Reducer:
     the last; only `finish(None, None)` if this rank has none. All results are overwritten by the
     next step.
 
+    gradient_sum: how gradients are added up; its state is part of a run's.
     num_flags: how many ranks raised a flag in the last step.
-    bytes_per_step: what this rank contributes to messages in a step.
     wait_seconds: how long the last `finish` waited for messages.
     """
 
@@ -76,7 +84,7 @@ class Reducer:
         bucket_bytes: int = BUCKET_BYTES,
     ) -> None:
         size = gradient_sum.size
-        self._comm, self._sum = comm, gradient_sum
+        self._comm, self.gradient_sum = comm, gradient_sum
         self._size, self._tally_size = size, tally_size
         self._buckets = cut_buckets(size, bucket_bytes, gradient_sum.wire_itemsize)
         self._fixed_point = FixedPoint(gradient_sum.num_contributions, TALLY_SCALE_BITS)
@@ -87,14 +95,18 @@ class Reducer:
         self._tally_out = np.zeros(tally_size, np.float64)
         self._requests: list[Request] = []
         self.exact = gradient_sum.exact
-        self.bytes_per_step = size * gradient_sum.wire_itemsize + self._message.nbytes
         self.num_flags = 0
         self.wait_seconds = 0.0
         self.start()
 
+    @property
+    def bytes_sent(self) -> int:
+        """What this rank has put into messages in the last step."""
+        return self.gradient_sum.bytes_sent + self._message.nbytes
+
     def start(self) -> None:
         """Begins a step, whatever became of the one before."""
-        self._sum.clear()
+        self.gradient_sum.clear()
         self._message.fill(0)
         self._requests.clear()
         self._num_done = 0
@@ -115,13 +127,18 @@ class Reducer:
         self._close(tally, micro_batch)
 
     def ready(self, gradient: Array, offset: int) -> None:
-        """`gradient[offset:]` of this rank's last micro-batch is final: adds it, sends buckets."""
+        """`gradient[offset:]` of this rank's last micro-batch is final: adds it, sends buckets.
+
+        To be called after every layer, also where the suffix has not grown: MPI moves messages only
+        inside its calls.
+        """
         self._require_started()
         self._add_suffix(gradient, offset)
         self._send(offset)
+        self.progress()
 
     def progress(self) -> None:
-        """Lets MPI move messages, which it does only inside its calls; cheap, never waits."""
+        """Lets MPI move messages; cheap, never waits."""
         while self._num_done < len(self._requests) and self._requests[self._num_done].test():
             self._num_done += 1
 
@@ -151,6 +168,7 @@ class Reducer:
         self._requests.append(self._comm.iallreduce(self._message))
         self._receive()
         self._check()
+        self.gradient_sum.settle(self._gradient_out)
         return self._gradient_out, self._tally_out
 
     def _require_started(self) -> None:
@@ -161,7 +179,7 @@ class Reducer:
         """Adds the elements of the micro-batch from `offset` on that are not yet added."""
         if not 0 <= offset <= self._open_stop:
             raise ValueError(f"found offset {offset}, expected 0 to {self._open_stop}")
-        index = self._sum.add(gradient[offset : self._open_stop], offset)
+        index = self.gradient_sum.add(gradient[offset : self._open_stop], offset)
         if index is not None and self._beyond is None:
             self._beyond = offset + index, float(gradient[offset + index])
         self._open_stop = offset
@@ -172,7 +190,7 @@ class Reducer:
         where = micro_batch, self._comm.rank
         offender = None
         if self._beyond is not None:
-            offender = Offender("gradient", *self._beyond, self._sum.limit, *where)
+            offender = Offender("gradient", *self._beyond, self.gradient_sum.limit, *where)
         elif index is not None:
             value, limit = float(tally[index]), self._fixed_point.limit
             offender = Offender("tally", index, value, limit, *where)
@@ -186,14 +204,14 @@ class Reducer:
         for bucket in self._buckets[len(self._requests) :]:
             if bucket.start < offset:
                 break
-            self._requests.append(self._sum.exchange(self._comm, bucket))
+            self._requests.append(self.gradient_sum.exchange(self._comm, bucket))
 
     def _receive(self) -> None:
         """Waits for each message in turn; reads a bucket while the next ones are on their way."""
         self.wait_seconds = 0.0
         for bucket, request in zip(self._buckets, self._requests, strict=False):
             self._wait(request)
-            self._sum.read(bucket, self._gradient_out[bucket])
+            self.gradient_sum.read(bucket, self._gradient_out[bucket])
         self._wait(self._requests[-1])
         self._fixed_point.to_float(self._tally, self._tally_out)
 
@@ -208,10 +226,10 @@ class Reducer:
         if num_offenders:
             offenders = [each for each in self._comm.allgather(self._offender) if each]
             raise NonFiniteGradient(**asdict(min(offenders, key=lambda o: o.order)))
-        if num_contributions > self._sum.num_contributions:
+        if num_contributions > self.gradient_sum.num_contributions:
             raise ValueError(
                 f"found {num_contributions} micro-batches in a step, expected at most "
-                f"{self._sum.num_contributions}: the sum may have wrapped"
+                f"{self.gradient_sum.num_contributions}: the sum may have wrapped"
             )
 
 

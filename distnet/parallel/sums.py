@@ -3,6 +3,8 @@
 A `GradientSum` owns the running sum of a flat vector of `size` gradients. The reducer hands it
 pieces of micro-batch gradients, asks it to exchange buckets, and reads the total. A format that
 travels in another type than it is added up in converts in `exchange` and `read`.
+
+Here are the two plain formats; `exact32` and `half` travel in fewer bytes.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from distnet.parallel.communicator import Communicator, Request
 from distnet.parallel.fixed_point import FixedPoint, last_beyond
@@ -22,19 +25,27 @@ class GradientSum(ABC):
     """The sum of at most `num_contributions` gradient vectors (size,) over all ranks.
 
     limit: the largest magnitude of an element that `add` accepts.
+    state: what a sum depends on besides its contributions, by name; the same on all ranks, part of
+    a run's state. Most formats have none.
+    bytes_sent: what this rank has put into messages since `clear`.
     """
 
     exact: ClassVar[bool]  # whether the bits are the same on any number of ranks
     wire_itemsize: ClassVar[int]  # bytes that one element takes in a message
+    dtype: ClassVar[DTypeLike]  # in which a rank adds up
     limit: float
 
     def __init__(self, size: int, num_contributions: int) -> None:
         self.size = size
         self.num_contributions = num_contributions
+        self.state: dict[str, Array] = {}
+        self.bytes_sent = 0
+        self._total = np.zeros(size, self.dtype)
 
-    @abstractmethod
     def clear(self) -> None:
         """Starts a new sum at zero; what is still in flight is given up."""
+        self._total.fill(0)
+        self.bytes_sent = 0
 
     @abstractmethod
     def add(self, values: Array, start: int) -> int | None:
@@ -44,13 +55,23 @@ class GradientSum(ABC):
         then worthless, but holds no NaN.
         """
 
-    @abstractmethod
     def exchange(self, comm: Communicator, bucket: slice) -> Request:
         """Starts to combine a bucket, to which nothing will be added any more, over all ranks."""
+        message = self._total[bucket]
+        self.bytes_sent += message.nbytes
+        return comm.iallreduce(message)
 
     @abstractmethod
     def read(self, bucket: slice, out: Array) -> None:
-        """Writes the total of a bucket whose exchange is finished to `out`, float32 (n,)."""
+        """Writes the total of a bucket whose exchange is finished to `out`, float32 (n,).
+
+        To be called for every bucket in the order of their exchanges, on all ranks alike, after the
+        last of these was started: it may call the communicator.
+        """
+
+    def settle(self, total: Array) -> None:
+        """The step is valid and `total` (size,) its sum: changes `state` accordingly."""
+        return None
 
 
 class ExactSum(GradientSum):
@@ -58,21 +79,15 @@ class ExactSum(GradientSum):
 
     exact = True
     wire_itemsize = 8
+    dtype = np.int64
 
     def __init__(self, size: int, num_contributions: int) -> None:
         super().__init__(size, num_contributions)
         self._fixed_point = FixedPoint(num_contributions)
         self.limit = self._fixed_point.limit
-        self._total = np.zeros(size, np.int64)
-
-    def clear(self) -> None:
-        self._total.fill(0)
 
     def add(self, values: Array, start: int) -> int | None:
         return self._fixed_point.add(self._total[start : start + values.size], values)
-
-    def exchange(self, comm: Communicator, bucket: slice) -> Request:
-        return comm.iallreduce(self._total[bucket])
 
     def read(self, bucket: slice, out: Array) -> None:
         self._fixed_point.to_float(self._total[bucket], out)
@@ -87,24 +102,18 @@ class Float32Sum(GradientSum):
 
     exact = False
     wire_itemsize = 4
+    dtype = np.float32
 
     def __init__(self, size: int, num_contributions: int) -> None:
         super().__init__(size, num_contributions)
         # Half of the range for rounding errors: the sum stays finite.
         self.limit = float(np.finfo(np.float32).max) / (2 * num_contributions)
-        self._total = np.zeros(size, np.float32)
-
-    def clear(self) -> None:
-        self._total.fill(0)
 
     def add(self, values: Array, start: int) -> int | None:
         offender = last_beyond(values, self.limit)
         if offender is None:
             self._total[start : start + values.size] += values
         return offender
-
-    def exchange(self, comm: Communicator, bucket: slice) -> Request:
-        return comm.iallreduce(self._total[bucket])
 
     def read(self, bucket: slice, out: Array) -> None:
         np.copyto(out, self._total[bucket])

@@ -12,6 +12,7 @@ from distnet.parallel.reducer import cut_buckets
 SIZE, TALLY_SIZE = 40_000, 5
 BUCKET_BYTES = [8, 1000, 1 << 16, 1 << 30]
 KINDS = list(REDUCTIONS)
+EXACT = [kind for kind in KINDS if REDUCTIONS[kind].exact]
 
 
 def contribution(micro_batch, size=SIZE):
@@ -78,8 +79,12 @@ def test_exact_sums_have_the_bits_of_whole_numbers(any_comm, how, bucket_bytes):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bucket_bytes", BUCKET_BYTES)
 def test_closed_form_in_rank_and_size(any_comm, kind, bucket_bytes):
-    """Rank r adds r micro-batches (rank 0 none) of whole numbers, which every format holds."""
-    rank, size, ramp = any_comm.rank, any_comm.size, np.arange(1, 101, dtype=np.float32)
+    """Rank r adds r micro-batches (rank 0 none) of numbers which every format holds, also summed.
+
+    They are whole multiples of 1/64, at most 128 of them together: 8 significant bits.
+    """
+    rank, size = any_comm.rank, any_comm.size
+    ramp = (np.arange(100) % 3).astype(np.float32) / 64
     reducer = make_reducer(
         kind, any_comm, ramp.size, 2, num_contributions=size**2, bucket_bytes=bucket_bytes
     )
@@ -101,9 +106,9 @@ def test_float32_sums_are_close(any_comm):
     np.testing.assert_array_equal(tally, exact_sum(tallies, 32))
 
 
-def test_only_exact_promises_bits():
-    sums = {kind: REDUCTIONS[kind].exact for kind in KINDS}
-    assert sums == {"exact": True, "float32": False}
+def test_who_promises_bits():
+    assert KINDS == ["exact", "exact32", "float32", "float16", "bfloat16"]
+    assert EXACT == ["exact", "exact32"]
 
 
 BAD = {
@@ -148,7 +153,8 @@ def test_a_value_at_the_limit_is_summed(any_comm, kind):
     extreme = np.full(10, -limit, np.float32)
     reducer = make_reducer(kind, any_comm, 10, 0, num_contributions=num_contributions)
     gradient, _ = run_step(reducer, range(2), lambda m: (extreme, np.zeros(0)))
-    np.testing.assert_array_equal(gradient, np.float32(num_contributions) * extreme)
+    rounding = {"float16": 2**-10, "bfloat16": 2**-7}.get(kind, 0)
+    np.testing.assert_allclose(gradient, np.float32(num_contributions) * extreme, rtol=rounding)
 
 
 def test_more_contributions_than_promised_are_an_error(any_comm):
@@ -170,16 +176,22 @@ def test_empty_vectors_and_idle_ranks(any_comm, kind):
     assert (gradient.tolist(), tally.tolist()) == ([0, 0, 0], [0, 0])
 
 
-def test_metrics_of_a_step(any_comm):
-    reducer = make_reducer("exact", any_comm, 1000, 3, num_contributions=any_comm.size)
-    assert reducer.bytes_per_step == 8 * (1000 + 3 + 3)
-    run_step(reducer, [any_comm.rank], lambda m: (np.ones(1000, np.float32), np.ones(3)))
+@pytest.mark.parametrize(
+    "kind, num_bytes",
+    [("exact", 8000), ("exact32", 4004), ("float32", 4000), ("float16", 2000), ("bfloat16", 2000)],
+)
+def test_metrics_of_a_step(any_comm, kind, num_bytes):
+    reducer = make_reducer(kind, any_comm, 1000, 3, num_contributions=any_comm.size)
+    for _ in range(2):  # the first one of exact32 repeats its bucket as int64
+        run_step(reducer, [any_comm.rank], lambda m: (np.ones(1000, np.float32), np.ones(3)))
+    assert reducer.bytes_sent == num_bytes + 8 * (3 + 3)
     assert 0 <= reducer.wait_seconds < 10
 
 
-def test_memory_does_not_grow(any_comm):
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_does_not_grow(any_comm, kind):
     reducer = make_reducer(
-        "exact", any_comm, 1000, 3, num_contributions=2 * any_comm.size, bucket_bytes=1000
+        kind, any_comm, 1000, 3, num_contributions=2 * any_comm.size, bucket_bytes=1000
     )
     inputs = np.ones(1000, np.float32), np.ones(3)
 
@@ -229,7 +241,7 @@ def test_start_forgets_a_step_that_was_given_up():
 
 def test_unknown_reductions_are_refused():
     with pytest.raises(
-        ValueError, match="found reduction 'magic', expected one of: exact, float32"
+        ValueError, match="found reduction 'magic', expected one of: exact, exact32,"
     ):
         make_reducer("magic", SerialCommunicator(), 1, 0, num_contributions=1)
 
