@@ -14,6 +14,7 @@ from distnet.parallel.fixed_point import FixedPoint
 from distnet.parallel.launcher import connect
 from distnet.parallel.reducer import REDUCTIONS, Reducer, make_reducer
 from distnet.parallel.sums import GradientSum
+from distnet.parallel.tasks import shared_map
 
 __all__ = [
     "REDUCTIONS",
@@ -35,5 +36,6 @@ __all__ = [
     "fail_together",
     "make_reducer",
     "run_command",
+    "shared_map",
     "together",
 ]
