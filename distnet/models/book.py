@@ -1,4 +1,4 @@
-"""TwoLayerNet, SimpleConvNet and DeepConvNet, under the book's names.
+"""TwoLayerNet, ThreeLayerNet, SimpleConvNet and DeepConvNet, under the book's names.
 
 Where a pooling layer follows a ReLU in the book it precedes it here: max pooling and ReLU commute,
 exactly and with the same gradient, and ReLU then has a quarter of the elements to do.
@@ -46,6 +46,28 @@ class TwoLayerNet(Network):
             activations[activation](),
             Linear(num_classes, init=0.01),
         ]
+        super().__init__(layers, input_shape, seed=seed, dtype=dtype)
+
+
+class ThreeLayerNet(Network):
+    """Linear, sigmoid, linear, sigmoid, linear (book section 3.6): 45,360 parameters.
+
+    The book calls it by its sizes, 784-50-100-10, and only loads weights for it.
+    """
+
+    def __init__(
+        self,
+        input_shape: Shape = DIGITS,
+        hidden_sizes: tuple[int, int] = (50, 100),
+        num_classes: int = 10,
+        *,
+        seed: int = 0,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        layers: list[Layer] = []
+        for size in hidden_sizes:
+            layers += [Linear(size, init="xavier"), Sigmoid()]
+        layers += [Linear(num_classes, init="xavier")]
         super().__init__(layers, input_shape, seed=seed, dtype=dtype)
 
 

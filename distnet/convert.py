@@ -1,0 +1,94 @@
+"""`python -m distnet.convert book.pkl out.safetensors`: the book's weights for distnet.
+
+Reads a pickle that the book publishes, `ch03/sample_weight.pkl`, `ch07/params.pkl` or
+`ch08/deep_convnet_params.pkl`, or one that its `save_params` wrote, and writes a checkpoint of step
+0 with the same arrays under distnet's names, in the precision that they have. Nothing in the pickle
+is run. Exit code 2 and one line for whatever else it is given.
+
+    network.load_values(checkpoint.load(path).params)
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from distnet.data.pickled import read_pickled_arrays
+from distnet.models import DeepConvNet, SimpleConvNet, ThreeLayerNet, TwoLayerNet
+from distnet.nn import Network
+from distnet.nn.layout import Array
+from distnet.training import checkpoint
+from distnet.training.checkpoint import Checkpoint
+
+USAGE = "usage: python -m distnet.convert BOOK.pkl OUT.safetensors"
+
+# The dimensions of W1, W2, ... tell the networks of the book apart.
+NETWORKS: dict[tuple[int, ...], tuple[str, Callable[[], Network]]] = {
+    (2, 2): ("two_layer", TwoLayerNet),
+    (2, 2, 2): ("three_layer", ThreeLayerNet),
+    (4, 2, 2): ("simple_convnet", SimpleConvNet),
+    (4, 4, 4, 4, 4, 4, 2, 2): ("deep_convnet", DeepConvNet),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command; returns its exit code."""
+    if argv in (["-h"], ["--help"]):
+        print(USAGE)
+        return 0
+    try:
+        if len(argv) != 2:
+            raise ValueError(f"found {len(argv)} arguments, expected 2; {USAGE}")
+        source, target = map(Path, argv)
+        if target.suffix != ".safetensors":
+            raise ValueError(f"{target}: found no name that ends in .safetensors, expected one")
+        model, params = converted(read_pickled_arrays(source), str(source))
+        checkpoint.save(target, Checkpoint(0, params, {}, {}, {"model": model}, {}))
+    except (ValueError, OSError) as error:
+        print(f"distnet: error: {error}", file=sys.stderr)
+        return 2
+    size = sum(array.size for array in params.values())
+    print(f"{target}: {model}, {size:,} parameters")
+    return 0
+
+
+def converted(arrays: Mapping[str, Array], source: str) -> tuple[str, dict[str, Array]]:
+    """The name of the network and its parameters by distnet's names, from W1, b1, W2, b2, ...
+
+    Layouts are the same: conv `(F, C, KH, KW)`, linear `(in, out)` over (C, H, W). Raises
+    ValueError unless the arrays are those of a network of the book, in its sizes.
+    """
+    count = len(arrays) // 2
+    keys = [f"{letter}{i}" for i in range(1, count + 1) for letter in "Wb"]
+    dims = tuple(arrays[key].ndim for key in keys[::2]) if sorted(keys) == sorted(arrays) else ()
+    if dims not in NETWORKS:
+        found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(
+            f"{source}: found {found!a:.200}, expected W1, b1, W2, ... of a network of the book"
+        )
+    model, build = NETWORKS[dims]
+    network = build()
+    params = {slot.name: arrays[key] for slot, key in zip(network.slots, keys, strict=True)}
+    if model == "deep_convnet":
+        params |= without_dropout(params["linear2.weight"], params["linear2.bias"])
+    try:
+        network.load_values(params)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}, as in the book's {model}") from None
+    return model, params
+
+
+def without_dropout(weight: Array, bias: Array) -> dict[str, Array]:
+    """The last layer of the book's deep network for inputs h that no dropout has scaled.
+
+    The book scales by 1 - 0.5 at test time, before its last layer and again after it:
+    0.5 ((0.5 h) W + b) = h (0.25 W) + 0.5 b. distnet scales in training instead, and drops no
+    logits. Factors are powers of two, so no bit is lost.
+    """
+    quarter, half = weight.dtype.type(0.25), bias.dtype.type(0.5)
+    return {"linear2.weight": quarter * weight, "linear2.bias": half * bias}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

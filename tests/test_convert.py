@@ -1,0 +1,265 @@
+"""The book's weights give the book's logits, and a pickle gets to run nothing."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distnet.convert import main
+from distnet.data import DataError
+from distnet.data.pickled import MAX_BYTES, read_pickled_arrays
+from distnet.models import DeepConvNet, SimpleConvNet, ThreeLayerNet, TwoLayerNet
+from distnet.nn import Network
+from distnet.training.checkpoint import load
+
+Arrays = dict[str, np.ndarray]
+CONVOLUTIONS = [(16, 1), (16, 16), (32, 16), (32, 32), (64, 32), (64, 64)]
+SHAPES = {
+    "two_layer": [(784, 50), (50, 10)],
+    "three_layer": [(784, 50), (50, 100), (100, 10)],
+    "simple_convnet": [(30, 1, 5, 5), (4320, 100), (100, 10)],
+    "deep_convnet": [*((*sizes, 3, 3) for sizes in CONVOLUTIONS), (1024, 50), (50, 10)],
+}
+NETWORKS: dict[str, Callable[..., Network]] = {
+    "two_layer": TwoLayerNet,
+    "three_layer": ThreeLayerNet,
+    "simple_convnet": SimpleConvNet,
+    "deep_convnet": DeepConvNet,
+}
+
+
+def weights(model: str, dtype: str = "float64") -> Arrays:
+    """Random, of the sizes and names of the book, of a scale that keeps the logits near 1."""
+    rng = np.random.Generator(np.random.Philox(key=9))
+    arrays = {}
+    for i, shape in enumerate(SHAPES[model], 1):
+        fan_in, fan_out = (shape[0], shape[1]) if len(shape) == 2 else (9 * shape[1], shape[0])
+        arrays[f"W{i}"] = (rng.standard_normal(shape) * np.sqrt(2 / fan_in)).astype(dtype)
+        arrays[f"b{i}"] = (0.1 * rng.standard_normal(fan_out)).astype(dtype)
+    return arrays
+
+
+# The networks of the book as it computes them: im2col is a sliding window here, (N, C, H, W).
+
+
+def convolve(x: np.ndarray, w: np.ndarray, b: np.ndarray, pad: int) -> np.ndarray:
+    x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, w.shape[2:], axis=(2, 3))
+    return np.einsum("nchwij,fcij->nfhw", windows, w) + b[:, None, None]
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def pool(x: np.ndarray) -> np.ndarray:
+    n, c, h, w = x.shape
+    return x.reshape(n, c, h // 2, 2, w // 2, 2).max(axis=(3, 5))
+
+
+def flat(x: np.ndarray) -> np.ndarray:
+    return x.reshape(len(x), -1)
+
+
+def fully_connected(x: np.ndarray, p: Arrays) -> np.ndarray:
+    layers = len(p) // 2
+    for i in range(1, layers + 1):
+        x = flat(x) @ p[f"W{i}"] + p[f"b{i}"]
+        x = sigmoid(x) if i < layers else x
+    return x
+
+
+def simple_convnet(x: np.ndarray, p: Arrays) -> np.ndarray:
+    x = pool(relu(convolve(x, p["W1"], p["b1"], 0)))
+    return relu(flat(x) @ p["W2"] + p["b2"]) @ p["W3"] + p["b3"]
+
+
+def deep_convnet(x: np.ndarray, p: Arrays) -> np.ndarray:
+    """Dropout of 0.5 at test time, after the hidden layer and after the last one."""
+    for i, pad in enumerate((1, 1, 1, 2, 1, 1), 1):
+        x = relu(convolve(x, p[f"W{i}"], p[f"b{i}"], pad))
+        x = pool(x) if i % 2 == 0 else x
+    h = relu(flat(x) @ p["W7"] + p["b7"])
+    return 0.5 * ((0.5 * h) @ p["W8"] + p["b8"])
+
+
+BOOK = {
+    "two_layer": fully_connected,
+    "three_layer": fully_connected,
+    "simple_convnet": simple_convnet,
+    "deep_convnet": deep_convnet,
+}
+
+
+def write(path: Path, content: object, protocol: int = 4) -> Path:
+    path.write_bytes(pickle.dumps(content, protocol))
+    return path
+
+
+def as_numpy_1(content: bytes) -> bytes:
+    """As older versions of NumPy pickle: their modules have other names, of another length."""
+    return content.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+
+
+@pytest.mark.parametrize("protocol", [3, 4])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("model", SHAPES)
+def test_the_logits_are_those_of_the_book(tmp_path, capsys, model, dtype, protocol):
+    arrays = weights(model, dtype)
+    source, target = tmp_path / "book.pkl", tmp_path / "out.safetensors"
+    source.write_bytes(as_numpy_1(pickle.dumps(arrays, protocol)))
+    assert main([str(source), str(target)]) == 0
+    size = sum(array.size for array in arrays.values())
+    assert capsys.readouterr().out == f"{target}: {model}, {size:,} parameters\n"
+    saved = load(target)
+    assert saved.config == {"model": model}
+    assert {array.dtype for array in saved.params.values()} == {np.dtype(dtype)}
+
+    network = NETWORKS[model](dtype=np.float64)
+    network.load_values(saved.params)
+    x = np.random.default_rng(2).random((3, 1, 28, 28))
+    expected = BOOK[model](x, {name: array.astype(np.float64) for name, array in arrays.items()})
+    assert np.abs(expected).max() > 0.3
+    np.testing.assert_allclose(network.predict(x), expected, rtol=0, atol=1e-6)
+
+    trained = NETWORKS[model]()  # as distnet computes, in float32
+    trained.load_values(saved.params)
+    np.testing.assert_allclose(trained.predict(x.astype(np.float32)), expected, atol=1e-4)
+
+
+def test_arrays_in_fortran_order_and_of_other_byte_order(tmp_path):
+    arrays = {
+        "W1": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "b1": np.arange(3.0, dtype=">f4"),
+    }
+    found = read_pickled_arrays(write(tmp_path / "x.pkl", arrays))
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+class Evil:
+    """Unpickles as a call of `os.system`."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, protocol):
+    source, mark = tmp_path / "evil.pkl", tmp_path / "was-here"
+    write(source, {"W1": Evil(mark)}, protocol)
+    ended = subprocess.run(
+        [sys.executable, "-m", "distnet.convert", str(source), str(tmp_path / "x.safetensors")],
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"distnet: error: {source}: found ")
+    assert ended.stderr.count("\n") == 1
+    if protocol in (3, 4):
+        assert "system', expected NumPy arrays only" in ended.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["evil.pkl"]
+    pickle.loads(source.read_bytes())
+    assert mark.exists(), "it would have worked"
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read_pickled_arrays(path)
+    message = str(caught.value)
+    assert message.isprintable() and message.startswith(f"{path}: ") and len(message) < 500
+    return message.removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([np.zeros(2)], "found opcode EMPTY_LIST"),
+        (np.zeros(2), "found no dict (_Array), expected one of arrays by name"),
+        ({"W1": 3}, "found an entry that is no array (int)"),
+        ({3: np.zeros(2)}, "found an entry that is no array (_Array)"),
+        ({"W1": np.zeros(2, int)}, "found type '<''i8', expected f4 or f8"),
+        ({"W1": np.zeros(0)}, "found an array of shape (0,) in 0 bytes"),
+        ({"W1": np.array([None])}, "found opcode EMPTY_LIST"),
+        ({"W1": np.float64(3)}, "found 'numpy"),
+        ({"W1": np.ma.zeros(3)}, "found 'numpy.ma"),
+        ({"W1": {1, 2}}, "found opcode EMPTY_SET"),
+        ({"W1": print}, "found 'builtins.print', expected NumPy arrays only"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_dict_of_arrays_is_refused(tmp_path, content, message):
+    assert refusal(write(tmp_path / "x.pkl", content)).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not a pickle",
+        b"\x80\x04.",
+        b"\x80\x03}r\xff\xff\xff\x7f.",  # place 2**31 of the memo
+        b"\x80\x04\x8e" + (2**60).to_bytes(8, "little") + b".",  # 2**60 bytes
+        b"\x80\x04\x95" + (2**60).to_bytes(8, "little") + b"}.",  # a frame of as many
+        b"\x80\x03}" + b"\x85" * 100_000 + b".",  # nested as often
+        b"\x80\x03cnumpy\nndarray\nN}b.",
+        b"\x80\x03cnumpy\nndarray\n)R.",
+        b"\x80\x03cnumpy\ndtype\n}b.",
+    ],
+)
+def test_hostile_bytes_are_refused(tmp_path, content):
+    (tmp_path / "x.pkl").write_bytes(content)
+    refusal(tmp_path / "x.pkl")
+
+
+def test_what_is_no_small_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    huge = tmp_path / "huge.pkl"
+    with huge.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    assert "found more than" in refusal(huge)
+    for path in (tmp_path, tmp_path / "pipe", tmp_path / "missing.pkl"):
+        assert "found no file" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"W2": np.zeros((50, 11))}, "found (50, 11), expected shape (50, 10), as in the book's"),
+        ({"W3": np.zeros((10, 10))}, "found 'W1 (784, 50), b1 (50,), W2 (50, 10), b2 (10,), W3"),
+        ({"W2": np.zeros((1, 1, 1, 1))}, "expected W1, b1, W2, ... of a network of the book"),
+    ],
+)
+def test_other_arrays_are_one_line_and_exit_code_2(tmp_path, capsys, change, message):
+    source = write(tmp_path / "x.pkl", weights("two_layer") | change)
+    assert main([str(source), str(tmp_path / "x.safetensors")]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"distnet: error: {source}: ") and shown.count("\n") == 1
+    assert message in shown
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize("argv", [[], ["a"], ["a", "b", "c"], ["a.pkl", "b.pkl"]])
+def test_wrong_usage_is_one_line_and_exit_code_2(capsys, argv):
+    assert main(argv) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_help(capsys):
+    assert main(["--help"]) == 0
+    assert "BOOK.pkl OUT.safetensors" in capsys.readouterr().out
