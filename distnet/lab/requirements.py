@@ -94,6 +94,6 @@ def short(value: Any) -> str:
     array = np.asarray(value)
     if array.ndim == 0:
         return f"{array.item():.10g}"
-    if array.size > 4:
+    if array.size > 6:
         return f"{' x '.join(map(str, array.shape))} numbers"
-    return str(array.tolist())
+    return f"[{', '.join(map(short, array))}]"

@@ -38,6 +38,11 @@ EXPERIMENTS = (
     "ch03/activations.py",
     "ch03/three_layer_network.py",
     "ch03/recognize_digits.py",
+    "ch04/losses.py",
+    "ch04/numerical_differentiation.py",
+    "ch04/descend.py",
+    "ch04/simple_net.py",
+    "ch04/learn_by_differences.py",
     "ch04/train_two_layer_net.py",
 )
 

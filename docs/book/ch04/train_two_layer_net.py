@@ -1,8 +1,8 @@
 """Trains TwoLayerNet with a sigmoid hidden layer on MNIST (book section 4.5).
 
 10,000 updates by SGD on batches of 100. The book's code reaches 94.65 % of the test digits. The
-gradients come from backpropagation, which chapter 5 explains: `numerical_gradient_of_net.py` shows
-that they are the ones of this chapter, and how long those would take.
+gradients come from backpropagation, which chapter 5 explains; `learn_by_differences.py` shows that
+they are those of this chapter.
 """
 
 from __future__ import annotations
