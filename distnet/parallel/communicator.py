@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 import numpy as np
 
 from distnet.parallel.place import Place
-from distnet.parallel.recovery import ReportsLoss, die, shrink
+from distnet.parallel.recovery import ReportsLoss, die, gather_checked, shrink
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -108,6 +108,12 @@ class Communicator(Protocol):
         What was in flight is given up. Raises RankLost if a rank is lost meanwhile: call it again.
         """
 
+    def confirm(self) -> None:
+        """Raises RankLost on all ranks alike if any was lost since the last repair.
+
+        Needed where state was exchanged: another call may succeed although a rank was lost in it.
+        """
+
     def abort(self, code: int) -> NoReturn:
         """Ends all ranks at once with exit code `code`, from any one of them.
 
@@ -157,6 +163,9 @@ class SerialCommunicator:
 
     def repair(self) -> list[Process]:
         return []
+
+    def confirm(self) -> None:
+        return None
 
     def abort(self, code: int) -> NoReturn:
         raise SystemExit(code)
@@ -231,7 +240,13 @@ class MPICommunicator:
 
     def allgather(self, value: Any) -> list[Any]:
         with self.place.waiting(self.place.begin()), self._reports_loss:
+            if self.survives_losses:
+                return gather_checked(self._comm, value)
             return self._comm.allgather(value)
+
+    def confirm(self) -> None:
+        with self.place.waiting(self.place.begin()), self._reports_loss:
+            self._comm.Agree(1)
 
     def barrier(self) -> None:
         with self.place.waiting(self.place.begin()), self._reports_loss:

@@ -23,6 +23,11 @@ class Place:
         self.num_repairs = self.step = self.num_calls = self.waits_for = 0
         self.since = 0.0
 
+    @property
+    def position(self) -> tuple[int, int, int]:
+        """Comparable: of two ranks, the one with the lower position keeps the other waiting."""
+        return self.num_repairs, self.step, self.num_calls
+
     def begin_step(self, step: int) -> None:
         """The calls that follow belong to `step`."""
         self.step, self.num_calls = step, 0

@@ -9,6 +9,8 @@ Few of its calls proved dependable, and these are used:
   rank that fails ends itself by SIGKILL (`die`).
 - Those that notice *revoke* the communicator: all calls of all ranks on it fail from then on, so
   every survivor notices. All then *shrink* it to a new one, of the survivors.
+- A call in which a rank is lost may succeed on some ranks, so what decides how to go on is
+  *agreed* upon: MPI_Comm_agree fails on all ranks if one has failed.
 - MPI_Finalize may hang after a loss, so ranks leave by `os._exit` (`leave`).
 
 `communicator.MPICommunicator` uses this; what training does about a loss is in `training.elastic`.
@@ -18,11 +20,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from distnet.parallel.errors import RankLost
 
@@ -69,6 +73,25 @@ def shrink(comm: MPI.Intracomm, in_flight: Sequence[MPI.Request]) -> MPI.Intraco
         with contextlib.suppress(MPI.Exception):
             request.Wait()  # returns at once, and MPI no longer touches the array
     return MPI.Intracomm(comm.Shrink())
+
+
+def gather_checked(comm: MPI.Intracomm, value: Any) -> list[Any]:
+    """`comm.allgather(value)` that raises RankLost instead of returning, or choking on, garbage.
+
+    Open MPI 5.0.11 was seen to report success to a rank whose partner had died in the call.
+    """
+    from mpi4py import MPI
+
+    content = pickle.dumps(value)
+    try:
+        gathered = comm.allgather((zlib.crc32(content), content))
+        if all(zlib.crc32(received) == crc for crc, received in gathered):
+            return [pickle.loads(received) for _, received in gathered]
+    except MPI.Exception:
+        raise
+    except Exception as error:  # whatever a damaged pickle leads to
+        raise RankLost(f"a damaged message ({error})") from None
+    raise RankLost("a damaged message")
 
 
 def die() -> NoReturn:

@@ -78,6 +78,7 @@ class Trainer:
         Raises TrainingDiverged, on all ranks alike; the state is then still the old one.
         """
         network, reducer = self.network, self.reducer
+        self.comm.place.begin_step(step)
         micro_batches = self.sampler.micro_batches(step)
         num_samples = sum(len(samples) for samples in micro_batches)
         mine = deal(len(micro_batches), self.comm.rank, self.comm.size)
@@ -109,6 +110,17 @@ class Trainer:
             np.copyto(vector, checkpoint.statistics[name])
         for name, vector in self.optimizer.state.items():
             np.copyto(vector, checkpoint.optimizer[name])
+
+    def adopt(self, root: int) -> None:
+        """Takes the state of rank `root`; if interrupted by RankLost, it is still the old one."""
+        vectors = [self.network.values, self.network.statistics, *self.optimizer.state.values()]
+        received = [vector.copy() for vector in vectors]
+        for vector in received:
+            self.comm.broadcast(vector, root)
+        self.comm.confirm()
+        for own, vector in zip(vectors, received, strict=True):
+            np.copyto(own, vector)
+        self.network.refresh()
 
     def replica(self) -> dict[str, Array]:
         """All arrays that must be the same on every rank, by name, as views."""

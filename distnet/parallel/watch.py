@@ -1,0 +1,185 @@
+"""Watches over the ranks from a thread of each: who keeps the others waiting, who has stopped.
+
+Every rank writes a heartbeat file a few times a second, whatever its main thread does, and reads
+those of the others. It is a side channel on purpose: MPI moves nothing while the main thread waits
+or computes. From the files two things can be told:
+
+- *Stall*: a rank has waited longer than `stall_timeout` in a collective call. It names the ranks
+  that have not begun that call and shows its stacks; it ends the job if told to.
+- *Hang*: the heartbeat of a process on this host has stopped (SIGSTOP, a dead disk). If losses can
+  be survived it is killed, which the others notice. Time is counted in beats of this rank, not by
+  the clock: where all processes stood still, as on a suspended machine, nobody is suspected.
+
+`training.run` starts it. File `rank-N.json`, N as started: {"rank", "host", "pid", "beat",
+"place": [repairs, step, calls], "waits": seconds}.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distnet.parallel.communicator import Communicator, Process
+from distnet.parallel.errors import name_ranks
+
+BEAT_SECONDS = 0.25
+HANG_BEATS = 12  # beats of this rank without one of another process: 3 s
+STALLED = 76  # exit code of a job that a stalled rank has ended
+
+
+@dataclass
+class Pulse:
+    """The last beat seen of a process, and how many of ours have passed since it was new."""
+
+    beat: int = -1
+    age: int = 0
+
+    def see(self, beat: int) -> None:
+        self.age = self.age + 1 if beat == self.beat else 0
+        self.beat = beat
+
+
+class Watch:
+    """The thread of one rank; `start` begins, the end of the process ends it.
+
+    stall_timeout: seconds, 0 for never; stall_ends: whether a stall ends the job (exit code 76).
+    """
+
+    def __init__(
+        self, comm: Communicator, directory: Path, stall_timeout: float, stall_ends: bool
+    ) -> None:
+        self._comm, self._directory = comm, directory
+        self._timeout, self._ends = stall_timeout, stall_ends
+        self._me = comm.processes[comm.rank]
+        self._beat = 0
+        self._pulses: dict[int, Pulse] = {}
+        self._reported = 0.0  # when the wait that was reported last began
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def start(self) -> None:
+        """Raises OSError if heartbeats cannot be written."""
+        self._write()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread, if it was started, and removes this rank's heartbeat."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._path(self._me.rank).unlink(missing_ok=True)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(BEAT_SECONDS):
+            try:
+                self._write()
+            except OSError:
+                continue  # a full disk: nobody is suspected by a rank that cannot beat
+            if self._comm.survives_losses:
+                self._kill_hung()
+            if self._timeout:
+                self._report_stall()
+
+    # Heartbeats.
+
+    def _path(self, rank: int) -> Path:
+        return self._directory / f"rank-{rank}.json"
+
+    def _write(self) -> None:
+        """Not `fsync`ed, and renamed so that readers find it whole."""
+        place = self._comm.place
+        self._beat += 1
+        content = {
+            "rank": self._me.rank,
+            "host": self._me.host,
+            "pid": self._me.pid,
+            "beat": self._beat,
+            "place": place.position,
+            "waits": self._waits(),
+        }
+        self._directory.mkdir(parents=True, exist_ok=True)
+        temporary = self._path(self._me.rank).with_suffix(".new")
+        temporary.write_text(json.dumps(content) + "\n")
+        temporary.replace(self._path(self._me.rank))
+
+    def _read(self, process: Process) -> dict[str, Any] | None:
+        """The last heartbeat of a process; None before its first one."""
+        try:
+            content = json.loads(self._path(process.rank).read_text())
+        except (OSError, ValueError):
+            return None
+        same = isinstance(content, dict) and content.get("pid") == process.pid
+        return content if same else None
+
+    def _waits(self) -> float:
+        place = self._comm.place
+        return round(time.monotonic() - place.since, 2) if place.waits_for else 0.0
+
+    # Hangs.
+
+    def _kill_hung(self) -> None:
+        peers = [p for p in self._comm.processes if p.host == self._me.host]
+        for process in peers:
+            heart = self._read(process)
+            if heart is not None:
+                self._pulses.setdefault(process.pid, Pulse()).see(heart["beat"])
+        hung = [p for p in peers if self._age(p) >= HANG_BEATS]
+        first_alive = next((p for p in peers if p not in hung), self._me)
+        if first_alive == self._me:
+            for process in hung:
+                self._kill(process)
+
+    def _age(self, process: Process) -> int:
+        return self._pulses[process.pid].age if process.pid in self._pulses else 0
+
+    def _kill(self, process: Process) -> None:
+        del self._pulses[process.pid]
+        try:
+            os.kill(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return  # it is gone already, and will be noticed
+        _show(
+            f"distnet: warning: {process} has hung for {HANG_BEATS * BEAT_SECONDS:g} s "
+            "and is removed\n"
+        )
+
+    # Stalls.
+
+    def _report_stall(self) -> None:
+        place = self._comm.place
+        since = place.since
+        if not place.waits_for or since == self._reported or self._waits() < self._timeout:
+            return
+        self._reported = since
+        missing, unknown = self._missing()
+        who = name_ranks(missing) if missing else "no rank"
+        hint = f"; no heartbeat from {name_ranks(unknown)}" if unknown else ""
+        _show(
+            f"distnet: warning: {self._me} has waited {self._waits():g} s in call "
+            f"{place.waits_for} of step {place.step}: {who} missing{hint}; its stacks:\n"
+        )
+        faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
+        if self._ends:
+            time.sleep(2 * BEAT_SECONDS)  # for the other ranks to show theirs
+            self._comm.abort(STALLED)
+
+    def _missing(self) -> tuple[list[int], list[int]]:
+        """The ranks that have not begun the call this one waits in; those that cannot be told."""
+        place = self._comm.place
+        here = [place.num_repairs, place.step, place.waits_for]
+        hearts = [(p.rank, self._read(p)) for p in self._comm.processes if p != self._me]
+        missing = [rank for rank, heart in hearts if heart and heart["place"] < here]
+        return missing, [rank for rank, heart in hearts if heart is None]
+
+
+def _show(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
