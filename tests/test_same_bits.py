@@ -21,7 +21,8 @@ STEPS = 7  # one epoch and two steps
 STOP = 3
 RECIPES = {
     "deep_convnet": "--optimizer adam --weight-decay 1e-3 --dropout 0.4 --lr 0.002",
-    "simple_convnet": "--optimizer momentum --weight-decay 1e-3 --lr 0.1 --schedule cosine",
+    "simple_convnet": "--optimizer momentum --weight-decay 1e-3 --lr 0.1 --schedule cosine"
+    " --reduction exact32",
     "two_layer": "--optimizer adamw --weight-decay 0.1 --lr 0.01 --augment-shift 0",
 }
 MEASURED = ("params_sha256", "test_accuracy", "test_loss", "steps", "seed")

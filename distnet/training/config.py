@@ -135,9 +135,10 @@ class TrainConfig:
 
     reduction: str = option(
         "exact",
-        "gradient sum; exact: the same bits on any number of ranks; float32: faster, inexact",
+        "gradient sum; exact and, in half the bytes, exact32: the same bits on any number of ranks; "
+        "float32, float16, bfloat16: not the same",
         group=RANKS,
-        choices=("exact", "float32"),
+        choices=("exact", "exact32", "float32", "float16", "bfloat16"),
     )
     bucket_bytes: int = option(
         1 << 20,
@@ -145,21 +146,6 @@ class TrainConfig:
         group=RANKS,
         metavar="BYTES",
         limits={">=": 1024, "<=": 1 << 30},
-        decides=False,
-    )
-    stall_timeout: float = option(
-        0.0,
-        "report who is missing when a rank waits this many seconds for the others; 0: never",
-        group=RANKS,
-        metavar="SECONDS",
-        limits={">=": 0, "<=": 86400},
-        decides=False,
-    )
-    stall_action: str = option(
-        "report",
-        "what a stall leads to; end: the job ends with exit code 76",
-        group=RANKS,
-        choices=("report", "end"),
         decides=False,
     )
 

@@ -78,7 +78,6 @@ class Trainer:
         Raises TrainingDiverged, on all ranks alike; the state is then still the old one.
         """
         network, reducer = self.network, self.reducer
-        self.comm.place.begin_step(step)
         micro_batches = self.sampler.micro_batches(step)
         num_samples = sum(len(samples) for samples in micro_batches)
         mine = deal(len(micro_batches), self.comm.rank, self.comm.size)
@@ -108,19 +107,13 @@ class Trainer:
         self.network.load_values(checkpoint.params)
         for name, vector in self.network.named_statistics().items():
             np.copyto(vector, checkpoint.statistics[name])
-        for name, vector in self.optimizer.state.items():
+        for name, vector in self.moments().items():
             np.copyto(vector, checkpoint.optimizer[name])
 
-    def adopt(self, root: int) -> None:
-        """Takes the state of rank `root`; if interrupted by RankLost, it is still the old one."""
-        vectors = [self.network.values, self.network.statistics, *self.optimizer.state.values()]
-        received = [vector.copy() for vector in vectors]
-        for vector in received:
-            self.comm.broadcast(vector, root)
-        self.comm.confirm()
-        for own, vector in zip(vectors, received, strict=True):
-            np.copyto(own, vector)
-        self.network.refresh()
+    def moments(self) -> dict[str, Array]:
+        """What is learnt from past gradients, by name: the optimizer's state, the reduction's."""
+        reduction = self.reducer.gradient_sum.state
+        return self.optimizer.state | {f"reduction.{key}": reduction[key] for key in reduction}
 
     def replica(self) -> dict[str, Array]:
         """All arrays that must be the same on every rank, by name, as views."""
@@ -131,7 +124,8 @@ class Trainer:
             for key, vector in state
             for slot in network.slots
         }
-        return network.named_values() | network.named_statistics() | moments
+        others = self.reducer.gradient_sum.state
+        return network.named_values() | network.named_statistics() | moments | others
 
     def verify(self, num_done: int) -> str:
         """Compares the replicas after `num_done` updates; see `verify.verify`.

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from distnet.optim import OPTIMIZERS, SCHEDULES
+from distnet.parallel import REDUCTIONS
 from distnet.training.config import ConfigError, TrainConfig, identity, parse, to_toml
 from distnet.training.options import MAX_FILE_BYTES, details, flag
 
@@ -146,6 +147,7 @@ def test_python_is_held_to_the_same_rules():
 def test_the_choices_are_what_the_package_offers():
     choices = {item.name: details(item).choices for item in fields(TrainConfig)}
     assert choices["optimizer"] == tuple(OPTIMIZERS)
+    assert choices["reduction"] == tuple(REDUCTIONS)
     assert set(choices["schedule"]) == set(SCHEDULES) - {"step"}, "milestones have no option"
 
 
