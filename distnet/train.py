@@ -11,6 +11,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,13 @@ from distnet.training.run import Run
 from distnet.training.signals import StopSignals
 from distnet.training.trainer import TALLY, Trainer
 
+NUM_CLASSES = {"mnist": 10}  # Fashion-MNIST, by --data-dir, has as many
+
 
 def train(comm: Communicator) -> int:
     """The command: everything between the flags and the exit code."""
     config = together(comm, lambda: parse(sys.argv[1:]))
+    agree(comm, asdict(config))
     with StopSignals() as signals, one_blas_thread():
         fingerprint = numerics_fingerprint()
         if REDUCTIONS[config.reduction].exact:
@@ -55,7 +59,8 @@ def train(comm: Communicator) -> int:
 def load(config: TrainConfig) -> Dataset:
     """The data set that the configuration names; raises DataError."""
     data_dir = Path(config.data_dir) if config.data_dir else None
-    return load_dataset(config.data, data_dir, default_cache_dir(os.environ))
+    cache_dir = default_cache_dir(os.environ)
+    return load_dataset(config.data, data_dir, cache_dir, NUM_CLASSES[config.data])
 
 
 def digest(dataset: Dataset) -> str:

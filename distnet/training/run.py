@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class Run:
         self.started = time.perf_counter()
         first = self._resume() if self.config.resume else 0
         together(
-            self.comm, partial(self.directory.open, to_toml(self.config), self._snapshot(first))
+            self.comm, partial(self.directory.open, _whole_run(self.config), self._snapshot(first))
         )
         self._introduce(first)
         try:
@@ -188,6 +189,11 @@ class Run:
         else:
             found = checkpoints.load(Path(self.config.resume))
         check_compatible(found, self._snapshot(found.step))
+        if found.step > self.total_steps:
+            raise CheckpointError(
+                f"checkpoint of step {found.step}: expected one of the {self.total_steps} steps of "
+                "this run; resume with more --steps, or with an earlier checkpoint"
+            )
         return (found, Progress.restored(found.progress)), warnings
 
     # What is said at the start and at the end.
@@ -239,6 +245,11 @@ class Run:
             f"test accuracy {progress.test_accuracy:.2%} after {self.total_steps} steps; "
             f"summary in {self.directory.summary}"
         )
+
+
+def _whole_run(config: TrainConfig) -> str:
+    """As TOML, without what concerns one part of the run alone, so that it can be run again."""
+    return to_toml(replace(config, resume="", stop_at=0))
 
 
 def _due(done: int, every: int, epoch_ends: bool) -> bool:
