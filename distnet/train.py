@@ -23,6 +23,7 @@ from distnet.nn import Network
 from distnet.optim import Optimizer, make_optimizer, make_schedule
 from distnet.parallel import REDUCTIONS, Communicator, agree, make_reducer, run_command, together
 from distnet.training.config import TrainConfig, identity, parse
+from distnet.training.elastic import survive
 from distnet.training.feed import Feed
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
 from distnet.training.run import Run
@@ -34,26 +35,32 @@ NUM_CLASSES = {"mnist": 10}  # Fashion-MNIST, by --data-dir, has as many
 
 def train(comm: Communicator) -> int:
     """The command: everything between the flags and the exit code."""
+    with StopSignals() as signals, one_blas_thread():
+        return survive(comm, lambda: start(comm, signals))
+
+
+def start(comm: Communicator, signals: StopSignals) -> Run:
+    """The run that the flags ask for, ready to train."""
     config = together(comm, lambda: parse(sys.argv[1:]))
     agree(comm, asdict(config))
-    with StopSignals() as signals, one_blas_thread():
-        fingerprint = numerics_fingerprint()
-        if REDUCTIONS[config.reduction].exact:
-            agree(comm, fingerprint, REMEDY)
-        dataset = together(comm, lambda: load(config))
-        decisive = identity(config) | {"data_sha256": digest(dataset)}
-        agree(comm, decisive)
-        trainer = build_trainer(config, dataset, comm)
-        run = Run(
-            config,
-            trainer,
-            Feed(trainer.network, dataset.test_images, dataset.test_labels),
-            total_steps=num_steps(config, trainer.sampler),
-            identity=decisive,
-            fingerprint=fingerprint,
-            signals=signals,
-        )
-        return run()
+    fingerprint = numerics_fingerprint()
+    if REDUCTIONS[config.reduction].exact:
+        agree(comm, fingerprint, REMEDY)
+    dataset = together(comm, lambda: load(config))
+    decisive = identity(config) | {"data_sha256": digest(dataset)}
+    agree(comm, decisive)
+    trainer = build_trainer(config, dataset, comm)
+    run = Run(
+        config,
+        trainer,
+        Feed(trainer.network, dataset.test_images, dataset.test_labels),
+        total_steps=num_steps(config, trainer.sampler),
+        identity=decisive,
+        fingerprint=fingerprint,
+        signals=signals,
+    )
+    run.start()
+    return run
 
 
 def load(config: TrainConfig) -> Dataset:

@@ -148,6 +148,21 @@ class TrainConfig:
         limits={">=": 1024, "<=": 1 << 30},
         decides=False,
     )
+    stall_timeout: float = option(
+        0.0,
+        "report who is missing when a rank waits this many seconds for the others; 0: never",
+        group=RANKS,
+        metavar="SECONDS",
+        limits={">=": 0, "<=": 86400},
+        decides=False,
+    )
+    stall_action: str = option(
+        "report",
+        "what a stall leads to; end: the job ends with exit code 76",
+        group=RANKS,
+        choices=("report", "end"),
+        decides=False,
+    )
 
     out: str = option(
         "",

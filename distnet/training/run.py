@@ -14,7 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from distnet.parallel.communicator import Process
 from distnet.parallel.failing import together
+from distnet.parallel.watch import Watch
 from distnet.training import checkpoint as checkpoints
 from distnet.training.checkpoint import Checkpoint, CheckpointError, check_compatible
 from distnet.training.config import TrainConfig, to_toml
@@ -53,50 +55,104 @@ class Run:
         self.config, self.trainer, self.test_feed = config, trainer, test_feed
         self.total_steps, self.identity, self.fingerprint = total_steps, identity, fingerprint
         self.signals, self.comm = signals, trainer.comm
-        writes = self.comm.rank == 0
-        self.terminal = Terminal(writes, config.progress, total_steps)
-        self.directory = RunDirectory(
-            config.out_dir, config.keep, writes=writes, warn=self.terminal.warn
-        )
         self.progress = Progress()
         self.throughput = Throughput()
+        self.num_done = 0
+        # The last step, if this process made one, and the progress before it: what follows a step
+        # can be done again if it is interrupted by the loss of a rank.
+        self.latest: tuple[StepResult, Progress] | None = None
+        self.lost: list[Process] = []
+        self.watch = Watch(
+            self.comm,
+            config.out_dir / "heartbeats",
+            config.stall_timeout,
+            stall_ends=config.stall_action == "end",
+        )
+        self._appoint()
+
+    def _appoint(self) -> None:
+        """Gives the rank that is number 0 now the terminal and the directory."""
+        writes = self.comm.rank == 0
+        self.terminal = Terminal(writes, self.config.progress, self.total_steps)
+        self.directory = RunDirectory(
+            self.config.out_dir, self.config.keep, writes=writes, warn=self.terminal.warn
+        )
+
+    def start(self) -> None:
+        """Takes the state to begin with; to be called once, on all ranks."""
+        self.started = time.perf_counter()
+        if self.config.resume:
+            self.num_done = self._resume()
+        self._introduce()
+        if self.comm.survives_losses or self.config.stall_timeout:
+            together(self.comm, self.watch.start)
+
+    def close(self) -> None:
+        """Ends what goes on beside the training."""
+        self.watch.stop()
 
     def __call__(self) -> int:
-        """Trains; returns the exit code, the same on all ranks."""
-        self.started = time.perf_counter()
-        first = self._resume() if self.config.resume else 0
+        """Trains from where the run stands; returns the exit code, the same on all ranks.
+
+        After RankLost and `go_on_from` it can be called again.
+        """
+        settled = self.num_done - (self.latest is not None)
         together(
-            self.comm, partial(self.directory.open, _whole_run(self.config), self._snapshot(first))
+            self.comm, partial(self.directory.open, _whole_run(self.config), self._snapshot(settled))
         )
-        self._introduce(first)
         try:
             with self.terminal:
-                done = self._train(first)
-            if done == self.total_steps:
+                self._report_loss()
+                self._train()
+            if self.num_done == self.total_steps:
                 self._summarize()
             else:
-                self.terminal.say(f"stopped after step {done}; go on with --resume")
+                self.terminal.say(f"stopped after step {self.num_done}; go on with --resume")
         finally:
             written = self.directory.close()
         if not all(self.comm.allgather(written)):
             return NOT_WRITTEN
-        return DONE if done == self.total_steps else STOPPED_EARLY
+        return DONE if self.num_done == self.total_steps else STOPPED_EARLY
 
-    def _train(self, first: int) -> int:
-        """From `first` updates to the last, or until asked to stop; returns how many there are."""
+    def go_on_from(self, root: int, lost: list[Process]) -> None:
+        """All survivors take the state of rank `root`; `lost` are gone.
+
+        Interrupted by another loss, it leaves each rank with its old state or the new one, whole.
+        """
+        states = self.comm.allgather((self.num_done, self.latest, self.progress))
+        if len({state[0] for state in states}) > 1:
+            self.trainer.adopt(root)
+        self.comm.confirm()
+        self.num_done, self.latest, self.progress = states[root]
+        self.lost = self.lost + lost
+        self._appoint()
+
+    def _train(self) -> None:
+        """To the last step, or until asked to stop."""
         last = min(self.config.stop_at or self.total_steps, self.total_steps)
-        for step in range(first, last):
-            result = self.trainer.step(step, lambda: self.signals.wanted)
-            ends = result.stop or step + 1 == last
-            self._after(result, ends)
-            if ends:
-                return step + 1
-        return first
+        if self.latest is not None:
+            result, before = self.latest
+            self._after(result, replace(before), result.stop or self.num_done == last)
+        while self.num_done < last and not (self.latest and self.latest[0].stop):
+            result = self.trainer.step(self.num_done, lambda: self.signals.wanted)
+            self.latest, self.num_done = (result, replace(self.progress)), self.num_done + 1
+            self.throughput.step(result.num_samples)
+            self._after(result, self.progress, result.stop or self.num_done == last)
 
-    def _after(self, result: StepResult, ends: bool) -> None:
-        """Everything that follows a step; `ends`: it is the last one for now."""
+    def _report_loss(self) -> None:
+        if self.lost:
+            names = ", ".join(map(str, self.lost))
+            self.terminal.warn(
+                f"lost {names} after step {self.num_done}; {self.comm.size} ranks go on"
+            )
+            lost = [process.rank for process in self.lost]
+            self.directory.log("recovery", self.num_done, lost=lost, ranks=self.comm.size)
+            self.lost = []
+
+    def _after(self, result: StepResult, progress: Progress, ends: bool) -> None:
+        """What follows a step, with the progress before it; `ends`: it is the last one for now."""
         config, done = self.config, result.step + 1
-        self.throughput.step(result.num_samples)
+        self.progress = progress
         self.progress.add_step(result)
         self.terminal.step(done, result.loss)
         self.directory.check()
@@ -198,9 +254,9 @@ class Run:
 
     # What is said at the start and at the end.
 
-    def _introduce(self, first: int) -> None:
+    def _introduce(self) -> None:
         config, comm, network = self.config, self.comm, self.trainer.network
-        start = f"resumed at step {first}" if first else "from scratch"
+        start = f"resumed at step {self.num_done}" if self.num_done else "from scratch"
         self.terminal.say(
             f"distnet: {config.model} ({network.values.size:,} parameters) on {config.data} "
             f"({len(self.trainer.feed.labels):,} training samples), {start}"

@@ -78,6 +78,7 @@ class Trainer:
         Raises TrainingDiverged, on all ranks alike; the state is then still the old one.
         """
         network, reducer = self.network, self.reducer
+        self.comm.place.begin_step(step)
         micro_batches = self.sampler.micro_batches(step)
         num_samples = sum(len(samples) for samples in micro_batches)
         mine = deal(len(micro_batches), self.comm.rank, self.comm.size)
@@ -114,6 +115,17 @@ class Trainer:
         """What is learnt from past gradients, by name: the optimizer's state, the reduction's."""
         reduction = self.reducer.gradient_sum.state
         return self.optimizer.state | {f"reduction.{key}": reduction[key] for key in reduction}
+
+    def adopt(self, root: int) -> None:
+        """Takes the state of rank `root`; if interrupted by RankLost, it is still the old one."""
+        vectors = [self.network.values, self.network.statistics, *self.moments().values()]
+        received = [vector.copy() for vector in vectors]
+        for vector in received:
+            self.comm.broadcast(vector, root)
+        self.comm.confirm()
+        for own, vector in zip(vectors, received, strict=True):
+            np.copyto(own, vector)
+        self.network.refresh()
 
     def replica(self) -> dict[str, Array]:
         """All arrays that must be the same on every rank, by name, as views."""
