@@ -79,7 +79,7 @@ def test_on_any_number_of_ranks(recipe, tmp_path, num_ranks):
 
 
 def test_in_buckets_of_any_size(recipe, tmp_path):
-    recipe.run(3, tmp_path, "--bucket-bytes", "1024")
+    recipe.run(3, tmp_path, "--bucket-bytes", "10000")
     assert_same_bits(tmp_path, recipe.reference)
 
 

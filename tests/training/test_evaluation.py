@@ -1,0 +1,54 @@
+"""Evaluation counts every sample once, on any number of ranks and in pieces of any size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from distnet.nn import Conv2d, Linear, Network, ReLU
+from distnet.parallel import SerialCommunicator
+from distnet.training.evaluation import evaluate
+from distnet.training.feed import Feed
+
+NUM_SAMPLES = 37
+RANKS = [pytest.param(n, marks=pytest.mark.mpi(min_size=n)) for n in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module")
+def feed() -> Feed:
+    rng = np.random.Generator(np.random.Philox(key=4))
+    images = rng.integers(0, 256, (NUM_SAMPLES, 1, 6, 6), np.uint8)
+    labels = rng.integers(0, 3, NUM_SAMPLES).astype(np.uint8)
+    network = Network([Conv2d(4, 3, pad=1), ReLU(), Linear(3)], (1, 6, 6), seed=2)
+    return Feed(network, images, labels)
+
+
+def one_by_one(feed: Feed) -> tuple[int, float]:
+    """The correct predictions and the mean loss, a sample at a time, in float64."""
+    num_correct, loss_sum = 0, 0.0
+    for i in range(NUM_SAMPLES):
+        x, labels = feed.evaluation(slice(i, i + 1))
+        logits = feed.network.predict(x)[0].astype(np.float64)
+        num_correct += int(logits.argmax() == labels[0])
+        loss_sum += float(np.log(np.exp(logits).sum()) - logits[labels[0]])
+    return num_correct, loss_sum / NUM_SAMPLES
+
+
+@pytest.mark.parametrize("num_ranks", RANKS)
+@pytest.mark.parametrize("micro_batch_size", [1, 5, 7, 12, 36, 37, 100])
+def test_every_sample_counts_once(comm, feed, num_ranks, micro_batch_size):
+    assert comm.size >= num_ranks
+    result = evaluate(feed.network, feed, comm, micro_batch_size)
+    num_correct, loss = one_by_one(feed)
+    assert 0 < num_correct < NUM_SAMPLES
+    assert (result.num_correct, result.num_samples) == (num_correct, NUM_SAMPLES)
+    assert result.accuracy == num_correct / NUM_SAMPLES
+    np.testing.assert_allclose(result.loss, loss, rtol=1e-6)
+
+
+@pytest.mark.parametrize("num_ranks", RANKS)
+@pytest.mark.parametrize("micro_batch_size", [5, 12])
+def test_ranks_find_what_one_process_finds(comm, feed, num_ranks, micro_batch_size):
+    assert comm.size >= num_ranks
+    alone = evaluate(feed.network, feed, SerialCommunicator(), micro_batch_size)
+    assert evaluate(feed.network, feed, comm, micro_batch_size) == alone
