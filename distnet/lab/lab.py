@@ -28,7 +28,7 @@ from distnet.lab.requirements import Required, Verdict, short
 from distnet.nn.layout import Array
 from distnet.nn.network import Network
 from distnet.parallel import Communicator, agree, run_command, together
-from distnet.training.experiment import History, fit
+from distnet.training.experiment import History, Samples, fit
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
 from distnet.training.options import option, parse_values
 
@@ -73,6 +73,12 @@ class Lab:
     def mnist(self) -> Dataset:
         """The digits that ship with the package."""
         return load_dataset("mnist", cache_dir=default_cache_dir(os.environ))
+
+    @property
+    def digits(self) -> tuple[Samples, Samples]:
+        """MNIST as (images, labels) for training, and the same for testing."""
+        mnist = self.mnist
+        return (mnist.train_images, mnist.train_labels), (mnist.test_images, mnist.test_labels)
 
     def fit(self, network: Network, images: Array, labels: Array, **settings: Any) -> History:
         """As `training.experiment.fit`, on all ranks of the lab and with its seed."""

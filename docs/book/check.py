@@ -44,6 +44,10 @@ EXPERIMENTS = (
     "ch04/simple_net.py",
     "ch04/learn_by_differences.py",
     "ch04/train_two_layer_net.py",
+    "ch05/apples_and_oranges.py",
+    "ch05/check_gradients.py",
+    "ch05/train_with_backpropagation.py",
+    "ch05/softmax_with_loss.py",
 )
 
 

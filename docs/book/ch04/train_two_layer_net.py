@@ -30,11 +30,7 @@ REQUIRED = [
 
 
 def run(lab: Lab) -> Numbers:
-    digits = lab.mnist
-    train, test = (
-        (digits.train_images, digits.train_labels),
-        (digits.test_images, digits.test_labels),
-    )
+    train, test = lab.digits
     network = TwoLayerNet(seed=lab.seed)
     history = lab.fit(
         network,
