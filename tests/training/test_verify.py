@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
+from typing import Any
 
 import numpy as np
 import pytest
 
 from distnet.models import TwoLayerNet
 from distnet.parallel import Communicator
+from distnet.train import train
+from distnet.training.trainer import StepResult, Trainer
 from distnet.training.verify import ReplicasDiffer, same_everywhere, verify
 
 
@@ -79,3 +84,31 @@ def test_sameness_is_decided_alike_on_all_ranks(comm: Communicator):
 
 def test_a_process_on_its_own_has_nothing_to_compare(comm):
     assert verify(comm, state()) == ""
+
+
+@pytest.mark.mpi(min_size=3)
+def test_a_run_with_a_flipped_bit_goes_on_and_tells(comm, tmp_path, monkeypatch, capsys):
+    """Found before the next step, it leaves no trace in the result."""
+    step = Trainer.step
+    broken = False
+
+    def faulty(trainer: Trainer, number: int, *arguments: Any) -> StepResult:
+        result = step(trainer, number, *arguments)
+        if broken and number == 2 and comm.rank == 1:
+            flip(trainer.optimizer.state["v"], bit=3)
+        return result
+
+    monkeypatch.setattr(Trainer, "step", faulty)
+    out = comm.allgather(tmp_path)[0]
+    hashes = []
+    for broken in (False, True):
+        flags = f"train --model two_layer --steps 4 --verify-every 1 --out {out / str(broken)}"
+        monkeypatch.setattr(sys, "argv", flags.split())
+        assert train(comm) == 0
+        hashes.append(json.loads((out / str(broken) / "summary.json").read_text())["params_sha256"])
+    assert hashes[0] == hashes[1]
+    if comm.rank == 0:
+        what = "step 3: the state of a minority of the ranks differed: v of linear2.bias on rank 1"
+        assert capsys.readouterr().err.startswith(f"distnet: warning: {what}; taken from rank 0")
+        lines = map(json.loads, (out / "True" / "metrics.jsonl").read_text().splitlines())
+        assert [line["step"] for line in lines if line["event"] == "repaired"] == [3]
