@@ -160,9 +160,10 @@ def perform(lab: Lab, name: str, run: Run) -> Numbers:
 
 def load(path: Path) -> ModuleType:
     """The script at `path` as a module; it finds its neighbours, as when Python runs it."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"{path.parent.name}.{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where its dataclasses look for it
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
