@@ -135,8 +135,8 @@ class TrainConfig:
 
     reduction: str = option(
         "exact",
-        "gradient sum; exact and, in half the bytes, exact32: the same bits on any number of ranks; "
-        "float32, float16, bfloat16: not the same",
+        "gradient sum; the same bits on any number of ranks: exact or, in half the bytes, exact32; "
+        "not the same: float32, float16, bfloat16",
         group=RANKS,
         choices=("exact", "exact32", "float32", "float16", "bfloat16"),
     )
@@ -146,6 +146,13 @@ class TrainConfig:
         group=RANKS,
         metavar="BYTES",
         limits={">=": 1024, "<=": 1 << 30},
+        decides=False,
+    )
+    balance: bool = option(
+        False,
+        "deal micro-batches by the speed of each rank, measured in the epoch before; the result is "
+        "the same",
+        group=RANKS,
         decides=False,
     )
     stall_timeout: float = option(

@@ -32,6 +32,9 @@ COLUMNS = (
     ("test loss", 10),
     ("test accuracy", 13),
     ("images/s", 8),
+    ("waiting", 7),
+    ("MB/step", 7),
+    ("slow rank", 9),
     ("elapsed", 8),
 )
 

@@ -23,6 +23,7 @@ from distnet.training.config import TrainConfig, to_toml
 from distnet.training.evaluation import evaluate
 from distnet.training.feed import Feed
 from distnet.training.fingerprint import difference
+from distnet.training.load import LoadMeter
 from distnet.training.metrics import Terminal, Throughput, clock_time
 from distnet.training.progress import Progress
 from distnet.training.run_directory import RunDirectory
@@ -57,6 +58,7 @@ class Run:
         self.signals, self.comm = signals, trainer.comm
         self.progress = Progress()
         self.throughput = Throughput()
+        self.meter = LoadMeter()
         self.num_done = 0
         # The last step, if this process made one, and the progress before it: what follows a step
         # can be done again if it is interrupted by the loss of a rank.
@@ -98,7 +100,8 @@ class Run:
         """
         settled = self.num_done - (self.latest is not None)
         together(
-            self.comm, partial(self.directory.open, _whole_run(self.config), self._snapshot(settled))
+            self.comm,
+            partial(self.directory.open, _whole_run(self.config), self._snapshot(settled)),
         )
         try:
             with self.terminal:
@@ -134,7 +137,8 @@ class Run:
             result, before = self.latest
             self._after(result, replace(before), result.stop or self.num_done == last)
         while self.num_done < last and not (self.latest and self.latest[0].stop):
-            result = self.trainer.step(self.num_done, lambda: self.signals.wanted)
+            with self.meter.step(self.trainer):
+                result = self.trainer.step(self.num_done, lambda: self.signals.wanted)
             self.latest, self.num_done = (result, replace(self.progress)), self.num_done + 1
             self.throughput.step(result.num_samples)
             self._after(result, self.progress, result.stop or self.num_done == last)
@@ -177,6 +181,9 @@ class Run:
         progress.add_evaluation(
             evaluate(network, self.test_feed, self.comm, micro_batch_size), done
         )
+        load = self.meter.gather(self.comm)
+        if self.config.balance:
+            self.trainer.speeds = load.speeds(self.trainer.speeds)
         epoch = done / self.trainer.sampler.steps_per_epoch
         self.terminal.row(
             f"{epoch:g}" if epoch == int(epoch) else f"{epoch:.2f}",
@@ -185,6 +192,9 @@ class Run:
             f"{progress.test_loss:.4f}",
             f"{progress.test_accuracy:.2%}",
             f"{self.throughput.images_per_second:.0f}",
+            f"{load.wait_share:.1%}",
+            f"{load.bytes_per_step / 1e6:.2f}",
+            str(load.slowest),
             clock_time(time.perf_counter() - self.started),
         )
         self.directory.log(
@@ -196,6 +206,11 @@ class Run:
             test_loss=progress.test_loss,
             test_accuracy=progress.test_accuracy,
             images_per_second=self.throughput.images_per_second,
+            wait_share=load.wait_share,
+            bytes_per_step=load.bytes_per_step,
+            slowest_rank=load.slowest,
+            compute_seconds=[rank.compute_seconds for rank in load.ranks],
+            micro_batches=[rank.num_micro_batches for rank in load.ranks],
         )
 
     def _verify(self, done: int) -> None:

@@ -7,7 +7,7 @@ computed alike everywhere, and the sum of the reducer does not depend on groupin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -50,7 +50,11 @@ class TrainingDiverged(AgreedError):  # noqa: N818  the condition is the name
 
 
 class Trainer:
-    """The state of a run (parameters, statistics, optimizer) and the step that advances it."""
+    """The state of a run (parameters, statistics, optimizer) and the step that advances it.
+
+    speeds: those of all ranks, if micro-batches shall be dealt by them; see `data.sampler.deal`.
+    mine: the micro-batches of the last step that this rank computed.
+    """
 
     def __init__(
         self,
@@ -67,6 +71,8 @@ class Trainer:
         self.network, self.optimizer, self.schedule = network, optimizer, schedule
         self.sampler, self.feed, self.reducer = sampler, feed, reducer
         self.comm, self.seed = comm, seed
+        self.speeds: Sequence[int] | None = None
+        self.mine = range(0)
         self._tally = np.zeros(TALLY + network.statistics.size)
 
     def step(self, step: int, wants_stop: Callable[[], bool] = lambda: False) -> StepResult:
@@ -81,7 +87,7 @@ class Trainer:
         self.comm.place.begin_step(step)
         micro_batches = self.sampler.micro_batches(step)
         num_samples = sum(len(samples) for samples in micro_batches)
-        mine = deal(len(micro_batches), self.comm.rank, self.comm.size)
+        mine = self.mine = self._deal(len(micro_batches))
         last = mine[-1] if mine else None
 
         reducer.start()
@@ -102,6 +108,12 @@ class Trainer:
         network.refresh()
         loss, correct, stop = float(sums[0]), round(sums[1]), reducer.num_flags > 0
         return StepResult(step, loss, correct, num_samples, lr, stop)
+
+    def _deal(self, num_micro_batches: int) -> range:
+        """Those that this rank computes. Speeds of another group of ranks say nothing."""
+        rank, size = self.comm.rank, self.comm.size
+        known = self.speeds is not None and len(self.speeds) == size
+        return deal(num_micro_batches, rank, size, self.speeds if known else None)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes the state that a checkpoint holds; the next step is number `checkpoint.step`."""

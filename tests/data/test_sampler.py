@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -128,3 +131,32 @@ def test_deal_covers_everything_in_order_and_balanced(num_micro_batches, size):
 def test_deal_of_impossible_ranks(arguments):
     with pytest.raises(ValueError, match="deal: found rank"):
         deal(*arguments)
+
+
+speeds_of_ranks = st.lists(st.integers(1, 1000), min_size=1, max_size=6)
+
+
+@given(st.integers(0, 60), speeds_of_ranks)
+def test_deal_by_speed_covers_everything_in_order(num_micro_batches, speeds):
+    size = len(speeds)
+    shares = [deal(num_micro_batches, rank, size, speeds) for rank in range(size)]
+    assert [m for share in shares for m in share] == list(range(num_micro_batches))
+
+
+@given(st.integers(1, 9), st.lists(st.integers(1, 1000), min_size=1, max_size=3))
+def test_no_other_deal_is_ready_earlier(num_micro_batches, speeds):
+    """Against all ways to share them out."""
+    size = len(speeds)
+
+    def ready(lengths):
+        return max(Fraction(n, speed) for n, speed in zip(lengths, speeds, strict=True))
+
+    found = [len(deal(num_micro_batches, rank, size, speeds)) for rank in range(size)]
+    ways = product(range(num_micro_batches + 1), repeat=size)
+    assert ready(found) == min(ready(way) for way in ways if sum(way) == num_micro_batches)
+
+
+@given(st.integers(0, 60), st.integers(1, 8), st.integers(1, 1000))
+def test_equal_speeds_are_dealt_evenly(num_micro_batches, size, speed):
+    lengths = [len(deal(num_micro_batches, rank, size, [speed] * size)) for rank in range(size)]
+    assert max(lengths) - min(lengths) <= 1

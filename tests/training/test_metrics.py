@@ -157,7 +157,7 @@ def test_rank_0_speaks_and_the_others_are_silent(capsys):
 def test_the_table_is_aligned(capsys):
     terminal = Terminal(True)
     terminal.header()
-    terminal.row("1", "600", "0.1234", "0.0567", "98.21%", "12345", "1:02:03")
+    terminal.row("1", "600", "0.1234", "0.0567", "98.21%", "12345", "3.2%", "1.10", "3", "1:02:03")
     header, row = capsys.readouterr().out.splitlines()
     ends = [header.index(name) + len(name) for name, _ in COLUMNS]
     assert [match.end() for match in re.finditer(r"\S+", row)] == ends

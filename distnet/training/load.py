@@ -1,0 +1,99 @@
+"""How the work of an epoch was spread over the ranks: who computed how long, who waited, who sent.
+
+Each rank measures its own steps; `gather` puts the ranks' figures together, once an epoch. The
+speeds that follow from them say how micro-batches may be dealt next (`--balance`). Times differ
+from run to run, but nothing here changes a bit of the result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from distnet.parallel.communicator import Communicator
+from distnet.training.trainer import Trainer
+
+FINENESS = 1000  # the speed of the fastest rank
+
+
+@dataclass
+class RankLoad:
+    """What one rank did: seconds in steps, of these waiting for others, and so on."""
+
+    num_steps: int = 0
+    num_micro_batches: int = 0
+    seconds: float = 0.0
+    wait_seconds: float = 0.0
+    bytes_sent: int = 0
+
+    @property
+    def compute_seconds(self) -> float:
+        return self.seconds - self.wait_seconds
+
+
+@dataclass(frozen=True)
+class Load:
+    """What all ranks did, in their order."""
+
+    ranks: list[RankLoad]
+
+    @property
+    def wait_share(self) -> float:
+        """The part of all ranks' time in steps in which they waited for others, 0 to 1."""
+        seconds = sum(rank.seconds for rank in self.ranks)
+        return sum(rank.wait_seconds for rank in self.ranks) / seconds if seconds else 0.0
+
+    @property
+    def bytes_per_step(self) -> int:
+        """What a rank put into messages in a step, on average."""
+        num_steps = sum(rank.num_steps for rank in self.ranks)
+        return round(sum(rank.bytes_sent for rank in self.ranks) / num_steps) if num_steps else 0
+
+    @property
+    def slowest(self) -> int:
+        """The rank that computed longest, for which the others waited."""
+        return max(range(len(self.ranks)), key=lambda rank: self.ranks[rank].compute_seconds)
+
+    def speeds(self, before: Sequence[int] | None) -> tuple[int, ...]:
+        """Micro-batches in a given time, as whole numbers up to FINENESS, one for each rank.
+
+        A rank that had none counts as twice as fast as `before`, or else as one of the fastest: it
+        gets another chance, the later the slower it was.
+        """
+        measured = [rank.num_micro_batches / (rank.compute_seconds or 1) for rank in self.ranks]
+        fastest = max(measured) or 1.0
+        if before is None or len(before) != len(measured):
+            before = [FINENESS] * len(measured)
+        return tuple(
+            max(1, round(FINENESS * speed / fastest)) if speed else min(2 * guess, FINENESS)
+            for speed, guess in zip(measured, before, strict=True)
+        )
+
+
+@dataclass
+class LoadMeter:
+    """Measures the steps of this rank since the last time that `gather` was followed by a step."""
+
+    own: RankLoad = field(default_factory=RankLoad)
+    is_told: bool = False
+
+    @contextmanager
+    def step(self, trainer: Trainer) -> Iterator[None]:
+        """Around a step of `trainer`."""
+        if self.is_told:
+            self.own, self.is_told = RankLoad(), False
+        began = time.perf_counter()
+        yield
+        self.own.seconds += time.perf_counter() - began
+        self.own.num_steps += 1
+        self.own.num_micro_batches += len(trainer.mine)
+        self.own.wait_seconds += trainer.reducer.wait_seconds
+        self.own.bytes_sent += trainer.reducer.bytes_sent
+
+    def gather(self, comm: Communicator) -> Load:
+        """The figures of all ranks; can be called again, until the next step."""
+        load = Load(comm.allgather(self.own))
+        self.is_told = True
+        return load
