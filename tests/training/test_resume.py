@@ -19,7 +19,11 @@ from distnet.training.checkpoint import best_path, checkpoint_path, load
 
 STEPS = 8  # two epochs of 3 steps, and 2 more
 FLAGS = "--model two_layer --batch-size 8 --micro-batch-size 3 --log-every 2 --lr 0.1 --keep 0"
-VARIES = {"images_per_second", "wall_seconds"}
+# Times, and how the work was shared out since the process started.
+VARIES = {
+    *("images_per_second", "wall_seconds", "wait_share", "compute_seconds"),
+    *("bytes_per_step", "slowest_rank", "micro_batches"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +150,14 @@ def test_other_data_are_refused(run, whole, data_dir, tmp_path):
     images.write_bytes(content)
     with pytest.raises(RankError, match="data_sha256: found"):
         run(whole, "--resume", "--data-dir", str(other))
+
+
+def test_other_kernels_are_a_warning(run, whole, monkeypatch, capsys):
+    monkeypatch.setattr("distnet.train.numerics_fingerprint", lambda: {"numpy": "1.0"})
+    assert run(whole, "--resume", str(checkpoint_path(whole / "checkpoints", 3))) == 0
+    warning = capsys.readouterr().err
+    assert warning.startswith("distnet: warning: the result may differ in its last bits")
+    assert "numpy: found 1.0, expected 2" in warning
 
 
 def test_nothing_to_resume(run, tmp_path):
