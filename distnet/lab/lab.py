@@ -9,6 +9,7 @@ Pictures need matplotlib (extra `plot`) but no display; without it the numbers a
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -22,7 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from distnet.convert import converted
 from distnet.data import Dataset, default_cache_dir, load_dataset
+from distnet.data.pickled import read_pickled_arrays
 from distnet.lab.pictures import Draw, can_draw, write_picture
 from distnet.lab.requirements import Required, Verdict, short
 from distnet.nn.layout import Array
@@ -85,6 +88,22 @@ class Lab:
         settings.setdefault("comm", self.comm)
         settings.setdefault("seed", self.seed)
         return fit(network, images, labels, **settings)
+
+    def load_published(self, network: Network, name: str) -> str:
+        """Copies the parameters in a file that the book publishes, from `weights`, to `network`.
+
+        Returns the file's SHA-256: the book has published different files under one name. Raises
+        RankError on all ranks for a file that cannot be used.
+        """
+        assert self.weights is not None
+        path = self.weights / name
+
+        def read() -> str:
+            _, params = converted(read_pickled_arrays(path), str(path))
+            network.load_values(params)
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+
+        return together(self.comm, read)
 
     def picture(self, name: str, draw: Draw, size: tuple[float, float] = (6.4, 4.0)) -> None:
         """Writes NAME.png: `draw(figure)` fills an empty figure of `size` inches, 100 dots each."""
