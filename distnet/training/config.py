@@ -219,6 +219,13 @@ class TrainConfig:
         limits=STEPS,
         decides=False,
     )
+    timeline: str = option(
+        "",
+        "write a trace of all ranks to this file, for ui.perfetto.dev (default: none)",
+        group=FILES,
+        metavar="FILE",
+        decides=False,
+    )
     progress: bool = option(
         True, "progress bar, if standard error is a terminal", group=FILES, decides=False
     )

@@ -28,6 +28,7 @@ from distnet.training.metrics import Terminal, Throughput, clock_time
 from distnet.training.progress import Progress
 from distnet.training.run_directory import RunDirectory
 from distnet.training.signals import StopSignals
+from distnet.training.timeline import Timeline
 from distnet.training.trainer import StepResult, Trainer
 
 # Exit codes, from sysexits.h where it has them.
@@ -59,6 +60,7 @@ class Run:
         self.progress = Progress()
         self.throughput = Throughput()
         self.meter = LoadMeter()
+        self.timeline: Timeline | None = None
         self.num_done = 0
         # The last step, if this process made one, and the progress before it: what follows a step
         # can be done again if it is interrupted by the loss of a rank.
@@ -88,6 +90,10 @@ class Run:
         self._introduce()
         if self.comm.survives_losses or self.config.stall_timeout:
             together(self.comm, self.watch.start)
+        if self.config.timeline:
+            self.timeline = Timeline(self.comm)
+            together(self.comm, partial(self.timeline.open, Path(self.config.timeline)))
+            self.timeline.watch(self.trainer)
 
     def close(self) -> None:
         """Ends what goes on beside the training."""
@@ -113,6 +119,7 @@ class Run:
                 self.terminal.say(f"stopped after step {self.num_done}; go on with --resume")
         finally:
             written = self.directory.close()
+        written &= self._save_timeline()
         if not all(self.comm.allgather(written)):
             return NOT_WRITTEN
         return DONE if self.num_done == self.total_steps else STOPPED_EARLY
@@ -222,6 +229,22 @@ class Run:
                 "the result: for the exact one go on from an earlier checkpoint"
             )
             self.directory.log("repaired", done, what=repaired)
+
+    def _save_timeline(self) -> bool:
+        """Whether nothing is missing."""
+        if self.timeline is None:
+            return True
+        path = self.config.timeline
+        if self.timeline.is_full:
+            self.terminal.warn(
+                f"--timeline: {path} holds the first steps only, later ones are left out"
+            )
+        try:
+            self.timeline.save(Path(path))
+        except OSError as error:
+            self.terminal.warn(f"--timeline: {path} could not be written ({error.strerror})")
+            return False
+        return True
 
     # Checkpoints.
 

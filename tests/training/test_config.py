@@ -250,7 +250,7 @@ def mutated(content: bytes, draw: np.random.Generator) -> bytes:
 def test_identity_holds_what_decides_the_results_and_nothing_else():
     config = TrainConfig()
     free = "data_dir stop_at bucket_bytes out resume checkpoint_every keep"
-    free += " balance stall_timeout stall_action verify_every log_every progress"
+    free += " balance stall_timeout stall_action verify_every log_every timeline progress"
     assert set(identity(config)) == set(DEFAULTS) - set(free.split()) - {"steps"}
     assert identity(replace(config, out="x", keep=1, stop_at=3)) == identity(config)
     assert identity(replace(config, seed=1)) != identity(config)

@@ -1,0 +1,200 @@
+"""A trace of every rank's steps for Perfetto (ui.perfetto.dev) or chrome://tracing: `--timeline`.
+
+`Timeline.watch` replaces methods of a trainer's parts by ones that note when they begin and end.
+What is not watched does not know that it could be: without the option nothing is replaced. The
+format is that of Chrome's trace events: one process for each rank, nested spans in its thread,
+messages between ranks beside it (from their start until this rank notices that they have arrived).
+
+Only what happens inside steps is noted; between them a trace has gaps (evaluation, checkpoints).
+
+Clock: `time.perf_counter_ns`, which all processes of a host share. Where there are several hosts,
+the offset of each rank from rank 0 is estimated at the start, as the median difference of the
+clocks after 21 barriers: about as precise as a barrier is sharp, some network latencies.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from distnet.parallel.communicator import Communicator, Request
+from distnet.training.files import write_atomically
+from distnet.training.trainer import Trainer
+
+MAX_SPANS = 200_000  # of a rank: about 20 MB of trace
+NUM_PINGS = 21
+
+Span = tuple[str, int, int]  # name, begin and end in nanoseconds
+
+
+class Timeline:
+    """Notes what this rank does; `save`, on all ranks, writes the file.
+
+    Only the first MAX_SPANS are kept: `is_full` says whether that was not enough.
+    """
+
+    def __init__(self, comm: Communicator, clock: Callable[[], int] = time.perf_counter_ns) -> None:
+        self._comm, self._clock = comm, clock
+        self._spans: list[Span] = []
+        self._messages: list[Span] = []
+        self._num_messages = 0  # of the step at hand
+        self._in_step = False
+        self._origin = _origin(comm, clock)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._spans) >= MAX_SPANS
+
+    def watch(self, trainer: Trainer) -> None:
+        """From now on, notes the phases of its steps."""
+        network, sums = trainer.network, trainer.reducer.gradient_sum
+        numbers = "fixed point" if sums.exact else "sum"
+        for name, layer in network.body.named_layers():
+            self._replace(layer, "forward", f"forward {name}")
+            self._replace(layer, "backward", f"backward {name}")
+        self._replace(trainer.sampler, "micro_batches", "sampler")
+        self._replace(trainer.feed, "training", "feed")
+        self._replace(network.loss, "forward", "loss")
+        self._replace(sums, "add", f"to {numbers}")
+        self._replace(sums, "read", f"from {numbers}")
+        self._replace(trainer.optimizer, "step", "optimizer")
+        self._replace(network, "refresh", "refresh")
+        self._watch_steps(trainer)
+        self._watch_messages(trainer.comm)
+
+    def open(self, path: Path) -> None:
+        """Rank 0 writes an empty trace; raises OSError there if it cannot be written."""
+        if self._comm.rank == 0:
+            _write(path)
+
+    def save(self, path: Path) -> None:
+        """Rank 0 writes the trace of all ranks; raises OSError there."""
+        own = ",\n".join(self._events()).encode()
+        traces = list(_one_after_another(self._comm, own))
+        if self._comm.rank == 0:
+            _write(path, *traces)
+
+    def begin_message(self, name: str) -> Callable[[], None]:
+        """A message leaves; what is returned is to be called when it has arrived."""
+        began = self._clock()
+
+        def arrive() -> None:
+            if len(self._messages) < MAX_SPANS:
+                self._messages.append((name, began, self._clock()))
+
+        return arrive
+
+    def _replace(self, owner: object, method: str, name: str) -> None:
+        setattr(owner, method, self.timed(getattr(owner, method), name))
+
+    def timed(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
+        """`function`, each call of which becomes a span."""
+        clock, spans = self._clock, self._spans
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            began = clock()
+            result = function(*args, **kwargs)
+            if self._in_step and len(spans) < MAX_SPANS:
+                spans.append((name, began, clock()))
+            return result
+
+        return timed
+
+    def _watch_steps(self, trainer: Trainer) -> None:
+        take_step = trainer.step
+
+        def step(number: int, *args: Any) -> Any:
+            self._num_messages, self._in_step = 0, True
+            result = self.timed(take_step, f"step {number}")(number, *args)
+            self._in_step = False
+            return result
+
+        setattr(trainer, "step", step)  # noqa: B010  a type checker would object to the assignment
+
+    def _watch_messages(self, comm: Communicator) -> None:
+        start = comm.iallreduce
+
+        def iallreduce(array: Any, *args: Any) -> Request:
+            name = f"reduction {self._num_messages} ({array.nbytes} bytes)"
+            self._num_messages += 1
+            return _WatchedRequest(self, name, start(array, *args))
+
+        setattr(comm, "iallreduce", iallreduce)  # noqa: B010
+
+    def _events(self) -> Iterator[str]:
+        """Trace events as JSON; times in microseconds since rank 0 began."""
+        rank, host = self._comm.rank, self._comm.node.name
+        about = {"name": f"rank {rank} ({host})"}
+        yield _event(name="process_name", ph="M", pid=rank, tid=0, args=about)
+        for name, began, ended in self._spans:
+            duration = (ended - began) / 1000
+            yield _event(name=name, ph="X", pid=rank, tid=0, ts=self._since(began), dur=duration)
+        for number, (name, began, ended) in enumerate(self._messages):
+            common = {"name": name, "cat": "reduction", "id": f"{rank}.{number}", "pid": rank}
+            yield _event(**common, ph="b", tid=0, ts=self._since(began))
+            yield _event(**common, ph="e", tid=0, ts=self._since(ended))
+
+    def _since(self, nanoseconds: int) -> float:
+        return (nanoseconds - self._origin) / 1000
+
+
+class _WatchedRequest:
+    """A request of which the timeline notes when it arrives and how long this rank waits for it."""
+
+    def __init__(self, timeline: Timeline, name: str, request: Request) -> None:
+        self._request = request
+        self._wait = timeline.timed(request.wait, "wait")
+        self._arrive: Callable[[], None] | None = timeline.begin_message(name)
+
+    def test(self) -> bool:
+        has_arrived = self._request.test()
+        if has_arrived:
+            self._note()
+        return has_arrived
+
+    def wait(self) -> None:
+        self._wait()
+        self._note()
+
+    def _note(self) -> None:
+        if self._arrive is not None:
+            self._arrive()
+            self._arrive = None
+
+
+def _event(**values: object) -> str:
+    return json.dumps(values)
+
+
+def _write(path: Path, *traces: bytes) -> None:
+    write_atomically(path, b'{"traceEvents": [\n', b",\n".join(traces), b"\n]}\n")
+
+
+def _origin(comm: Communicator, clock: Callable[[], int]) -> int:
+    """What this rank's clock shows when that of rank 0 is at the trace's zero."""
+    readings = []
+    for _ in range(NUM_PINGS):
+        comm.barrier()
+        readings.append(clock())
+    of_zero = comm.allgather(readings)[0]
+    if comm.node.count == 1:
+        return of_zero[0]
+    return of_zero[0] + round(median(a - b for a, b in zip(readings, of_zero, strict=True)))
+
+
+def _one_after_another(comm: Communicator, own: bytes) -> Iterator[bytes]:
+    """What every rank has, in the order of ranks; kept by rank 0 alone."""
+    lengths = comm.allgather(len(own))
+    for rank, length in enumerate(lengths):
+        piece = np.empty(length, np.uint8)
+        if rank == comm.rank:
+            piece[:] = np.frombuffer(own, np.uint8)
+        comm.broadcast(piece, rank)
+        if comm.rank == 0:
+            yield piece.tobytes()

@@ -1,0 +1,110 @@
+"""The trace of a run: every rank, properly nested spans, every phase of every step, one clock."""
+
+from __future__ import annotations
+
+import json
+from itertools import count
+from types import SimpleNamespace
+
+import pytest
+from training_runs import ALONE, SIZES, own_lines, read_summary, succeed, train, write_digits
+
+from distnet.parallel import SerialCommunicator
+from distnet.training import timeline
+from distnet.training.timeline import Timeline
+
+STEPS = 6  # more than one epoch, so there is an evaluation between steps
+PHASES = {"sampler", "feed", "loss", "to fixed point", "from fixed point", "wait", "optimizer"}
+
+
+@pytest.fixture
+def flags(tmp_path):
+    data = write_digits(tmp_path)
+    return ["--model", "simple_convnet", *SIZES, "--data-dir", data, "--steps", STEPS]
+
+
+def nested(spans):
+    """Each span as (depth, name), in the order of their begin; fails where two overlap."""
+    stack, found = [], []
+    for span in sorted(spans, key=lambda span: (span["ts"], -span["dur"])):
+        end = span["ts"] + span["dur"]
+        while stack and stack[-1] <= span["ts"]:
+            stack.pop()
+        assert not stack or end <= stack[-1] + 1e-3, "spans overlap"  # microseconds
+        found.append((len(stack), span["name"]))
+        stack.append(end)
+    return found
+
+
+@pytest.mark.mpi_launch
+@pytest.mark.parametrize("num_ranks", [ALONE, 2])
+def test_the_trace_of_a_run(flags, tmp_path, num_ranks):
+    path, out = tmp_path / "trace.json", tmp_path / "out"
+    succeed(num_ranks, *flags, "--bucket-bytes", "1000000", "--timeline", path, "--out", out)
+    events = json.loads(path.read_text())["traceEvents"]
+    ranks = range(max(num_ranks, 1))
+    names = [event for event in events if event["ph"] == "M"]
+    assert [event["pid"] for event in names] == list(ranks)
+    for rank in ranks:
+        own = [event for event in events if event["pid"] == rank]
+        check_spans([event for event in own if event["ph"] == "X"])
+        check_messages([event for event in own if event["ph"] in "be"])
+    steps = [event for event in events if event["name"] == "step 3"]
+    latest_begin = max(step["ts"] for step in steps)
+    assert latest_begin < min(step["ts"] + step["dur"] for step in steps), "one clock: they overlap"
+    succeed(num_ranks, *flags, "--out", tmp_path / "untraced")
+    hashes = {read_summary(tmp_path / name)["params_sha256"] for name in ("out", "untraced")}
+    assert len(hashes) == 1
+
+
+def check_spans(spans):
+    found = nested(spans)
+    top = [name for depth, name in found if depth == 0]
+    assert top == [f"step {step}" for step in range(STEPS)], "nothing outside of steps"
+    inside = {name for depth, name in found if depth > 0}
+    assert inside >= PHASES
+    for layer in ("conv1", "relu1", "pool1", "linear1", "relu2", "linear2"):
+        assert inside >= {f"forward {layer}", f"backward {layer}"}
+
+
+def check_messages(events):
+    """439,010 parameters of 8 bytes in 4 buckets, and the tally: each begins and ends once."""
+    names = [event["name"] for event in events if event["ph"] == "b"]
+    assert [name.split(" (")[0] for name in names] == [
+        f"reduction {number}" for _ in range(STEPS) for number in range(5)
+    ]
+    ends = {event["id"]: event["ts"] for event in events if event["ph"] == "e"}
+    begins = {event["id"]: event["ts"] for event in events if event["ph"] == "b"}
+    assert begins.keys() == ends.keys()
+    assert len(begins) == len(names)
+    assert all(begins[key] <= ends[key] for key in begins)
+
+
+@pytest.mark.mpi_launch
+def test_a_file_that_cannot_be_written(flags, tmp_path):
+    process = train(2, *flags, "--timeline", tmp_path / "nowhere" / "x", "--out", tmp_path / "out")
+    assert process.returncode == 2
+    (line,) = own_lines(process)
+    assert "nowhere" in line
+
+
+def test_a_trace_that_is_full_keeps_the_first_spans(monkeypatch):
+    monkeypatch.setattr(timeline, "MAX_SPANS", 3)
+    trace = Timeline(SerialCommunicator())
+    trainer = SimpleNamespace(step=lambda number: number)
+    trace._watch_steps(trainer)
+    assert [trainer.step(number) for number in range(5)] == list(range(5))
+    assert trace.is_full
+    assert [name for name, _, _ in trace._spans] == ["step 0", "step 1", "step 2"]
+
+
+@pytest.mark.parametrize("num_hosts, expected", [(1, 1000), (2, 6000)])
+def test_clocks_of_other_hosts_are_compared(num_hosts, expected):
+    """This host's clock is 5000 ns ahead of rank 0's, which reads 1000 ns at the first ping."""
+    own, other = count(6000, 100), [1000 + 100 * n for n in range(timeline.NUM_PINGS)]
+    comm = SimpleNamespace(
+        node=SimpleNamespace(count=num_hosts),
+        barrier=lambda: None,
+        allgather=lambda readings: [other, readings],
+    )
+    assert timeline._origin(comm, lambda: next(own)) == expected
