@@ -48,7 +48,7 @@ def _turns(comm: Communicator) -> Iterator[Callable[[], int]]:
     from mpi4py import MPI
 
     window = MPI.Win.Allocate(8 if comm.rank == 0 else 0, 8, comm=comm._comm)
-    np.frombuffer(window.tomemory(), np.int64)[:] = 0
+    np.asarray(window.tomemory())[:] = 0
     comm.barrier()
     one, taken = np.ones(1, np.int64), np.empty(1, np.int64)
 

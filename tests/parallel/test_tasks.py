@@ -18,7 +18,7 @@ def test_each_item_is_computed_once(comm):
     computed = []
     shared_map(comm, computed.append, range(20))
     everyones = comm.allgather(computed)
-    assert sorted(sum(everyones, [])) == list(range(20))
+    assert sorted(item for each in everyones for item in each) == list(range(20))
 
 
 @pytest.mark.mpi(min_size=2)
