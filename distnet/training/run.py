@@ -66,6 +66,7 @@ class Run:
         # can be done again if it is interrupted by the loss of a rank.
         self.latest: tuple[StepResult, Progress] | None = None
         self.lost: list[Process] = []
+        self.num_told = 0  # steps up to the last line on the terminal
         self.watch = Watch(
             self.comm,
             config.out_dir / "heartbeats",
@@ -105,11 +106,9 @@ class Run:
         After RankLost and `go_on_from` it can be called again.
         """
         settled = self.num_done - (self.latest is not None)
-        together(
-            self.comm,
-            partial(self.directory.open, _whole_run(self.config), self._snapshot(settled)),
-        )
+        text, state = _whole_run(self.config), self._snapshot(settled)
         try:
+            together(self.comm, partial(self.directory.open, text, state))
             with self.terminal:
                 self._report_loss()
                 self._train()
@@ -192,18 +191,20 @@ class Run:
         if self.config.balance:
             self.trainer.speeds = load.speeds(self.trainer.speeds)
         epoch = done / self.trainer.sampler.steps_per_epoch
-        self.terminal.row(
-            f"{epoch:g}" if epoch == int(epoch) else f"{epoch:.2f}",
-            str(done),
-            f"{progress.train_loss:.4f}",
-            f"{progress.test_loss:.4f}",
-            f"{progress.test_accuracy:.2%}",
-            f"{self.throughput.images_per_second:.0f}",
-            f"{load.wait_share:.1%}",
-            f"{load.bytes_per_step / 1e6:.2f}",
-            str(load.slowest),
-            clock_time(time.perf_counter() - self.started),
-        )
+        if done > self.num_told:  # no second line when this is done again after a loss
+            self.num_told = done
+            self.terminal.row(
+                f"{epoch:g}" if epoch == int(epoch) else f"{epoch:.2f}",
+                str(done),
+                f"{progress.train_loss:.4f}",
+                f"{progress.test_loss:.4f}",
+                f"{progress.test_accuracy:.2%}",
+                f"{self.throughput.images_per_second:.0f}",
+                f"{load.wait_share:.1%}",
+                f"{load.bytes_per_step / 1e6:.2f}",
+                str(load.slowest),
+                clock_time(time.perf_counter() - self.started),
+            )
         self.directory.log(
             "epoch",
             done,

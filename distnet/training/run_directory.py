@@ -28,6 +28,7 @@ class RunDirectory:
         self.path, self.writes = path, writes
         self.checkpoints, self.summary = path / "checkpoints", path / "summary.json"
         self._keep, self._warn = keep, warn
+        self._is_open = False
         self._problems: dict[str, str] = {}  # what could not be written, and why
 
     def open(self, config: str, start: Checkpoint) -> None:
@@ -50,6 +51,7 @@ class RunDirectory:
                 "expected a directory for results"
             ) from error
         self._writer = CheckpointWriter(self.checkpoints, self._keep, like=start)
+        self._is_open = True
 
     def log(self, event: str, step: int, **values: object) -> None:
         """A line of metrics.jsonl."""
@@ -76,7 +78,7 @@ class RunDirectory:
 
     def close(self) -> bool:
         """Finishes writing; whether the last checkpoint, all metrics and the summary are there."""
-        if self.writes:
+        if self._is_open:
             self.check(wait=True)
             self._try("metrics.jsonl", self._metrics.flush)
             self._writer.close()

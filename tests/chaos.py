@@ -1,0 +1,299 @@
+"""Kills ranks of training jobs at random moments: `python -m tests.chaos --rounds N --seed S`.
+
+Each round trains the same small net, does it some harm, and demands the result of an undisturbed
+process on its own: the same parameters to the last bit, each step once in metrics.jsonl, no process
+left. The kinds of rounds:
+
+    kill     ranks of an elastic job, one to all but one at once, rank 0 as likely as any
+    again    the same, and one more rank within 50 ms, while the survivors recover
+    stop     a rank of an elastic job is stopped by SIGSTOP and has to be found
+    restart  a rank, or the launcher, of a supervised job: started again from a checkpoint
+
+The first three need Open MPI with ULFM; with another MPI all rounds are of the last kind. The time
+of a recovery is from the kill to the next step that the survivors complete, seen from outside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # as pytest does
+import launching
+
+ROOT = launching.ROOT
+NUM_RANKS, NUM_STEPS = 4, 200
+TRAIN = ["--model", "two_layer", "--batch-size", "40", "--micro-batch-size", "10"]
+TRAIN += ["--steps", str(NUM_STEPS), "--checkpoint-every", "10", "--log-every", "1"]
+RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK")
+TIMEOUT = 60.0
+
+
+class Failed(Exception):  # noqa: N818  the condition is the name
+    """A promise was not kept."""
+
+
+@dataclass
+class Round:
+    """What a round did: its kind, whom it hit when, and the seconds of each recovery."""
+
+    kind: str
+    hit: str
+    recoveries: list[float]
+    problem: str = ""
+
+
+def is_elastic() -> bool:
+    """Whether the mpirun of this environment is Open MPI 5 or later."""
+    command = [str(launching.find_mpirun()), "--version"]
+    words = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return "Open MPI" in words and int(words.split("Open MPI) ")[1].split(".")[0]) >= 5
+
+
+class Job:
+    """A training job in the background, with its run directory."""
+
+    def __init__(self, out: Path, supervised: bool) -> None:
+        self.out = out
+        self.metrics = out / "metrics.jsonl"
+        train = [*TRAIN, "--out", str(out)]
+        python, mpirun = sys.executable, str(launching.find_mpirun())
+        if supervised:
+            supervise = [python, str(ROOT / "launch" / "supervise.py"), "--backoff", "0.1", "--"]
+            job = [mpirun, "-n", str(NUM_RANKS), python, "-m", "distnet.train"]
+            command = [*supervise, *job, *train]
+        else:
+            command = [str(ROOT / "launch" / "elastic.sh"), "-n", str(NUM_RANKS), "--", *train]
+        self.log = (out.parent / f"{out.name}.log").open("w+")
+        self.begin = time.time()
+        self.process = subprocess.Popen(
+            command,
+            env={**os.environ, **launching.SETTINGS, "MPIRUN": mpirun, "PYTHON": python},
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def ranks(self) -> dict[int, int]:
+        """Rank as started -> process id, of those that live."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if str(self.out).encode() not in (path.parent / "cmdline").read_bytes():
+                    continue
+                variables = dict(
+                    entry.split("=", 1)
+                    for entry in path.read_bytes().decode(errors="replace").split("\0")
+                    if "=" in entry
+                )
+                for name in RANK_VARIABLES:
+                    if name in variables:
+                        found[int(variables[name])] = int(path.parent.name)
+        return found
+
+    def launcher(self) -> int:
+        """The process id of mpirun."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return int(children.read_text().split()[0])
+
+    def num_steps(self) -> int:
+        with contextlib.suppress(OSError):
+            return self.metrics.read_bytes().count(b'"train"')
+        return 0
+
+    def wait_for_step(self, step: int) -> None:
+        self.wait(lambda: self.num_steps() >= step, f"step {step}")
+
+    def wait_for_recovery(self, num_ranks: int) -> None:
+        """Until `num_ranks` survivors have completed a step.
+
+        The line of a recovery is followed by that of the step before it, and then by new ones.
+        """
+
+        def recovered() -> bool:
+            lines = self.metrics.read_bytes()
+            start = lines.rfind(b'"recovery"')
+            goes_on = b'"ranks": %d}' % num_ranks in lines[start:] if start >= 0 else False
+            return goes_on and lines[start:].count(b'"train"') >= 2
+
+        self.wait(recovered, f"a step of {num_ranks} survivors")
+
+    def wait(self, condition, what: str) -> None:
+        give_up = time.monotonic() + TIMEOUT
+        while not condition():
+            if self.process.poll() is not None:
+                raise Failed(f"the job ended with {self.process.returncode} before {what}")
+            if time.monotonic() > give_up:
+                raise Failed(f"no {what} within {TIMEOUT:g} s")
+            time.sleep(0.001)
+
+    def finish(self) -> None:
+        """Waits for the end and checks that the launcher is content and nobody is left."""
+        try:
+            code = self.process.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"not finished within {TIMEOUT:g} s") from None
+        if code:
+            raise Failed(f"exit code {code}")
+        if left := self.ranks():
+            raise Failed(f"ranks {sorted(left)} are left")
+
+    def clean_up(self) -> None:
+        for pid in [*self.ranks().values(), self.process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        self.log.close()
+        launching._remove_shared_memory(self.begin)
+
+
+def check_result(out: Path, expected: str) -> None:
+    """Raises Failed unless `out` is what an undisturbed run leaves."""
+    found = json.loads((out / "summary.json").read_text())["params_sha256"]
+    if found != expected:
+        raise Failed(f"parameters {found[:12]}, expected {expected[:12]}")
+    events = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = [event["step"] for event in events if event["event"] == "train"]
+    if steps != list(range(1, NUM_STEPS + 1)):
+        odd = [s for s, n in Counter(steps).items() if n > 1]
+        raise Failed(f"steps in metrics.jsonl: {len(steps)}, more than once: {odd}")
+
+
+def undisturbed(out: Path) -> str:
+    """The hash of the parameters that one process on its own arrives at."""
+    command = [sys.executable, "-m", "distnet.train", *TRAIN, "--out", str(out)]
+    environment = {**os.environ, **launching.SETTINGS}
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return json.loads((out / "summary.json").read_text())["params_sha256"]
+
+
+def strike(job: Job, victims: Sequence[int], number: signal.Signals) -> float:
+    """Sends the signal to the ranks; returns when."""
+    pids = job.ranks()
+    when = time.monotonic()
+    for rank in victims:
+        os.kill(pids[rank], number)
+    return when
+
+
+def disturb_elastic(job: Job, kind: str, rng: random.Random) -> tuple[str, list[float]]:
+    """Does harm to the job once or twice; whom it hit, and the seconds of each recovery."""
+    step = rng.randrange(1, NUM_STEPS * 3 // 4)
+    num_victims = 1 if kind == "stop" else rng.randint(1, NUM_RANKS - 1 - (kind == "again"))
+    order = rng.sample(range(NUM_RANKS), NUM_RANKS)
+    victims = order[:num_victims]
+    job.wait_for_step(step)
+    time.sleep(rng.uniform(0, 0.02))
+    number = signal.SIGSTOP if kind == "stop" else signal.SIGKILL
+    when = strike(job, victims, number)
+    if kind == "again":
+        time.sleep(rng.uniform(0, 0.05))
+        victims = order[: num_victims + 1]
+        when = strike(job, victims[-1:], number)
+    job.wait_for_recovery(NUM_RANKS - len(victims))
+    hit = f"rank {' '.join(map(str, victims))} at step {step}"
+    return hit, [time.monotonic() - when]
+
+
+def disturb_supervised(job: Job, rng: random.Random) -> tuple[str, list[float]]:
+    """Kills a rank or the launcher, after the first checkpoint; the next step is the recovery."""
+    step = rng.randrange(10, NUM_STEPS * 3 // 4)
+    job.wait_for_step(step)
+    time.sleep(rng.uniform(0, 0.02))
+    if rng.random() < 0.5:
+        rank = rng.randrange(NUM_RANKS)
+        hit, when = f"rank {rank} at step {step}", strike(job, [rank], signal.SIGKILL)
+    else:
+        hit, when = f"mpirun at step {step}", time.monotonic()
+        os.kill(job.launcher(), signal.SIGKILL)
+    # Resuming replaces the file, with fewer lines.
+    before = job.metrics.stat().st_ino
+    job.wait(lambda: job.metrics.stat().st_ino != before, "restart")
+    resumed = job.num_steps()
+    job.wait_for_step(resumed + 1)
+    return hit, [time.monotonic() - when]
+
+
+def run_round(out: Path, kind: str, rng: random.Random, expected: str) -> Round:
+    """One job, disturbed and checked."""
+    job = Job(out, supervised=kind == "restart")
+    result = Round(kind, "nobody", [])
+    try:
+        disturb = disturb_supervised(job, rng) if kind == "restart" else None
+        result.hit, result.recoveries = disturb or disturb_elastic(job, kind, rng)
+        job.finish()
+        check_result(out, expected)
+    except (Failed, OSError) as error:
+        result.problem = str(error) or type(error).__name__
+    finally:
+        job.clean_up()
+    return result
+
+
+def run_rounds(directory: Path, kinds: Sequence[str], seed: int) -> list[Round]:
+    """Runs and shows one round of each kind in turn; keeps the directory of those that fail."""
+    expected = undisturbed(directory / "undisturbed")
+    rounds = []
+    for index, kind in enumerate(kinds):
+        out = directory / f"round-{index}"
+        result = run_round(out, kind, random.Random(f"{seed} {index}"), expected)
+        times = " ".join(f"{seconds:.3f} s" for seconds in result.recoveries)
+        print(f"{index:4} {kind:8}{result.hit:26}{times:10}{result.problem or 'ok'}", flush=True)
+        if not result.problem:
+            shutil.rmtree(out)
+        rounds.append(result)
+    return rounds
+
+
+def choose_kinds(num_rounds: int, seed: int, elastic: bool) -> list[str]:
+    kinds, weights = ["kill", "again", "stop", "restart"], [10, 6, 2, 2]
+    if not elastic:
+        return ["restart"] * num_rounds
+    return random.Random(seed).choices(kinds, weights, k=num_rounds)
+
+
+def show_table(rounds: Sequence[Round]) -> None:
+    print(f"\n{'kind':8}{'rounds':>8}{'survived':>10}{'median s':>10}{'max s':>8}")
+    for kind in sorted({result.kind for result in rounds}):
+        mine = [result for result in rounds if result.kind == kind]
+        times = [seconds for result in mine for seconds in result.recoveries] or [float("nan")]
+        survived = sum(not result.problem for result in mine)
+        print(
+            f"{kind:8}{len(mine):8}{survived:10}{statistics.median(times):10.3f}{max(times):8.3f}"
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    directory = Path(tempfile.mkdtemp(prefix="chaos-"))
+    kinds = choose_kinds(options.rounds, options.seed, is_elastic())
+    rounds = run_rounds(directory, kinds, options.seed)
+    show_table(rounds)
+    failed = sum(bool(result.problem) for result in rounds)
+    if failed:
+        print(f"{failed} rounds failed; their directories and logs are in {directory}")
+        return 1
+    shutil.rmtree(directory)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""Ranks of which one comes late: `stalling_program.py DIRECTORY SECONDS report|end`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from distnet.parallel import Communicator, run_command
+from distnet.parallel.watch import Watch
+
+
+def command(comm: Communicator) -> int:
+    directory, late, action = sys.argv[1:]
+    watch = Watch(comm, Path(directory), stall_timeout=1, stall_ends=action == "end")
+    watch.start()
+    comm.barrier()
+    comm.place.begin_step(57)
+    if comm.rank == 1:
+        time.sleep(float(late))
+    comm.barrier()
+    watch.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(command, os.environ))

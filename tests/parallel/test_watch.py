@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from distnet.parallel.watch import BEAT_SECONDS, HANG_BEATS, STALLED, Pulse
+
+PROGRAM = str(Path(__file__).with_name("stalling_program.py"))
+
+
+def test_waiting_ranks_name_the_missing_one_and_show_their_stacks(mpirun, tmp_path):
+    process = mpirun(3, PROGRAM, str(tmp_path), "3", "report", timeout=40)
+    assert process.returncode == 0
+    lines = [line for line in process.stderr.splitlines() if "has waited" in line]
+    assert len(lines) == 2  # one line of each waiting rank, though it goes on waiting
+    for line, rank in zip(sorted(lines), (0, 2), strict=True):
+        assert line.startswith(f"distnet: warning: rank {rank} (process ")
+        assert "in call 1 of step 57: rank 1 missing; its stacks:" in line
+    assert process.stderr.count("in barrier") == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stall_can_end_the_job(mpirun, tmp_path):
+    process = mpirun(3, PROGRAM, str(tmp_path), "60", "end", timeout=40)
+    assert process.returncode == STALLED
+    assert "rank 1 missing" in process.stderr
+
+
+def test_nothing_is_said_of_a_short_wait(mpirun, tmp_path):
+    process = mpirun(3, PROGRAM, str(tmp_path), "0.2", "end", timeout=40)
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+def test_age_is_counted_in_own_beats():
+    pulse = Pulse()
+    for beat in (5, 5, 5):
+        pulse.see(beat)
+    assert pulse.age == 2
+    pulse.see(6)
+    assert pulse.age == 0
+    assert HANG_BEATS * BEAT_SECONDS >= 2  # what a page of swap or a long garbage collection takes
