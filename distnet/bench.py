@@ -1,11 +1,11 @@
-"""`python -m distnet.bench NAME`: step, conv, memory, scaling, allreduce; NAME --help for more."""
+"""`python -m distnet.bench NAME`: step, conv or memory; NAME --help tells more."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-NAMES = ("step", "conv", "memory", "scaling", "allreduce")
+NAMES = ("step", "conv", "memory")
 
 
 def main(argv: list[str]) -> int:
