@@ -48,6 +48,15 @@ EXPERIMENTS = (
     "ch05/check_gradients.py",
     "ch05/train_with_backpropagation.py",
     "ch05/softmax_with_loss.py",
+    "ch06/optimizer_paths.py",
+    "ch06/compare_optimizers.py",
+    "ch06/zero_weights.py",
+    "ch06/activation_histograms.py",
+    "ch06/compare_initializations.py",
+    "ch06/batch_norm_scales.py",
+    "ch06/weight_decay.py",
+    "ch06/dropout.py",
+    "ch06/random_search.py",
 )
 
 

@@ -31,11 +31,10 @@ def run(lab: Lab) -> Numbers:
 
 def train(lab: Lab, init: str | float) -> list[float]:
     """The loss of each update."""
-    digits = lab.mnist
+    digits, _ = lab.digits
     history = lab.fit(
         multi_layer_net(4, init=init, seed=lab.seed),
-        digits.train_images,
-        digits.train_labels,
+        *digits,
         steps=500 if lab.quick else 2000,
         lr=0.01,
         batch_size=128,

@@ -46,11 +46,10 @@ def run(lab: Lab) -> Numbers:
 
 
 def train(lab: Lab, optimizer: str) -> History:
-    digits = lab.mnist
+    digits, _ = lab.digits
     return lab.fit(
         multi_layer_net(4, seed=lab.seed),
-        digits.train_images,
-        digits.train_labels,
+        *digits,
         steps=500 if lab.quick else 2000,
         optimizer=optimizer,
         lr=LEARNING_RATES[optimizer],

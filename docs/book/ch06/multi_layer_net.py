@@ -35,4 +35,5 @@ def multi_layer_net(
 
 def first_digits(lab: Lab, count: int) -> tuple[Array, Array]:
     """The first `count` training images and their labels: few enough to be learned by heart."""
-    return lab.mnist.train_images[:count], lab.mnist.train_labels[:count]
+    images, labels = lab.digits[0]
+    return images[:count], labels[:count]

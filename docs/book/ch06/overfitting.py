@@ -46,14 +46,14 @@ def compare(lab: Lab, remedies: list[Remedy], epochs: int) -> dict[str, list[His
 def train(lab: Lab, epochs: int, case: tuple[Remedy, int]) -> History:
     """Trains on 300 digits; measures the accuracy on them and on all test digits (quick: 1,000)."""
     remedy, seed = case
-    train, num_test = first_digits(lab, 300), 1_000 if lab.quick else 10_000
-    test = lab.mnist.test_images[:num_test], lab.mnist.test_labels[:num_test]
+    train, (images, labels) = first_digits(lab, 300), lab.digits[1]
+    num_test = 1_000 if lab.quick else len(images)
     return lab.fit(
         multi_layer_net(6, dropout=remedy.dropout, seed=seed),
         *train,
         epochs=epochs,
         weight_decay=remedy.weight_decay,
-        evaluate_on={"train": train, "test": test},
+        evaluate_on={"train": train, "test": (images[:num_test], labels[:num_test])},
         evaluate_every=10 * STEPS_PER_EPOCH,
         seed=seed,
         comm=SerialCommunicator(),

@@ -60,15 +60,14 @@ def spread(weights: Array) -> float:
 
 
 def train(lab: Lab, network: Network) -> History:
-    digits = lab.mnist
+    digits, test = lab.digits
     return lab.fit(
         network,
-        digits.train_images,
-        digits.train_labels,
+        *digits,
         steps=300 if lab.quick else 2000,
         lr=0.1,
         micro_batch_size=50,
-        evaluate_on={"test": (digits.test_images, digits.test_labels)},
+        evaluate_on={"test": test},
     )
 
 
