@@ -1,11 +1,11 @@
-"""`python -m distnet.bench NAME`: step, conv or memory; NAME --help tells more."""
+"""`python -m distnet.bench NAME`, where NAME is one of NAMES; NAME --help tells more."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-NAMES = ("step", "conv", "memory")
+NAMES = ("step", "conv", "memory", "scaling", "allreduce")
 
 
 def main(argv: list[str]) -> int:

@@ -80,8 +80,16 @@ def random_dataset(shape: Shape, num_samples: int) -> Dataset:
     return Dataset("random", images, labels, images, labels, 10)
 
 
-def torch_step(case: Case, batch_size: int, channels_last: bool) -> Callable[[], object]:
-    """A whole training step in PyTorch: forward, loss, backward, fused optimizer."""
+def torch_step(
+    case: Case,
+    batch_size: int,
+    channels_last: bool,
+    wrap: Callable[[Any], Any] = lambda model: model,
+) -> Callable[[], object]:
+    """A whole training step in PyTorch: forward, loss, backward, fused optimizer.
+
+    wrap: what is trained in place of the model, such as DistributedDataParallel of it.
+    """
     torch: Any = importlib.import_module("torch")
     torch.set_num_threads(1)
     data = random_dataset(case.input_shape, batch_size)
@@ -90,6 +98,7 @@ def torch_step(case: Case, batch_size: int, channels_last: bool) -> Callable[[],
     labels = torch.tensor(data.train_labels.astype(np.int64))
     if channels_last:
         model, x = (each.to(memory_format=torch.channels_last) for each in (model, x))
+    model = wrap(model)
     optimizers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     optimizer = optimizers[case.optimizer](model.parameters(), lr=0.001, fused=True)
 

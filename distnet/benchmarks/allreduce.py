@@ -1,0 +1,77 @@
+"""`python -m distnet.bench allreduce`: every wire format against plain MPI calls of the same bytes.
+
+A reduction is what the trainer waits for after backward if nothing is hidden: numbers converted,
+all buckets sent, received and read. Beside it stand the same without MPI (conversion, and for very
+small vectors nothing but the Python around the calls) and one blocking MPI_Allreduce of as many
+bytes of float32. All start at a barrier, whose own time is subtracted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from distnet.benchmarks.jobs import JobError, Result, find_mpirun, run_ranks
+from distnet.benchmarks.rounds import describe_machine
+from distnet.benchmarks.scaling import RANK_WORKER, add_common_options
+
+DEEP_CONVNET, LARGE, TINY = 123_552, 2_000_000, 100
+TIMES = ("reduction", "without_mpi", "allreduce")
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m distnet.bench allreduce", description=__doc__)
+    add_common_options(parser, ranks=[2, 4], rounds=3)
+    parser.add_argument("--sizes", nargs="+", type=int, default=[TINY, DEEP_CONVNET, LARGE])
+    parser.add_argument("--repeats", type=int, default=50, help="reductions of a child job")
+    options = parser.parse_args(argv)
+    try:
+        launcher = shlex.split(options.mpirun) or [find_mpirun()]
+        print(describe_machine())
+        results = {
+            f"{num_ranks} ranks, {size} elements": _rounds(options, launcher, num_ranks, size)
+            for num_ranks in options.ranks
+            for size in options.sizes
+        }
+    except JobError as error:
+        print(f"distnet.bench: {error}", file=sys.stderr)
+        return 1
+    for title, rows in results.items():
+        print_table(title, rows)
+    if options.json:
+        result = {"options": vars(options), "machine": describe_machine(), "results": results}
+        Path(options.json).write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+def _rounds(
+    options: argparse.Namespace, launcher: Sequence[str], num_ranks: int, size: int
+) -> dict[str, dict[str, Any]]:
+    numbers = {key: value for key, value in vars(options).items() if type(value) is int}
+    task = {**numbers, "do": "formats", "size": size}
+    rounds = [run_ranks(launcher, num_ranks, RANK_WORKER, task) for _ in range(options.rounds)]
+    return {kind: make_row([each[kind] for each in rounds]) for kind in rounds[0]}
+
+
+def make_row(rounds: Sequence[Result]) -> dict[str, Any]:
+    """The medians over the rounds of one format, in seconds without the barrier."""
+    row: dict[str, Any] = {key: rounds[0][key] for key in ("bytes", "exact")}
+    for name in TIMES:
+        row[name] = median(each[name] - each["barrier"] for each in rounds)
+    return row
+
+
+def print_table(title: str, rows: dict[str, dict[str, Any]]) -> None:
+    """One line for each format."""
+    print(f"\n{title}")
+    print("format    same bits      bytes  reduction ms  without MPI ms  MPI_Allreduce ms")
+    for kind, row in rows.items():
+        times = [f"{row[name] * 1e3:.3f}" for name in TIMES]
+        says = "yes" if row["exact"] else "no"
+        print(f"{kind:<8}{says:>11}{row['bytes']:>11}{times[0]:>14}{times[1]:>16}{times[2]:>18}")

@@ -1,0 +1,244 @@
+"""What the ranks of `bench scaling` and `bench allreduce` do: one task, one JSON line of results.
+
+Started by `jobs.run_ranks`. In the tasks, times are medians or means over steps, in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from distnet.benchmarks.networks import CASES, random_dataset
+from distnet.benchmarks.rounds import interleave
+from distnet.data import Sampler
+from distnet.optim import make_optimizer
+from distnet.parallel import (
+    REDUCTIONS,
+    Communicator,
+    GradientSum,
+    Reducer,
+    SerialCommunicator,
+    make_reducer,
+    run_command,
+)
+from distnet.parallel.reducer import cut_buckets
+from distnet.training.feed import Feed
+from distnet.training.fingerprint import one_blas_thread
+from distnet.training.trainer import TALLY, Trainer
+
+Task = dict[str, Any]
+Result = dict[str, Any]
+Array = np.ndarray[Any, np.dtype[Any]]
+NUM_REPEATS = 30  # of what takes less than a step
+
+
+def make_trainer(task: Task, comm: Communicator, reducing: Communicator) -> Trainer:
+    """A run on random pixels: this rank's share of it, its sums combined over `reducing`."""
+    case, batch_size = CASES[task["model"]], task["batch_size"]
+    network, data = case.network(), random_dataset(case.input_shape, 4 * batch_size)
+    sampler = Sampler(len(data.train_labels), batch_size, task["micro_batch_size"], seed=0)
+    reducer = make_reducer(
+        task["reduction"],
+        reducing,
+        network.values.size,
+        TALLY + network.statistics.size,
+        num_contributions=sampler.max_micro_batches,
+        bucket_bytes=task["bucket_bytes"],
+    )
+    return Trainer(
+        network=network,
+        optimizer=make_optimizer(case.optimizer, network.values.size),
+        schedule=lambda step: 0.0001,
+        sampler=sampler,
+        feed=Feed(network, data.train_images, data.train_labels),
+        reducer=reducer,
+        comm=comm,
+        seed=0,
+    )
+
+
+class Steps:
+    """Takes steps with a trainer, one after another, and knows how long they took."""
+
+    def __init__(self, trainer: Trainer, num_warmups: int) -> None:
+        self.trainer, self._next = trainer, 0
+        self.seconds = self.wait_seconds = 0.0
+        self.take(num_warmups)
+        self.seconds = self.wait_seconds = 0.0
+
+    def take(self, count: int) -> None:
+        began = time.perf_counter()
+        for _ in range(count):
+            self.trainer.step(self._next)
+            self._next += 1
+            self.wait_seconds += self.trainer.reducer.wait_seconds
+        self.seconds += time.perf_counter() - began
+
+
+def ranks(comm: Communicator, task: Task) -> Result:
+    """One run on all ranks; between its steps, the same ones without messages.
+
+    The two take turns, so that the cores are equally busy with other things.
+    """
+    together = Steps(make_trainer(task, comm, comm), task["warmups"])
+    alone = Steps(make_trainer(task, comm, SerialCommunicator()), task["warmups"])
+    window = _watch_window(alone.trainer)
+    num_turns = max(1, task["steps"] // task["turn"])
+    for _ in range(num_turns):
+        for steps in (together, alone):
+            comm.barrier()
+            steps.take(task["turn"])
+    num_steps = num_turns * task["turn"]
+    reducer = together.trainer.reducer
+    everything, last = _message_seconds(comm, reducer.gradient_sum, task["bucket_bytes"])
+    return {
+        "images_per_second": num_steps * task["batch_size"] / together.seconds,
+        "step_seconds": together.seconds / num_steps,
+        "compute_seconds": alone.seconds / num_steps,
+        "wait_share": together.wait_seconds / together.seconds,
+        "bytes_per_step": reducer.bytes_sent,
+        "messages_seconds": everything,
+        "last_message_seconds": last,
+        "window_seconds": median(window),
+        "allreduce_seconds": _allreduce_seconds(comm, reducer.bytes_sent),
+    }
+
+
+def copies(comm: Communicator, task: Task) -> Result:
+    """As many independent runs as ranks, at the same time; they share the machine alone."""
+    steps = Steps(make_trainer(task, SerialCommunicator(), SerialCommunicator()), task["warmups"])
+    comm.barrier()
+    steps.take(task["steps"])
+    rates = comm.allgather(task["steps"] * task["batch_size"] / steps.seconds)
+    return {"images_per_second": sum(rates)}
+
+
+def formats(comm: Communicator, task: Task) -> Result:
+    """Each wire format: a whole reduction, its share of Python, MPI alone with the same bytes."""
+    return {kind: _format(comm, kind, task) for kind in REDUCTIONS}
+
+
+def _format(comm: Communicator, kind: str, task: Task) -> Result:
+    size, bucket_bytes = task["size"], task["bucket_bytes"]
+    generator = np.random.default_rng(comm.rank)
+    gradient = np.empty(size, np.float32)
+    gradient[:] = 1e-3 * generator.standard_normal(size)
+    reducer = make_reducer(
+        kind, comm, size, TALLY, num_contributions=comm.size, bucket_bytes=bucket_bytes
+    )
+    alone = make_reducer(
+        kind, SerialCommunicator(), size, TALLY, num_contributions=1, bucket_bytes=bucket_bytes
+    )
+    reduce_once(reducer, gradient)
+    bare = np.zeros(max(1, reducer.bytes_sent // 4), np.float32)
+    times = interleave(
+        {
+            "reduction": _in_step(comm, lambda: reduce_once(reducer, gradient)),
+            "without_mpi": _in_step(comm, lambda: reduce_once(alone, gradient)),
+            "allreduce": _in_step(comm, lambda: comm.allreduce(bare)),
+            "barrier": comm.barrier,
+        },
+        task["repeats"],
+    )
+    # Ranks leave a barrier one after another; what that takes is part of the other three.
+    result = {name: median(seconds) for name, seconds in times.items()}
+    return {"bytes": reducer.bytes_sent, "exact": reducer.exact, **result}
+
+
+def reduce_once(reducer: Reducer, gradient: Array) -> None:
+    """A step of a rank with one micro-batch, all of it ready at once."""
+    reducer.start()
+    reducer.ready(gradient, 0)
+    reducer.finish(gradient, np.zeros(TALLY))
+
+
+def _in_step(comm: Communicator, run: Callable[[], object]) -> Callable[[], None]:
+    """`run` on all ranks at once."""
+
+    def all_at_once() -> None:
+        comm.barrier()
+        run()
+
+    return all_at_once
+
+
+def _watch_window(trainer: Trainer) -> list[float]:
+    """Seconds, of each step, from the first bucket that could leave to the end of backward."""
+    seconds: list[float] = []
+    left: list[float] = []
+    reducer = trainer.reducer
+    exchange, finish = reducer.gradient_sum.exchange, reducer.finish
+
+    def watched_exchange(*args: Any) -> Any:
+        left.append(time.perf_counter())
+        return exchange(*args)
+
+    def watched_finish(*args: Any, **kwargs: Any) -> Any:
+        seconds.append(time.perf_counter() - left[0] if left else 0.0)
+        left.clear()
+        result = finish(*args, **kwargs)
+        left.clear()
+        return result
+
+    setattr(reducer.gradient_sum, "exchange", watched_exchange)  # noqa: B010
+    setattr(reducer, "finish", watched_finish)  # noqa: B010
+    return seconds
+
+
+def _message_seconds(
+    comm: Communicator, gradient_sum: GradientSum, bucket_bytes: int
+) -> tuple[float, float]:
+    """All messages of a step with nothing beside them; the last bucket and the tally alone."""
+    itemsize = gradient_sum.wire_itemsize
+    buckets = cut_buckets(gradient_sum.size, bucket_bytes, itemsize)
+    lengths = [(bucket.stop - bucket.start) * itemsize // 4 for bucket in buckets]
+    messages = [np.zeros(max(1, n), np.float32) for n in [*lengths, 2 * (TALLY + 3)]]
+
+    def send(some: list[Array]) -> None:
+        for request in [comm.iallreduce(message) for message in some]:
+            request.wait()
+
+    times = interleave(
+        {
+            "all": _in_step(comm, lambda: send(messages)),
+            "last": _in_step(comm, lambda: send(messages[-2:])),
+            "barrier": comm.barrier,
+        },
+        NUM_REPEATS,
+    )
+    barrier = median(times["barrier"])
+    return median(times["all"]) - barrier, median(times["last"]) - barrier
+
+
+def _allreduce_seconds(comm: Communicator, num_bytes: int) -> float:
+    """One blocking MPI_Allreduce of float32 numbers."""
+    bare = np.zeros(max(1, num_bytes // 4), np.float32)
+    times = interleave(
+        {"allreduce": _in_step(comm, lambda: comm.allreduce(bare)), "barrier": comm.barrier},
+        NUM_REPEATS,
+    )
+    return median(times["allreduce"]) - median(times["barrier"])
+
+
+TASKS = {"ranks": ranks, "copies": copies, "formats": formats}
+
+
+def work(comm: Communicator) -> int:
+    """Does the task of the command line."""
+    task = json.loads(sys.argv[1])
+    with one_blas_thread():
+        result = TASKS[task["do"]](comm, task)
+    if comm.rank == 0:
+        print(json.dumps(result), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(work, os.environ))

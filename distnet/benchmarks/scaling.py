@@ -1,0 +1,179 @@
+"""`python -m distnet.bench scaling`: throughput on 1, 2, 4 ... ranks, and what it is held against.
+
+Child jobs take turns, so that a change of the machine hits all alike: a run on N ranks; N
+independent runs at the same time, which is what the machine could do without communication; and,
+with PyTorch installed, its DistributedDataParallel on gloo. Ratios are medians over the rounds.
+`docs/scaling.md` explains the columns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from distnet.benchmarks.jobs import JobError, Result, find_mpirun, run_group, run_ranks
+from distnet.benchmarks.networks import CASES
+from distnet.benchmarks.rounds import describe_machine
+from distnet.parallel import REDUCTIONS
+from distnet.training.config import TrainConfig
+
+RANK_WORKER, DDP_WORKER = "distnet.benchmarks.rank_worker", "distnet.benchmarks.ddp_worker"
+LAYOUTS = {"NCHW": False, "channels_last": True}
+Round = dict[str, Result]  # by name of the child job
+
+
+def main(argv: list[str]) -> int:
+    options = _parser().parse_args(argv)
+    try:
+        launcher = shlex.split(options.mpirun) or [find_mpirun()]
+        print(describe_machine())
+        rounds = [_play_round(options, launcher, n) for n in range(options.rounds)]
+    except JobError as error:
+        print(f"distnet.bench: {error}", file=sys.stderr)
+        return 1
+    rows = [make_row(rounds, num_ranks) for num_ranks in options.ranks]
+    print(f"\n{options.model}, global batch {options.batch_size}, {options.reduction}")
+    print_table(rows)
+    if options.json:
+        result = {"options": vars(options), "machine": describe_machine()}
+        text = json.dumps(result | {"rows": rows, "rounds": rounds}, indent=2)
+        Path(options.json).write_text(text + "\n")
+    return 0
+
+
+def add_common_options(parser: argparse.ArgumentParser, ranks: list[int], rounds: int) -> None:
+    """What the benchmarks of several ranks share."""
+    parser.add_argument("--ranks", nargs="+", type=int, default=ranks)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--bucket-bytes", type=int, default=TrainConfig.bucket_bytes)
+    parser.add_argument(
+        "--mpirun", default="", help='command that starts ranks, such as "mpirun -hosts a,b"'
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write all figures to this file")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m distnet.bench scaling", description=__doc__)
+    add_common_options(parser, ranks=[1, 2, 4], rounds=5)
+    parser.add_argument("--model", choices=CASES, default="deep_convnet")
+    parser.add_argument("--batch-size", type=int, default=256, help="global batch")
+    parser.add_argument("--micro-batch-size", type=int, default=TrainConfig.micro_batch_size)
+    parser.add_argument("--reduction", choices=REDUCTIONS, default=TrainConfig.reduction)
+    parser.add_argument("--steps", type=int, default=40, help="measured steps of a child job")
+    parser.add_argument("--warmups", type=int, default=5, help="steps before these")
+    parser.add_argument("--turn", type=int, default=5, help="steps with, then without messages")
+    parser.add_argument("--no-ddp", action="store_true", help="leave PyTorch out")
+    return parser
+
+
+def _play_round(options: argparse.Namespace, launcher: Sequence[str], number: int) -> Round:
+    """One of each child job, in turn; every other round in reverse."""
+    jobs = _jobs(options, launcher)
+    names = list(jobs) if number % 2 == 0 else list(jobs)[::-1]
+    print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
+    return {name: jobs[name]() for name in names}
+
+
+def _jobs(options: argparse.Namespace, launcher: Sequence[str]) -> dict[str, Callable[[], Result]]:
+    task = {key: value for key, value in vars(options).items() if type(value) in (int, str)}
+    has_torch = importlib.util.find_spec("torch") is not None and not options.no_ddp
+    jobs: dict[str, Callable[[], Result]] = {}
+
+    def on_ranks(num_ranks: int, kind: str) -> Callable[[], Result]:
+        return lambda: run_ranks(launcher, num_ranks, RANK_WORKER, task | {"do": kind})
+
+    def ddp(num_ranks: int, layout: str) -> Callable[[], Result]:
+        own = task | {"channels_last": LAYOUTS[layout]}
+        return lambda: run_group(num_ranks, DDP_WORKER, own)
+
+    for num_ranks in dict.fromkeys([1, *options.ranks]):
+        jobs[f"ranks {num_ranks}"] = on_ranks(num_ranks, "ranks")
+        jobs[f"copies {num_ranks}"] = on_ranks(num_ranks, "copies")
+        for layout in LAYOUTS if has_torch and options.batch_size % num_ranks == 0 else ():
+            jobs[f"ddp {num_ranks} {layout}"] = ddp(num_ranks, layout)
+    return jobs
+
+
+def make_row(rounds: Sequence[Round], num_ranks: int) -> dict[str, Any]:
+    """The medians over the rounds for one number of ranks; shares between 0 and 1."""
+
+    def middle(value: Callable[[Round], float]) -> float:
+        return median(value(each) for each in rounds)
+
+    def rate(each: Round, name: str) -> float:
+        return each[name]["images_per_second"]
+
+    own = f"ranks {num_ranks}"
+    row: dict[str, Any] = {
+        "ranks": num_ranks,
+        "images_per_second": middle(lambda each: rate(each, own)),
+        "of_one_rank": middle(lambda each: rate(each, own) / rate(each, "ranks 1") / num_ranks),
+        "of_copies": middle(lambda each: rate(each, own) / rate(each, f"copies {num_ranks}")),
+        "wait_share": middle(lambda each: each[own]["wait_share"]),
+        "bytes_per_step": rounds[0][own]["bytes_per_step"],
+        "allreduce_seconds": middle(lambda each: each[own]["allreduce_seconds"]),
+    }
+    for key in ("messages_seconds", "exposed_seconds", "hideable_seconds"):
+        row[key] = middle(lambda each, key=key: communication(each[own])[key])  # type: ignore[misc]
+    row["hidden_share"] = hidden_share(row)
+    rivals = [name for name in rounds[0] if name.startswith(f"ddp {num_ranks} ")]
+    if rivals:
+        best = max(rivals, key=lambda name: middle(lambda each: rate(each, name)))
+        row["ddp_layout"] = best.split()[-1]
+        row["ddp_images_per_second"] = middle(lambda each: rate(each, best))
+        row["of_ddp"] = middle(lambda each: rate(each, own) / rate(each, best))
+    return row
+
+
+def communication(result: Result) -> dict[str, float]:
+    """Seconds of a step's messages: by themselves; added to the step; that could be hidden.
+
+    Messages cost what a step takes more than the same one without them. They could hide behind what
+    remains of backward when the first bucket leaves, all but the last bucket and the tally, which
+    leave when there is nothing left to compute.
+    """
+    everything, last = result["messages_seconds"], result["last_message_seconds"]
+    return {
+        "messages_seconds": everything,
+        "exposed_seconds": result["step_seconds"] - result["compute_seconds"],
+        "hideable_seconds": max(0.0, min(everything - last, result["window_seconds"])),
+    }
+
+
+def hidden_share(row: dict[str, Any]) -> float | None:
+    """Which part of what could be hidden is hidden; None if nothing could be."""
+    if row["ranks"] == 1 or not row["hideable_seconds"]:
+        return None
+    return (row["messages_seconds"] - row["exposed_seconds"]) / row["hideable_seconds"]
+
+
+COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "ranks": lambda row: str(row["ranks"]),
+    "images/s": lambda row: f"{row['images_per_second']:.0f}",
+    "of 1 rank": lambda row: f"{row['of_one_rank']:.3f}",
+    "of copies": lambda row: f"{row['of_copies']:.3f}",
+    "waiting": lambda row: f"{row['wait_share']:.1%}",
+    "MB/step": lambda row: f"{row['bytes_per_step'] / 1e6:.3f}",
+    "Allreduce ms": lambda row: f"{row['allreduce_seconds'] * 1e3:.3f}",
+    "messages ms": lambda row: f"{row['messages_seconds'] * 1e3:.3f}",
+    "exposed ms": lambda row: f"{row['exposed_seconds'] * 1e3:.3f}",
+    "hideable ms": lambda row: f"{row['hideable_seconds'] * 1e3:.3f}",
+    "hidden": lambda row: "" if row["hidden_share"] is None else f"{row['hidden_share']:.0%}",
+    "DDP images/s": lambda row: f"{row['ddp_images_per_second']:.0f}" if "of_ddp" in row else "",
+    "of DDP": lambda row: f"{row['of_ddp']:.2f}" if "of_ddp" in row else "",
+}
+
+
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """One line for each number of ranks."""
+    names = [name for name in COLUMNS if "DDP" not in name or "of_ddp" in rows[0]]
+    print("  ".join(names))
+    for row in rows:
+        print("  ".join(COLUMNS[name](row).rjust(len(name)) for name in names))

@@ -1,0 +1,114 @@
+"""The benchmarks of several ranks: how their figures follow from times, and that they run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from distnet.bench import main
+from distnet.benchmarks.allreduce import make_row as make_format_row
+from distnet.benchmarks.jobs import JobError, run_group, run_ranks
+from distnet.benchmarks.scaling import communication, hidden_share, make_row
+from distnet.parallel import REDUCTIONS
+
+
+def result(step, compute, messages=4.0, last=1.0, window=10.0, rate=100.0):
+    return {
+        "images_per_second": rate,
+        "step_seconds": step,
+        "compute_seconds": compute,
+        "wait_share": 0.1,
+        "bytes_per_step": 800,
+        "messages_seconds": messages,
+        "last_message_seconds": last,
+        "window_seconds": window,
+        "allreduce_seconds": 2.0,
+    }
+
+
+@pytest.mark.parametrize(
+    "figures, hideable, hidden",
+    [
+        (result(20, 20 + 1.0), 3.0, None),  # faster with messages than without: noise, but shown
+        (result(21, 20), 3.0, 1.0),  # the last bucket alone is seen
+        (result(24, 20), 3.0, 0.0),  # all of it is seen
+        (result(23, 20, window=2.0), 2.0, 0.5),  # backward is over before the messages are
+        (result(24, 20, messages=1.0), 0.0, None),  # one bucket: nothing to hide behind
+    ],
+)
+def test_what_could_be_hidden_and_what_is(figures, hideable, hidden):
+    found = communication(figures)
+    assert found["hideable_seconds"] == hideable
+    if hidden is not None:
+        assert hidden_share({"ranks": 2, **found}) == pytest.approx(hidden)
+    assert hidden_share({"ranks": 1, **found}) is None
+    assert (hidden_share({"ranks": 2, **found}) is None) == (hideable == 0)
+
+
+def test_ratios_are_medians_of_rounds():
+    rounds = [
+        {
+            "ranks 1": result(1, 1, rate=100),
+            "ranks 2": result(1, 1, rate=own),
+            "copies 2": {"images_per_second": copies},
+            "ddp 2 NCHW": {"images_per_second": 50.0},
+            "ddp 2 channels_last": {"images_per_second": 80.0},
+        }
+        for own, copies in [(160, 200), (190, 200), (180, 300)]
+    ]
+    row = make_row(rounds, 2)
+    assert (row["images_per_second"], row["of_one_rank"], row["of_copies"]) == (180, 0.9, 0.8)
+    assert (row["ddp_layout"], row["of_ddp"]) == ("channels_last", 180 / 80)
+
+
+def test_times_of_a_format_are_without_the_barrier():
+    rounds = [
+        {"bytes": 8, "exact": True, "reduction": t, "without_mpi": t, "allreduce": t, "barrier": 1}
+        for t in (3.0, 4.0, 9.0)
+    ]
+    assert make_format_row(rounds)["reduction"] == 3.0
+
+
+@pytest.mark.mpi_launch
+def test_scaling_runs(tmp_path, capsys):
+    path = tmp_path / "scaling.json"
+    flags = "--model two_layer --batch-size 30 --micro-batch-size 10 --steps 4 --turn 2"
+    flags += " --warmups 1 --rounds 1 --ranks 1 2 --no-ddp --reduction exact32 --json"
+    assert main(["scaling", *flags.split(), str(path)]) == 0
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["ranks"] for row in rows] == [1, 2]
+    assert all(row["images_per_second"] > 0 and row["of_copies"] > 0 for row in rows)
+    assert 4 * 39760 < rows[1]["bytes_per_step"] < 4 * 39760 + 100
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[-3:]] == ["ranks", "1", "2"]
+
+
+@pytest.mark.mpi_launch
+def test_allreduce_runs(tmp_path):
+    path = tmp_path / "allreduce.json"
+    flags = ["--ranks", "2", "--sizes", "1000", "--rounds", "1", "--repeats", "3", "--json"]
+    assert main(["allreduce", *flags, str(path)]) == 0
+    (rows,) = json.loads(path.read_text())["results"].values()
+    assert list(rows) == list(REDUCTIONS)
+    assert rows["exact"]["bytes"] > 1.9 * rows["exact32"]["bytes"] > 3.6 * rows["float16"]["bytes"]
+
+
+@pytest.mark.parametrize("name", ["scaling", "allreduce"])
+def test_a_launcher_that_does_not_exist(name, capsys):
+    assert main([name, "--rounds", "1", "--mpirun", "/no/such/mpirun"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("distnet.bench: cannot start /no/such/mpirun")
+
+
+def test_a_child_that_fails_is_one_line():
+    with pytest.raises(JobError, match=r"exit code 1.*KeyError: 'nothing'"):
+        run_group(1, "distnet.benchmarks.rank_worker", {"do": "nothing"})
+
+
+@pytest.mark.mpi_launch
+def test_ranks_that_fail_are_one_line():
+    from distnet.benchmarks.jobs import find_mpirun
+
+    with pytest.raises(JobError, match="ended with exit code"):
+        run_ranks([find_mpirun()], 2, "distnet.benchmarks.rank_worker", {"do": "nothing"})
