@@ -2,8 +2,8 @@
 
 The number of the next task is one integer in the memory of rank 0, which every rank reads and
 increments in one atomic operation (one-sided MPI: fetch-and-op, MPI 4.1, section 12.3.4). No rank
-is set aside to hand out work. Between hosts, some MPI libraries serve the integer only while rank 0
-is inside a call of MPI; then a rank may wait for it until rank 0's current task is done.
+is set aside to hand out work. Some MPI libraries, MPICH 5.0 on one host among them, serve the
+integer only while rank 0 is inside a call of MPI: a rank may wait until rank 0's task is done.
 """
 
 from __future__ import annotations

@@ -22,15 +22,14 @@ def test_each_item_is_computed_once(comm):
 
 
 @pytest.mark.mpi(min_size=2)
-def test_a_rank_that_finishes_early_takes_the_next_item(comm):
-    """Whoever takes item 0 is busy for so long that the others do all the rest."""
+def test_a_busy_rank_leaves_the_rest_to_the_others(comm):
+    """Rank 0 must not be the busy one: with MPICH the others wait for its next call of MPI."""
 
     def compute(item):
-        time.sleep(1.0 if item == 0 else 0.001)
+        time.sleep(2.0 if comm.rank == 1 else 0.01)
         return comm.rank
 
-    ranks = shared_map(comm, compute, range(10))
-    assert ranks.count(ranks[0]) == 1
+    assert shared_map(comm, compute, range(10)).count(1) <= 1
 
 
 @pytest.mark.mpi(min_size=2)
