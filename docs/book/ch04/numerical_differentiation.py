@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def derivative(f: Function, x: float, h: float = H) -> float:
     return float(numerical_gradient(lambda: f(at[0]), at, h)[0])
 
 
-def parabola(x: float) -> float:
+def parabola(x: Any) -> Any:
     return 0.01 * x**2 + 0.1 * x
 
 
