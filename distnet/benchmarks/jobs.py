@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,7 @@ def run_ranks(
 ) -> Result:
     """Runs `LAUNCHER -n num_ranks python -m module TASK`; returns what rank 0 has to say."""
     command = [*launcher, "-n", str(num_ranks), *_python(module, task)]
-    return _result(_start(command, {}))
+    return _result(_collect(_start(command, {})))
 
 
 def run_group(num_processes: int, module: str, task: Mapping[str, Any]) -> Result:
@@ -61,12 +63,29 @@ def run_group(num_processes: int, module: str, task: Mapping[str, Any]) -> Resul
         _start(_python(module, task), address | size | {"RANK": str(rank)})
         for rank in range(num_processes)
     ]
+    _wait(processes)
+    jobs = [_collect(process) for process in processes]
+    # One that failed comes before those that were ended because of it.
+    results = [_result(job) for job in sorted(jobs, key=_was_ended)]
+    return next(result for result in results if result)
+
+
+def _was_ended(job: subprocess.CompletedProcess[str]) -> bool:
+    return job.returncode == -signal.SIGKILL
+
+
+def _wait(processes: Sequence[subprocess.Popen[str]]) -> None:
+    """Until all are done; as soon as one fails, or it takes too long, the others are ended."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     try:
-        results = [_result(process) for process in processes]
-        return results[0]
+        while any(process.poll() is None for process in processes):
+            if any(process.poll() for process in processes) or time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
     finally:
         for process in processes:
             process.kill()
+            process.wait()
 
 
 def _python(module: str, task: Mapping[str, Any]) -> list[str]:
@@ -88,17 +107,23 @@ def _start(command: Sequence[str], environ: Mapping[str, str]) -> subprocess.Pop
         raise JobError(f"cannot start {command[0]} ({error.strerror})") from error
 
 
-def _result(process: subprocess.Popen[str]) -> Result:
+def _collect(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """What it has written, when it has ended."""
     try:
         out, err = process.communicate(timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
         err += f"took longer than {TIMEOUT_SECONDS:g} s"
-    lines = out.splitlines()
-    if process.returncode != 0:
-        words = (err.strip() or out.strip() or "no output").splitlines()[-1]
-        raise JobError(f"{process.args!r} ended with exit code {process.returncode}: {words}")
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def _result(job: subprocess.CompletedProcess[str]) -> Result:
+    """What its last line says; raises JobError unless it ended well."""
+    if job.returncode != 0:
+        words = (job.stderr.strip() or job.stdout.strip() or "no output").splitlines()[-1]
+        raise JobError(f"{job.args!r} ended with exit code {job.returncode}: {words}")
+    lines = job.stdout.splitlines()
     return json.loads(lines[-1]) if lines else {}
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 
 import pytest
 
 from distnet.bench import main
+from distnet.benchmarks import jobs
 from distnet.benchmarks.allreduce import make_row as make_format_row
 from distnet.benchmarks.jobs import JobError, run_group, run_ranks
 from distnet.benchmarks.scaling import communication, hidden_share, make_row
@@ -106,9 +109,18 @@ def test_a_child_that_fails_is_one_line():
         run_group(1, "distnet.benchmarks.rank_worker", {"do": "nothing"})
 
 
+def test_a_group_does_not_wait_for_a_process_that_is_gone(monkeypatch):
+    """Rank 1 fails, rank 0 would wait for a minute."""
+    program = "import os, time; time.sleep(60) if os.environ['RANK'] == '0' else exit('gone')"
+    command = [sys.executable, "-c", program]
+    monkeypatch.setattr(jobs, "_python", lambda module, task: command)
+    began = time.monotonic()
+    with pytest.raises(JobError, match="exit code 1: gone"):
+        run_group(2, "any", {})
+    assert time.monotonic() - began < 30
+
+
 @pytest.mark.mpi_launch
 def test_ranks_that_fail_are_one_line():
-    from distnet.benchmarks.jobs import find_mpirun
-
     with pytest.raises(JobError, match="ended with exit code"):
-        run_ranks([find_mpirun()], 2, "distnet.benchmarks.rank_worker", {"do": "nothing"})
+        run_ranks([jobs.find_mpirun()], 2, "distnet.benchmarks.rank_worker", {"do": "nothing"})

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -275,6 +277,32 @@ def test_a_bucket_leaves_as_soon_as_it_is_ready():
         reducer.ready(gradient, offset)
         sent.append(len(comm.lengths))
     assert sent == [0, 1, 1, 2, 3]
+
+
+class Slow(SerialCommunicator):
+    """Messages arrive at the third test; counts the tests."""
+
+    num_tests = 0
+
+    def iallreduce(self, array, op="sum"):
+        calls = itertools.count(1)
+
+        def test():
+            self.num_tests += 1
+            return next(calls) >= 3
+
+        return SimpleNamespace(test=test, wait=lambda: None)
+
+
+def test_every_layer_lets_messages_move():
+    """Also one without parameters, whose suffix has not grown; what has arrived is left alone."""
+    comm = Slow()
+    reducer = make_reducer("exact", comm, 25, 1, num_contributions=1, bucket_bytes=80)
+    gradient, num_tests = np.ones(25, np.float32), []
+    for offset in (20, 15, 15, 15, 15, 5):
+        reducer.ready(gradient, offset)
+        num_tests.append(comm.num_tests)
+    assert num_tests == [0, 1, 2, 3, 3, 4]
 
 
 def test_buckets_are_cut_from_the_end():
