@@ -106,6 +106,15 @@ class Job:
                         found[int(variables[name])] = int(path.parent.name)
         return found
 
+    def states(self) -> str:
+        """The ranks that live, each with the letter that the kernel has for its state."""
+        letters = []
+        for rank, pid in sorted(self.ranks().items()):
+            with contextlib.suppress(OSError):
+                letter = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+                letters.append(f"{rank}:{letter}")
+        return f"ranks {' '.join(letters) or 'none'}, launcher {self.process.poll()}"
+
     def launcher(self) -> int:
         """The process id of mpirun."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
@@ -154,9 +163,10 @@ class Job:
             raise Failed(f"ranks {sorted(left)} are left")
 
     def clean_up(self) -> None:
-        for pid in [*self.ranks().values(), self.process.pid]:
+        for pid in self.ranks().values():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
         self.log.close()
         launching._remove_shared_memory(self.begin)
@@ -238,8 +248,8 @@ def run_round(out: Path, kind: str, rng: random.Random, expected: str) -> Round:
         result.hit, result.recoveries = disturb or disturb_elastic(job, kind, rng)
         job.finish()
         check_result(out, expected)
-    except (Failed, OSError) as error:
-        result.problem = str(error) or type(error).__name__
+    except (Failed, OSError, KeyError) as error:
+        result.problem = f"{type(error).__name__}: {error}; {job.states()}"
     finally:
         job.clean_up()
     return result
@@ -282,9 +292,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--kind", choices=["kill", "again", "stop", "restart"], help="only this one"
+    )
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="chaos-"))
     kinds = choose_kinds(options.rounds, options.seed, is_elastic())
+    if options.kind:
+        kinds = [options.kind] * options.rounds
     rounds = run_rounds(directory, kinds, options.seed)
     show_table(rounds)
     failed = sum(bool(result.problem) for result in rounds)

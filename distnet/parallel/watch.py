@@ -21,6 +21,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class Watch:
         self._timeout, self._ends = stall_timeout, stall_ends
         self._me = comm.processes[comm.rank]
         self._beat = 0
-        self._pulses: dict[int, Pulse] = {}
+        self._pulses: dict[Process, Pulse] = {}
         self._reported = 0.0  # when the wait that was reported last began
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -83,6 +84,7 @@ class Watch:
                 self._write()
             except OSError:
                 continue  # a full disk: nobody is suspected by a rank that cannot beat
+            self._feel_pulses()
             if self._comm.survives_losses:
                 self._kill_hung()
             if self._timeout:
@@ -123,25 +125,29 @@ class Watch:
         place = self._comm.place
         return round(time.monotonic() - place.since, 2) if place.waits_for else 0.0
 
+    def _feel_pulses(self) -> None:
+        for process in self._comm.processes:
+            heart = self._read(process)
+            if heart is not None:
+                self._pulses.setdefault(process, Pulse()).see(heart["beat"])
+
+    def _is_silent(self, process: Process) -> bool:
+        """Whether its heartbeat has stopped; one that never began does not count."""
+        return process in self._pulses and self._pulses[process].age >= HANG_BEATS
+
     # Hangs.
 
     def _kill_hung(self) -> None:
-        peers = [p for p in self._comm.processes if p.host == self._me.host]
-        for process in peers:
-            heart = self._read(process)
-            if heart is not None:
-                self._pulses.setdefault(process.pid, Pulse()).see(heart["beat"])
-        hung = [p for p in peers if self._age(p) >= HANG_BEATS]
-        first_alive = next((p for p in peers if p not in hung), self._me)
-        if first_alive == self._me:
+        """The first process of this host whose heart beats removes those that are silent."""
+        peers = [process for process in self._comm.processes if process.host == self._me.host]
+        hung = [process for process in peers if self._is_silent(process)]
+        beating = [process for process in peers if process not in hung]
+        if beating[:1] == [self._me]:
             for process in hung:
                 self._kill(process)
 
-    def _age(self, process: Process) -> int:
-        return self._pulses[process.pid].age if process.pid in self._pulses else 0
-
     def _kill(self, process: Process) -> None:
-        del self._pulses[process.pid]
+        del self._pulses[process]
         try:
             os.kill(process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -159,25 +165,37 @@ class Watch:
         if not place.waits_for or since == self._reported or self._waits() < self._timeout:
             return
         self._reported = since
-        missing, unknown = self._missing()
-        who = name_ranks(missing) if missing else "no rank"
-        hint = f"; no heartbeat from {name_ranks(unknown)}" if unknown else ""
+        late, silent = self._missing()
+        who = name_ranks(late) if late else "no rank"
+        hint = f"; no heartbeat from {name_ranks(silent)}" if silent else ""
         _show(
             f"distnet: warning: {self._me} has waited {self._waits():g} s in call "
-            f"{place.waits_for} of step {place.step}: {who} missing{hint}; its stacks:\n"
+            f"{place.waits_for} of step {place.step}, which {who} has yet to begin{hint}; "
+            f"stacks of {name_ranks([self._me.rank])}:\n{_stacks()}"
         )
-        faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
         if self._ends:
-            time.sleep(2 * BEAT_SECONDS)  # for the other ranks to show theirs
+            # The other ranks shall show theirs; and MPICH's launcher returns the exit code of an
+            # abort only if it is the only one.
+            time.sleep(BEAT_SECONDS * (2 + 4 * min(self._comm.rank, 10)))
             self._comm.abort(STALLED)
 
     def _missing(self) -> tuple[list[int], list[int]]:
-        """The ranks that have not begun the call this one waits in; those that cannot be told."""
+        """The ranks that have not begun the call this one waits in; those without a heartbeat."""
         place = self._comm.place
         here = [place.num_repairs, place.step, place.waits_for]
-        hearts = [(p.rank, self._read(p)) for p in self._comm.processes if p != self._me]
-        missing = [rank for rank, heart in hearts if heart and heart["place"] < here]
-        return missing, [rank for rank, heart in hearts if heart is None]
+        others = [process for process in self._comm.processes if process != self._me]
+        hearts = {process.rank: self._read(process) for process in others}
+        late = [rank for rank, heart in hearts.items() if heart and heart["place"] < here]
+        silent = [p.rank for p in others if self._is_silent(p) or hearts[p.rank] is None]
+        return late, silent
+
+
+def _stacks() -> str:
+    """The stacks of all threads, as one text: ranks that write at once stay apart."""
+    with tempfile.TemporaryFile() as file:
+        faulthandler.dump_traceback(file, all_threads=True)
+        file.seek(0)
+        return file.read().decode(errors="replace")
 
 
 def _show(text: str) -> None:

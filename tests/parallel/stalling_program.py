@@ -1,8 +1,9 @@
-"""Ranks of which one comes late: `stalling_program.py DIRECTORY SECONDS report|end`."""
+"""Ranks of which one comes late: `stalling_program.py DIRECTORY SECONDS|stop report|end`."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -13,11 +14,14 @@ from distnet.parallel.watch import Watch
 
 def command(comm: Communicator) -> int:
     directory, late, action = sys.argv[1:]
-    watch = Watch(comm, Path(directory), stall_timeout=1, stall_ends=action == "end")
+    timeout = 5 if late == "stop" else 1  # longer than a heartbeat takes to be missed
+    watch = Watch(comm, Path(directory), timeout, stall_ends=action == "end")
     watch.start()
     comm.barrier()
     comm.place.begin_step(57)
     if comm.rank == 1:
+        if late == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
         time.sleep(float(late))
     comm.barrier()
     watch.stop()

@@ -14,7 +14,7 @@ def test_waiting_ranks_name_the_missing_one_and_show_their_stacks(mpirun, tmp_pa
     assert len(lines) == 2  # one line of each waiting rank, though it goes on waiting
     for line, rank in zip(sorted(lines), (0, 2), strict=True):
         assert line.startswith(f"distnet: warning: rank {rank} (process ")
-        assert "in call 1 of step 57: rank 1 missing; its stacks:" in line
+        assert "in call 1 of step 57, which rank 1 has yet to begin; stacks of rank" in line
     assert process.stderr.count("in barrier") == 2
     assert list(tmp_path.iterdir()) == []
 
@@ -22,7 +22,13 @@ def test_waiting_ranks_name_the_missing_one_and_show_their_stacks(mpirun, tmp_pa
 def test_a_stall_can_end_the_job(mpirun, tmp_path):
     process = mpirun(3, PROGRAM, str(tmp_path), "60", "end", timeout=40)
     assert process.returncode == STALLED
-    assert "rank 1 missing" in process.stderr
+    assert "which rank 1 has yet to begin" in process.stderr
+
+
+def test_a_rank_without_heartbeat_is_named(mpirun, tmp_path):
+    process = mpirun(3, PROGRAM, str(tmp_path), "stop", "end", timeout=40)
+    assert process.returncode == STALLED
+    assert "no heartbeat from rank 1; stacks of rank" in process.stderr
 
 
 def test_nothing_is_said_of_a_short_wait(mpirun, tmp_path):
