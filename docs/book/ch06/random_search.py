@@ -31,7 +31,7 @@ NUM_SHOWN = 20
 REQUIRED = [
     Required(
         "A16",
-        "best validation accuracy of 100 trials (quick: of 12)",
+        "best validation accuracy of 100 trials (quick: of 8)",
         "best_accuracy",
         at_least(0.7),
         quick=at_least(0.5),
@@ -53,7 +53,7 @@ class Trial:
 
 
 def run(lab: Lab) -> Numbers:
-    trials = draw_trials(12 if lab.quick else 100, lab.seed)
+    trials = draw_trials(8 if lab.quick else 100, lab.seed)
     histories = shared_map(lab.comm, partial(train, lab), trials)
     accuracies = [history.accuracy("validation")[-1] for history in histories]
     order = np.argsort(-np.array(accuracies), kind="stable")
