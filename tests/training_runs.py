@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,9 @@ STEPS_PER_EPOCH = 5
 SIZES = ("--batch-size", "50", "--micro-batch-size", "16")
 ALONE = 0  # ranks: a process without mpirun
 TIMEOUT_SECONDS = 40
+
+# What Open MPI's mpirun says now and then about itself when ranks end with an error code.
+NOISE = re.compile(r"\[warn\] Epoll |\[[^]]+:\d+\] (PMIX|PRTE) ERROR: ")
 
 Process = subprocess.CompletedProcess[str]
 
@@ -71,12 +75,12 @@ def succeed(num_ranks: int, *args: str | Path, code: int = 0) -> None:
 
 
 def own_lines(process: Process) -> list[str]:
-    """What the ranks have written to stderr, without the words of Open MPI's mpirun about it."""
-    lines, banner = [], False
+    """What the ranks have written to stderr, without NOISE and mpirun's words between two rules."""
+    lines, in_banner = [], False
     for line in process.stderr.splitlines():
         is_rule = len(line) > 70 and set(line) == {"-"}
-        banner ^= is_rule
-        if not banner and not is_rule:
+        in_banner ^= is_rule
+        if not (in_banner or is_rule or NOISE.match(line)):
             lines.append(line)
     return lines
 
