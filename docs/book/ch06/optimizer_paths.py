@@ -6,7 +6,7 @@ float64, and the same points as in the book.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def gradient(point: Array) -> Array:
     return np.array([x / 10, 2 * y])
 
 
-def descend(name: str, lr: float, **hyper: float) -> Array:
+def descend(name: str, lr: float, **hyper: Any) -> Array:
     """The path `(NUM_STEPS + 1, 2)` of optimizer `name`."""
     point = np.array(START)
     optimizer = make_optimizer(name, point.size, dtype=point.dtype, **hyper)

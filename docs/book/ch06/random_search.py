@@ -111,7 +111,7 @@ def draw_accuracies(figure: Figure, trials: list[Trial], accuracies: list[float]
     """Every trial in the plane that was searched."""
     axes = figure.subplots()
     lr, weight_decay = zip(*((trial.lr, trial.weight_decay) for trial in trials), strict=True)
-    points = axes.scatter(lr, weight_decay, c=accuracies, cmap="viridis", edgecolors="0.4")
+    points = axes.scatter(lr, weight_decay, c=accuracies, cmap="cividis", edgecolors="0.4")
     axes.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="weight decay")
     figure.colorbar(points, label="validation accuracy after 50 epochs")
 
