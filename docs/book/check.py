@@ -57,6 +57,17 @@ EXPERIMENTS = (
     "ch06/weight_decay.py",
     "ch06/dropout.py",
     "ch06/random_search.py",
+    "ch07/im2col_shapes.py",
+    "ch07/gradients_of_convnet.py",
+    "ch07/train_simple_convnet.py",
+    "ch07/first_filters.py",
+    "ch07/linear_probes.py",
+    "ch08/train_deep_convnet.py",
+    "ch08/misclassified_digits.py",
+    "ch08/ensemble.py",
+    "ch08/learning_rate_decay.py",
+    "ch08/data_augmentation.py",
+    "ch08/stacked_convolutions.py",
 )
 
 

@@ -1,0 +1,75 @@
+"""The experiments of section 8.1: requirements in quick mode, and the same numbers on two ranks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distnet.lab import Lab, load
+from distnet.models import DeepConvNet
+from distnet.parallel import SerialCommunicator
+
+CHAPTER = Path(__file__).resolve().parents[2] / "docs" / "book" / "ch08"
+
+
+@pytest.fixture
+def alone(tmp_path):
+    return Lab(SerialCommunicator(), tmp_path, quick=True)
+
+
+@pytest.mark.parametrize("name", ["stacked_convolutions", "learning_rate_decay"])
+def test_requirements_hold(name, alone):
+    script = load(CHAPTER / f"{name}.py")
+    numbers = script.run(alone)
+    verdicts = [alone.judge(required, numbers) for required in script.REQUIRED]
+    assert [str(verdict) for verdict in verdicts if not verdict.holds] == []
+
+
+@pytest.mark.mpi(min_size=2, timeout=120)
+def test_ensemble_is_the_same_on_two_ranks(comm, alone, tmp_path):
+    script = load(CHAPTER / "ensemble.py")
+    together = script.run(Lab(comm, tmp_path, quick=True))
+    assert together == script.run(alone)
+    assert together["ensemble"] > together["best_member"]
+
+
+@pytest.mark.mpi(min_size=2, timeout=120)
+def test_augmentation_is_the_same_on_two_ranks(comm, alone, tmp_path):
+    """60 epochs of 100 digits, every micro-batch with bits of its own."""
+    script = load(CHAPTER / "data_augmentation.py")
+    train, test = script.small_digits(alone, 100)
+    lab = Lab(comm, tmp_path, quick=True)
+    found = script.final_accuracy(lab, 0, script.change, train, test)
+    assert found == script.final_accuracy(alone, 0, script.change, train, test)
+    assert found != script.final_accuracy(alone, 0, None, train, test)
+
+
+def test_halved_images_have_the_rounded_mean():
+    halved = load(CHAPTER / "small_digits.py").halved
+    image = np.array([[[[0, 1, 255, 255], [0, 1, 255, 254], [9, 9, 1, 0], [9, 9, 0, 0]]]], np.uint8)
+    np.testing.assert_array_equal(halved(image), [[[[1, 255], [9, 0]]]])
+
+
+def test_size_of_the_small_network():
+    assert load(CHAPTER / "small_digits.py").SmallConvNet().values.size == 23_946
+
+
+def test_misclassified_digits_are_those_that_differ_from_their_label():
+    misclassified = load(CHAPTER / "misclassified_digits.py").misclassified
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (230, 1, 28, 28), np.uint8)
+    network = DeepConvNet()
+    predictions = network.predict(images.astype(np.float32) / 255).argmax(axis=1)
+    labels = predictions.copy()
+    labels[[3, 150, 229]] += 1
+    expected = [[i, predictions[i] + 1, predictions[i]] for i in (3, 150, 229)]
+    np.testing.assert_array_equal(misclassified(network, images, labels), expected)
+
+
+def test_a_gradient_that_is_zero_at_the_rim_has_a_smaller_side():
+    script = load(CHAPTER / "stacked_convolutions.py")
+    gradient = np.zeros((11, 11))
+    gradient[5, 5] = gradient[4, 5] = 1
+    assert script.side_seen(gradient) == 3
+    gradient[5, 8] = 1
+    assert script.side_seen(gradient) == 7
