@@ -111,6 +111,12 @@ def test_statistics_of_micro_batches_add_up_to_those_of_the_batch(shape, cuts):
     )
 
 
+def test_a_micro_batch_is_the_whole_batch_unless_told_otherwise():
+    net, x = network((8, 4)), skewed((8, 4))
+    net.loss_and_gradients(x, np.zeros(8, int), Training())
+    np.testing.assert_allclose(net.batch_statistics[:4], x.mean(axis=0), rtol=1e-13)
+
+
 @in_all_shapes
 def test_running_variance_becomes_that_of_the_batch(shape):
     net, x = network(shape, momentum=0.0), skewed(shape)
