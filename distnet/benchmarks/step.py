@@ -104,7 +104,7 @@ def _print_layers(case: Case, micro_batch_size: int, num_rounds: int = 30) -> No
     """The share of each layer in a step of one micro-batch, and what products alone would take."""
     parts = trainer(case, micro_batch_size, micro_batch_size)
     seconds: dict[str, list[float]] = {}
-    for name, layer in parts.network.body.named_layers():
+    for name, _, layer in parts.network.body.stages:
         for method in ("forward", "backward"):
             key = f"{name} {method}"
             setattr(layer, method, _timed(getattr(layer, method), seconds.setdefault(key, [])))
@@ -115,7 +115,7 @@ def _print_layers(case: Case, micro_batch_size: int, num_rounds: int = 30) -> No
         whole.append(time.perf_counter() - started)
     total = median(whole)
     print(f"\nmicro-batch {micro_batch_size}: {total / micro_batch_size * 1e6:.1f} us/image, of it")
-    for name, _ in parts.network.body.named_layers():
+    for name, _, _ in parts.network.body.stages:
         both = [median(seconds[f"{name} {method}"]) for method in ("forward", "backward")]
         cells = "".join(f"{s / micro_batch_size * 1e6:>9.1f}" for s in both)
         print(f"  {name:<12}{cells}  {sum(both) / total:>6.1%}")

@@ -7,6 +7,7 @@ reference that shows what each of them means. The others compute the same, faste
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from distnet.nn.parameter import Parameter
 from distnet.nn.random import Training
 from distnet.nn.scratch import Scratch
 from distnet.nn.winograd import WinogradConvolution
+from distnet.nn.winograd_pool import PooledWinogradConvolution
 
 
 class Algorithm(Protocol):
@@ -36,12 +38,19 @@ class Algorithm(Protocol):
     def backward(self, dy: Array, dweight: Array, dbias: Array, need_dx: bool) -> Array | None: ...
 
 
-ALGORITHMS: dict[str, Callable[[Geometry, int, DTypeLike, Scratch], Algorithm]] = {
+Maker = Callable[[Geometry, int, DTypeLike, Scratch], Algorithm]
+ALGORITHMS: dict[str, Maker] = {
     "im2col": lambda g, n, dtype, scratch: Im2colConvolution(g, n, dtype),
     "few_channels": lambda g, n, dtype, scratch: FewChannelConvolution(g, n, dtype),
     "blocked": BlockedConvolution,
     "winograd2": lambda g, n, dtype, scratch: WinogradConvolution(g, n, dtype, scratch, m=2),
     "winograd4": lambda g, n, dtype, scratch: WinogradConvolution(g, n, dtype, scratch, m=4),
+}
+
+# Those that also do the max pooling by 2 that follows, while their output is in the cache.
+POOLING_ALGORITHMS: dict[str, Maker] = {
+    "winograd2": lambda g, n, dtype, scratch: PooledWinogradConvolution(g, n, dtype, scratch, m=2),
+    "winograd4": lambda g, n, dtype, scratch: PooledWinogradConvolution(g, n, dtype, scratch, m=4),
 }
 
 
@@ -92,6 +101,7 @@ class Conv2d(Layer):
         self.algorithm = algorithm
         self.filters, self.stride, self.pad, self.init = filters, stride, pad, init
         self.kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
+        self._makers = ALGORITHMS
         self._algorithms: dict[int, Algorithm] = {}
         self._loaded: set[int] = set()
 
@@ -103,6 +113,18 @@ class Conv2d(Layer):
         self.weight = Parameter((g.f, c, g.kh, g.kw), init)
         self.bias = Parameter((g.f,), constant(0), decays=False)
         return g.output_shape
+
+    def with_pooling(self) -> Conv2d | None:
+        """The layer and the MaxPool2d(2) behind it as one, on the same parameters.
+
+        None if the algorithm cannot do that, or windows do not tile the output.
+        """
+        g, name = self.geometry, self._algorithm_name
+        if name not in POOLING_ALGORITHMS or g.oh % 2 or g.ow % 2:
+            return None
+        both = copy.copy(self)
+        both._makers, both._algorithms, both._loaded = POOLING_ALGORITHMS, {}, set()
+        return both
 
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
         yield "weight", self.weight
@@ -132,10 +154,12 @@ class Conv2d(Layer):
         np.copyto(out, dx)
         return out
 
+    @property
+    def _algorithm_name(self) -> str:
+        return fastest_algorithm(self.geometry) if self.algorithm == "auto" else self.algorithm
+
     def _algorithm(self, n: int) -> Algorithm:
         if n not in self._algorithms:
-            auto = self.algorithm == "auto"
-            name = fastest_algorithm(self.geometry) if auto else self.algorithm
-            make = ALGORITHMS[name]
+            make = self._makers[self._algorithm_name]
             self._algorithms[n] = make(self.geometry, n, self.dtype, self.scratch)
         return self._algorithms[n]

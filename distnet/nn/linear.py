@@ -21,6 +21,7 @@ class _Workspace:
     products: Array  # (P, N, out): what each position contributes to the output
     y: Array  # (N, out)
     dx: Array  # (P, N, K / P)
+    dx_as_input: Array  # in the shape of the input, a view
 
 
 class Linear(Layer):
@@ -43,6 +44,7 @@ class Linear(Layer):
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
+        self.input_shape = shape
         fan_in = int(np.prod(shape))
         self.positions = fan_in // shape[0] if shape[0] > 1 else 1
         self.features = fan_in // self.positions  # of one position
@@ -57,7 +59,7 @@ class Linear(Layer):
 
     def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
         ws = self._workspace(len(x))
-        self.x, self.shape = self._by_position(x), x.shape
+        self.x = self._by_position(x)
         y = ws.y if out is None else out
         np.matmul(self.x, self._rows(self.weight.value), out=ws.products)
         np.add.reduce(ws.products, axis=0, out=y)
@@ -69,12 +71,11 @@ class Linear(Layer):
             np.add.reduce(dy, axis=0, out=self.bias.grad)
         if not need_dx:
             return None
-        dx = self._workspace(len(dy)).dx
-        np.matmul(dy, self._rows(self.weight.value).transpose(0, 2, 1), out=dx)
-        result = self._as_input(dx)
+        ws = self._workspace(len(dy))
+        np.matmul(dy, self._rows(self.weight.value).transpose(0, 2, 1), out=ws.dx)
         if out is None:
-            return result
-        np.copyto(out, result)
+            return ws.dx_as_input
+        np.copyto(out, ws.dx_as_input)
         return out
 
     def _by_position(self, x: Array) -> Array:
@@ -84,11 +85,11 @@ class Linear(Layer):
         return layout.native(x).reshape(self.positions, len(x), self.features)
 
     def _as_input(self, dx: Array) -> Array:
-        """(P, N, K / P) in the shape of the last input, a view."""
+        """(P, N, K / P) in the shape of the input, a view."""
         if self.positions == 1:
-            return dx[0].reshape(self.shape)
-        n, c, h, w = self.shape
-        return layout.logical(dx.reshape(h, w, n, c))
+            return dx[0].reshape(-1, *self.input_shape)
+        c, h, w = self.input_shape
+        return layout.logical(dx.reshape(h, w, -1, c))
 
     def _rows(self, weight: Array) -> Array:
         """The weight or its gradient as (P, K / P, out), a view."""
@@ -98,7 +99,8 @@ class Linear(Layer):
         if n not in self._workspaces:
             p, c, k = self.positions, self.features, self.out_features
             shapes = ((p, n, k), (n, k), (p, n, c))
-            self._workspaces[n] = _Workspace(*(np.empty(s, self.dtype) for s in shapes))
+            products, y, dx = (np.empty(s, self.dtype) for s in shapes)
+            self._workspaces[n] = _Workspace(products, y, dx, self._as_input(dx))
         return self._workspaces[n]
 
 

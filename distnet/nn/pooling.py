@@ -31,6 +31,11 @@ class MaxPool2d(Layer):
             raise ValueError(f"MaxPool2d: found pad {pad}, expected less than the kernel {kernel}")
         self._methods: dict[int, _Windows | _Pairs] = {}
 
+    @property
+    def halves(self) -> bool:
+        """Whether the windows are 2 x 2 and tile the images, but perhaps for an odd last line."""
+        return (self.kernel, self.stride, self.pad) == (2, 2, 0)
+
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
         c, h, w = self.shape = shape
@@ -54,7 +59,7 @@ class MaxPool2d(Layer):
     def _method(self, n: int) -> _Windows | _Pairs:
         if n not in self._methods:
             _, h, w = self.shape
-            pairs = (self.kernel, self.stride, self.pad, h % 2, w % 2) == (2, 2, 0, 0, 0)
+            pairs = self.halves and (h % 2, w % 2) == (0, 0)
             self._methods[n] = _Pairs(self, n) if pairs else _Windows(self, n)
         return self._methods[n]
 

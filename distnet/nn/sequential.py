@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from functools import cached_property
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.nn.convolution import Conv2d
 from distnet.nn.layer import Layer
 from distnet.nn.layout import Array, Shape
 from distnet.nn.parameter import Parameter, Statistic
+from distnet.nn.pooling import MaxPool2d
 from distnet.nn.random import Training
 
 
@@ -22,11 +25,20 @@ _HERE: Final = _Here()
 Destination = Array | _Here | None
 
 
+class Stage(NamedTuple):
+    """What is called for one layer of the chain, `first`, or for it and the next: `run`."""
+
+    name: str
+    first: Layer
+    run: Layer
+
+
 class Sequential(Layer):
     """y = f_k(... f_2(f_1(x))).
 
-    Decides where each layer writes: into the inbox of the next layer if it has one, over its own
-    input where that is safe, else into an array of the layer.
+    Runs a convolution and the pooling behind it as one, where that is possible. Decides where each
+    layer writes: into the inbox of the next one if it has one, over its own input where that is
+    safe, else into an array of the layer.
     """
 
     kind = "block"
@@ -49,6 +61,18 @@ class Sequential(Layer):
             counts[layer.kind] = counts.get(layer.kind, 0) + 1
             yield f"{layer.kind}{counts[layer.kind]}", layer
 
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """What runs, in order: the layers, some pairs of them as one."""
+        named, stages = list(self.named_layers()), []
+        while named:
+            name, layer = named.pop(0)
+            pair = _as_one(layer, named[0][1]) if named else None
+            if pair is not None:
+                name = f"{name}+{named.pop(0)[0]}"
+            stages.append(Stage(name, layer, pair or layer))
+        return stages
+
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
         for name, layer in self.named_layers():
             yield from ((f"{name}.{part}", parameter) for part, parameter in layer.parameters())
@@ -62,24 +86,24 @@ class Sequential(Layer):
             yield from layer.leaves()
 
     def refresh(self) -> None:
-        for layer in self.layers:
+        for layer in (*self.layers, *(stage.run for stage in self.stages)):
             layer.refresh()
 
     @property
     def needs_output(self) -> bool:  # type: ignore[override]
-        return self.layers[-1].needs_output
+        return self.stages[-1].run.needs_output
 
     def inbox(self, n: int) -> Array | None:
-        return self.layers[0].inbox(n)
+        return self.stages[0].run.inbox(n)
 
     def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
         if len(x) not in self._destinations:
             self._destinations[len(x)] = self._plan(len(x))
-        for layer, destination in zip(self.layers, self._destinations[len(x)], strict=True):
+        for stage, destination in zip(self.stages, self._destinations[len(x)], strict=True):
             there = x if isinstance(destination, _Here) else destination
-            if layer is self.layers[-1] and out is not None:
+            if stage is self.stages[-1] and out is not None:
                 there = out
-            x = layer.forward(x, there, train)
+            x = stage.run.forward(x, there, train)
         return x
 
     def backward(
@@ -89,23 +113,24 @@ class Sequential(Layer):
         need_dx: bool = True,
         after: Callable[[Layer], None] | None = None,
     ) -> Array | None:
-        """As every layer's; `after(layer)` is called when a layer's gradients are final."""
+        """As every layer's; `after(layer)`: the gradients from that layer on are final."""
         gradient: Array | None = dy
-        for layer in reversed(self.layers):
-            first, last = layer is self.layers[0], layer is self.layers[-1]
+        for stage in reversed(self.stages):
+            first, last = stage is self.stages[0], stage is self.stages[-1]
             assert gradient is not None
             # The gradient that came from outside belongs to the caller: only ours is overwritten.
-            there = gradient if layer.in_place and not last else None
-            gradient = layer.backward(gradient, out if first else there, need_dx or not first)
+            there = gradient if stage.run.in_place and not last else None
+            gradient = stage.run.backward(gradient, out if first else there, need_dx or not first)
             if after is not None:
-                after(layer)
+                after(stage.first)
         return gradient
 
     def _plan(self, n: int) -> list[Destination]:
-        """Where each layer writes its output for batch size `n`; the last one's is the caller's."""
-        plan: list[Destination] = [None] * len(self.layers)
-        for i in reversed(range(1, len(self.layers))):
-            producer, consumer = self.layers[i - 1], self.layers[i]
+        """Where each stage writes its output for batch size `n`; the last one's is the caller's."""
+        layers = [stage.run for stage in self.stages]
+        plan: list[Destination] = [None] * len(layers)
+        for i in reversed(range(1, len(layers))):
+            producer, consumer = layers[i - 1], layers[i]
             plan[i - 1] = consumer.inbox(n)
             if consumer.in_place and not producer.needs_output:
                 # The producer writes where the consumer will; the consumer works on the spot.
@@ -113,3 +138,10 @@ class Sequential(Layer):
                 if isinstance(plan[i - 1], _Here):
                     plan[i - 1] = None
         return plan
+
+
+def _as_one(layer: Layer, following: Layer) -> Layer | None:
+    """One layer that does the work of two on their parameters, if there is one."""
+    if isinstance(layer, Conv2d) and isinstance(following, MaxPool2d) and following.halves:
+        return layer.with_pooling()
+    return None

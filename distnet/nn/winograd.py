@@ -89,17 +89,17 @@ def gather_matrix(m: int, pad: int) -> tuple[Array, int]:
 Product = tuple[Array, Array, Array]  # left, right, destination of one np.matmul
 
 
-def _multiply(products: list[Product]) -> None:
+def multiply(products: list[Product]) -> None:
     for left, right, destination in products:
         np.matmul(left, right, destination)
 
 
-def _view(first: Array, shape: Shape, strides: Shape) -> Array:
+def view(first: Array, shape: Shape, strides: Shape) -> Array:
     """A view that starts at the first element of an array, strides in elements."""
     return as_strided(first, shape, tuple(s * first.itemsize for s in strides))
 
 
-def _chunks(width: int) -> tuple[int, int]:
+def chunks(width: int) -> tuple[int, int]:
     """`width` columns as (number of chunks, columns of a chunk), exactly."""
     count = -(-width // _CHUNK)
     while width % count:
@@ -108,9 +108,10 @@ def _chunks(width: int) -> tuple[int, int]:
 
 
 @dataclass
-class _Block:
+class Block:
     """Some tile rows: what is multiplied for them, in order, on views that are made once."""
 
+    first: int  # tile row
     v: Array  # (r*r, P, C): the transformed input, P = tile rows * tiles * N
     m: Array  # (r*r, P, F): the products; in backward, the transformed output gradient
     m_bias: Array  # (P, F): point (1, 1) of m, which reaches every pixel of a tile with weight 1
@@ -123,12 +124,14 @@ class _Block:
 class WinogradConvolution:
     """Forward and backward of one convolution for one batch size, F(m x m, 3x3), m = 2 or 4."""
 
+    pool = 1  # y and dy are images whose sides are those of the convolution's output, over `pool`
+
     def __init__(
         self, geometry: Geometry, n: int, dtype: DTypeLike, scratch: Scratch, m: int = 4
     ) -> None:
         g = self.geometry = geometry
         self.n, self.m, self.r, self.dtype, self.scratch = n, m, m + 2, np.dtype(dtype), scratch
-        self.output_shape = (n, *g.output_shape)
+        self.output_shape: Shape = (n, g.f, g.oh // self.pool, g.ow // self.pool)
         self.nc, self.nf = n * g.c, n * g.f
         self.th, self.tw = -(-g.oh // m), -(-g.ow // m)  # tiles of the output
         self.dth, self.dtw = -(-g.h // m), -(-g.w // m)  # tiles of the input gradient
@@ -136,7 +139,7 @@ class WinogradConvolution:
         self.a = np.ascontiguousarray(self.at.T)
         gather, self.first_point = gather_matrix(m, g.pad)
         self.gather = gather.astype(self.dtype)
-        self.blocks: list[_Block] = []
+        self.blocks: list[Block] = []
         self.y: Array | None = None  # the arrays that the views of the blocks point into
         self.dy: Array | None = None
         self._allocate()
@@ -146,8 +149,10 @@ class WinogradConvolution:
         g, n, m, points = self.geometry, self.n, self.m, self.r**2
         self.padded = layout.zeros((n, g.c, m * self.th + 2, m * self.tw + 2), self.dtype)
         self.inbox = g.interior(self.padded)
-        self.whole_y = layout.zeros((n, g.f, m * self.th, m * self.tw), self.dtype)
-        self.whole_dy = layout.zeros((n, g.f, m * self.th, m * self.tw), self.dtype)
+        side = m // self.pool  # of a tile of y
+        self.whole_shape = (n, g.f, side * self.th, side * self.tw)
+        self.whole_y = layout.zeros(self.whole_shape, self.dtype)
+        self.whole_dy = layout.zeros(self.whole_shape, self.dtype)
         self.whole_dx = layout.empty((n, g.c, m * self.dth, m * self.dtw), self.dtype)
         self.dx = self.whole_dx[:, :, : g.h, : g.w]
         self.v = np.empty(points * self.th * self.tw * self.nc, self.dtype)
@@ -177,9 +182,9 @@ class WinogradConvolution:
         y = out if self._has_whole_tiles(out) else self.whole_y
         self._bind(y, self.dy if self.dy is not None else self.whole_dy)
         for block in self.blocks:
-            _multiply(block.input_to_m)
+            multiply(block.input_to_m)
             np.add(block.m_bias, self.bias_tile[: len(block.m_bias)], out=block.m_bias)
-            _multiply(block.m_to_output)
+            self._to_output(block)
         if y is not out:
             np.copyto(out, y[:, :, : out.shape[2], : out.shape[3]])
 
@@ -191,7 +196,7 @@ class WinogradConvolution:
         assert self.y is not None
         self._bind(self.y, dy)
         for i, block in enumerate(self.blocks):
-            _multiply(block.dy_to_m)
+            self._from_gradient(block)
             du, db = (self.du_part, self.db_part) if i else (self.du, self.db)
             np.matmul(block.v.transpose(0, 2, 1), block.m, out=du)
             np.matmul(self.ones[:, : len(block.m_bias)], block.m_bias, out=db)
@@ -199,10 +204,16 @@ class WinogradConvolution:
                 np.add(self.du, du, out=self.du)
                 np.add(self.db, db, out=self.db)
             if need_dx:
-                _multiply(block.m_to_dv)
+                multiply(block.m_to_dv)
         np.copyto(dbias, self.db[0])
         self._filter_gradient(dweight)
         return self._input_gradient() if need_dx else None
+
+    def _to_output(self, block: Block) -> None:
+        multiply(block.m_to_output)
+
+    def _from_gradient(self, block: Block) -> None:
+        multiply(block.dy_to_m)
 
     def _filter_gradient(self, dweight: Array) -> None:
         """dg = G^T dU G."""
@@ -215,15 +226,15 @@ class WinogradConvolution:
         """Gathers dx from the points, first along the rows of pixels, then along the columns."""
         for margin in self.margins:
             margin[...] = 0
-        _multiply(self.dv_to_dx)
+        multiply(self.dv_to_dx)
         return self.dx
 
     def _has_whole_tiles(self, images: Array) -> bool:
         """Whether the tiles fill an array exactly and its memory has the engine's order."""
-        n, c, h, w = images.shape
+        n, c, _, _ = images.shape
         inner = layout.native(images).strides[1:]
         ordered = inner == tuple(s * images.itemsize for s in (n * c, c, 1))
-        return ordered and h == self.m * self.th and w == self.m * self.tw
+        return ordered and images.shape == self.whole_shape
 
     # The views. Everything below runs once for every pair of arrays y and dy.
 
@@ -260,7 +271,7 @@ class WinogradConvolution:
         self.blocks = [self._block(t, min(self.block_rows, self.th - t)) for t in starts]
         self.dv_to_dx = self._gather_products(z.reshape(self.m, -1, self.nc))
 
-    def _block(self, first: int, tb: int) -> _Block:
+    def _block(self, first: int, tb: int) -> Block:
         g, r, positions = self.geometry, self.r, self.tw * self.n
         start, size = r * r * self.tw * self.nc * first, r * r * tb * self.tw * self.nc
         v = self.v[start : start + size]
@@ -269,7 +280,8 @@ class WinogradConvolution:
         v_points = v.reshape(r * r, tb * positions, g.c)
         dv = self.dv[r * first : r * (first + tb)].reshape(tb, r * r, positions, g.c)
         by_row = m_points.reshape(r * r, tb, positions, g.f).transpose(1, 0, 2, 3)
-        return _Block(
+        return Block(
+            first=first,
             v=v_points,
             m=m_points,
             m_bias=m_points[r + 1],
@@ -283,19 +295,19 @@ class WinogradConvolution:
         """V = B^T d B: padded[4 tu + i] -> [tu][xi][column] -> v[xi][eta][tu][tv]."""
         m, r, nc, tw = self.m, self.r, self.nc, self.tw
         row, e = (m * tw + 2) * nc, tb * tw * nc
-        k, p = _chunks(row)
+        k, p = chunks(row)
         pixels = layout.native(self.padded)[m * first :]
         half = self.one_axis
         return [
             (
                 self.bt,
-                _view(pixels, (tb, k, r, p), (m * row, p, row, 1)),
-                _view(half, (tb, k, r, p), (r * row, p, row, 1)),
+                view(pixels, (tb, k, r, p), (m * row, p, row, 1)),
+                view(half, (tb, k, r, p), (r * row, p, row, 1)),
             ),
             (
                 self.bt,
-                _view(half, (tb, r, tw, r, nc), (r * row, row, m * nc, nc, 1)),
-                _view(v, (tb, r, tw, r, nc), (tw * nc, r * e, nc, e, 1)),
+                view(half, (tb, r, tw, r, nc), (r * row, row, m * nc, nc, 1)),
+                view(v, (tb, r, tw, r, nc), (tw * nc, r * e, nc, e, 1)),
             ),
         ]
 
@@ -304,19 +316,19 @@ class WinogradConvolution:
         m, r, nf, tw = self.m, self.r, self.nf, self.tw
         assert self.y is not None
         y, e = layout.native(self.y), tb * tw * nf
-        k, p = _chunks(r * e)
+        k, p = chunks(r * e)
         row = y.strides[0] // y.itemsize
         half = self.one_axis
         return [
             (
                 self.at,
-                _view(products, (k, r, p), (p, r * e, 1)),
-                _view(half, (k, m, p), (p, r * e, 1)),
+                view(products, (k, r, p), (p, r * e, 1)),
+                view(half, (k, m, p), (p, r * e, 1)),
             ),
             (
                 self.at,
-                _view(half, (m, tb, tw, r, nf), (r * e, tw * nf, nf, e, 1)),
-                _view(y[m * first :], (m, tb, tw, m, nf), (row, m * row, m * nf, nf, 1)),
+                view(half, (m, tb, tw, r, nf), (r * e, tw * nf, nf, e, 1)),
+                view(y[m * first :], (m, tb, tw, m, nf), (row, m * row, m * nf, nf, 1)),
             ),
         ]
 
@@ -325,19 +337,19 @@ class WinogradConvolution:
         m, r, nf, tw = self.m, self.r, self.nf, self.tw
         assert self.dy is not None
         dy, e, width = layout.native(self.dy), tb * tw * nf, m * tw * nf
-        k, p = _chunks(width)
+        k, p = chunks(width)
         row = dy.strides[0] // dy.itemsize
         half = self.one_axis
         return [
             (
                 self.a,
-                _view(dy[m * first :], (tb, k, m, p), (m * row, p, row, 1)),
-                _view(half, (tb, k, r, p), (r * width, p, width, 1)),
+                view(dy[m * first :], (tb, k, m, p), (m * row, p, row, 1)),
+                view(half, (tb, k, r, p), (r * width, p, width, 1)),
             ),
             (
                 self.a,
-                _view(half, (tb, r, tw, m, nf), (r * width, width, m * nf, nf, 1)),
-                _view(products, (tb, r, tw, r, nf), (tw * nf, r * e, nf, e, 1)),
+                view(half, (tb, r, tw, m, nf), (r * width, width, m * nf, nf, 1)),
+                view(products, (tb, r, tw, r, nf), (tw * nf, r * e, nf, e, 1)),
             ),
         ]
 
@@ -357,13 +369,13 @@ class WinogradConvolution:
             products += [
                 (
                     used,
-                    _view(self.dv[low:], (r, tw, high - low, nc), (tw * nc, nc, point, 1)),
-                    _view(z[:, before:], (r, tw, m, nc), (nc, r * nc, z_row, 1)),
+                    view(self.dv[low:], (r, tw, high - low, nc), (tw * nc, nc, point, 1)),
+                    view(z[:, before:], (r, tw, m, nc), (nc, r * nc, z_row, 1)),
                 ),
                 (
                     self.gather,
-                    _view(z[:, before + first :], (m, self.dtw, k, nc), (z_row, r * nc, nc, 1)),
-                    _view(dx[m * t :], (m, self.dtw, m, nc), (dx_row, m * nc, nc, 1)),
+                    view(z[:, before + first :], (m, self.dtw, k, nc), (z_row, r * nc, nc, 1)),
+                    view(dx[m * t :], (m, self.dtw, m, nc), (dx_row, m * nc, nc, 1)),
                 ),
             ]
         return products

@@ -55,7 +55,7 @@ class Timeline:
         """From now on, notes the phases of its steps."""
         network, sums = trainer.network, trainer.reducer.gradient_sum
         numbers = "fixed point" if sums.exact else "sum"
-        for name, layer in network.body.named_layers():
+        for name, _, layer in network.body.stages:
             self._replace(layer, "forward", f"forward {name}")
             self._replace(layer, "backward", f"backward {name}")
         self._replace(trainer.sampler, "micro_batches", "sampler")
