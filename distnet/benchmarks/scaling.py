@@ -22,7 +22,7 @@ from distnet.benchmarks.jobs import JobError, Result, find_mpirun, run_group, ru
 from distnet.benchmarks.networks import CASES
 from distnet.benchmarks.rounds import describe_machine
 from distnet.parallel import REDUCTIONS
-from distnet.training.config import TrainConfig
+from distnet.training.config import TrainConfig, default_micro_batch_size
 
 RANK_WORKER, DDP_WORKER = "distnet.benchmarks.rank_worker", "distnet.benchmarks.ddp_worker"
 LAYOUTS = {"NCHW": False, "channels_last": True}
@@ -31,6 +31,9 @@ Round = dict[str, Result]  # by name of the child job
 
 def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
+    options.micro_batch_size = options.micro_batch_size or default_micro_batch_size(
+        options.batch_size
+    )
     try:
         launcher = shlex.split(options.mpirun) or [find_mpirun()]
         print(describe_machine())
@@ -64,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     add_common_options(parser, ranks=[1, 2, 4], rounds=5)
     parser.add_argument("--model", choices=CASES, default="deep_convnet")
     parser.add_argument("--batch-size", type=int, default=256, help="global batch")
-    parser.add_argument("--micro-batch-size", type=int, default=TrainConfig.micro_batch_size)
+    parser.add_argument("--micro-batch-size", type=int, help="default: that of the command")
     parser.add_argument("--reduction", choices=REDUCTIONS, default=TrainConfig.reduction)
     parser.add_argument("--steps", type=int, default=40, help="measured steps of a child job")
     parser.add_argument("--warmups", type=int, default=5, help="steps before these")

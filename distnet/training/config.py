@@ -29,6 +29,7 @@ NOISE = "randomness and regularization"
 RANKS = "ranks"
 FILES = "files and output"
 
+MAX_DEFAULT_MICRO_BATCH = 32
 MAX_STEPS = 1_000_000_000
 STEPS = {">=": 0, "<=": MAX_STEPS}
 COUNT = {">=": 1, "<=": 1_000_000}
@@ -81,7 +82,8 @@ class TrainConfig:
     )
     micro_batch_size: int = option(
         25,
-        "samples per gradient computation, at most --batch-size; the unit that ranks share out",
+        "samples per gradient computation, the unit that ranks share out; with --batch-size, that "
+        "in 1, 2, 4 ... equal parts of at most 32",
         group=UPDATE,
         metavar="N",
         limits=COUNT,
@@ -245,15 +247,24 @@ class TrainConfig:
 def parse(argv: Sequence[str], prog: str = "python -m distnet.train") -> TrainConfig:
     """The configuration that a command line (without the program's name) asks for.
 
-    A small --batch-size brings the default micro-batch down with it. Raises ConfigError, whose
+    The default micro-batch follows --batch-size. Raises ConfigError, whose
     message is one line, and SystemExit(0) after printing the help for `--help`.
     """
     values = parse_values(TrainConfig, argv, prog)
     if "batch_size" in values:
-        values.setdefault(
-            "micro_batch_size", min(TrainConfig.micro_batch_size, values["batch_size"])
-        )
+        values.setdefault("micro_batch_size", default_micro_batch_size(values["batch_size"]))
     return TrainConfig(**values)
+
+
+def default_micro_batch_size(batch_size: int) -> int:
+    """The batch in 1, 2, 4 ... equal parts, as few as leave at most MAX_DEFAULT_MICRO_BATCH each.
+
+    So 2, 4 or 8 ranks share them out evenly, and a part is small enough for the cache.
+    """
+    num_parts = 1
+    while num_parts * MAX_DEFAULT_MICRO_BATCH < batch_size:
+        num_parts *= 2
+    return -(-batch_size // num_parts)
 
 
 def identity(config: TrainConfig) -> dict[str, Any]:

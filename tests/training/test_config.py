@@ -14,7 +14,14 @@ import pytest
 
 from distnet.optim import OPTIMIZERS, SCHEDULES
 from distnet.parallel import REDUCTIONS
-from distnet.training.config import ConfigError, TrainConfig, identity, parse, to_toml
+from distnet.training.config import (
+    ConfigError,
+    TrainConfig,
+    default_micro_batch_size,
+    identity,
+    parse,
+    to_toml,
+)
 from distnet.training.options import MAX_FILE_BYTES, details, flag
 
 DEFAULTS = asdict(TrainConfig())
@@ -122,8 +129,11 @@ def test_hostile_arguments_are_one_line_too(argv):
 
 
 def test_a_small_batch_brings_the_default_micro_batch_down():
-    assert parse(["--batch-size", "10"]).micro_batch_size == 10
-    assert parse(["--batch-size", "1000"]).micro_batch_size == 25
+    sizes = {1: 1, 10: 10, 32: 32, 33: 17, 50: 25, 100: 25, 256: 32, 1000: 32}
+    for batch_size, micro_batch_size in sizes.items():
+        found = parse(["--batch-size", str(batch_size)])
+        assert found.micro_batch_size == micro_batch_size
+    assert TrainConfig().micro_batch_size == default_micro_batch_size(TrainConfig().batch_size)
 
 
 def test_help_names_every_option_once_and_says_that_the_batch_is_global(capsys):
