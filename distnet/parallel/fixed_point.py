@@ -14,12 +14,17 @@ Head-room. A step has at most n contributions, whatever the number of ranks. One
 n * 2^k <= 2^63 - 1: nothing can wrap. Both n and k come from the configuration, never from the
 number of ranks.
 
+Rounding of a float64 x below 2^51 / 2^s takes one addition: x + 1.5 * 2^52 / 2^s lies where floats
+are 2^-s apart, so it is rounded to such a multiple (ties to even, as by rint), and its bits less
+those of the constant are q.
+
 The reducer calls this. Reproducible sums by integers are common in climate codes (order-invariant
 sums, Hallberg & Adcroft 2014, doi:10.1016/j.parco.2014.04.007).
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +32,7 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+ROUNDING = 1.5 * 2.0**52
 BLOCK = 65536  # elements: the temporaries stay near the core, and the calls are few
 
 
@@ -55,21 +61,29 @@ class FixedPoint:
         the blocks that hold such elements are left out of the sum.
         """
         offender = None
+        scale = scale or self.scale
         for block in blocks_from_end(values.size):
-            index = last_beyond(values[block], self.limit)
-            if index is None:
-                self._add_block(accumulator[block], values[block], scale or self.scale)
+            largest = largest_magnitude(values[block])
+            if largest <= self.limit:
+                accumulator[block] += self._round(values[block], scale, float(largest))
             elif offender is None:
-                offender = block.start + index
+                index = last_beyond(values[block], self.limit)
+                offender = None if index is None else block.start + index
         return offender
 
-    def _add_block(self, accumulator: Array, values: Array, scale: float) -> None:
+    def _round(self, values: Array, scale: float, largest: float) -> Array:
+        """The whole numbers next to `values` * `scale`, int64; overwritten by the next call."""
         scaled, rounded = self._scaled[: values.size], self._rounded[: values.size]
         np.copyto(scaled, values)
+        if largest * scale < 2**51:
+            constant = ROUNDING / scale
+            scaled += constant
+            (bits,) = struct.unpack("<q", struct.pack("<d", constant))
+            return np.subtract(scaled.view(np.int64), bits, out=rounded)
         scaled *= scale
         np.rint(scaled, out=scaled)
         np.copyto(rounded, scaled, casting="unsafe")
-        accumulator += rounded
+        return rounded
 
     def to_float(self, accumulator: Array, out: Array, scale: float | None = None) -> None:
         """Writes the sum that `accumulator` (n,), integers, holds to `out` (n,), a float vector."""
@@ -86,9 +100,13 @@ def blocks_from_end(size: int, length: int = BLOCK) -> Iterator[slice]:
         yield slice(max(0, stop - length), stop)
 
 
+def largest_magnitude(values: Array) -> np.floating[Any]:
+    """The largest |x|, 0 of none; NaN, which compares false, if there is a NaN."""
+    return max(-values.min(initial=0), values.max(initial=0))
+
+
 def last_beyond(values: Array, limit: float) -> int | None:
     """The index of the last element that is NaN or beyond ±limit, None if all are within."""
-    # A NaN makes both the minimum and the maximum NaN, which compares false.
-    if values.size == 0 or (values.min() >= -limit and values.max() <= limit):
+    if largest_magnitude(values) <= limit:
         return None
     return int(np.flatnonzero(~(np.abs(values) <= limit))[-1])

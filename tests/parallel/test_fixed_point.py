@@ -32,6 +32,22 @@ def test_error_is_at_most_half_a_unit_a_contribution(values, dtype, scale_bits):
     assert abs(error) <= Fraction(len(values), 2 ** (scale_bits + 1))
 
 
+@given(
+    st.lists(st.floats(-2047, 2047, width=32), min_size=1, max_size=20),
+    st.sampled_from([np.float32, np.float64]),
+    st.integers(-10, 40),
+)
+def test_a_large_neighbour_changes_nothing(values, dtype, scale_bits):
+    """Beyond 2^51 units a block is rounded in another way, to the same numbers."""
+    fixed_point = FixedPoint(1, scale_bits)
+    large = 2.0 ** (52 - scale_bits)
+    expected = [round(Fraction(v) * Fraction(2) ** scale_bits) for v in values]
+    alone = add_all(fixed_point, [np.array(values, dtype)])
+    beside = add_all(fixed_point, [np.array([*values, large], dtype)])
+    assert alone.tolist() == expected
+    assert beside.tolist() == [*expected, 2**52]
+
+
 @given(st.lists(st.floats(-1000, 1000), min_size=2, max_size=12), st.randoms())
 def test_sum_depends_neither_on_order_nor_on_grouping(values, random):
     fixed_point = FixedPoint(len(values))
