@@ -22,6 +22,8 @@ class _Workspace:
     y: Array  # (N, out)
     dx: Array  # (P, N, K / P)
     dx_as_input: Array  # in the shape of the input, a view
+    dy_transposed: Array  # (out, N)
+    dx_transposed: Array  # (P, K / P, N)
 
 
 class Linear(Layer):
@@ -72,11 +74,25 @@ class Linear(Layer):
         if not need_dx:
             return None
         ws = self._workspace(len(dy))
-        np.matmul(dy, self._rows(self.weight.value).transpose(0, 2, 1), out=ws.dx)
+        self._input_gradient(dy, ws)
         if out is None:
             return ws.dx_as_input
         np.copyto(out, ws.dx_as_input)
         return out
+
+    def _input_gradient(self, dy: Array, ws: _Workspace) -> None:
+        """dx = dy W^T for each position.
+
+        Over many positions as the transpose of W dy^T: BLAS is slow where the factor that it has to
+        transpose changes from one small product to the next.
+        """
+        weight = self._rows(self.weight.value)
+        if self.positions == 1:
+            np.matmul(dy, weight.transpose(0, 2, 1), out=ws.dx)
+            return
+        np.copyto(ws.dy_transposed, dy.T)
+        np.matmul(weight, ws.dy_transposed, out=ws.dx_transposed)
+        np.copyto(ws.dx, ws.dx_transposed.transpose(0, 2, 1))
 
     def _by_position(self, x: Array) -> Array:
         """`x` as (P, N, K / P), a view if the engine allocated it."""
@@ -98,9 +114,9 @@ class Linear(Layer):
     def _workspace(self, n: int) -> _Workspace:
         if n not in self._workspaces:
             p, c, k = self.positions, self.features, self.out_features
-            shapes = ((p, n, k), (n, k), (p, n, c))
-            products, y, dx = (np.empty(s, self.dtype) for s in shapes)
-            self._workspaces[n] = _Workspace(products, y, dx, self._as_input(dx))
+            shapes = ((p, n, k), (n, k), (p, n, c), (k, n), (p, c, n) if p > 1 else (0,))
+            products, y, dx, *transposed = (np.empty(s, self.dtype) for s in shapes)
+            self._workspaces[n] = _Workspace(products, y, dx, self._as_input(dx), *transposed)
         return self._workspaces[n]
 
 
