@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from distnet.nn.direct import BlockedConvolution, FewChannelConvolution
+from distnet.nn.direct_pool import PooledFewChannelConvolution
 from distnet.nn.geometry import Geometry
 from distnet.nn.im2col import Im2colConvolution
 from distnet.nn.initializers import constant, weight_initializer
@@ -49,6 +50,7 @@ ALGORITHMS: dict[str, Maker] = {
 
 # Those that also do the max pooling by 2 that follows, while their output is in the cache.
 POOLING_ALGORITHMS: dict[str, Maker] = {
+    "few_channels": PooledFewChannelConvolution,
     "winograd2": lambda g, n, dtype, scratch: PooledWinogradConvolution(g, n, dtype, scratch, m=2),
     "winograd4": lambda g, n, dtype, scratch: PooledWinogradConvolution(g, n, dtype, scratch, m=4),
 }

@@ -175,26 +175,40 @@ class FewChannelConvolution:
 
     def backward(self, dy: Array, dweight: Array, dbias: Array, need_dx: bool) -> Array | None:
         """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
-        g, rows = self.geometry, self._as_rows(dy)
+        rows = self._as_rows(dy)
         if rows is None:
             rows = self.rows
             np.copyto(rows.reshape(layout.native(dy).shape), layout.native(dy))
         np.matmul(self.windows, rows, out=self.dweight)
+        self._parameter_gradients(dweight, dbias)
+        if not need_dx:
+            return None
+        self.dpadded[...] = 0
+        self._fold(rows, 0)
+        return self.geometry.interior(self.dpadded)
+
+    def _parameter_gradients(self, dweight: Array, dbias: Array) -> None:
+        """The sum over rows and parts, as weight and bias."""
+        g = self.geometry
         np.add.reduce(self.dweight, axis=(0, 1), out=self.dweight_sum.reshape(self.depth, -1))
         inner = self.dweight_sum[:, : self.width].reshape(g.kh, g.kw, g.c, g.f)
         np.copyto(dweight, inner.transpose(3, 2, 0, 1))
         np.copyto(dbias, self.dweight_sum[0, self.width])
-        return self._input_gradient(rows) if need_dx else None
 
     def _shifts(self) -> list[tuple[Array, Array]]:
-        """For each kx and c: the unrolled rows (HP, OW, N) and where they lie in the images."""
+        """For each kx and c: the unrolled rows and where they lie in the images."""
         g, images = self.geometry, layout.native(self.padded)
-        rows = self.unrolled.reshape(len(self.unrolled), self.width + 1, g.ow, -1)
-        return [
-            (rows[:, kx * g.c + c], images[:, kx : kx + g.stride * g.ow : g.stride, :, c])
-            for kx in range(g.kw)
-            for c in range(g.c)
-        ]
+        shifts = []
+        for kx in range(g.kw):
+            for c in range(g.c):
+                pixels = images[:, kx : kx + g.stride * g.ow : g.stride, :, c]
+                pixels = self._in_order(pixels)
+                shifts.append((self.unrolled[:, kx * g.c + c].reshape(pixels.shape), pixels))
+        return shifts
+
+    def _in_order(self, pixels: Array) -> Array:
+        """Pixels (rows, OW, N), a view, in the order in which a row is unrolled."""
+        return pixels
 
     def _as_rows(self, images: Array) -> Array | None:
         """(OH, parts, OW * N / parts, F), a view, or None if the memory of `images` forbids it."""
@@ -204,19 +218,19 @@ class FewChannelConvolution:
             return None
         return rows.reshape(oh, self.parts, -1, f)
 
-    def _input_gradient(self, rows: Array) -> Array:
-        g, images = self.geometry, layout.native(self.dpadded)
-        rows = rows.reshape(g.oh, -1, g.f)
+    def _fold(self, rows: Array, first: int) -> None:
+        """Adds the input gradient of some rows of dy, from row `first` on, to `dpadded`."""
+        g, images, s = self.geometry, layout.native(self.dpadded), self.geometry.stride
+        rows = rows.reshape(len(rows), -1, g.f)
         dwindows = np.matmul(self.weight.reshape(self.depth, -1), rows.transpose(0, 2, 1))
-        by_shift = dwindows.reshape(g.oh, g.kh, self.width + 1, g.ow, -1)
-        images[...] = 0
-        s = g.stride
+        by_shift = dwindows.reshape(len(rows), g.kh, self.width + 1, -1)
         for ky in range(g.kh):
+            top = s * first + ky
             for kx in range(g.kw):
-                pixels = images[ky : ky + s * g.oh : s, kx : kx + s * g.ow : s]
                 for c in range(g.c):
-                    pixels[..., c] += by_shift[:, ky, kx * g.c + c]
-        return g.interior(self.dpadded)
+                    pixels = images[top : top + s * len(rows) : s, kx : kx + s * g.ow : s, :, c]
+                    pixels = self._in_order(pixels)
+                    pixels += by_shift[:, ky, kx * g.c + c].reshape(pixels.shape)
 
 
 def _num_parts(pixels: int, multiplications_per_pixel: int) -> int:
