@@ -119,6 +119,7 @@ class Block:
     m_to_output: list[Product]
     dy_to_m: list[Product]
     m_to_dv: list[Product]
+    dv_to_dx: list[Product]  # of the rows of dx for which all points are there with this block
 
 
 class WinogradConvolution:
@@ -195,6 +196,8 @@ class WinogradConvolution:
             dy = self.whole_dy
         assert self.y is not None
         self._bind(self.y, dy)
+        for margin in self.margins:
+            margin[...] = 0
         for i, block in enumerate(self.blocks):
             self._from_gradient(block)
             du, db = (self.du_part, self.db_part) if i else (self.du, self.db)
@@ -205,9 +208,10 @@ class WinogradConvolution:
                 np.add(self.db, db, out=self.db)
             if need_dx:
                 multiply(block.m_to_dv)
+                multiply(block.dv_to_dx)
         np.copyto(dbias, self.db[0])
         self._filter_gradient(dweight)
-        return self._input_gradient() if need_dx else None
+        return self.dx if need_dx else None
 
     def _to_output(self, block: Block) -> None:
         multiply(block.m_to_output)
@@ -221,13 +225,6 @@ class WinogradConvolution:
         np.matmul(self.ft.T, self.du.reshape(r, r, g.c * g.f), out=self.half)
         np.matmul(self.ft.T, self.half.reshape(r, -1), out=self.filters.reshape(3, -1))
         np.copyto(dweight, self.filters.transpose(3, 2, 0, 1))
-
-    def _input_gradient(self) -> Array:
-        """Gathers dx from the points, first along the rows of pixels, then along the columns."""
-        for margin in self.margins:
-            margin[...] = 0
-        multiply(self.dv_to_dx)
-        return self.dx
 
     def _has_whole_tiles(self, images: Array) -> bool:
         """Whether the tiles fill an array exactly and its memory has the engine's order."""
@@ -268,8 +265,9 @@ class WinogradConvolution:
         )
         starts = range(0, self.th, self.block_rows)
         self.dv = dv.reshape(-1, self.r * self.tw * self.nc)  # rows (tile row, xi)
+        self.z = z.reshape(self.m, -1, self.nc)
+        self.margins = [self.z[:, : self._before], self.z[:, self._before + self.r * self.tw :]]
         self.blocks = [self._block(t, min(self.block_rows, self.th - t)) for t in starts]
-        self.dv_to_dx = self._gather_products(z.reshape(self.m, -1, self.nc))
 
     def _block(self, first: int, tb: int) -> Block:
         g, r, positions = self.geometry, self.r, self.tw * self.n
@@ -289,6 +287,9 @@ class WinogradConvolution:
             m_to_output=self._output_products(first, tb, m),
             dy_to_m=self._dy_products(first, tb, m),
             m_to_dv=[(by_row, self.ut, dv)],
+            dv_to_dx=self._gather_products(
+                self._num_gathered(first), self._num_gathered(first + tb)
+            ),
         )
 
     def _input_products(self, first: int, tb: int, v: Array) -> list[Product]:
@@ -353,15 +354,24 @@ class WinogradConvolution:
             ),
         ]
 
-    def _gather_products(self, z: Array) -> list[Product]:
-        """dx = gather along both axes: dv[tu][xi][eta][tv] -> z[a][tv][eta] -> dx[4 tu + a]."""
+    def _num_gathered(self, num_rows: int) -> int:
+        """How many tile rows of dx can be gathered from the points of the first `num_rows`."""
+        if num_rows == self.th:
+            return self.dth
+        reach = self.first_point + self.gather.shape[1]  # of tile row 0
+        return min(self.dth, max(0, (self.r * num_rows - reach) // self.r + 1))
+
+    def _gather_products(self, start: int, stop: int) -> list[Product]:
+        """dx = gather along both axes: dv[tu][xi][eta][tv] -> z[a][tv][eta] -> dx[4 tu + a].
+
+        For the tile rows [start, stop) of dx.
+        """
         m, r, nc, tw, k = self.m, self.r, self.nc, self.tw, self.gather.shape[1]
-        before, first = self._before, self.first_point
-        self.margins = [z[:, :before], z[:, before + r * tw :]]
+        z, before, first = self.z, self._before, self.first_point
         dx = layout.native(self.whole_dx)
         z_row, dx_row, point = z.shape[1] * nc, dx.shape[1] * nc, r * tw * nc
         products: list[Product] = []
-        for t in range(self.dth):
+        for t in range(start, stop):
             # Above the first and below the last tile row there are no points to gather.
             low = max(0, r * t + first)
             high = min(r * t + first + k, r * self.th)
