@@ -2,7 +2,8 @@
 
 All ranks make the same calls in the same order, so two ranks can be compared by counting: of those
 that stand at the same step, the ones that have begun fewer calls keep the others waiting. The
-communicator counts, the trainer says when a step begins, `watch` reads it from another thread.
+communicator counts, the trainer says when a step begins, whoever calls may say what for, and `watch`
+reads it from another thread.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ class Place:
     """A rank's position: repairs of the group behind it, its step, collective calls begun in it.
 
     waits_for, since: the number of the call in which it waits, 0 if in none, and the time
-    (`time.monotonic`) when it began to.
+    (`time.monotonic`) when it began to. purpose: what that is for, in words, "" if not said.
     """
 
     def __init__(self) -> None:
         self.num_repairs = self.step = self.num_calls = self.waits_for = 0
         self.since = 0.0
+        self.purpose = ""
 
     @property
     def position(self) -> tuple[int, int, int]:
@@ -49,3 +51,12 @@ class Place:
             yield
         finally:
             self.waits_for = 0
+
+    @contextmanager
+    def purposed(self, purpose: str) -> Iterator[None]:
+        """What the rank waits for within it has this `purpose`."""
+        self.purpose, before = purpose, self.purpose
+        try:
+            yield
+        finally:
+            self.purpose = before

@@ -168,9 +168,10 @@ class Watch:
         late, silent = self._missing()
         who = name_ranks(late) if late else "no rank"
         hint = f"; no heartbeat from {name_ranks(silent)}" if silent else ""
+        purpose = f" ({place.purpose})" if place.purpose else ""
         _show(
             f"distnet: warning: {self._me} has waited {self._waits():g} s in call "
-            f"{place.waits_for} of step {place.step}, which {who} has yet to begin{hint}; "
+            f"{place.waits_for}{purpose} of step {place.step}, which {who} has yet to begin{hint}; "
             f"stacks of {name_ranks([self._me.rank])}:\n{_stacks()}"
         )
         if self._ends:

@@ -172,11 +172,13 @@ class Run:
             epoch_ends = done % self.trainer.sampler.steps_per_epoch == 0
             evaluates = epoch_ends or done == self.total_steps
             if evaluates:
-                self._evaluate(done)
+                with self.comm.place.purposed("evaluation"):
+                    self._evaluate(done)
             is_best = evaluates and self.progress.best_step == done
             saves = ends or is_best or _due(done, config.checkpoint_every, epoch_ends)
             if saves or _due(done, config.verify_every, epoch_ends):
-                self._verify(done)
+                with self.comm.place.purposed("comparison of the ranks"):
+                    self._verify(done)
             if saves:
                 self.directory.save(self._snapshot(done), is_best)
 

@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from distnet.parallel import Communicator, run_command
+import numpy as np
+
+from distnet.parallel import Communicator, make_reducer, run_command
 from distnet.parallel.watch import Watch
 
 
@@ -16,6 +18,7 @@ def command(comm: Communicator) -> int:
     directory, late, action = sys.argv[1:]
     timeout = 5 if late == "stop" else 1  # longer than a heartbeat takes to be missed
     watch = Watch(comm, Path(directory), timeout, stall_ends=action == "end")
+    reducer = make_reducer("exact", comm, 4, 1, num_contributions=comm.size, bucket_bytes=16)
     watch.start()
     comm.barrier()
     comm.place.begin_step(57)
@@ -23,7 +26,7 @@ def command(comm: Communicator) -> int:
         if late == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
         time.sleep(float(late))
-    comm.barrier()
+    reducer.finish(np.ones(4, np.float32), np.ones(1))
     watch.stop()
     return 0
 

@@ -14,8 +14,9 @@ def test_waiting_ranks_name_the_missing_one_and_show_their_stacks(mpirun, tmp_pa
     assert len(lines) == 2  # one line of each waiting rank, though it goes on waiting
     for line, rank in zip(sorted(lines), (0, 2), strict=True):
         assert line.startswith(f"distnet: warning: rank {rank} (process ")
-        assert "in call 1 of step 57, which rank 1 has yet to begin; stacks of rank" in line
-    assert process.stderr.count("in barrier") == 2
+        place = "in call 1 (gradient bucket 1 of 2) of step 57"
+        assert f"{place}, which rank 1 has yet to begin; stacks of rank" in line
+    assert process.stderr.count("in finish") == 2
     assert list(tmp_path.iterdir()) == []
 
 
