@@ -2,7 +2,7 @@
 
 All ranks make the same calls in the same order, so two ranks can be compared by counting: of those
 that stand at the same step, the ones that have begun fewer calls keep the others waiting. The
-communicator counts, the trainer says when a step begins, whoever calls may say what for, and `watch`
+communicator counts, the trainer says when a step begins, who calls may say what for, and `watch`
 reads it from another thread.
 """
 

@@ -27,6 +27,7 @@ from distnet.training.files import remove_partial_files, write_atomically
 FORMAT, VERSION = "distnet", "1"
 ALIGNMENT = 8  # bytes, of the header of a safetensors file
 PARTS = ("params", "optimizer", "statistics")
+SET_ASIDE = "set-aside"
 NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
 Arrays = Mapping[str, np.ndarray]
@@ -121,13 +122,39 @@ def prune(directory: Path, keep: int, step: int) -> None:
     """Deletes partial files and, of the checkpoints up to `step`, all but the newest `keep`.
 
     A `keep` of 0 deletes no checkpoint. For the only writer of the directory, after it saved
-    `step`. What a resumed run finds beyond that stays until it is written again.
+    `step`.
     """
     remove_partial_files(directory)
     if keep:
         reached = sorted(file for file in _files(directory) if file[0] <= step)
         for _, path in reached[:-keep]:
             path.unlink(missing_ok=True)
+
+
+def set_aside(directory: Path, step: int) -> Path | None:
+    """Moves the checkpoints of later steps than `step` to a directory, which is returned, if any.
+
+    For a run that starts at `step` where another one got further: they are not of its own past,
+    and must not be what it is resumed from. What lies there under the same name is replaced.
+    """
+    later = [path for number, path in _files(directory) if number > step]
+    best = best_path(directory)
+    if best.exists() and not _is_reached(best, step):
+        later.append(best)
+    if not later:
+        return None
+    aside = directory / SET_ASIDE
+    aside.mkdir(exist_ok=True)
+    for path in later:
+        path.replace(aside / path.name)
+    return aside
+
+
+def _is_reached(path: Path, step: int) -> bool:
+    try:
+        return load(path).step <= step
+    except CheckpointError:
+        return False
 
 
 def check_compatible(checkpoint: Checkpoint, own: Checkpoint) -> None:

@@ -88,6 +88,9 @@ class Run:
         self.started = time.perf_counter()
         if self.config.resume:
             self.num_done = self._resume()
+        aside = together(self.comm, partial(self.directory.set_aside, self.num_done))
+        if aside:
+            self.terminal.say(f"distnet: later checkpoints of an earlier run are now in {aside}")
         self._introduce()
         if self.comm.survives_losses or self.config.stall_timeout:
             together(self.comm, self.watch.start)

@@ -8,11 +8,12 @@ again with the next line or checkpoint, and `close` tells whether everything is 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from distnet.training.checkpoint import Checkpoint
+from distnet.training.checkpoint import Checkpoint, set_aside
 from distnet.training.checkpoint_writer import CheckpointWriter
 from distnet.training.files import remove_partial_files, write_atomically
 from distnet.training.metrics import Metrics, write_summary
@@ -31,6 +32,13 @@ class RunDirectory:
         self._is_open = False
         self._problems: dict[str, str] = {}  # what could not be written, and why
 
+    def set_aside(self, step: int) -> Path | None:
+        """Moves checkpoints of later steps than `step` away; see `checkpoint.set_aside`."""
+        if not self.writes:
+            return None
+        with self._bad_input():
+            return set_aside(self.checkpoints, step)
+
     def open(self, config: str, start: Checkpoint) -> None:
         """Begins, or goes on, with the state `start`; raises OSError if it cannot be written.
 
@@ -38,18 +46,13 @@ class RunDirectory:
         """
         if not self.writes:
             return
-        try:
+        with self._bad_input():
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.checkpoints).close()
             remove_partial_files(self.checkpoints)
             self.summary.unlink(missing_ok=True)
             write_atomically(self.path / "config.toml", config.encode())
             self._metrics = Metrics(self.path / "metrics.jsonl", start.step)
-        except OSError as error:
-            raise OSError(
-                f"--out: found {self.path}, where nothing can be written ({error.strerror}), "
-                "expected a directory for results"
-            ) from error
         self._writer = CheckpointWriter(self.checkpoints, self._keep, like=start)
         self._is_open = True
 
@@ -84,6 +87,17 @@ class RunDirectory:
             self._writer.close()
             self._metrics.close()
         return not self._problems
+
+    @contextmanager
+    def _bad_input(self) -> Iterator[None]:
+        """Says in an OSError from within that the directory cannot be used."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"--out: found {self.path}, where nothing can be written ({error.strerror}), "
+                "expected a directory for results"
+            ) from error
 
     def _try(self, name: str, write: Callable[[], None]) -> None:
         error: OSError | None = None

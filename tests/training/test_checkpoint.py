@@ -17,12 +17,14 @@ from distnet.training import checkpoint as module
 from distnet.training.checkpoint import (
     Checkpoint,
     CheckpointError,
+    best_path,
     check_compatible,
     checkpoint_path,
     latest,
     load,
     prune,
     save,
+    set_aside,
 )
 
 
@@ -183,6 +185,23 @@ def test_prune_keeps_the_newest_up_to_the_step(tmp_path):
     assert sorted(tmp_path.iterdir()) == paths[2:], "a step beyond is not ours to delete"
     prune(tmp_path, keep=1, step=4)
     assert sorted(tmp_path.iterdir()) == paths[3:]
+
+
+def test_what_is_later_is_set_aside(tmp_path):
+    early, late = save_in(tmp_path, 3, 5)
+    best = best_path(tmp_path)
+    save(best, state(3))
+    assert set_aside(tmp_path, 5) is None
+    aside = set_aside(tmp_path, 3)
+    assert aside is not None
+    assert latest(tmp_path).path == early
+    assert [path.name for path in aside.iterdir()] == [late.name]
+    best.write_bytes(b"damaged")
+    assert set_aside(tmp_path, 0) == aside
+    assert {path.name for path in aside.iterdir()} == {early.name, late.name, best.name}
+    assert latest(tmp_path).path is None
+    assert load(aside / early.name).step == 3
+    assert set_aside(tmp_path / "missing", 0) is None
 
 
 def flipped(content: bytes, at: int) -> bytes:

@@ -112,6 +112,29 @@ def test_resumed_elsewhere_from_a_file_by_its_name(run, whole, tmp_path):
     assert summary(out) == summary(whole)
 
 
+def test_a_run_that_starts_anew_is_never_resumed_from_what_was_there(run, whole, tmp_path, capsys):
+    out = tmp_path / "used"
+    assert run(out, "--seed", "1") == 0
+    assert run(out, "--stop-at", "2") == 75
+    assert (
+        f"checkpoints of an earlier run are now in {out / 'checkpoints'}" in capsys.readouterr().out
+    )
+    assert run(out, "--resume") == 0
+    for read in (final_checkpoint, metrics, summary, best):
+        assert read(out) == read(whole)
+
+
+def test_a_run_that_goes_back_is_never_resumed_from_what_came_after(run, whole, tmp_path):
+    out = tmp_path / "back"
+    assert run(out, "--checkpoint-every", "1", "--stop-at", "7") == 75
+    third = checkpoint_path(out / "checkpoints", 3)
+    assert run(out, "--resume", str(third), "--stop-at", "4") == 75
+    assert not checkpoint_path(out / "checkpoints", 5).exists()
+    assert run(out, "--resume") == 0
+    for read in (final_checkpoint, metrics, summary, best):
+        assert read(out) == read(whole)
+
+
 def test_resumed_with_other_buckets(run, whole, tmp_path):
     out = tmp_path / "buckets"
     assert run(out, "--stop-at", "4", "--bucket-bytes", "1024") == 75
