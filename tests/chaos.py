@@ -79,7 +79,6 @@ class Job:
         else:
             command = [str(ROOT / "launch" / "elastic.sh"), "-n", str(NUM_RANKS), "--", *train]
         self.log = (out.parent / f"{out.name}.log").open("w+")
-        self.begin = time.time()
         self.process = subprocess.Popen(
             command,
             env={**os.environ, **launching.SETTINGS, "MPIRUN": mpirun, "PYTHON": python},
@@ -169,7 +168,6 @@ class Job:
         self.process.kill()
         self.process.wait()
         self.log.close()
-        launching._remove_shared_memory(self.begin)
 
 
 def check_result(out: Path, expected: str) -> None:

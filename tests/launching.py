@@ -5,13 +5,11 @@ Works with the mpirun of MPICH and Open MPI, as root and with more ranks than co
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,7 +58,6 @@ def running(
 
     `env` is added to this process's environment. Its output is to be read by `communicate`.
     """
-    begin = time.time()
     process = subprocess.Popen(
         [str(find_mpirun()), "-n", str(num_ranks), *options, sys.executable, *args],
         cwd=cwd,
@@ -77,8 +74,6 @@ def running(
     finally:
         if process.poll() is None:
             _kill(process)
-        if process.returncode:
-            _remove_shared_memory(begin)
 
 
 def mpirun(num_ranks: int, *args: str, timeout: float = 60, **settings: Any) -> Finished:
@@ -97,7 +92,7 @@ def mpirun(num_ranks: int, *args: str, timeout: float = 60, **settings: Any) -> 
 
 
 def _kill(process: subprocess.Popen[str], patience: float = 3) -> tuple[str, str]:
-    """Ends mpirun politely, so that it removes its shared memory, else by force."""
+    """Ends mpirun politely, so that it cleans up, else by force."""
     for end in (signal.SIGTERM, signal.SIGKILL):
         os.killpg(process.pid, end)
         try:
@@ -105,17 +100,3 @@ def _kill(process: subprocess.Popen[str], patience: float = 3) -> tuple[str, str
         except subprocess.TimeoutExpired:
             continue
     return "", f"process {process.pid} survives SIGKILL"
-
-
-def _remove_shared_memory(begin: float) -> None:
-    """Removes what a killed or aborted job leaves in /dev/shm: new files that nobody has mapped."""
-    maps = []
-    for path in Path("/proc").glob("[0-9]*/maps"):
-        with contextlib.suppress(OSError):  # a process that has just ended, or another user's
-            maps.append(path.read_text())
-    mapped = "\n".join(maps)
-    for pattern in ("mpich_shm_*", "sm_segment.*"):
-        for path in Path("/dev/shm").glob(pattern):
-            with contextlib.suppress(OSError):
-                if path.stat().st_mtime >= begin and str(path) not in mapped:
-                    path.unlink()

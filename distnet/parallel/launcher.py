@@ -21,6 +21,7 @@ from types import ModuleType
 from distnet.parallel.communicator import Communicator, MPICommunicator, SerialCommunicator
 from distnet.parallel.errors import LaunchError
 from distnet.parallel.recovery import can_survive_losses
+from distnet.parallel.segments import remove_names
 
 # Launcher, a variable that only it sets, those with the rank and the number of ranks. PMI and PMIx
 # are what launchers of several kinds speak, among them Open MPI's (PMIx) and MPICH's (PMI), so they
@@ -85,7 +86,9 @@ def connect(environ: Mapping[str, str]) -> Communicator:
             # 0.4 ms.
             mpi.Init_thread(mpi.THREAD_MULTIPLE)
     _check_world(launch, mpi.COMM_WORLD.rank, mpi.COMM_WORLD.size, library)
-    return MPICommunicator(survives_losses=can_survive_losses(environ))
+    comm = MPICommunicator(survives_losses=can_survive_losses(environ))
+    remove_names(comm)
+    return comm
 
 
 def _load_mpi(launch: Launch) -> ModuleType:
