@@ -15,7 +15,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from distnet.training.files import remove_partial_files, write_atomically
 FORMAT, VERSION = "distnet", "1"
 ALIGNMENT = 8  # bytes, of the header of a safetensors file
 PARTS = ("params", "optimizer", "statistics")
+REDUCTION_PREFIX = "reduction."  # of entries of `optimizer` that belong to the gradient sum
 SET_ASIDE = "set-aside"
 NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
@@ -168,6 +169,20 @@ def check_compatible(checkpoint: Checkpoint, own: Checkpoint) -> None:
     for what, found, expected in _contents(checkpoint, own):
         if found != expected:
             raise CheckpointError(f"{where}: {what}: found {found}, expected {expected}; {remedy}")
+
+
+def with_reduction_of(own: Checkpoint, checkpoint: Checkpoint) -> Checkpoint:
+    """`checkpoint` as the start of a run that sums gradients as `own`, whose sum starts anew."""
+    kept = {
+        name: array
+        for name, array in checkpoint.optimizer.items()
+        if not name.startswith(REDUCTION_PREFIX)
+    }
+    fresh = {
+        name: array for name, array in own.optimizer.items() if name.startswith(REDUCTION_PREFIX)
+    }
+    config = {**checkpoint.config, "reduction": own.config["reduction"]}
+    return replace(checkpoint, optimizer=kept | fresh, config=config)
 
 
 def _contents(checkpoint: Checkpoint, own: Checkpoint) -> Iterator[tuple[str, str, str]]:

@@ -18,7 +18,12 @@ from distnet.parallel.communicator import Process
 from distnet.parallel.failing import together
 from distnet.parallel.watch import Watch
 from distnet.training import checkpoint as checkpoints
-from distnet.training.checkpoint import Checkpoint, CheckpointError, check_compatible
+from distnet.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    check_compatible,
+    with_reduction_of,
+)
 from distnet.training.config import TrainConfig, to_toml
 from distnet.training.evaluation import evaluate
 from distnet.training.feed import Feed
@@ -288,7 +293,15 @@ class Run:
             found, warnings = newest.checkpoint, newest.warnings
         else:
             found = checkpoints.load(Path(self.config.resume))
-        check_compatible(found, self._snapshot(found.step))
+        own = self._snapshot(found.step)
+        before, now = found.config.get("reduction"), own.config["reduction"]
+        if before != now:
+            warnings.append(
+                f"the result is not that of an unbroken run: the checkpoint of step {found.step} "
+                f"was computed with reduction {before}, and this run goes on with {now}"
+            )
+            found = with_reduction_of(own, found)
+        check_compatible(found, own)
         if found.step > self.total_steps:
             raise CheckpointError(
                 f"checkpoint of step {found.step}: expected one of the {self.total_steps} steps of "

@@ -49,6 +49,7 @@ class RunDirectory:
         with self._bad_input():
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.checkpoints).close()
+            remove_partial_files(self.path)
             remove_partial_files(self.checkpoints)
             self.summary.unlink(missing_ok=True)
             write_atomically(self.path / "config.toml", config.encode())

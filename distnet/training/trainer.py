@@ -22,7 +22,7 @@ from distnet.optim.schedules import Schedule
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.errors import AgreedError, NonFiniteGradient
 from distnet.parallel.reducer import Reducer
-from distnet.training.checkpoint import Checkpoint
+from distnet.training.checkpoint import REDUCTION_PREFIX, Checkpoint
 from distnet.training.diagnosis import bad_array, describe, first_bad_layer
 from distnet.training.feed import Feed
 from distnet.training.verify import verify
@@ -125,8 +125,8 @@ class Trainer:
 
     def moments(self) -> dict[str, Array]:
         """What is learnt from past gradients, by name: the optimizer's state, the reduction's."""
-        reduction = self.reducer.gradient_sum.state
-        return self.optimizer.state | {f"reduction.{key}": reduction[key] for key in reduction}
+        reduction = self.reducer.gradient_sum.state.items()
+        return self.optimizer.state | {REDUCTION_PREFIX + key: array for key, array in reduction}
 
     def adopt(self, root: int) -> None:
         """Takes the state of rank `root`; if interrupted by RankLost, it is still the old one."""

@@ -142,6 +142,20 @@ def test_resumed_with_other_buckets(run, whole, tmp_path):
     assert final_checkpoint(out) == final_checkpoint(whole)
 
 
+@pytest.mark.parametrize("reductions", [("exact", "exact32"), ("exact32", "float32")])
+def test_resumed_with_another_reduction(run, tmp_path, capsys, reductions):
+    """It goes on, to another result, and says so."""
+    before, now = reductions
+    out = tmp_path / "reductions"
+    assert run(out, "--stop-at", "4", "--reduction", before) == 75
+    assert run(out, "--resume", "--reduction", now) == 0
+    assert f"step 4 was computed with reduction {before}, and" in capsys.readouterr().err
+    final = load(checkpoint_path(out / "checkpoints", STEPS))
+    assert final.config["reduction"] == now
+    assert ("reduction.scale_bits" in final.optimizer) == (now == "exact32")
+    assert [line["step"] for line in metrics(out) if line["event"] == "train"] == [2, 4, 6, 8]
+
+
 def test_a_damaged_checkpoint_costs_steps_and_a_warning_but_no_bits(run, whole, tmp_path, capsys):
     out = tmp_path / "damaged"
     assert run(out, "--stop-at", "5") == 75

@@ -79,9 +79,10 @@ def test_what_earlier_runs_left_does_not_speak_for_this_one(tmp_path):
     (tmp_path / "summary.json").write_text("{}")
     partial = tmp_path / "checkpoints" / ".step-00000001.safetensors.77.partial"
     partial.touch()
+    (tmp_path / ".summary.json.77.partial").touch()
     opened(tmp_path, [], step=3).close()
     assert not (tmp_path / "summary.json").exists()
-    assert not partial.exists()
+    assert list(tmp_path.rglob("*.partial")) == []
 
 
 @pytest.mark.parametrize("blocked", ["", "checkpoints", "metrics.jsonl", "config.toml"])
