@@ -53,7 +53,7 @@ class Place:
             self.waits_for = 0
 
     @contextmanager
-    def purposed(self, purpose: str) -> Iterator[None]:
+    def during(self, purpose: str) -> Iterator[None]:
         """What the rank waits for within it has this `purpose`."""
         self.purpose, before = purpose, self.purpose
         try:

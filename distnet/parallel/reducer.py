@@ -209,12 +209,12 @@ class Reducer:
     def _receive(self) -> None:
         """Waits for each message in turn; reads a bucket while the next ones are on their way."""
         self.wait_seconds = 0.0
-        purposed = self._comm.place.purposed
+        during = self._comm.place.during
         for number, bucket in enumerate(self._buckets, 1):
-            with purposed(f"gradient bucket {number} of {len(self._buckets)}"):
+            with during(f"gradient bucket {number} of {len(self._buckets)}"):
                 self._wait(self._requests[number - 1])
                 self.gradient_sum.read(bucket, self._gradient_out[bucket])
-        with purposed("tally"):
+        with during("tally"):
             self._wait(self._requests[-1])
         self._fixed_point.to_float(self._tally, self._tally_out)
 

@@ -180,12 +180,12 @@ class Run:
             epoch_ends = done % self.trainer.sampler.steps_per_epoch == 0
             evaluates = epoch_ends or done == self.total_steps
             if evaluates:
-                with self.comm.place.purposed("evaluation"):
+                with self.comm.place.during("evaluation"):
                     self._evaluate(done)
             is_best = evaluates and self.progress.best_step == done
             saves = ends or is_best or _due(done, config.checkpoint_every, epoch_ends)
             if saves or _due(done, config.verify_every, epoch_ends):
-                with self.comm.place.purposed("comparison of the ranks"):
+                with self.comm.place.during("comparison of the ranks"):
                     self._verify(done)
             if saves:
                 self.directory.save(self._snapshot(done), is_best)
