@@ -58,6 +58,8 @@ class Supervisor:
             for num_restarts in range(self.options.max_restarts + 1):
                 if num_restarts:
                     self._back_off(num_restarts)
+                    if self.stop_wanted:
+                        break
                 code, finished = self._run_job(held)
                 if finished or self._is_final(code):
                     return code
@@ -72,7 +74,9 @@ class Supervisor:
     def _back_off(self, num_restarts: int) -> None:
         seconds = min(self.options.backoff * 2 ** (num_restarts - 1), MAX_BACKOFF_SECONDS)
         say(f"restart {num_restarts} of {self.options.max_restarts} in {seconds:g} s")
-        time.sleep(seconds)
+        give_up = time.monotonic() + seconds
+        while time.monotonic() < give_up and not self.stop_wanted:
+            time.sleep(POLL_SECONDS)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         """Asks the job for a checkpoint; SIGUSR1 leaves it the time, under any MPI."""
@@ -84,14 +88,7 @@ class Supervisor:
         """Runs a job to its end; its exit code, and whether the run is finished."""
         before = version(self.directory / "summary.json")
         mark = uuid.uuid4().hex
-        self.job = subprocess.Popen(
-            self._command(),
-            env={**os.environ, MARK: mark},
-            stdin=subprocess.DEVNULL,
-            pass_fds=[held.fileno()],  # who holds the lock is the job, if it survives this process
-            preexec_fn=die_with_parent,
-            start_new_session=True,
-        )
+        self.job = start(self._command(), mark, held)
         try:
             self._wait()
         finally:
@@ -145,6 +142,21 @@ class Supervisor:
         return version(self.directory / "metrics.jsonl"), places
 
 
+def start(command: list[str], mark: str, held: IO[str]) -> subprocess.Popen[bytes]:
+    """The job in the background; ends the program if there is no such command."""
+    try:
+        return subprocess.Popen(
+            command,
+            env={**os.environ, MARK: mark},
+            stdin=subprocess.DEVNULL,
+            pass_fds=[held.fileno()],  # who holds the lock is the job, if it survives this process
+            preexec_fn=die_with_parent,
+            start_new_session=True,
+        )
+    except OSError as error:
+        fail(f"{command[0]} cannot be started ({error.strerror})")
+
+
 @contextlib.contextmanager
 def lock(directory: Path):  # type: ignore[no-untyped-def]
     """Holds the directory's lock, or ends the program if another one does.
@@ -152,8 +164,12 @@ def lock(directory: Path):  # type: ignore[no-untyped-def]
     The lock is the kernel's (flock): it is gone when the last process that has the file open is, so
     the supervisor's crash frees it as soon as its job has ended.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".supervisor.lock").open("a+") as file:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = (directory / ".supervisor.lock").open("a+")
+    except OSError as error:
+        fail(f"--out: found {directory}, where nothing can be written ({error.strerror})")
+    with file:
         give_up = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
@@ -208,9 +224,16 @@ def version(path: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
+class Parser(argparse.ArgumentParser):
+    """Errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        fail(message)
+
+
 def parse(argv: list[str]) -> tuple[argparse.Namespace, Path]:
     """The options and the run directory; ends the program if something is wrong with them."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="supervise.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--max-restarts", type=int, default=3, metavar="N", help="default 3")

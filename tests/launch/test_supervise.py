@@ -156,6 +156,15 @@ def test_a_signal_becomes_a_wish_to_stop(supervise, tmp_path):
     assert process.wait(20) == 75
 
 
+def test_a_wish_to_stop_during_the_pause_before_a_restart(supervise, tmp_path):
+    process = supervise(["sys.exit(9)", FINISH], "--backoff", "60", wait=False)
+    wait_for_start(tmp_path)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 9
+    assert len(starts(tmp_path)) == 1
+
+
 def test_hosts_that_do_not_answer_are_left_out(tmp_path):
     (tmp_path / "plan").write_text(FINISH)
     job = [sys.executable, "-c", JOB, "--out", str(tmp_path), "{hosts}", "{ranks}"]
@@ -167,12 +176,22 @@ def test_hosts_that_do_not_answer_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--", "true"], ["--max-restarts", "-1", "--", "x", "--out=y"]]
+    ("arguments", "message"),
+    [
+        ("-- true", "found no --out in the command"),
+        ("--max-restarts -1 -- x --out=y", "--max-restarts: found -1, expected 0 or more"),
+        ("--max-restarts x -- x --out=y", "argument --max-restarts: invalid int value: 'x'"),
+        ("-- /nowhere/at-all --out .", "/nowhere/at-all cannot be started (No such file"),
+        ("-- true --out file/x", "--out: found file/x, where nothing can be written (Not a dir"),
+    ],
 )
-def test_wrong_usage_is_one_line(arguments):
-    done = subprocess.run([*SUPERVISE, *arguments], capture_output=True, text=True, timeout=30)
+def test_wrong_usage_is_one_line(tmp_path, arguments, message):
+    (tmp_path / "file").touch()
+    command = [*SUPERVISE, *arguments.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"supervise: error: {message}")
 
 
 def test_metrics_that_grow_are_signs_of_life(supervise):
