@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
@@ -22,6 +22,7 @@ import numpy as np
 
 from distnet.parallel.place import Place
 from distnet.parallel.recovery import ReportsLoss, die, gather_checked, shrink
+from distnet.parallel.tasks import take_turns
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -102,6 +103,12 @@ class Communicator(Protocol):
     def barrier(self) -> None:
         """Returns when every rank has called it."""
 
+    def turns(self, num: int) -> Iterator[int]:
+        """Yields 0 ... `num` - 1 in order, each on one rank alone: the one that asks first.
+
+        All ranks have to come to the end; nobody waits for a rank that is busy between two of them.
+        """
+
     def repair(self) -> list[Process]:
         """After RankLost: leaves the survivors in the group, renumbered; returns who is gone.
 
@@ -160,6 +167,9 @@ class SerialCommunicator:
 
     def barrier(self) -> None:
         return None
+
+    def turns(self, num: int) -> Iterator[int]:
+        return iter(range(num))
 
     def repair(self) -> list[Process]:
         return []
@@ -251,6 +261,10 @@ class MPICommunicator:
     def barrier(self) -> None:
         with self.place.waiting(self.place.begin()), self._reports_loss:
             self._comm.Barrier()
+
+    def turns(self, num: int) -> Iterator[int]:
+        with self._reports_loss:
+            yield from take_turns(self._comm, num)
 
     def repair(self) -> list[Process]:
         before = self.processes

@@ -1,24 +1,28 @@
 """Independent tasks, each computed by the rank that is free first: `shared_map`.
 
-The number of the next task is one integer in the memory of rank 0, which every rank reads and
-increments in one atomic operation (one-sided MPI: fetch-and-op, MPI 4.1, section 12.3.4). No rank
-is set aside to hand out work. Some MPI libraries, MPICH 5.0 on one host among them, serve the
-integer only while rank 0 is inside a call of MPI: a rank may wait until rank 0's task is done.
+A thread of rank 0 deals out the numbers of the tasks and sends the next one to whoever asks. MPI
+moves messages only inside its calls, and rank 0 may be busy with a task of its own: without the
+thread the others wait until that is done, with MPICH 5.0 even for one-sided operations. No rank is
+set aside.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import count
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
-from distnet.parallel.communicator import Communicator, MPICommunicator
+    from distnet.parallel.communicator import Communicator
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+POLL_SECONDS = 0.001  # between two looks of the thread for someone who asks
+ASK, ANSWER = 1, 2  # tags, since rank 0 sends both to itself
 
 
 def shared_map(
@@ -30,34 +34,40 @@ def shared_map(
     All ranks call it with equal `items`; the result is the same on any number of them if that of
     `function` depends on the item alone, so it must not call `comm`.
     """
-    done = {}
-    with _turns(comm) as take:
-        while (index := take()) < len(items):
-            done[index] = function(items[index])
-        everyones = comm.allgather(done)
-    results = {index: result for each in everyones for index, result in each.items()}
+    done = {index: function(items[index]) for index in comm.turns(len(items))}
+    results = {index: result for each in comm.allgather(done) for index, result in each.items()}
     return [results[index] for index in range(len(items))]
 
 
-@contextmanager
-def _turns(comm: Communicator) -> Iterator[Callable[[], int]]:
-    """A function that returns 0, 1, 2, ..., each number on one rank alone."""
-    if not isinstance(comm, MPICommunicator):
-        yield count().__next__
-        return
+def take_turns(comm: MPI.Intracomm, num: int) -> Iterator[int]:
+    """Yields 0 ... num - 1 in order, each on the rank of `comm` that asks first.
+
+    Needs MPI's highest thread level, THREAD_MULTIPLE. All ranks have to come to the end.
+    """
+    comm = comm.Dup()  # where no message of others can be
+    dealer = threading.Thread(target=_deal, args=(comm, num), name="dealer", daemon=True)
+    if comm.rank == 0:
+        dealer.start()
+    while (number := comm.sendrecv(None, 0, ASK, source=0, recvtag=ANSWER)) is not None:
+        yield number
+    if comm.rank == 0:
+        dealer.join()
+    comm.Free()
+
+
+def _deal(comm: MPI.Intracomm, num: int) -> None:
+    """Sends the next number to each rank that asks, until all ranks have heard that none is left.
+
+    It looks for questions instead of waiting for them: some MPI libraries wait at full speed.
+    """
     from mpi4py import MPI
 
-    window = MPI.Win.Allocate(8 if comm.rank == 0 else 0, 8, comm=comm._comm)
-    np.asarray(window.tomemory())[:] = 0
-    comm.barrier()
-    one, taken = np.ones(1, np.int64), np.empty(1, np.int64)
-
-    def take() -> int:
-        window.Lock(0, MPI.LOCK_SHARED)
-        window.Fetch_and_op(one, taken, 0)
-        window.Unlock(0)
-        return int(taken[0])
-
-    yield take
-    # Collective, so not after an exception on this rank alone: the others would be waited for.
-    window.Free()
+    numbers, status = iter(range(num)), MPI.Status()
+    try:
+        for _ in range(num + comm.size):
+            while not comm.Iprobe(tag=ASK, status=status):
+                time.sleep(POLL_SECONDS)
+            comm.recv(source=status.source, tag=ASK)
+            comm.send(next(numbers, None), status.source, ANSWER)
+    except MPI.Exception:  # a rank is gone: without this the others would wait for an answer
+        comm.Revoke()
