@@ -46,7 +46,7 @@ class LabOptions:
         "runs/book", "directory for numbers and pictures", group="files", metavar="DIR"
     )
     weights: str = option(
-        "", "directory with the weight files that the book publishes", group="files", metavar="DIR"
+        "", "the book's own repository, for the weights in it", group="files", metavar="DIR"
     )
     quick: bool = option(False, "a reduced version, with looser requirements", group="size")
     seed: int = option(
@@ -58,7 +58,7 @@ class LabOptions:
 class Lab:
     """Where an experiment runs: its ranks, its seed, its size, where its results go.
 
-    weights: the directory with the book's own weight files, None if there is none.
+    weights: the book's own repository, whose weights some experiments try, None if it is not here.
     """
 
     comm: Communicator
@@ -89,6 +89,10 @@ class Lab:
         settings.setdefault("seed", self.seed)
         return fit(network, images, labels, **settings)
 
+    def has_published(self, name: str) -> bool:
+        """Whether file `name` of the book's repository is here, such as "ch07/params.pkl"."""
+        return self.weights is not None and (self.weights / name).is_file()
+
     def load_published(self, network: Network, name: str) -> str:
         """Copies the parameters in a file that the book publishes, from `weights`, to `network`.
 
@@ -113,7 +117,8 @@ class Lab:
 
     def judge(self, required: Required, numbers: Numbers) -> Verdict:
         """Whether `numbers`, measured in this lab, keep to what is required."""
-        return required.judge(numbers, self.quick, self.weights is not None)
+        has_needed = not required.needs or self.has_published(required.needs)
+        return required.judge(numbers, self.quick, has_needed)
 
     def save(self, name: str, numbers: Numbers) -> None:
         """Writes NAME.json; the same bytes on any number of ranks."""

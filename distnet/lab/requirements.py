@@ -53,7 +53,7 @@ class Required:
     """A line of the acceptance table: number `key` of an experiment has to keep to `bound`.
 
     id: the line's name, such as "A7". quick: the looser bound of the reduced version, if any.
-    needs_weights: whether it can be measured only with the weight files that the book publishes.
+    needs: a file of weights that the book publishes, without which it cannot be measured.
     """
 
     id: str
@@ -61,13 +61,14 @@ class Required:
     key: str
     bound: Bound
     quick: Bound | None = None
-    needs_weights: bool = False
+    needs: str = ""
 
-    def judge(self, numbers: Mapping[str, Any], quick: bool, has_weights: bool) -> Verdict:
+    def judge(self, numbers: Mapping[str, Any], quick: bool, has_needed: bool = True) -> Verdict:
         """The verdict on `numbers`, of a reduced version if `quick`."""
         bound = self.quick if quick and self.quick else self.bound
-        if self.needs_weights and not has_weights:
-            return Verdict(self.id, self.what, "needs --weights DIR", bound.text, None)
+        if not has_needed:
+            missing = f"needs {self.needs} in --weights DIR"
+            return Verdict(self.id, self.what, missing, bound.text, None)
         measured = numbers[self.key]
         return Verdict(self.id, self.what, short(measured), bound.text, bound.holds(measured))
 

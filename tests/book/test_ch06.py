@@ -43,9 +43,21 @@ def momentum(p, g, s, t):
     return p + s["v"]
 
 
+def nesterov(p, g, s, t):
+    """As the book's code has it: p is the point looked ahead to, v the velocity before this step."""
+    v = s.get("v", 0)
+    s["v"] = 0.9 * v - 0.1 * g
+    return p + 0.9 * 0.9 * v - 1.9 * 0.1 * g
+
+
 def adagrad(p, g, s, t):
     s["h"] = s.get("h", 0) + g * g
     return p - 1.5 * g / (math.sqrt(s["h"]) + 1e-7)
+
+
+def rmsprop(p, g, s, t):
+    s["h"] = 0.99 * s.get("h", 0) + 0.01 * g * g
+    return p - 0.1 * g / (math.sqrt(s["h"]) + 1e-7)
 
 
 def adam(p, g, s, t):
@@ -55,7 +67,7 @@ def adam(p, g, s, t):
     return p - lr * s["m"] / (math.sqrt(s["v"]) + 1e-7)
 
 
-@pytest.mark.parametrize("rule", [sgd, momentum, adagrad, adam])
+@pytest.mark.parametrize("rule", [sgd, momentum, nesterov, adagrad, rmsprop, adam])
 def test_paths_follow_the_rules_written_out(rule):
     paths = load(CHAPTER / "optimizer_paths.py")
     path = paths.descend(rule.__name__, **paths.SETTINGS[rule.__name__])

@@ -54,9 +54,13 @@ def test_a_quick_run_is_judged_by_its_own_bound(tmp_path):
 
 
 def test_what_needs_published_weights_is_not_judged_without(tmp_path):
-    required = Required("A0", "what", "x", at_least(10), needs_weights=True)
+    required = Required("A0", "what", "x", at_least(10), needs="ch00/params.pkl")
     without = Lab(SerialCommunicator(), tmp_path)
     with_weights = Lab(SerialCommunicator(), tmp_path, weights=tmp_path)
+    assert without.judge(required, {}).holds is None
+    assert with_weights.judge(required, {}).holds is None
+    (tmp_path / "ch00").mkdir()
+    (tmp_path / "ch00" / "params.pkl").touch()
     assert without.judge(required, {}).holds is None
     assert with_weights.judge(required, {"x": 5}).holds is False
 

@@ -2,7 +2,7 @@
 
 The network is the book's, 784-50-100-10 with sigmoids. The book loads weights and explains in its
 next chapters where they come from; here they are learned on the spot, in two epochs. With
-`--weights DIR`, where DIR holds the book's `sample_weight.pkl`, that file is tried too.
+`--weights DIR`, where DIR is the book's own repository, its `sample_weight.pkl` is tried too.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BATCH = 100
+PUBLISHED = "ch03/sample_weight.pkl"
 
 REQUIRED = [
     Required(
@@ -42,14 +43,14 @@ REQUIRED = [
         "the book's sample_weight.pkl, digit by digit",
         "published_single",
         exactly(0.9352),
-        needs_weights=True,
+        needs=PUBLISHED,
     ),
     Required(
         "A4",
         "the same in batches of 100",
         "published_batched",
         exactly(0.9352),
-        needs_weights=True,
+        needs=PUBLISHED,
     ),
 ]
 
@@ -66,8 +67,8 @@ def run(lab: Lab) -> Numbers:
         "accuracy": accuracy(batched, test_labels),
         "num_differing": np.sum(single.argmax(axis=1) != batched.argmax(axis=1)),
     }
-    if lab.weights is not None:
-        lab.load_published(network, "sample_weight.pkl")
+    if lab.has_published(PUBLISHED):
+        lab.load_published(network, PUBLISHED)
         for name, size in (("published_single", 1), ("published_batched", BATCH)):
             numbers[name] = accuracy(predict(network, pixels, size), test_labels)
     return numbers
