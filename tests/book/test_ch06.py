@@ -44,7 +44,7 @@ def momentum(p, g, s, t):
 
 
 def nesterov(p, g, s, t):
-    """As the book's code has it: p is the point looked ahead to, v the velocity before this step."""
+    """As in the book: p is the point looked ahead to, v the velocity before this step."""
     v = s.get("v", 0)
     s["v"] = 0.9 * v - 0.1 * g
     return p + 0.9 * 0.9 * v - 1.9 * 0.1 * g
