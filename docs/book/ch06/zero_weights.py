@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from distnet.training.experiment import History
 
 REQUIRED = [
-    Required("6.2.1", "from zeros: how much its hidden units differ", "zero_spread", at_most(1e-4)),
+    # 0 where BLAS rounds all columns of a product alike. OpenBLAS's kernels for Haswell do not, and
+    # the difference of some 1e-7 grows to 0.02.
+    Required("6.2.1", "from zeros: how much its hidden units differ", "zero_spread", at_most(0.1)),
     Required("6.2.1", "from Xavier's", "xavier_spread", at_least(0.5)),
     Required("6.2.1", "from zeros: test accuracy", "zero_accuracy", at_most(0.4)),
     Required(
