@@ -2,9 +2,30 @@ from __future__ import annotations
 
 import time
 
+import chaos
 import pytest
 
 from distnet.parallel.tasks import shared_map
+
+LOSES_A_RANK = """
+import os, signal, sys, time
+from distnet.parallel import RankLost, run_command, shared_map
+
+def command(comm):
+    def compute(item):
+        if item > 4 and comm.rank == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.05)
+
+    try:
+        shared_map(comm, compute, range(100))
+    except RankLost:
+        comm.repair()
+        print(f"{comm.size} left", flush=True)
+    return 0
+
+sys.exit(run_command(command, os.environ))
+"""
 
 
 @pytest.mark.parametrize("num_items", [0, 1, 2, 7])
@@ -42,3 +63,13 @@ def test_a_busy_rank_leaves_the_rest_to_the_others(comm, busy):
 def test_turns_begin_anew_each_time(comm):
     for _ in range(50):
         assert shared_map(comm, abs, [-1, -2, -3]) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_nobody_waits_for_tasks_of_a_lost_rank(mpirun, rank):
+    """Where ranks can be lost (ULFM) the others learn of it; elsewhere the job ends."""
+    elastic = chaos.is_elastic()
+    options = ("--with-ft", "ulfm") if elastic else ()
+    process = mpirun(3, "-c", LOSES_A_RANK, str(rank), options=options, timeout=30)
+    assert (process.returncode == 0) == elastic
+    assert process.stdout.count("2 left") == (2 if elastic else 0)
