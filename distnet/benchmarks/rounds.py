@@ -16,18 +16,27 @@ Times = dict[str, list[float]]
 
 
 def interleave(
-    contenders: Mapping[str, Callable[[], object]], num_rounds: int, num_warmups: int = 3
+    contenders: Mapping[str, Callable[[], object]],
+    num_rounds: int,
+    num_warmups: int = 3,
+    turn: int = 1,
 ) -> Times:
-    """Seconds of every call, by contender: A B C, A B C, ... after `num_warmups` calls of each."""
+    """Seconds of every call, by contender: A B C, A B C, ... after `num_warmups` calls of each.
+
+    With a `turn` of n calls, each contender makes n in a row, and the first of them, which finds
+    the caches full of another's arrays, is not measured.
+    """
     for run in contenders.values():
         for _ in range(num_warmups):
             run()
     times: Times = {name: [] for name in contenders}
     for _ in range(num_rounds):
         for name, run in contenders.items():
-            started = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - started)
+            for call in range(turn):
+                started = time.perf_counter()
+                run()
+                if call or turn == 1:
+                    times[name].append(time.perf_counter() - started)
     return times
 
 

@@ -31,13 +31,15 @@ from distnet.training.trainer import TALLY, Trainer
 # Keeps glibc from returning PyTorch's activations to the kernel at every step.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
 
+TURN = 6  # steps in a row, of which the first is not measured: a run is one step after another
+
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m distnet.bench step", description=__doc__)
     parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES)[:3])
     parser.add_argument("--batch-size", type=int, default=100, help="global batch")
     parser.add_argument("--micro-batch-sizes", nargs="+", type=int, default=[25, 50, 100])
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--layers", action="store_true", help="also the share of each layer")
     options = parser.parse_args(argv)
     has_torch = importlib.util.find_spec("torch") is not None
@@ -83,7 +85,7 @@ def _compare(model: str, options: argparse.Namespace, has_torch: bool) -> None:
         for layout in ("NCHW", "channels_last"):
             rivals.append(f"PyTorch {layout}")
             contenders[rivals[-1]] = torch_step(case, batch, layout == "channels_last")
-    times = interleave(contenders, options.rounds)
+    times = interleave(contenders, options.rounds, turn=TURN)
     print(f"\n{model}, batch {batch}, {options.rounds} rounds; ratio to the faster PyTorch")
     print(f"{'':<26}{'images/s':>10}{'us/image':>10}{'min':>8}{'ratio':>8}{'(min)':>8}")
     for name, seconds in times.items():
