@@ -97,7 +97,7 @@ def ranks(comm: Communicator, task: Task) -> Result:
             steps.take(task["turn"])
     num_steps = num_turns * task["turn"]
     reducer = together.trainer.reducer
-    everything, last = _message_seconds(comm, reducer.gradient_sum, task["bucket_bytes"])
+    everything, last = _message_seconds(comm, reducer.gradient_sum, reducer.bucket_bytes)
     return {
         "images_per_second": num_steps * task["batch_size"] / together.seconds,
         "step_seconds": together.seconds / num_steps,

@@ -73,15 +73,18 @@ class FixedPoint:
 
     def _round(self, values: Array, scale: float, largest: float) -> Array:
         """The whole numbers next to `values` * `scale`, int64; overwritten by the next call."""
-        scaled, rounded = self._scaled[: values.size], self._rounded[: values.size]
+        scaled = self._scaled[: values.size]
         np.copyto(scaled, values)
         if largest * scale < 2**51:
             constant = ROUNDING / scale
             scaled += constant
             (bits,) = struct.unpack("<q", struct.pack("<d", constant))
-            return np.subtract(scaled.view(np.int64), bits, out=rounded)
+            in_units: Array = scaled.view(np.int64)
+            in_units -= bits
+            return in_units
         scaled *= scale
         np.rint(scaled, out=scaled)
+        rounded = self._rounded[: values.size]
         np.copyto(rounded, scaled, casting="unsafe")
         return rounded
 

@@ -43,7 +43,8 @@ REDUCTIONS: dict[str, type[GradientSum]] = {
     "float16": Float16Sum,
     "bfloat16": BFloat16Sum,
 }
-BUCKET_BYTES = 1 << 18
+BUCKET_BYTES = 1 << 20  # on one host, where sending is computing: few messages
+BUCKET_BYTES_BETWEEN_HOSTS = 1 << 16  # small enough that most leave while backward still computes
 TALLY_SCALE_BITS = 32  # coarser than gradients: losses and mean squares may reach millions
 
 
@@ -71,6 +72,7 @@ class Reducer:
     next step.
 
     gradient_sum: how gradients are added up; its state is part of a run's.
+    bucket_bytes: the largest message; 0 on construction: see `default_bucket_bytes`.
     num_flags: how many ranks raised a flag in the last step.
     wait_seconds: how long the last `finish` waited for messages.
     """
@@ -81,12 +83,13 @@ class Reducer:
         gradient_sum: GradientSum,
         tally_size: int,
         *,
-        bucket_bytes: int = BUCKET_BYTES,
+        bucket_bytes: int = 0,
     ) -> None:
         size = gradient_sum.size
         self._comm, self.gradient_sum = comm, gradient_sum
         self._size, self._tally_size = size, tally_size
-        self._buckets = cut_buckets(size, bucket_bytes, gradient_sum.wire_itemsize)
+        self.bucket_bytes = bucket_bytes or default_bucket_bytes(comm.node.count)
+        self._buckets = cut_buckets(size, self.bucket_bytes, gradient_sum.wire_itemsize)
         self._fixed_point = FixedPoint(gradient_sum.num_contributions, TALLY_SCALE_BITS)
         self._message = np.zeros(tally_size + 3, np.int64)
         # Views of the message: the tally; how many contributions, offending ones and flags.
@@ -243,7 +246,7 @@ def make_reducer(
     tally_size: int,
     *,
     num_contributions: int,
-    bucket_bytes: int = BUCKET_BYTES,
+    bucket_bytes: int = 0,
 ) -> Reducer:
     """A reducer of one of the REDUCTIONS, for at most `num_contributions` micro-batches a step.
 
@@ -253,6 +256,11 @@ def make_reducer(
         raise ValueError(f"found reduction {kind!r}, expected one of: {', '.join(REDUCTIONS)}")
     gradient_sum = REDUCTIONS[kind](size, num_contributions)
     return Reducer(comm, gradient_sum, tally_size, bucket_bytes=bucket_bytes)
+
+
+def default_bucket_bytes(num_hosts: int) -> int:
+    """What was measured to be best, see docs/scaling.md."""
+    return BUCKET_BYTES if num_hosts == 1 else BUCKET_BYTES_BETWEEN_HOSTS
 
 
 def cut_buckets(size: int, bucket_bytes: int, itemsize: int) -> list[slice]:

@@ -143,11 +143,11 @@ class TrainConfig:
         choices=("exact", "exact32", "float32", "float16", "bfloat16"),
     )
     bucket_bytes: int = option(
-        1 << 20,
-        "gradient bytes that ranks add up at a time",
+        0,
+        "gradient bytes that ranks add up at a time; 0: 1 MiB on one host, 64 KiB between hosts",
         group=RANKS,
         metavar="BYTES",
-        limits={">=": 1024, "<=": 1 << 30},
+        limits={">=": 0, "<=": 1 << 30},
         decides=False,
     )
     balance: bool = option(
