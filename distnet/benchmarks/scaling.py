@@ -26,6 +26,7 @@ from distnet.training.config import TrainConfig, default_micro_batch_size
 
 RANK_WORKER, DDP_WORKER = "distnet.benchmarks.rank_worker", "distnet.benchmarks.ddp_worker"
 LAYOUTS = {"NCHW": False, "channels_last": True}
+NOTHING_SECONDS = 1e-4  # to hide: less than the noise of a step
 Round = dict[str, Result]  # by name of the child job
 
 
@@ -151,8 +152,8 @@ def communication(result: Result) -> dict[str, float]:
 
 
 def hidden_share(row: dict[str, Any]) -> float | None:
-    """Which part of what could be hidden is hidden; None if nothing could be."""
-    if row["ranks"] == 1 or not row["hideable_seconds"]:
+    """Which part of what could be hidden is hidden; None if next to nothing could be."""
+    if row["ranks"] == 1 or row["hideable_seconds"] < NOTHING_SECONDS:
         return None
     return (row["messages_seconds"] - row["exposed_seconds"]) / row["hideable_seconds"]
 
