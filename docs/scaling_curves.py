@@ -37,8 +37,8 @@ def draw(figure: Figure, results: list[dict[str, Any]]) -> None:
             axes.plot(ranks, rates, marker=marker, label=name)
         options = result["options"]
         axes.set_title(f"{options['model']}, batch {options['batch_size']}", fontsize="medium")
-        axes.set(xlabel="ranks", xticks=ranks, ylim=(0, None))
-    panels[0].set_ylabel("images per second")
+        axes.set(xlabel="ranks", xticks=ranks)
+    panels[0].set(ylabel="images per second", ylim=(0, None))
     panels[-1].legend(loc="lower right")
 
 
