@@ -16,6 +16,7 @@ from distnet.nn import layout
 from distnet.nn.direct import FewChannelConvolution
 from distnet.nn.geometry import Geometry
 from distnet.nn.layout import Array
+from distnet.nn.pooling import give_to_larger, take_larger
 from distnet.nn.scratch import Scratch
 
 
@@ -42,10 +43,8 @@ class PooledFewChannelConvolution(FewChannelConvolution):
         images = self._as_runs(out)
         for i, pooled in enumerate(self._runs(self.pooled) if images is None else images):
             np.matmul(self.windows[2 * i : 2 * i + 2].transpose(0, 1, 3, 2), weight, out=pair)
-            np.greater(right, left, out=self.right_wins[i])
-            np.maximum(left, right, out=columns)
-            np.greater(columns[1], columns[0], out=self.lower_wins[i])
-            np.maximum(columns[0], columns[1], out=pooled)
+            take_larger(left, right, columns, self.right_wins[i])
+            take_larger(columns[0], columns[1], pooled, self.lower_wins[i])
         if images is None:
             np.copyto(out, self.pooled)
 
@@ -59,10 +58,8 @@ class PooledFewChannelConvolution(FewChannelConvolution):
         if need_dx:
             self.dpadded[...] = 0
         for i, pooled in enumerate(images):
-            np.multiply(pooled, self.lower_wins[i], out=columns[1])
-            np.subtract(pooled, columns[1], out=columns[0])
-            np.multiply(columns, self.right_wins[i], out=right)
-            np.subtract(columns, right, out=left)
+            give_to_larger(pooled, self.lower_wins[i], columns[0], columns[1])
+            give_to_larger(columns, self.right_wins[i], left, right)
             rows = slice(2 * i, 2 * i + 2)
             np.matmul(self.windows[rows], pair, out=self.dweight[rows])
             if need_dx:

@@ -115,16 +115,24 @@ class _Pairs:
 
     def forward(self, x: Array, y: Array) -> None:
         left, right = x[..., 0::2], x[..., 1::2]
-        np.greater(right, left, out=self.second_column)
-        np.maximum(left, right, out=self.columns)
+        take_larger(left, right, self.columns, self.second_column)
         upper, lower = self.columns[:, :, 0::2], self.columns[:, :, 1::2]
-        np.greater(lower, upper, out=self.second_row)
-        np.maximum(upper, lower, out=y)
+        take_larger(upper, lower, y, self.second_row)
 
     def backward(self, dy: Array, dx: Array) -> None:
         upper, lower = self.columns[:, :, 0::2], self.columns[:, :, 1::2]
-        np.multiply(dy, self.second_row, out=lower)
-        np.subtract(dy, lower, out=upper)
+        give_to_larger(dy, self.second_row, upper, lower)
         left, right = dx[..., 0::2], dx[..., 1::2]
-        np.multiply(self.columns, self.second_column, out=right)
-        np.subtract(self.columns, right, out=left)
+        give_to_larger(self.columns, self.second_column, left, right)
+
+
+def take_larger(first: Array, second: Array, out: Array, second_wins: Array) -> None:
+    """The larger of each pair, and whether it is the second, strictly."""
+    np.greater(second, first, out=second_wins)
+    np.maximum(first, second, out=out)
+
+
+def give_to_larger(gradient: Array, second_wins: Array, first: Array, second: Array) -> None:
+    """The way back of `take_larger`: all of the gradient to one of the pair, zero to the other."""
+    np.multiply(gradient, second_wins, out=second)
+    np.subtract(gradient, second, out=first)

@@ -22,6 +22,7 @@ from numpy.typing import DTypeLike
 from distnet.nn import layout
 from distnet.nn.geometry import Geometry
 from distnet.nn.layout import Array
+from distnet.nn.pooling import give_to_larger, take_larger
 from distnet.nn.scratch import Scratch
 from distnet.nn.winograd import Block, Product, WinogradConvolution, chunks, multiply, view
 
@@ -63,22 +64,17 @@ class PooledWinogradConvolution(WinogradConvolution):
     def _to_output(self, block: Block) -> None:
         multiply(block.m_to_output)
         s = self.slabs[block.first]
-        np.greater(s.right, s.left, out=s.right_wins)
-        np.maximum(s.left, s.right, out=s.columns.reshape(-1))
+        take_larger(s.left, s.right, s.columns.reshape(-1), s.right_wins)
         for (upper, lower), winner, lower_wins in zip(s.columns, s.rows, s.lower_wins, strict=True):
-            np.greater(lower, upper, out=lower_wins)
-            np.maximum(upper, lower, out=winner)
+            take_larger(upper, lower, winner, lower_wins)
         np.copyto(s.images, s.rows.reshape(s.images.shape))
 
     def _from_gradient(self, block: Block) -> None:
         s = self.slabs[block.first]
         np.copyto(s.rows.reshape(s.gradients.shape), s.gradients)
         for (upper, lower), winner, lower_wins in zip(s.columns, s.rows, s.lower_wins, strict=True):
-            np.multiply(winner, lower_wins, out=lower)
-            np.subtract(winner, lower, out=upper)
-        columns = s.columns.reshape(-1)
-        np.multiply(columns, s.right_wins, out=s.right)
-        np.subtract(columns, s.right, out=s.left)
+            give_to_larger(winner, lower_wins, upper, lower)
+        give_to_larger(s.columns.reshape(-1), s.right_wins, s.left, s.right)
         multiply(block.dy_to_m)
 
     def _bind(self, y: Array, dy: Array) -> None:
