@@ -50,6 +50,9 @@ class InRank:
         self.stderr = os.dup(2)  # pytest captures 2 while tests run
         path = Path(os.environ[REPORTS], f"{comm.rank}.jsonl") if REPORTS in os.environ else None
         self.records = open(path or os.devnull, "w", buffering=1)  # noqa: SIM115  open to the end
+        # A pytest of its own in each rank: in one directory they remove each other's old `tmp_path`.
+        self.temporary = tempfile.TemporaryDirectory(dir=os.environ.get(REPORTS))
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = self.temporary.name
         self.watchdog = self.watch("the start", START_TIMEOUT)
         if comm.rank > 0:
             config.pluginmanager.unregister(name="terminalreporter")
@@ -108,6 +111,7 @@ class InRank:
     def pytest_unconfigure(self) -> None:
         """Errors outside of tests, in collection for example, may concern this rank alone."""
         self.records.close()
+        self.temporary.cleanup()
         if self.exit_status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             self.comm.abort(self.exit_status)
 
@@ -172,7 +176,7 @@ class StartRanks:
         num_ranks = marked_ranks(items[0])
         with tempfile.TemporaryDirectory() as directory:
             error = self.launch(num_ranks, items, directory)
-            logs = [RankLog(self.config, path) for path in sorted(Path(directory).iterdir())]
+            logs = [RankLog(self.config, path) for path in sorted(Path(directory).glob("*.jsonl"))]
         failures = [f for f in (first_failure(logs, item) for item in items) if f is not None]
         self.reports |= {report.nodeid: [report] for report in failures}
         for item in items:
