@@ -15,13 +15,12 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike
 
-from distnet.nn import layout
+from distnet.nn import blocking, layout
 from distnet.nn.geometry import Geometry
 from distnet.nn.layout import Array
 from distnet.nn.scratch import Scratch
 
 _BLOCK_BYTES = 256 * 1024  # the unrolled windows of one block
-_SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS works without packing copies
 
 
 class BlockedConvolution:
@@ -142,7 +141,7 @@ class FewChannelConvolution:
         self.unrolled = np.ones((height, self.width + 1, pixels), dtype)
         self.depth = g.kh * (self.width + 1)
         row = (self.width + 1) * pixels
-        self.parts = _num_parts(pixels, self.depth * g.f)
+        self.parts = blocking.equal_parts(pixels, blocking.SMALL_PRODUCT // (self.depth * g.f))
         part = pixels // self.parts
         self.windows = as_strided(
             self.unrolled,
@@ -232,10 +231,3 @@ class FewChannelConvolution:
                     pixels = self._in_order(pixels)
                     pixels += by_shift[:, ky, kx * g.c + c].reshape(pixels.shape)
 
-
-def _num_parts(pixels: int, multiplications_per_pixel: int) -> int:
-    """Into how many equal parts to cut the pixels of a row so that each product is a small one."""
-    parts = -(-pixels * multiplications_per_pixel // _SMALL_PRODUCT)
-    while pixels % parts:
-        parts += 1
-    return parts

@@ -24,6 +24,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike
 
 from distnet.nn import layout
+from distnet.nn.blocking import equal_parts
 from distnet.nn.geometry import Geometry
 from distnet.nn.layout import Array, Shape
 from distnet.nn.scratch import Scratch
@@ -101,9 +102,7 @@ def view(first: Array, shape: Shape, strides: Shape) -> Array:
 
 def chunks(width: int) -> tuple[int, int]:
     """`width` columns as (number of chunks, columns of a chunk), exactly."""
-    count = -(-width // _CHUNK)
-    while width % count:
-        count += 1
+    count = equal_parts(width, _CHUNK)
     return count, width // count
 
 
@@ -161,6 +160,7 @@ class WinogradConvolution:
         self.ut = np.empty((points, g.f, g.c), self.dtype)
         self.du, self.du_part = np.empty_like(self.u), np.empty_like(self.u)
         self.filters = np.empty((3, 3, g.c, g.f), self.dtype)
+        self.transposed_filters = np.empty((3, 3, g.f, g.c), self.dtype)
         self.half = np.empty((self.r, 3, g.c * g.f), self.dtype)  # transformed along one axis
         row_bytes = points * self.tw * max(self.nc, self.nf) * self.dtype.itemsize
         self.block_rows = max(1, min(self.th, _BLOCK_BYTES // row_bytes))
@@ -170,13 +170,21 @@ class WinogradConvolution:
         self.db, self.db_part = np.empty((2, 1, g.f), self.dtype)
 
     def load(self, weight: Array, bias: Array) -> None:
-        """U = G g G^T from the weight (F, C, 3, 3), and the bias (F,) for every tile."""
-        g, r = self.geometry, self.r
-        np.copyto(self.filters, weight.transpose(2, 3, 1, 0))
-        np.matmul(self.ft, self.filters.reshape(3, -1), out=self.half.reshape(r, -1))
-        np.matmul(self.ft, self.half, out=self.u.reshape(r, r, g.c * g.f))
-        np.copyto(self.ut, self.u.transpose(0, 2, 1))
+        """U = G g G^T and its transpose from the weight (F, C, 3, 3); the bias (F,) for every tile.
+
+        BLAS wants both as they are read. To transform twice costs less than to transpose U.
+        """
+        np.copyto(self.transposed_filters, weight.transpose(2, 3, 0, 1))
+        self._transform_filters(self.transposed_filters, self.ut)
+        np.copyto(self.filters, self.transposed_filters.swapaxes(2, 3))
+        self._transform_filters(self.filters, self.u)
         np.copyto(self.bias_tile, bias)
+
+    def _transform_filters(self, filters: Array, out: Array) -> None:
+        """(3, 3, a, b) to the points (r * r, a, b)."""
+        r = self.r
+        np.matmul(self.ft, filters.reshape(3, -1), out=self.half.reshape(r, -1))
+        np.matmul(self.ft, self.half, out=out.reshape(r, r, -1))
 
     def forward(self, out: Array) -> None:
         """From `inbox` (N, C, H, W) to `out` (N, F, OH, OW)."""

@@ -62,17 +62,17 @@ class Exact32Sum(ExactSum):
         super().clear()
         self.num_repeats = 0
 
-    def add(self, values: Array, start: int) -> int | None:
+    def _accumulate(self, values: Array, start: int, first: bool) -> int | None:
         offender = None
         for piece, scale in self._pieces(start, start + values.size):
             there = slice(piece.start - start, piece.stop - start)
-            index = self._fixed_point.add(self._total[piece], values[there], scale)
+            index = self._fixed_point.add(self._total[piece], values[there], scale, first=first)
             if index is not None and offender is None:
                 offender = there.start + index
         return offender
 
     def exchange(self, comm: Communicator, bucket: slice) -> Request:
-        total, message = self._total[bucket], self._message(bucket)
+        total, message = self._own(bucket), self._message(bucket)
         largest = max(int(total.max()), -int(total.min()))
         np.copyto(message[:-1], total, casting="unsafe")  # meaningless if it does not fit
         message[-1] = min((largest >> UNIT_BITS) + 1, MOST_UNITS + 1)

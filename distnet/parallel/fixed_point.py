@@ -48,53 +48,62 @@ class FixedPoint:
         head_room_bits = ((2**63 - 1) // num_contributions).bit_length() - 1
         self.scale = 2.0**scale_bits
         self.limit = 2.0 ** (head_room_bits - scale_bits)
-        self._scaled = np.empty(BLOCK, np.float64)
-        self._rounded = np.empty(BLOCK, np.int64)
+        self._units = np.empty(BLOCK, np.int64)
 
-    def add(self, accumulator: Array, values: Array, scale: float | None = None) -> int | None:
+    def add(
+        self, accumulator: Array, values: Array, scale: float | None = None, *, first: bool = False
+    ) -> int | None:
         """Adds the rounded `values` (n,), float32 or float64, to `accumulator` (n,), int64.
 
-        A `scale` of this call alone must be a power of two and at most that of the object, so that
-        the limit holds.
+        The `first` contribution takes the place of what is there. A `scale` of this call alone must
+        be a power of two and at most that of the object, so that the limit holds.
 
         Returns None, or the index of the last element that is NaN, infinite or beyond `limit`;
         the blocks that hold such elements are left out of the sum.
         """
         offender = None
         scale = scale or self.scale
+        bound = min(self.limit, 2**51 / scale)
         for block in blocks_from_end(values.size):
-            largest = largest_magnitude(values[block])
-            if largest <= self.limit:
-                accumulator[block] += self._round(values[block], scale, float(largest))
-            elif offender is None:
-                index = last_beyond(values[block], self.limit)
-                offender = None if index is None else block.start + index
+            x, total = values[block], accumulator[block]
+            units = total if first else self._units[: x.size]
+            with np.errstate(over="ignore"):
+                norm = np.dot(x, x)
+            # A quarter of the square: far from where float32 rounds the sum to the other side.
+            if norm <= bound * bound / 4:
+                round_by_addition(x, scale, units)
+            elif largest_magnitude(x) <= self.limit:
+                round_by_rint(x, scale, units)
+            else:
+                index = last_beyond(x, self.limit)
+                offender = block.start + index if offender is None else offender
+                continue
+            if not first:
+                np.add(total, units, out=total)
         return offender
-
-    def _round(self, values: Array, scale: float, largest: float) -> Array:
-        """The whole numbers next to `values` * `scale`, int64; overwritten by the next call."""
-        scaled = self._scaled[: values.size]
-        np.copyto(scaled, values)
-        if largest * scale < 2**51:
-            constant = ROUNDING / scale
-            scaled += constant
-            (bits,) = struct.unpack("<q", struct.pack("<d", constant))
-            in_units: Array = scaled.view(np.int64)
-            in_units -= bits
-            return in_units
-        scaled *= scale
-        np.rint(scaled, out=scaled)
-        rounded = self._rounded[: values.size]
-        np.copyto(rounded, scaled, casting="unsafe")
-        return rounded
 
     def to_float(self, accumulator: Array, out: Array, scale: float | None = None) -> None:
         """Writes the sum that `accumulator` (n,), integers, holds to `out` (n,), a float vector."""
+        unit = out.dtype.type(1 / (scale or self.scale))
         for block in blocks_from_end(accumulator.size):
-            scaled = self._scaled[: block.stop - block.start]
-            np.copyto(scaled, accumulator[block])
-            scaled *= 1 / (scale or self.scale)
-            np.copyto(out[block], scaled, casting="same_kind")
+            part = out[block]
+            np.copyto(part, accumulator[block], casting="same_kind")
+            part *= unit
+
+
+def round_by_addition(x: Array, scale: float, out: Array) -> None:
+    """The whole numbers next to `x` * `scale`, all below 2^51, as int64."""
+    constant = ROUNDING / scale
+    (bits,) = struct.unpack("<q", struct.pack("<d", constant))
+    shifted = out.view(np.float64)
+    np.copyto(shifted, x)
+    shifted += constant
+    out -= bits
+
+
+def round_by_rint(x: Array, scale: float, out: Array) -> None:
+    """The same for all that fit into int64."""
+    np.copyto(out, np.rint(np.multiply(x, scale, dtype=np.float64)), casting="unsafe")
 
 
 def blocks_from_end(size: int, length: int = BLOCK) -> Iterator[slice]:

@@ -50,9 +50,9 @@ class HalfSum(Float32Sum):
             cls.encode(first, target[block])
 
     def exchange(self, comm: Communicator, bucket: slice) -> Request:
-        message = self._wire[bucket]
+        total, message = self._own(bucket), self._wire[bucket]
         for block in blocks_from_end(message.size):
-            self.encode(self._total[bucket][block], message[block])
+            self.encode(total[block], message[block])
         self.bytes_sent += message.nbytes
         return comm.iallreduce(message, self.combine)
 

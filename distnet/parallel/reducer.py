@@ -3,8 +3,9 @@
 The plan of a step, the same on every rank, with or without micro-batches of its own:
 
 1. *add*: each micro-batch but a rank's last is added to this rank's sum.
-2. *ready*: during backward of the last one, finished gradients are a suffix of the flat vector. It
-   is added as it grows, and every bucket inside it is sent.
+2. *ready*: during backward of the last one, finished gradients are a suffix of the flat vector. When
+   it holds another bucket, or several, these are added and sent. (Not layer by layer: between two
+   layers a call finds its code out of the cache, and costs more for few elements than it saves.)
 3. *finish*: what is left is added and sent, last of all the tally; then all arrive and are read.
 
 The flat vector is cut into buckets from its end, where backward starts. The cuts depend on sizes
@@ -22,6 +23,7 @@ arXiv:2006.15704.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -113,7 +115,8 @@ class Reducer:
         self._message.fill(0)
         self._requests.clear()
         self._num_done = 0
-        self._open_stop = self._size  # what of the micro-batch at hand is not yet added: [0, stop)
+        self._final_start = self._size  # where the final part of the micro-batch at hand begins
+        self._open_stop = self._size  # what of it is not yet added: [0, stop)
         self._beyond: tuple[int, float] | None = None  # index and value in its gradient
         self._offender: Offender | None = None
         self._started = True
@@ -130,14 +133,20 @@ class Reducer:
         self._close(tally, micro_batch)
 
     def ready(self, gradient: Array, offset: int) -> None:
-        """`gradient[offset:]` of this rank's last micro-batch is final: adds it, sends buckets.
+        """`gradient[offset:]` of this rank's last micro-batch is final: sends the buckets in it.
 
         To be called after every layer, also where the suffix has not grown: MPI moves messages only
         inside its calls.
         """
         self._require_started()
-        self._add_suffix(gradient, offset)
-        self._send(offset)
+        if not 0 <= offset <= self._final_start:
+            raise ValueError(f"found offset {offset}, expected 0 to {self._final_start}")
+        self._final_start = offset
+        waiting = self._buckets[len(self._requests) :]
+        full = [bucket for bucket in waiting if bucket.start >= offset]
+        if full:
+            self._add_suffix(gradient, full[-1].start)
+            self._send(full)
         self.progress()
 
     def progress(self) -> None:
@@ -163,9 +172,9 @@ class Reducer:
         if gradient is not None and tally is not None:
             self._add_suffix(gradient, 0)
             self._close(tally, micro_batch)
-        elif self._open_stop != self._size:
+        elif self._final_start != self._size:
             raise ValueError("finish() without the micro-batch that ready() began")
-        self._send(0)
+        self._send(self._buckets[len(self._requests) :])
         self._counts[2] = flag
         self._started = False
         self._requests.append(self._comm.iallreduce(self._message))
@@ -180,8 +189,6 @@ class Reducer:
 
     def _add_suffix(self, gradient: Array, offset: int) -> None:
         """Adds the elements of the micro-batch from `offset` on that are not yet added."""
-        if not 0 <= offset <= self._open_stop:
-            raise ValueError(f"found offset {offset}, expected 0 to {self._open_stop}")
         index = self.gradient_sum.add(gradient[offset : self._open_stop], offset)
         if index is not None and self._beyond is None:
             self._beyond = offset + index, float(gradient[offset + index])
@@ -200,13 +207,11 @@ class Reducer:
         if offender is not None:
             self._offender = min(self._offender or offender, offender, key=lambda o: o.order)
         self._counts[:2] += (1, offender is not None)
-        self._open_stop, self._beyond = self._size, None
+        self._final_start, self._open_stop, self._beyond = self._size, self._size, None
 
-    def _send(self, offset: int) -> None:
-        """Starts the buckets inside [offset, size) that are not yet on their way, in order."""
-        for bucket in self._buckets[len(self._requests) :]:
-            if bucket.start < offset:
-                break
+    def _send(self, buckets: Sequence[slice]) -> None:
+        """Starts the next buckets, in order."""
+        for bucket in buckets:
             self._requests.append(self.gradient_sum.exchange(self._comm, bucket))
 
     def _receive(self) -> None:

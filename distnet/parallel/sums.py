@@ -41,25 +41,50 @@ class GradientSum(ABC):
         self.state: dict[str, Array] = {}
         self.bytes_sent = 0
         self._total = np.zeros(size, self.dtype)
+        self._stale_stop = size  # [0, stop) of the total is left from the sum before: counts as 0
 
     def clear(self) -> None:
         """Starts a new sum at zero; what is still in flight is given up."""
-        self._total.fill(0)
+        self._stale_stop = self.size
         self.bytes_sent = 0
 
-    @abstractmethod
     def add(self, values: Array, start: int) -> int | None:
         """Adds float32 `values` (n,) to the elements [start, start + n) of this rank's sum.
 
         Returns None, or the index in `values` of the last element that is not accepted; the sum is
         then worthless, but holds no NaN.
         """
+        stop = start + values.size
+        first = stop == self._stale_stop
+        if first:
+            self._stale_stop = start
+        else:
+            self._zero_stale(start)
+        return self._accumulate(values, start, first)
+
+    @abstractmethod
+    def _accumulate(self, values: Array, start: int, first: bool) -> int | None:
+        """As `add`; the `first` contribution takes the place of what is there."""
 
     def exchange(self, comm: Communicator, bucket: slice) -> Request:
         """Starts to combine a bucket, to which nothing will be added any more, over all ranks."""
-        message = self._total[bucket]
+        message = self._own(bucket)
         self.bytes_sent += message.nbytes
         return comm.iallreduce(message)
+
+    def _own(self, bucket: slice) -> Array:
+        """This rank's sum of a bucket, a view: zero if nothing was added."""
+        self._zero_stale(bucket.start)
+        return self._total[bucket]
+
+    def _zero_stale(self, start: int) -> None:
+        """Makes [start, size) of the total a sum, if some of it is still left from the one before.
+
+        Contributions come from the end, so that the first one usually does without.
+        """
+        if start < self._stale_stop:
+            self._total[start : self._stale_stop] = 0
+            self._stale_stop = start
 
     @abstractmethod
     def read(self, bucket: slice, out: Array) -> None:
@@ -86,8 +111,9 @@ class ExactSum(GradientSum):
         self._fixed_point = FixedPoint(num_contributions)
         self.limit = self._fixed_point.limit
 
-    def add(self, values: Array, start: int) -> int | None:
-        return self._fixed_point.add(self._total[start : start + values.size], values)
+    def _accumulate(self, values: Array, start: int, first: bool) -> int | None:
+        total = self._total[start : start + values.size]
+        return self._fixed_point.add(total, values, first=first)
 
     def read(self, bucket: slice, out: Array) -> None:
         self._fixed_point.to_float(self._total[bucket], out)
@@ -109,10 +135,13 @@ class Float32Sum(GradientSum):
         # Half of the range for rounding errors: the sum stays finite.
         self.limit = float(np.finfo(np.float32).max) / (2 * num_contributions)
 
-    def add(self, values: Array, start: int) -> int | None:
+    def _accumulate(self, values: Array, start: int, first: bool) -> int | None:
         offender = last_beyond(values, self.limit)
-        if offender is None:
-            self._total[start : start + values.size] += values
+        total = self._total[start : start + values.size]
+        if offender is None and first:
+            np.copyto(total, values)
+        elif offender is None:
+            np.add(total, values, out=total)
         return offender
 
     def read(self, bucket: slice, out: Array) -> None:

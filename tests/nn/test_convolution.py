@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_table import build, images
 
-from distnet.nn import Conv2d, direct, winograd
+from distnet.nn import Conv2d, blocking, direct, winograd
 from distnet.nn.convolution import ALGORITHMS, fastest_algorithm
 from distnet.nn.geometry import Geometry, output_size
 from distnet.nn.im2col import col2im, im2col
@@ -110,7 +110,7 @@ def test_blocks_of_any_size_give_the_same(algorithm, n, monkeypatch):
     expected, row_bytes = results(), 8 * n * 36 * 9  # of a row of tiles
     for block_bytes, chunk in [(1, 1), (1, 7), (2 * row_bytes, 50), (3 * row_bytes, 4096)]:
         monkeypatch.setattr(direct, "_BLOCK_BYTES", block_bytes)
-        monkeypatch.setattr(direct, "_SMALL_PRODUCT", 100 * chunk)
+        monkeypatch.setattr(blocking, "SMALL_PRODUCT", 100 * chunk)
         monkeypatch.setattr(winograd, "_BLOCK_BYTES", block_bytes)
         monkeypatch.setattr(winograd, "_CHUNK", chunk)
         for found, value in zip(results(), expected, strict=True):
