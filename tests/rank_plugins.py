@@ -50,7 +50,7 @@ class InRank:
         self.stderr = os.dup(2)  # pytest captures 2 while tests run
         path = Path(os.environ[REPORTS], f"{comm.rank}.jsonl") if REPORTS in os.environ else None
         self.records = open(path or os.devnull, "w", buffering=1)  # noqa: SIM115  open to the end
-        # A pytest of its own in each rank: in one directory they remove each other's old `tmp_path`.
+        # Each rank has a pytest of its own: in one directory they remove each other's old files.
         self.temporary = tempfile.TemporaryDirectory(dir=os.environ.get(REPORTS))
         os.environ["PYTEST_DEBUG_TEMPROOT"] = self.temporary.name
         self.watchdog = self.watch("the start", START_TIMEOUT)

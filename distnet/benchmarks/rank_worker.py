@@ -197,7 +197,7 @@ def _message_seconds(
 ) -> tuple[float, float]:
     """All messages of a step with nothing beside them; the last bucket and the tally alone."""
     itemsize = gradient_sum.wire_itemsize
-    buckets = cut_buckets(gradient_sum.size, bucket_bytes, itemsize)
+    buckets = cut_buckets(gradient_sum.size, bucket_bytes, itemsize) if gradient_sum.sends else []
     lengths = [(bucket.stop - bucket.start) * itemsize // 4 for bucket in buckets]
     messages = [np.zeros(max(1, n), np.float32) for n in [*lengths, 2 * (TALLY + 3)]]
 

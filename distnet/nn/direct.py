@@ -230,4 +230,3 @@ class FewChannelConvolution:
                     pixels = images[top : top + s * len(rows) : s, kx : kx + s * g.ow : s, :, c]
                     pixels = self._in_order(pixels)
                     pixels += by_shift[:, ky, kx * g.c + c].reshape(pixels.shape)
-

@@ -15,7 +15,6 @@ from distnet.nn.layout import Array, Shape
 from distnet.nn.parameter import Parameter
 from distnet.nn.random import Training
 
-
 _PRODUCTS_BYTES = 512 * 1024  # of the groups that are added up at a time: they stay in the cache
 
 

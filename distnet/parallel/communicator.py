@@ -103,6 +103,9 @@ class Communicator(Protocol):
     def barrier(self) -> None:
         """Returns when every rank has called it."""
 
+    def ibarrier(self) -> Request:
+        """A barrier that is over when the request says so."""
+
     def turns(self, num: int) -> Iterator[int]:
         """Yields 0 ... `num` - 1 in order, each on one rank alone: the one that asks first.
 
@@ -167,6 +170,9 @@ class SerialCommunicator:
 
     def barrier(self) -> None:
         return None
+
+    def ibarrier(self) -> Request:
+        return Done()
 
     def turns(self, num: int) -> Iterator[int]:
         return iter(range(num))
@@ -235,6 +241,9 @@ class MPICommunicator:
     def iallreduce(self, array: Array, op: Op = "sum") -> Request:
         with self._reports_loss:
             request = self._comm.Iallreduce(self._in_place, array, self._op(op, array.dtype))
+        return self._begin(request)
+
+    def _begin(self, request: MPI.Request) -> Request:
         self._in_flight = [other for other in self._in_flight if other] + [request]
         return MPIRequest(request, self.place.begin(), self.place)
 
@@ -261,6 +270,11 @@ class MPICommunicator:
     def barrier(self) -> None:
         with self.place.waiting(self.place.begin()), self._reports_loss:
             self._comm.Barrier()
+
+    def ibarrier(self) -> Request:
+        with self._reports_loss:
+            request = self._comm.Ibarrier()
+        return self._begin(request)
 
     def turns(self, num: int) -> Iterator[int]:
         with self._reports_loss:

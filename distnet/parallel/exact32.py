@@ -80,16 +80,17 @@ class Exact32Sum(ExactSum):
         self.bytes_sent += message.nbytes
         return comm.iallreduce(message)
 
-    def read(self, bucket: slice, out: Array) -> None:
+    def read(self, bucket: slice) -> None:
         message = self._message(bucket)
         fits = message[-1] <= MOST_UNITS
         total = message[:-1] if fits else self._repeat(bucket)
         for piece, scale in self._pieces(bucket.start, bucket.stop):
             there = slice(piece.start - bucket.start, piece.stop - bucket.start)
-            self._fixed_point.to_float(total[there], out[there], scale)
+            self._fixed_point.to_float(total[there], self.result[piece], scale)
 
-    def settle(self, total: Array) -> None:
-        largest = [max(float(total[g].max()), -float(total[g].min())) for g in self._groups]
+    def settle(self) -> None:
+        groups = [self.result[group] for group in self._groups]
+        largest = [max(float(group.max()), -float(group.min())) for group in groups]
         _, exponents = np.frexp(largest)
         bits = np.where(np.equal(largest, 0), FINEST_BITS, TARGET_BITS - exponents)
         np.minimum(bits, FINEST_BITS, out=self._bits)

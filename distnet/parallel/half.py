@@ -56,9 +56,10 @@ class HalfSum(Float32Sum):
         self.bytes_sent += message.nbytes
         return comm.iallreduce(message, self.combine)
 
-    def read(self, bucket: slice, out: Array) -> None:
+    def read(self, bucket: slice) -> None:
+        patterns, out = self._wire[bucket], self.result[bucket]
         for block in blocks_from_end(out.size):
-            self.decode(self._wire[bucket][block], out[block])
+            self.decode(patterns[block], out[block])
 
 
 class Float16Sum(HalfSum):

@@ -3,10 +3,13 @@
 The plan of a step, the same on every rank, with or without micro-batches of its own:
 
 1. *add*: each micro-batch but a rank's last is added to this rank's sum.
-2. *ready*: during backward of the last one, finished gradients are a suffix of the flat vector. When
-   it holds another bucket, or several, these are added and sent. (Not layer by layer: between two
-   layers a call finds its code out of the cache, and costs more for few elements than it saves.)
+2. *ready*: during backward of the last one, finished gradients are a suffix of the flat vector.
+   When it holds another bucket, or several, these are added and sent. (Not layer by layer: between
+   two layers a call finds its code out of the cache, and costs more than it saves.)
 3. *finish*: what is left is added and sent, last of all the tally; then all arrive and are read.
+
+On one host the gradients need no messages, see `shared`: the tally tells that all ranks have theirs
+ready, and the sum is made in shared memory.
 
 The flat vector is cut into buckets from its end, where backward starts. The cuts depend on sizes
 alone and buckets are sent in one order, so all ranks issue the same collectives by construction.
@@ -34,6 +37,7 @@ from distnet.parallel.errors import NonFiniteGradient
 from distnet.parallel.exact32 import Exact32Sum
 from distnet.parallel.fixed_point import FixedPoint, blocks_from_end
 from distnet.parallel.half import BFloat16Sum, Float16Sum
+from distnet.parallel.shared import share_exact_sum
 from distnet.parallel.sums import ExactSum, Float32Sum, GradientSum
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -45,8 +49,6 @@ REDUCTIONS: dict[str, type[GradientSum]] = {
     "float16": Float16Sum,
     "bfloat16": BFloat16Sum,
 }
-BUCKET_BYTES = 1 << 20  # on one host, where sending is computing: few messages
-BUCKET_BYTES_BETWEEN_HOSTS = 1 << 16  # small enough that most leave while backward still computes
 TALLY_SCALE_BITS = 32  # coarser than gradients: losses and mean squares may reach millions
 
 
@@ -74,7 +76,7 @@ class Reducer:
     next step.
 
     gradient_sum: how gradients are added up; its state is part of a run's.
-    bucket_bytes: the largest message; 0 on construction: see `default_bucket_bytes`.
+    bucket_bytes: the largest message; 0 on construction: `GradientSum.best_bucket_bytes`.
     num_flags: how many ranks raised a flag in the last step.
     wait_seconds: how long the last `finish` waited for messages.
     """
@@ -90,13 +92,12 @@ class Reducer:
         size = gradient_sum.size
         self._comm, self.gradient_sum = comm, gradient_sum
         self._size, self._tally_size = size, tally_size
-        self.bucket_bytes = bucket_bytes or default_bucket_bytes(comm.node.count)
+        self.bucket_bytes = bucket_bytes or gradient_sum.best_bucket_bytes(comm)
         self._buckets = cut_buckets(size, self.bucket_bytes, gradient_sum.wire_itemsize)
         self._fixed_point = FixedPoint(gradient_sum.num_contributions, TALLY_SCALE_BITS)
         self._message = np.zeros(tally_size + 3, np.int64)
         # Views of the message: the tally; how many contributions, offending ones and flags.
         self._tally, self._counts = self._message[:tally_size], self._message[tally_size:]
-        self._gradient_out = np.zeros(size, np.float32)
         self._tally_out = np.zeros(tally_size, np.float64)
         self._requests: list[Request] = []
         self.exact = gradient_sum.exact
@@ -180,8 +181,8 @@ class Reducer:
         self._requests.append(self._comm.iallreduce(self._message))
         self._receive()
         self._check()
-        self.gradient_sum.settle(self._gradient_out)
-        return self._gradient_out, self._tally_out
+        self.gradient_sum.settle()
+        return self.gradient_sum.result, self._tally_out
 
     def _require_started(self) -> None:
         if not self._started:
@@ -221,9 +222,11 @@ class Reducer:
         for number, bucket in enumerate(self._buckets, 1):
             with during(f"gradient bucket {number} of {len(self._buckets)}"):
                 self._wait(self._requests[number - 1])
-                self.gradient_sum.read(bucket, self._gradient_out[bucket])
+                self.gradient_sum.read(bucket)
         with during("tally"):
             self._wait(self._requests[-1])
+        with during("others' part of the total"):
+            self._wait(self.gradient_sum.complete(self._comm))
         self._fixed_point.to_float(self._tally, self._tally_out)
 
     def _wait(self, request: Request) -> None:
@@ -255,17 +258,13 @@ def make_reducer(
 ) -> Reducer:
     """A reducer of one of the REDUCTIONS, for at most `num_contributions` micro-batches a step.
 
-    Raises ValueError for an unknown kind.
+    All ranks have to call it. Raises ValueError for an unknown kind.
     """
     if kind not in REDUCTIONS:
         raise ValueError(f"found reduction {kind!r}, expected one of: {', '.join(REDUCTIONS)}")
-    gradient_sum = REDUCTIONS[kind](size, num_contributions)
+    shared = share_exact_sum(comm, size, num_contributions) if kind == "exact" else None
+    gradient_sum = shared or REDUCTIONS[kind](size, num_contributions)
     return Reducer(comm, gradient_sum, tally_size, bucket_bytes=bucket_bytes)
-
-
-def default_bucket_bytes(num_hosts: int) -> int:
-    """What was measured to be best, see docs/scaling.md."""
-    return BUCKET_BYTES if num_hosts == 1 else BUCKET_BYTES_BETWEEN_HOSTS
 
 
 def cut_buckets(size: int, bucket_bytes: int, itemsize: int) -> list[slice]:

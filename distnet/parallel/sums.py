@@ -1,10 +1,10 @@
 """How gradients are added up on a rank and combined over ranks: one class for each number format.
 
 A `GradientSum` owns the running sum of a flat vector of `size` gradients. The reducer hands it
-pieces of micro-batch gradients, asks it to exchange buckets, and reads the total. A format that
+pieces of micro-batch gradients, asks it to exchange buckets, and to read the total. A format that
 travels in another type than it is added up in converts in `exchange` and `read`.
 
-Here are the two plain formats; `exact32` and `half` travel in fewer bytes.
+Here are the two plain formats; `exact32` and `half` travel in fewer bytes, `shared` not at all.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distnet.parallel.communicator import Communicator, Request
+from distnet.parallel.communicator import Communicator, Done, Request
 from distnet.parallel.fixed_point import FixedPoint, last_beyond
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+# Measured, see docs/scaling.md. On one host sending is computing: few messages. Between hosts they
+# shall be small enough that most leave while backward still computes.
+BUCKET_BYTES, BUCKET_BYTES_BETWEEN_HOSTS = 1 << 20, 1 << 16
 
 
 class GradientSum(ABC):
@@ -27,10 +31,12 @@ class GradientSum(ABC):
     limit: the largest magnitude of an element that `add` accepts.
     state: what a sum depends on besides its contributions, by name; the same on all ranks, part of
     a run's state. Most formats have none.
-    bytes_sent: what this rank has put into messages since `clear`.
+    bytes_sent: what this rank has handed over to the others since `clear`.
+    result: the total over all ranks, float32 (size,), after `complete`.
     """
 
     exact: ClassVar[bool]  # whether the bits are the same on any number of ranks
+    sends: ClassVar[bool] = True  # whether buckets travel in messages
     wire_itemsize: ClassVar[int]  # bytes that one element takes in a message
     dtype: ClassVar[DTypeLike]  # in which a rank adds up
     limit: float
@@ -40,6 +46,7 @@ class GradientSum(ABC):
         self.num_contributions = num_contributions
         self.state: dict[str, Array] = {}
         self.bytes_sent = 0
+        self.result = np.zeros(size, np.float32)
         self._total = np.zeros(size, self.dtype)
         self._stale_stop = size  # [0, stop) of the total is left from the sum before: counts as 0
 
@@ -66,6 +73,10 @@ class GradientSum(ABC):
     def _accumulate(self, values: Array, start: int, first: bool) -> int | None:
         """As `add`; the `first` contribution takes the place of what is there."""
 
+    def best_bucket_bytes(self, comm: Communicator) -> int:
+        """How large messages should be."""
+        return BUCKET_BYTES if comm.node.count == 1 else BUCKET_BYTES_BETWEEN_HOSTS
+
     def exchange(self, comm: Communicator, bucket: slice) -> Request:
         """Starts to combine a bucket, to which nothing will be added any more, over all ranks."""
         message = self._own(bucket)
@@ -87,15 +98,19 @@ class GradientSum(ABC):
             self._stale_stop = start
 
     @abstractmethod
-    def read(self, bucket: slice, out: Array) -> None:
-        """Writes the total of a bucket whose exchange is finished to `out`, float32 (n,).
+    def read(self, bucket: slice) -> None:
+        """Writes the total of a bucket whose exchange is finished to `result`.
 
         To be called for every bucket in the order of their exchanges, on all ranks alike, after the
         last of these was started: it may call the communicator.
         """
 
-    def settle(self, total: Array) -> None:
-        """The step is valid and `total` (size,) its sum: changes `state` accordingly."""
+    def complete(self, comm: Communicator) -> Request:
+        """Every rank has exchanged all buckets, this one read them: a request for `result`."""
+        return Done()
+
+    def settle(self) -> None:
+        """The step is valid and `result` its sum: changes `state` accordingly."""
         return None
 
 
@@ -115,8 +130,8 @@ class ExactSum(GradientSum):
         total = self._total[start : start + values.size]
         return self._fixed_point.add(total, values, first=first)
 
-    def read(self, bucket: slice, out: Array) -> None:
-        self._fixed_point.to_float(self._total[bucket], out)
+    def read(self, bucket: slice) -> None:
+        self._fixed_point.to_float(self._total[bucket], self.result[bucket])
 
 
 class Float32Sum(GradientSum):
@@ -144,5 +159,5 @@ class Float32Sum(GradientSum):
             np.add(total, values, out=total)
         return offender
 
-    def read(self, bucket: slice, out: Array) -> None:
-        np.copyto(out, self._total[bucket])
+    def read(self, bucket: slice) -> None:
+        np.copyto(self.result[bucket], self._total[bucket])

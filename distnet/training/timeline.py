@@ -63,6 +63,7 @@ class Timeline:
         self._replace(network.loss, "forward", "loss")
         self._replace(sums, "add", f"to {numbers}")
         self._replace(sums, "read", f"from {numbers}")
+        self._replace(sums, "complete", f"from {numbers}")
         self._replace(trainer.optimizer, "step", "optimizer")
         self._replace(network, "refresh", "refresh")
         self._watch_steps(trainer)
@@ -118,14 +119,15 @@ class Timeline:
         setattr(trainer, "step", step)  # noqa: B010  a type checker would object to the assignment
 
     def _watch_messages(self, comm: Communicator) -> None:
-        start = comm.iallreduce
+        allreduce, barrier = comm.iallreduce, comm.ibarrier
 
         def iallreduce(array: Any, *args: Any) -> Request:
             name = f"reduction {self._num_messages} ({array.nbytes} bytes)"
             self._num_messages += 1
-            return _WatchedRequest(self, name, start(array, *args))
+            return _WatchedRequest(self, name, allreduce(array, *args))
 
         setattr(comm, "iallreduce", iallreduce)  # noqa: B010
+        setattr(comm, "ibarrier", lambda: _WatchedRequest(self, "barrier", barrier()))  # noqa: B010
 
     def _events(self) -> Iterator[str]:
         """Trace events as JSON; times in microseconds since rank 0 began."""

@@ -18,7 +18,7 @@ def command(comm: Communicator) -> int:
     directory, late, action = sys.argv[1:]
     timeout = 5 if late == "stop" else 1  # longer than a heartbeat takes to be missed
     watch = Watch(comm, Path(directory), timeout, stall_ends=action == "end")
-    reducer = make_reducer("exact", comm, 4, 1, num_contributions=comm.size, bucket_bytes=16)
+    reducer = make_reducer("exact32", comm, 4, 1, num_contributions=comm.size, bucket_bytes=8)
     watch.start()
     comm.barrier()
     comm.place.begin_step(57)

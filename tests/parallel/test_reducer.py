@@ -2,19 +2,32 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import time
 import tracemalloc
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from distnet.parallel import REDUCTIONS, NonFiniteGradient, SerialCommunicator, make_reducer
-from distnet.parallel.reducer import cut_buckets
+from distnet.parallel.reducer import Reducer, cut_buckets
+from distnet.parallel.shared import SharedExactSum
+from distnet.parallel.sums import ExactSum
 
 SIZE, TALLY_SIZE = 40_000, 5
 BUCKET_BYTES = [8, 1000, 1 << 16, 1 << 30]
-KINDS = list(REDUCTIONS)
-EXACT = [kind for kind in KINDS if REDUCTIONS[kind].exact]
+
+
+def make_sent(comm, size, tally_size, *, num_contributions, bucket_bytes=0):
+    """Exact sums in messages, which ranks of one host do without."""
+    gradient_sum = ExactSum(size, num_contributions)
+    return Reducer(comm, gradient_sum, tally_size, bucket_bytes=bucket_bytes)
+
+
+MAKERS = {kind: partial(make_reducer, kind) for kind in REDUCTIONS} | {"exact, sent": make_sent}
+KINDS = list(MAKERS)
+EXACT = [kind for kind in REDUCTIONS if REDUCTIONS[kind].exact]
 
 
 def contribution(micro_batch, size=SIZE):
@@ -61,11 +74,11 @@ def split(num_micro_batches, comm, how):
 
 @pytest.mark.parametrize("bucket_bytes", BUCKET_BYTES[1:])
 @pytest.mark.parametrize("how", ["in turn", "in blocks, reversed", "one rank has all"])
-def test_exact_sums_have_the_bits_of_whole_numbers(any_comm, how, bucket_bytes):
+@pytest.mark.parametrize("kind", ["exact", "exact, sent"])
+def test_exact_sums_have_the_bits_of_whole_numbers(any_comm, kind, how, bucket_bytes):
     num_micro_batches = 7
     gradients, tallies = zip(*map(contribution, range(num_micro_batches)), strict=True)
-    reducer = make_reducer(
-        "exact",
+    reducer = MAKERS[kind](
         any_comm,
         SIZE,
         TALLY_SIZE,
@@ -87,8 +100,8 @@ def test_closed_form_in_rank_and_size(any_comm, kind, bucket_bytes):
     """
     rank, size = any_comm.rank, any_comm.size
     ramp = (np.arange(100) % 3).astype(np.float32) / 64
-    reducer = make_reducer(
-        kind, any_comm, ramp.size, 2, num_contributions=size**2, bucket_bytes=bucket_bytes
+    reducer = MAKERS[kind](
+        any_comm, ramp.size, 2, num_contributions=size**2, bucket_bytes=bucket_bytes
     )
     for step in range(3):
         mine = (rank + 1) * (step + 1) * ramp, np.array([rank, 1.0])
@@ -109,7 +122,7 @@ def test_float32_sums_are_close(any_comm):
 
 
 def test_who_promises_bits():
-    assert KINDS == ["exact", "exact32", "float32", "float16", "bfloat16"]
+    assert list(REDUCTIONS) == ["exact", "exact32", "float32", "float16", "bfloat16"]
     assert EXACT == ["exact", "exact32"]
 
 
@@ -134,7 +147,7 @@ def test_bad_values_fail_on_all_ranks_alike(any_comm, kind, what, bad):
             (gradient if part == "gradient" else tally)[[0, last]] = value
         return gradient, tally
 
-    reducer = make_reducer(kind, any_comm, 1000, 3, num_contributions=8, bucket_bytes=512)
+    reducer = MAKERS[kind](any_comm, 1000, 3, num_contributions=8, bucket_bytes=512)
     mine = split(8, any_comm, "in turn")
     with pytest.raises(NonFiniteGradient) as error_info:
         run_step(reducer, mine, gradients)
@@ -151,9 +164,8 @@ def test_bad_values_fail_on_all_ranks_alike(any_comm, kind, what, bad):
 def test_a_value_at_the_limit_is_summed(any_comm, kind):
     """As many contributions as promised, as large as allowed, all of one sign: nothing wraps."""
     num_contributions = 2 * any_comm.size
-    limit = REDUCTIONS[kind](0, num_contributions).limit
-    extreme = np.full(10, -limit, np.float32)
-    reducer = make_reducer(kind, any_comm, 10, 0, num_contributions=num_contributions)
+    reducer = MAKERS[kind](any_comm, 10, 0, num_contributions=num_contributions)
+    extreme = np.full(10, -reducer.gradient_sum.limit, np.float32)
     gradient, _ = run_step(reducer, range(2), lambda m: (extreme, np.zeros(0)))
     rounding = {"float16": 2**-10, "bfloat16": 2**-7}.get(kind, 0)
     np.testing.assert_allclose(gradient, np.float32(num_contributions) * extreme, rtol=rounding)
@@ -170,10 +182,10 @@ def test_more_contributions_than_promised_are_an_error(any_comm):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_empty_vectors_and_idle_ranks(any_comm, kind):
-    reducer = make_reducer(kind, any_comm, 0, 0, num_contributions=1)
+    reducer = MAKERS[kind](any_comm, 0, 0, num_contributions=1)
     gradient, tally = run_step(reducer, [])
     assert (gradient.size, tally.size) == (0, 0)
-    reducer = make_reducer(kind, any_comm, 3, 2, num_contributions=1)
+    reducer = MAKERS[kind](any_comm, 3, 2, num_contributions=1)
     gradient, tally = run_step(reducer, [])
     assert (gradient.tolist(), tally.tolist()) == ([0, 0, 0], [0, 0])
 
@@ -183,7 +195,7 @@ def test_empty_vectors_and_idle_ranks(any_comm, kind):
     [("exact", 8000), ("exact32", 4004), ("float32", 4000), ("float16", 2000), ("bfloat16", 2000)],
 )
 def test_metrics_of_a_step(any_comm, kind, num_bytes):
-    reducer = make_reducer(kind, any_comm, 1000, 3, num_contributions=any_comm.size)
+    reducer = MAKERS[kind](any_comm, 1000, 3, num_contributions=any_comm.size)
     for _ in range(2):  # the first one of exact32 repeats its bucket as int64
         run_step(reducer, [any_comm.rank], lambda m: (np.ones(1000, np.float32), np.ones(3)))
     assert reducer.bytes_sent == num_bytes + 8 * (3 + 3)
@@ -192,8 +204,8 @@ def test_metrics_of_a_step(any_comm, kind, num_bytes):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_memory_does_not_grow(any_comm, kind):
-    reducer = make_reducer(
-        kind, any_comm, 1000, 3, num_contributions=2 * any_comm.size, bucket_bytes=1000
+    reducer = MAKERS[kind](
+        any_comm, 1000, 3, num_contributions=2 * any_comm.size, bucket_bytes=1000
     )
     inputs = np.ones(1000, np.float32), np.ones(3)
 
@@ -208,6 +220,27 @@ def test_memory_does_not_grow(any_comm, kind):
         assert steps(300) - before < 2000  # bytes: any object kept for each step takes more
     finally:
         tracemalloc.stop()
+
+
+def test_ranks_of_one_host_share_memory_unless_they_may_be_lost(any_comm, monkeypatch):
+    def is_shared():
+        reducer = make_reducer("exact", any_comm, 10, 1, num_contributions=any_comm.size)
+        return isinstance(reducer.gradient_sum, SharedExactSum)
+
+    assert is_shared() == (any_comm.size > 1)
+    monkeypatch.setattr(any_comm, "survives_losses", True)
+    assert not is_shared()
+
+
+def test_a_fast_rank_does_not_disturb_what_a_slow_one_still_reads(any_comm):
+    """Each rank is slow after some steps, before it looks at the result."""
+    reducer = make_reducer("exact", any_comm, 5, 1, num_contributions=any_comm.size)
+    for step in range(20):
+        mine = np.full(5, (step + 1) * (any_comm.rank + 1), np.float32), np.ones(1)
+        gradient, _ = run_step(reducer, [0], lambda _, mine=mine: mine)
+        if step % any_comm.size == any_comm.rank:
+            time.sleep(0.005)
+        assert set(gradient) == {(step + 1) * any_comm.size * (any_comm.size + 1) / 2}
 
 
 def make_serial():

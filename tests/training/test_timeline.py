@@ -36,11 +36,22 @@ def nested(spans):
     return found
 
 
+MESSAGES = [f"reduction {number}" for number in range(5)]  # four buckets, the tally
+
+
 @pytest.mark.mpi_launch
-@pytest.mark.parametrize("num_ranks", [ALONE, 2])
-def test_the_trace_of_a_run(flags, tmp_path, num_ranks):
+@pytest.mark.parametrize(
+    "num_ranks, reduction, bucket_bytes, messages",
+    [
+        (ALONE, "exact", 1_000_000, MESSAGES),
+        (2, "exact32", 500_000, MESSAGES),
+        (2, "exact", 0, ["reduction 0", "barrier"]),  # one host: the tally, all parts are there
+    ],
+)
+def test_the_trace_of_a_run(flags, tmp_path, num_ranks, reduction, bucket_bytes, messages):
     path, out = tmp_path / "trace.json", tmp_path / "out"
-    succeed(num_ranks, *flags, "--bucket-bytes", "1000000", "--timeline", path, "--out", out)
+    flags += ["--reduction", reduction, "--bucket-bytes", bucket_bytes]
+    succeed(num_ranks, *flags, "--timeline", path, "--out", out)
     events = json.loads(path.read_text())["traceEvents"]
     ranks = range(max(num_ranks, 1))
     names = [event for event in events if event["ph"] == "M"]
@@ -48,7 +59,7 @@ def test_the_trace_of_a_run(flags, tmp_path, num_ranks):
     for rank in ranks:
         own = [event for event in events if event["pid"] == rank]
         check_spans([event for event in own if event["ph"] == "X"])
-        check_messages([event for event in own if event["ph"] in "be"])
+        check_messages([event for event in own if event["ph"] in "be"], messages)
     steps = [event for event in events if event["name"] == "step 3"]
     latest_begin = max(step["ts"] for step in steps)
     assert latest_begin < min(step["ts"] + step["dur"] for step in steps), "one clock: they overlap"
@@ -67,12 +78,10 @@ def check_spans(spans):
         assert inside >= {f"forward {layer}", f"backward {layer}"}
 
 
-def check_messages(events):
-    """439,010 parameters of 8 bytes in 4 buckets, and the tally: each begins and ends once."""
-    names = [event["name"] for event in events if event["ph"] == "b"]
-    assert [name.split(" (")[0] for name in names] == [
-        f"reduction {number}" for _ in range(STEPS) for number in range(5)
-    ]
+def check_messages(events, expected):
+    """439,010 parameters; each message begins and ends once."""
+    names = [event["name"].split(" (")[0] for event in events if event["ph"] == "b"]
+    assert names == expected * STEPS
     ends = {event["id"]: event["ts"] for event in events if event["ph"] == "e"}
     begins = {event["id"]: event["ts"] for event in events if event["ph"] == "b"}
     assert begins.keys() == ends.keys()
