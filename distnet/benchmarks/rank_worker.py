@@ -88,6 +88,7 @@ def ranks(comm: Communicator, task: Task) -> Result:
     The two take turns, so that the cores are equally busy with other things.
     """
     together = Steps(make_trainer(task, comm, comm), task["warmups"])
+    task = task | {"bucket_bytes": together.trainer.reducer.bucket_bytes}
     alone = Steps(make_trainer(task, comm, SerialCommunicator()), task["warmups"])
     window = _watch_window(alone.trainer)
     num_turns = max(1, task["steps"] // task["turn"])
@@ -96,12 +97,13 @@ def ranks(comm: Communicator, task: Task) -> Result:
             comm.barrier()
             steps.take(task["turn"])
     num_steps = num_turns * task["turn"]
+    compute_seconds = max(comm.allgather(alone.seconds)) / num_steps  # of the slowest, as in a run
     reducer = together.trainer.reducer
     everything, last = _message_seconds(comm, reducer.gradient_sum, reducer.bucket_bytes)
     return {
         "images_per_second": num_steps * task["batch_size"] / together.seconds,
         "step_seconds": together.seconds / num_steps,
-        "compute_seconds": alone.seconds / num_steps,
+        "compute_seconds": compute_seconds,
         "wait_share": together.wait_seconds / together.seconds,
         "bytes_per_step": reducer.bytes_sent,
         "messages_seconds": everything,

@@ -115,7 +115,7 @@ class Reducer:
         self.gradient_sum.clear()
         self._message.fill(0)
         self._requests.clear()
-        self._num_done = 0
+        self._under_way: list[Request] = []
         self._final_start = self._size  # where the final part of the micro-batch at hand begins
         self._open_stop = self._size  # what of it is not yet added: [0, stop)
         self._beyond: tuple[int, float] | None = None  # index and value in its gradient
@@ -151,9 +151,11 @@ class Reducer:
         self.progress()
 
     def progress(self) -> None:
-        """Lets MPI move messages; cheap, never waits."""
-        while self._num_done < len(self._requests) and self._requests[self._num_done].test():
-            self._num_done += 1
+        """Lets MPI move messages; never waits.
+
+        One test for each of those under way: in one call MPI moves a few packets at most.
+        """
+        self._under_way = [request for request in self._under_way if not request.test()]
 
     def finish(
         self,
@@ -212,8 +214,9 @@ class Reducer:
 
     def _send(self, buckets: Sequence[slice]) -> None:
         """Starts the next buckets, in order."""
-        for bucket in buckets:
-            self._requests.append(self.gradient_sum.exchange(self._comm, bucket))
+        requests = [self.gradient_sum.exchange(self._comm, bucket) for bucket in buckets]
+        self._requests += requests
+        self._under_way += requests
 
     def _receive(self) -> None:
         """Waits for each message in turn; reads a bucket while the next ones are on their way."""
