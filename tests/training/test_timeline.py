@@ -79,8 +79,9 @@ def check_spans(spans):
 
 
 def check_messages(events, expected):
-    """439,010 parameters; each message begins and ends once."""
-    names = [event["name"].split(" (")[0] for event in events if event["ph"] == "b"]
+    """439,010 parameters; messages leave in order, and each begins and ends once."""
+    leaving = sorted((e for e in events if e["ph"] == "b"), key=lambda event: event["ts"])
+    names = [event["name"].split(" (")[0] for event in leaving]
     assert names == expected * STEPS
     ends = {event["id"]: event["ts"] for event in events if event["ph"] == "e"}
     begins = {event["id"]: event["ts"] for event in events if event["ph"] == "b"}
