@@ -134,12 +134,9 @@ class Linear(Layer):
 
     def _make_workspace(self, n: int) -> _Workspace:
         k, out, p = self.in_features, self.out_features, self._num_groups(n)
-        dx = np.empty((p, n, k // p), self.dtype)
-        c, h, w = self.input_shape if self.positions > 1 else (k, 1, 1)
-        as_input = layout.logical(dx.reshape(h, w, n, c))
-        if self.positions == 1:
-            as_input = np.empty((n, *self.input_shape), self.dtype)
-            dx = self._by_group(as_input, p)
+        shape = (n, *self.input_shape)
+        is_row = self.positions == 1
+        dx = np.empty(shape, self.dtype) if is_row else layout.empty(shape, self.dtype)
         at_a_time = min(p, max(1, _PRODUCTS_BYTES // (n * out * self.dtype.itemsize)))
         return _Workspace(
             weight=self._rows(self.weight.value, p),
@@ -147,10 +144,10 @@ class Linear(Layer):
             products=np.empty((at_a_time, n, out), self.dtype),
             part=np.empty((n, out), self.dtype),
             y=np.empty((n, out), self.dtype),
-            dx=dx,
-            dx_as_input=as_input,
+            dx=self._by_group(dx, p),
+            dx_as_input=dx,
             dy_transposed=np.empty((out, n), self.dtype),
-            dx_transposed=np.empty((p, k // p, n) if self.positions > 1 else 0, self.dtype),
+            dx_transposed=np.empty(0 if is_row else (p, k // p, n), self.dtype),
         )
 
     def _num_groups(self, n: int) -> int:

@@ -144,7 +144,8 @@ class TrainConfig:
     )
     bucket_bytes: int = option(
         0,
-        "gradient bytes that ranks add up at a time; 0: 1 MiB on one host, 64 KiB between hosts",
+        "gradient bytes that ranks add up at a time; 0: on one host all, or 1 MiB in a message, "
+        "64 KiB between hosts",
         group=RANKS,
         metavar="BYTES",
         limits={">=": 0, "<=": 1 << 30},
