@@ -40,8 +40,17 @@ def test_flattening_before_changes_nothing(shape):
     np.testing.assert_allclose(chain.backward(dy), direct.backward(dy), rtol=1e-12, atol=1e-13)
 
 
-def test_images_of_the_engine_are_not_copied():
-    layer = build(Linear(4), (3, 4, 5))
-    x = images((5, 3, 4, 5))
+def test_vectors_are_read_where_they_lie():
+    layer, x = build(Linear(4), (60,)), np.ones((5, 60))
     layer.forward(x)
     assert np.shares_memory(layer.x, x)
+
+
+def test_pixels_of_one_channel_come_as_vectors():
+    layer = build(Linear(4), (1, 4, 5))
+    inbox = layer.inbox(5)
+    inbox[...] = images((5, 1, 4, 5))
+    y = layer.forward(inbox).copy()
+    assert np.shares_memory(layer.x, inbox)
+    np.testing.assert_array_equal(layer.forward(images((5, 1, 4, 5))), y)
+    assert build(Linear(4), (3, 4, 5)).inbox(5) is None
