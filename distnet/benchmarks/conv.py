@@ -17,7 +17,7 @@ import numpy as np
 
 from distnet.benchmarks.rounds import describe_machine, interleave, ratios
 from distnet.nn import layout
-from distnet.nn.convolution import ALGORITHMS, fastest_algorithm
+from distnet.nn.convolution import ALGORITHMS, fastest_algorithm, suits
 from distnet.nn.geometry import Geometry
 from distnet.nn.scratch import Scratch
 from distnet.training.fingerprint import one_blas_thread
@@ -59,8 +59,7 @@ def main(argv: list[str]) -> int:
 
 def suitable(geometry: Geometry) -> list[str]:
     """The names of the algorithms that can do this geometry."""
-    winograd = geometry.kernel == (3, 3) and geometry.stride == 1
-    return [name for name in ALGORITHMS if winograd or not name.startswith("winograd")]
+    return [name for name in ALGORITHMS if suits(name, geometry)]
 
 
 def _compare(g: Geometry, n: int, num_rounds: int) -> None:

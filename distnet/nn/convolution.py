@@ -24,7 +24,7 @@ from distnet.nn.layout import Array, Shape
 from distnet.nn.parameter import Parameter
 from distnet.nn.random import Training
 from distnet.nn.scratch import Scratch
-from distnet.nn.winograd import WinogradConvolution
+from distnet.nn.winograd import WinogradConvolution, supports
 from distnet.nn.winograd_pool import PooledWinogradConvolution
 
 
@@ -56,15 +56,20 @@ POOLING_ALGORITHMS: dict[str, Maker] = {
 }
 
 
+def suits(name: str, g: Geometry) -> bool:
+    """Whether an algorithm can compute a geometry; all but Winograd's can compute any."""
+    return not name.startswith("winograd") or supports(_tile(name), g)
+
+
 def multiplications(name: str, g: Geometry) -> int:
     """What an algorithm multiplies for each image and pair of channels, transforms left out.
 
-    Winograd multiplies 36 times for a tile of 4 x 4 pixels or 16 times for 2 x 2, also for tiles
-    that stick out of the image; the direct product once for each pixel and element of the kernel.
+    Winograd multiplies once for each point of a tile, also for tiles that stick out of the image;
+    the direct product once for each pixel and element of the kernel.
     """
     if name.startswith("winograd"):
-        m = int(name.removeprefix("winograd"))
-        return (m + 2) ** 2 * -(-g.oh // m) * -(-g.ow // m)
+        m = _tile(name)
+        return (m + g.kh - 1) ** 2 * -(-g.oh // m) * -(-g.ow // m)
     return g.kh * g.kw * g.oh * g.ow
 
 
@@ -72,9 +77,13 @@ def fastest_algorithm(g: Geometry) -> str:
     """The name of the algorithm that multiplies least, among those that suit the geometry."""
     if g.c <= 4:
         return "few_channels"
-    if g.kernel != (3, 3) or g.stride != 1:
-        return "blocked"
-    return min("winograd4", "winograd2", "blocked", key=lambda name: multiplications(name, g))
+    names = [name for name in ("winograd4", "winograd2", "blocked") if suits(name, g)]
+    return min(names, key=lambda name: multiplications(name, g))
+
+
+def _tile(name: str) -> int:
+    """The side of the output tiles of one of Winograd's algorithms."""
+    return int(name.removeprefix("winograd"))
 
 
 class Conv2d(Layer):
@@ -111,6 +120,11 @@ class Conv2d(Layer):
         super().build(shape, dtype)
         c, h, w = shape
         g = self.geometry = Geometry(c, h, w, self.filters, *self.kernel, self.stride, self.pad)
+        if not suits(self._algorithm_name, g):
+            raise ValueError(
+                f"algorithm {self.algorithm}: found kernel {g.kh} x {g.kw} and stride {g.stride}, "
+                "expected stride 1 and a 3 x 3 kernel, for winograd2 also 5 x 5; or use auto"
+            )
         init = weight_initializer(self.init, c * g.kh * g.kw)
         self.weight = Parameter((g.f, c, g.kh, g.kw), init)
         self.bias = Parameter((g.f,), constant(0), decays=False)

@@ -1,15 +1,16 @@
-"""3x3 convolution with stride 1 by Winograd's minimal filtering.
+"""Convolution with small square kernels and stride 1 by Winograd's minimal filtering.
 
 Lavin & Gray, "Fast algorithms for convolutional neural networks" (arXiv:1509.09308), section 4:
-an m x m tile of the output needs r x r input pixels, r = m + 2, and
+with a k x k kernel an m x m tile of the output needs r x r input pixels, r = m + k - 1, and
 
     Y = A^T [ (G g G^T) * (B^T d B) ] A          summed over the input channels,
 
-with r * r multiplications in place of 9 m * m: 36 for 144 with m = 4, 16 for 36 with m = 2. For
-each of the r * r points the product over channels is a matrix product, V (tiles x C) @ U (C x F).
-In the engine's memory order each transform is itself a product of a tiny matrix with whole rows:
-first along the rows of pixels, then along the columns, with views instead of copies. The derivation
-with all shapes is in docs/fast-convolution.md.
+with r * r multiplications in place of k k m m: 36 in place of 144 for a 3 x 3 kernel and m = 4, 16
+in place of 36 for m = 2; 36 in place of 100 for a 5 x 5 kernel and m = 2. For each of the r * r
+points the product over channels is a matrix product, V (tiles x C) @ U (C x F). In the engine's
+memory order each transform is itself a product of a tiny matrix with whole rows: first along the
+rows of pixels, then along the columns, with views instead of copies. The derivation with all shapes
+is in docs/fast-convolution.md.
 
 Letters: N images, C channels in, F filters, tiles (tu, tv), points (xi, eta), pixels of an output
 tile (a, b); nc and nf stand for a contiguous run of N * C or N * F numbers.
@@ -29,62 +30,58 @@ from distnet.nn.geometry import Geometry
 from distnet.nn.layout import Array, Shape
 from distnet.nn.scratch import Scratch
 
-# Lavin & Gray, section 4.1 and 4.3: F(2x2, 3x3) and F(4x4, 3x3).
-_TRANSFORMS = {
-    2: (
-        [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
-        [[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
-        [[1, 1, 1, 0], [0, 1, -1, -1]],
-    ),
-    4: (
-        [
-            [4, 0, -5, 0, 1, 0],
-            [0, -4, -4, 1, 1, 0],
-            [0, 4, -4, -1, 1, 0],
-            [0, -2, -1, 2, 1, 0],
-            [0, 2, -1, -2, 1, 0],
-            [0, 4, 0, -5, 0, 1],
-        ],
-        [
-            [1 / 4, 0, 0],
-            [-1 / 6, -1 / 6, -1 / 6],
-            [-1 / 6, 1 / 6, -1 / 6],
-            [1 / 24, 1 / 12, 1 / 6],
-            [1 / 24, -1 / 12, 1 / 6],
-            [0, 0, 1],
-        ],
-        [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
-    ),
-}
+# By r: where polynomials are evaluated, besides at infinity. With 1/2 and -2 the largest errors are
+# half of those with 2 and -2 (Lavin & Gray), see docs/fast-convolution.md. Point 1 comes second.
+_POINTS = {4: (0, 1, -1), 6: (0, 1, -1, 1 / 2, -2)}
 
 _CHUNK = 16384  # columns of one product: short enough for BLAS to work without packing copies
 _BLOCK_BYTES = 2 * 1024 * 1024  # products of one block of tile rows: long enough for few calls
 
 
-def transforms(m: int, dtype: DTypeLike = np.float64) -> tuple[Array, Array, Array]:
-    """(B^T, G, A^T) of F(m x m, 3x3), shapes (r, r), (r, 3), (m, r)."""
-    bt, g, at = (np.array(matrix, dtype) for matrix in _TRANSFORMS[m])
-    return bt, g, at
+def supports(m: int, g: Geometry) -> bool:
+    """Whether there is an F(m x m, k x k) for the geometry: (m, k) is (2, 3), (4, 3) or (2, 5)."""
+    return g.kh == g.kw > 1 and g.stride == 1 and m + g.kh - 1 in _POINTS
 
 
-def gather_matrix(m: int, pad: int) -> tuple[Array, int]:
+def transforms(m: int, k: int, dtype: DTypeLike = np.float64) -> tuple[Array, Array, Array]:
+    """(B^T, G, A^T) of F(m x m, k x k), r = m + k - 1: shapes (r, r), (r, k), (m, r).
+
+    By Toom and Cook: G and A^T evaluate polynomials with k and m coefficients at r - 1 points and
+    at infinity (the last coefficient), B^T is the transpose of Lagrange's interpolation through
+    them, whose denominators are moved to G.
+    """
+    points = _POINTS[m + k - 1]
+    r = len(points) + 1
+    bt, g, at = np.zeros((r, r)), np.zeros((r, k)), np.zeros((m, r))
+    for i, point in enumerate(points):
+        others = np.delete(points, i)
+        bt[i, :-1] = np.poly(others)[::-1]
+        g[i] = point ** np.arange(k) / np.prod(point - others)
+        at[:, i] = point ** np.arange(m)
+    bt[-1] = np.poly(points)[::-1]
+    g[-1, -1] = at[-1, -1] = 1
+    return bt.astype(dtype), g.astype(dtype), at.astype(dtype)
+
+
+def gather_matrix(m: int, k: int, pad: int) -> tuple[Array, int]:
     """The adjoint of the input transform along one axis, as a product with neighbouring tiles.
 
-    Input pixel 4t + j (padding not counted; m = 4) lies in up to two tiles. D (m, K) collects its
+    Input pixel m t + j (padding not counted) lies in up to ceil(r / m) tiles. D (m, K) collects its
     gradient from K consecutive points that begin `first` points after point 0 of tile t:
-    d[4t + j] = sum_k D[j, k] point[r t + first + k]. Returns (D, first).
+    d[m t + j] = sum_i D[j, i] point[r t + first + i]. Returns (D, first).
     """
-    bt, _, _ = transforms(m)
-    r = m + 2
-    tiles = range(-1, (m - 1 + pad) // m + 1)  # from t - 1 on; padding moves pixels into later ones
+    bt, _, _ = transforms(m, k)
+    r = len(bt)
+    low = -((r - 1) // m)  # pixels lie in tiles t + low to t + high; padding moves them up
+    tiles = range(low, (m - 1 + pad) // m + 1)
     matrix = np.zeros((m, len(tiles) * r))
     for tile in tiles:
         for j in range(m):
             i = j + pad - m * tile  # which of that tile's r input pixels this one is
             if 0 <= i < r:
-                matrix[j, (tile + 1) * r : (tile + 2) * r] = bt[:, i]
+                matrix[j, (tile - low) * r : (tile - low + 1) * r] = bt[:, i]
     used = np.flatnonzero(matrix.any(axis=0))
-    return matrix[:, used[0] : used[-1] + 1], int(used[0]) - r
+    return matrix[:, used[0] : used[-1] + 1], int(used[0]) + low * r
 
 
 Product = tuple[Array, Array, Array]  # left, right, destination of one np.matmul
@@ -122,7 +119,7 @@ class Block:
 
 
 class WinogradConvolution:
-    """Forward and backward of one convolution for one batch size, F(m x m, 3x3), m = 2 or 4."""
+    """Forward and backward of one convolution for one batch size, F(m x m, k x k)."""
 
     pool = 1  # y and dy are images whose sides are those of the convolution's output, over `pool`
 
@@ -130,14 +127,15 @@ class WinogradConvolution:
         self, geometry: Geometry, n: int, dtype: DTypeLike, scratch: Scratch, m: int = 4
     ) -> None:
         g = self.geometry = geometry
-        self.n, self.m, self.r, self.dtype, self.scratch = n, m, m + 2, np.dtype(dtype), scratch
+        self.n, self.dtype, self.scratch = n, np.dtype(dtype), scratch
+        self.m, self.k, self.r = m, g.kh, m + g.kh - 1
         self.output_shape: Shape = (n, g.f, g.oh // self.pool, g.ow // self.pool)
         self.nc, self.nf = n * g.c, n * g.f
         self.th, self.tw = -(-g.oh // m), -(-g.ow // m)  # tiles of the output
         self.dth, self.dtw = -(-g.h // m), -(-g.w // m)  # tiles of the input gradient
-        self.bt, self.ft, self.at = transforms(m, self.dtype)
+        self.bt, self.ft, self.at = transforms(m, self.k, self.dtype)
         self.a = np.ascontiguousarray(self.at.T)
-        gather, self.first_point = gather_matrix(m, g.pad)
+        gather, self.first_point = gather_matrix(m, self.k, g.pad)
         self.gather = gather.astype(self.dtype)
         self.blocks: list[Block] = []
         self.y: Array | None = None  # the arrays that the views of the blocks point into
@@ -146,8 +144,8 @@ class WinogradConvolution:
         self.scratch.reserve(*self._scratch_sizes(), dtype=self.dtype)
 
     def _allocate(self) -> None:
-        g, n, m, points = self.geometry, self.n, self.m, self.r**2
-        self.padded = layout.zeros((n, g.c, m * self.th + 2, m * self.tw + 2), self.dtype)
+        g, n, m, k, points = self.geometry, self.n, self.m, self.k, self.r**2
+        self.padded = layout.zeros((n, g.c, m * self.th + k - 1, m * self.tw + k - 1), self.dtype)
         self.inbox = g.interior(self.padded)
         side = m // self.pool  # of a tile of y
         self.whole_shape = (n, g.f, side * self.th, side * self.tw)
@@ -159,9 +157,9 @@ class WinogradConvolution:
         self.u = np.empty((points, g.c, g.f), self.dtype)
         self.ut = np.empty((points, g.f, g.c), self.dtype)
         self.du, self.du_part = np.empty_like(self.u), np.empty_like(self.u)
-        self.filters = np.empty((3, 3, g.c, g.f), self.dtype)
-        self.transposed_filters = np.empty((3, 3, g.f, g.c), self.dtype)
-        self.half = np.empty((self.r, 3, g.c * g.f), self.dtype)  # transformed along one axis
+        self.filters = np.empty((k, k, g.c, g.f), self.dtype)
+        self.transposed_filters = np.empty((k, k, g.f, g.c), self.dtype)
+        self.half = np.empty((self.r, k, g.c * g.f), self.dtype)  # transformed along one axis
         row_bytes = points * self.tw * max(self.nc, self.nf) * self.dtype.itemsize
         self.block_rows = max(1, min(self.th, _BLOCK_BYTES // row_bytes))
         pixels = self.block_rows * self.tw * n
@@ -170,7 +168,7 @@ class WinogradConvolution:
         self.db, self.db_part = np.empty((2, 1, g.f), self.dtype)
 
     def load(self, weight: Array, bias: Array) -> None:
-        """U = G g G^T and its transpose from the weight (F, C, 3, 3); the bias (F,) for every tile.
+        """U = G g G^T and its transpose from the weight (F, C, k, k); the bias (F,) for every tile.
 
         BLAS wants both as they are read. To transform twice costs less than to transpose U.
         """
@@ -181,9 +179,9 @@ class WinogradConvolution:
         np.copyto(self.bias_tile, bias)
 
     def _transform_filters(self, filters: Array, out: Array) -> None:
-        """(3, 3, a, b) to the points (r * r, a, b)."""
+        """(k, k, a, b) to the points (r * r, a, b)."""
         r = self.r
-        np.matmul(self.ft, filters.reshape(3, -1), out=self.half.reshape(r, -1))
+        np.matmul(self.ft, filters.reshape(self.k, -1), out=self.half.reshape(r, -1))
         np.matmul(self.ft, self.half, out=out.reshape(r, r, -1))
 
     def forward(self, out: Array) -> None:
@@ -231,7 +229,7 @@ class WinogradConvolution:
         """dg = G^T dU G."""
         g, r = self.geometry, self.r
         np.matmul(self.ft.T, self.du.reshape(r, r, g.c * g.f), out=self.half)
-        np.matmul(self.ft.T, self.half.reshape(r, -1), out=self.filters.reshape(3, -1))
+        np.matmul(self.ft.T, self.half.reshape(r, -1), out=self.filters.reshape(self.k, -1))
         np.copyto(dweight, self.filters.transpose(3, 2, 0, 1))
 
     def _has_whole_tiles(self, images: Array) -> bool:
@@ -245,8 +243,8 @@ class WinogradConvolution:
 
     def _scratch_sizes(self) -> tuple[int, int, int, int]:
         """Elements of: one-axis transforms, products m, points dv, half-gathered rows z."""
-        m, r, tb = self.m, self.r, self.block_rows
-        one_axis = max(tb * r * (m * self.tw + 2) * self.nc, tb * r * m * self.tw * self.nf)
+        m, r, tb, k = self.m, self.r, self.block_rows, self.k
+        one_axis = max(tb * r * (m * self.tw + k - 1) * self.nc, tb * r * m * self.tw * self.nf)
         return (
             one_axis,
             r * r * tb * self.tw * self.nf,
@@ -301,9 +299,9 @@ class WinogradConvolution:
         )
 
     def _input_products(self, first: int, tb: int, v: Array) -> list[Product]:
-        """V = B^T d B: padded[4 tu + i] -> [tu][xi][column] -> v[xi][eta][tu][tv]."""
+        """V = B^T d B: padded[m tu + i] -> [tu][xi][column] -> v[xi][eta][tu][tv]."""
         m, r, nc, tw = self.m, self.r, self.nc, self.tw
-        row, e = (m * tw + 2) * nc, tb * tw * nc
+        row, e = (m * tw + self.k - 1) * nc, tb * tw * nc
         k, p = chunks(row)
         pixels = layout.native(self.padded)[m * first :]
         half = self.one_axis
@@ -321,7 +319,7 @@ class WinogradConvolution:
         ]
 
     def _output_products(self, first: int, tb: int, products: Array) -> list[Product]:
-        """Y = A^T M A: m[xi][eta][tu][tv] -> [a][eta][tu][tv] -> y[4 tu + a][4 tv + b]."""
+        """Y = A^T M A: m[xi][eta][tu][tv] -> [a][eta][tu][tv] -> y[m tu + a][m tv + b]."""
         m, r, nf, tw = self.m, self.r, self.nf, self.tw
         assert self.y is not None
         y, e = layout.native(self.y), tb * tw * nf
@@ -342,7 +340,7 @@ class WinogradConvolution:
         ]
 
     def _dy_products(self, first: int, tb: int, products: Array) -> list[Product]:
-        """dM = A dY A^T: dy[4 tu + a][column] -> [tu][xi][column] -> m[xi][eta][tu][tv]."""
+        """dM = A dY A^T: dy[m tu + a][column] -> [tu][xi][column] -> m[xi][eta][tu][tv]."""
         m, r, nf, tw = self.m, self.r, self.nf, self.tw
         assert self.dy is not None
         dy, e, width = layout.native(self.dy), tb * tw * nf, m * tw * nf
@@ -370,7 +368,7 @@ class WinogradConvolution:
         return min(self.dth, max(0, (self.r * num_rows - reach) // self.r + 1))
 
     def _gather_products(self, start: int, stop: int) -> list[Product]:
-        """dx = gather along both axes: dv[tu][xi][eta][tv] -> z[a][tv][eta] -> dx[4 tu + a].
+        """dx = gather along both axes: dv[tu][xi][eta][tv] -> z[a][tv][eta] -> dx[m tu + a].
 
         For the tile rows [start, stop) of dx.
         """

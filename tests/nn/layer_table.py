@@ -97,13 +97,17 @@ def convolutions() -> Iterator[Case]:
         (1, 1, 0, (3, 4, 5)),
         (1, 2, 0, (3, 4, 5)),
         (5, 1, 0, (1, 8, 7)),
+        (5, 1, 0, (5, 6, 7)),
+        (5, 1, 2, (2, 5, 6)),
+        (5, 1, 4, (2, 3, 3)),
         (5, 2, 2, (2, 6, 7)),
         ((2, 3), 1, 1, (2, 4, 5)),
         ((4, 5), 1, 0, (2, 4, 5)),  # kernel = image
         (5, 1, 2, (1, 3, 2)),  # kernel > image
     ]
     for algorithm, (kernel, stride, pad, shape) in itertools.product(ALGORITHMS, geometries):
-        if algorithm.startswith("winograd") and (kernel, stride) != (3, 1):
+        sides = {"winograd4": [3], "winograd2": [3, 5]}
+        if algorithm in sides and (kernel not in sides[algorithm] or stride > 1):
             continue
         make = partial(Conv2d, 3, kernel, stride=stride, pad=pad, algorithm=algorithm)
         yield Case(f"{algorithm} of {shape}, k{kernel} s{stride} p{pad}", make, shape)

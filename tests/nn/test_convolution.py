@@ -37,14 +37,15 @@ def run(layer, x, dy):
 
 
 def fits(algorithm: str, kernel: tuple[int, int], stride: int) -> bool:
-    return not algorithm.startswith("winograd") or (kernel, stride) == ((3, 3), 1)
+    sides = {"winograd4": [3], "winograd2": [3, 5]}
+    return algorithm not in sides or (stride == 1 and kernel in [(s, s) for s in sides[algorithm]])
 
 
 @st.composite
 def geometries(draw):
     """(channels, height, width), (kernel height, width), stride, pad; the kernel fits."""
     side = st.integers(1, 4)
-    kernel = draw(st.one_of(st.just((3, 3)), st.tuples(side, side)))
+    kernel = draw(st.one_of(st.just((3, 3)), st.just((5, 5)), st.tuples(side, side)))
     pad, stride = draw(st.integers(0, 3)), draw(st.integers(1, 3))
     sides = [draw(st.integers(max(1, k - 2 * pad), 7)) for k in kernel]
     return (draw(st.integers(1, 6)), *sides), kernel, stride, pad
@@ -55,7 +56,7 @@ def geometries(draw):
 def test_every_algorithm_equals_the_loops(geometry, algorithm, n, seed):
     shape, kernel, stride, pad = geometry
     if not fits(algorithm, kernel, stride):
-        stride, kernel, pad = 1, (3, 3), max(pad, 1)
+        stride, kernel, pad = 1, (3, 3), max(pad, 1)  # 3 fits into 1 + 2 pad
     layer = build(Conv2d(2, kernel, stride=stride, pad=pad, algorithm=algorithm), shape)
     x, dy = images((n, *shape), seed=seed), images((n, *layer.geometry.output_shape), seed=seed + 1)
     expected = loops(x, layer.weight.value, layer.bias.value, dy, stride, pad)
@@ -72,6 +73,8 @@ REAL = [
     (64, 3, 1, 1, (32, 8, 8)),
     (64, 3, 1, 1, (64, 8, 8)),
     (30, 5, 1, 0, (1, 28, 28)),
+    (16, 5, 1, 0, (6, 14, 14)),
+    (32, 5, 1, 2, (16, 14, 14)),
     (12, 5, 2, 2, (8, 15, 11)),
 ]
 
@@ -161,10 +164,10 @@ def test_col2im_is_the_adjoint_of_im2col(geometry, n, seed):
     assert np.vdot(columns, other) == pytest.approx(np.vdot(x, back), rel=1e-12, abs=1e-12)
 
 
-@pytest.mark.parametrize("m", [2, 4])
-def test_winograd_computes_m_outputs_of_three_taps(m):
-    bt, g, at = transforms(m)
-    d, taps = images((1, m + 2))[0], images((1, 3), seed=1)[0]
+@pytest.mark.parametrize(("m", "k"), [(2, 3), (4, 3), (2, 5)])
+def test_winograd_computes_m_outputs_of_k_taps(m, k):
+    bt, g, at = transforms(m, k)
+    d, taps = images((1, m + k - 1))[0], images((1, k), seed=1)[0]
     found = at @ ((g @ taps) * (bt @ d))
     np.testing.assert_allclose(found, np.correlate(d, taps, "valid"), atol=1e-14)
 
@@ -191,6 +194,8 @@ def test_output_size(size, kernel, stride, pad, expected):
         ({"kernel": 3, "filters": 0}, "found 3 in and 0 out"),
         ({"kernel": 3, "init": "best"}, "'best'"),
         ({"kernel": 3, "algorithm": "fft"}, "'fft'"),
+        ({"kernel": 3, "algorithm": "winograd4", "stride": 2}, "kernel 3 x 3 and stride 2"),
+        ({"kernel": 1, "algorithm": "winograd2"}, "kernel 1 x 1 and stride 1"),
     ],
 )
 def test_impossible_geometries_are_refused(options, message):

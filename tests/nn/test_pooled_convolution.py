@@ -32,7 +32,8 @@ def build(algorithm, shape, pad, kernel=3, stride=1):
 )
 def test_equals_convolution_then_pooling(algorithm, shape, pad, kernel, stride, n, seed):
     if algorithm.startswith("winograd"):
-        kernel, stride = 3, 1
+        stride = 1
+        kernel = 5 if algorithm == "winograd2" and kernel == 4 else 3
     assume((min(shape[1:]) + 2 * pad - kernel) // stride >= 1)  # room for a window
     net, conv, pool = build(algorithm, shape, pad, kernel, stride)
     x = images((n, *shape), seed=seed)
@@ -101,7 +102,7 @@ def test_deep_convnet_pools_within_its_convolutions():
 @pytest.mark.parametrize(
     "layers",
     [
-        [Conv2d(2, 5, pad=2), MaxPool2d(2)],  # blocked
+        [Conv2d(2, 7, pad=3), MaxPool2d(2)],  # blocked
         [Conv2d(2, 3, pad=1, stride=2), MaxPool2d(2)],
         [Conv2d(2, 3, pad=1), MaxPool2d(3)],
         [Conv2d(2, 3, pad=1), MaxPool2d(2, stride=1)],
