@@ -20,7 +20,7 @@ from distnet.nn.geometry import Geometry
 from distnet.nn.layout import Array
 from distnet.nn.scratch import Scratch
 
-_BLOCK_BYTES = 256 * 1024  # the unrolled windows of one block
+_BLOCK_BYTES = 1024 * 1024  # the unrolled windows of one block
 
 
 class BlockedConvolution:
@@ -33,6 +33,7 @@ class BlockedConvolution:
         self.dpadded = layout.empty((n, g.c, *g.padded_size), dtype)
         self.inbox = g.interior(self.padded)
         self.output_shape = (n, *g.output_shape)
+        self.is_pointwise = (*g.kernel, g.stride, g.pad) == (1, 1, 1, 0)
         self.depth = g.kh * g.kw * g.c
         self.weight = np.empty((self.depth, g.f), dtype)  # rows in the order of a window
         self.dweight, self.dweight_part = np.empty_like(self.weight), np.empty_like(self.weight)
@@ -53,29 +54,33 @@ class BlockedConvolution:
 
     def forward(self, out: Array) -> None:
         """From `inbox` (N, C, H, W) to `out` (N, F, OH, OW)."""
-        y = layout.native(out)
         for rows in self._blocks():
-            columns = self._unroll(rows)
-            product = self.products[: len(columns)]
+            columns, y = self._unroll(rows), layout.native(out)[rows]
+            product = self._rows(y)
             np.matmul(columns, self.weight, out=product)
             np.add(product, self.bias_tile[: len(product)], out=product)
-            np.copyto(y[rows], product.reshape(y[rows].shape))
+            if not y.flags.c_contiguous:
+                np.copyto(y, product.reshape(y.shape))
 
     def backward(self, dy: Array, dweight: Array, dbias: Array, need_dx: bool) -> Array | None:
         """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
-        g, dy = self.geometry, layout.native(dy)
+        g = self.geometry
         self.dweight[...] = 0
         dbias[...] = 0
-        self.dpadded[...] = 0
+        if need_dx and not self.is_pointwise:
+            self.dpadded[...] = 0
         for rows in self._blocks():
-            columns = self._unroll(rows)
-            block = self.products[: len(columns)]
-            np.copyto(block.reshape(dy[rows].shape), dy[rows])
+            columns, of_rows = self._unroll(rows), layout.native(dy)[rows]
+            block = self._rows(of_rows)
+            if not of_rows.flags.c_contiguous:
+                np.copyto(block.reshape(of_rows.shape), of_rows)
             np.matmul(columns.T, block, out=self.dweight_part)
             np.add(self.dweight, self.dweight_part, out=self.dweight)
             np.matmul(self.ones[:, : len(block)], block, out=self.db_part)
             np.add(dbias, self.db_part[0], out=dbias)
-            if need_dx:
+            if need_dx and self.is_pointwise:
+                np.matmul(block, self.weight.T, out=self._pixels(self.dpadded, rows))
+            elif need_dx:
                 np.matmul(block, self.weight.T, out=columns)
                 self._fold(columns, rows)
         np.copyto(dweight, self.dweight.reshape(g.kh, g.kw, g.c, g.f).transpose(3, 2, 0, 1))
@@ -94,8 +99,19 @@ class BlockedConvolution:
         pixels = self.block_rows * self.row_pixels
         return pixels * self.depth, pixels * self.geometry.f
 
+    def _rows(self, block: Array) -> Array:
+        """Some rows of output images (rows, OW, N, F) as a matrix; of memory apart if need be."""
+        f = self.geometry.f
+        return block.reshape(-1, f) if block.flags.c_contiguous else self.products[: block.size // f]
+
+    def _pixels(self, padded: Array, rows: slice) -> Array:
+        """The pixels of some rows as a matrix, a view: they are the windows of a 1 x 1 kernel."""
+        return layout.native(padded)[rows].reshape(-1, self.depth)
+
     def _unroll(self, rows: slice) -> Array:
         """The windows of some output rows, (rows * OW * N, KH * KW * C)."""
+        if self.is_pointwise:
+            return self._pixels(self.padded, rows)
         assert self.columns is not None
         columns = self.columns[: (rows.stop - rows.start) * self.row_pixels]
         for part, pixels in self._shifts(columns, self.padded, rows):
