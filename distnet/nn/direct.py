@@ -143,8 +143,10 @@ class FewChannelConvolution:
     unrolled[h][(kx, c)][v][n] = padded[h][stride * v + kx][n][c], with a last row of ones for each
     h. The windows of output row u are the rows from stride * u on, at a uniform distance: the
     matrix (K, OW * N), K = KH * (KW * C + 1), is a view. The bias is the weight of the first row
-    of ones.
+    of ones. `has_ones`: without them the convolution has no bias.
     """
+
+    has_ones = True
 
     def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike) -> None:
         g = self.geometry = geometry
@@ -154,19 +156,19 @@ class FewChannelConvolution:
         self.output_shape = (n, *g.output_shape)
         self.width = g.kw * g.c
         height, pixels = g.padded_size[0], g.ow * n
-        self.unrolled = np.ones((height, self.width + 1, pixels), dtype)
-        self.depth = g.kh * (self.width + 1)
-        row = (self.width + 1) * pixels
+        row_depth = self.width + self.has_ones
+        self.unrolled = np.ones((height, row_depth, pixels), dtype)
+        self.depth = g.kh * row_depth
         self.parts = blocking.equal_parts(pixels, blocking.SMALL_PRODUCT // (self.depth * g.f))
         part = pixels // self.parts
         self.windows = as_strided(
             self.unrolled,
             (g.oh, self.parts, self.depth, part),
-            tuple(s * self.unrolled.itemsize for s in (g.stride * row, part, pixels, 1)),
+            tuple(s * self.unrolled.itemsize for s in (g.stride * row_depth * pixels, part, pixels, 1)),
         )
-        self.weight = np.zeros((g.kh, self.width + 1, g.f), dtype)
+        self.weight = np.zeros((g.kh, row_depth, g.f), dtype)
         self.dweight = np.empty((g.oh, self.parts, self.depth, g.f), dtype)
-        self.dweight_sum = np.empty((g.kh, self.width + 1, g.f), dtype)
+        self.dweight_sum = np.empty_like(self.weight)
         self.rows = np.empty((g.oh, self.parts, part, g.f), dtype)
         self.shifts = self._shifts()
 
@@ -175,7 +177,8 @@ class FewChannelConvolution:
         g = self.geometry
         inner = self.weight[:, : self.width].reshape(g.kh, g.kw, g.c, g.f)
         np.copyto(inner, weight.transpose(2, 3, 1, 0))
-        np.copyto(self.weight[0, self.width], bias)
+        if self.has_ones:
+            np.copyto(self.weight[0, self.width], bias)
 
     def forward(self, out: Array) -> None:
         """From `inbox` (N, C, H, W) to `out` (N, F, OH, OW)."""
@@ -208,7 +211,8 @@ class FewChannelConvolution:
         np.add.reduce(self.dweight, axis=(0, 1), out=self.dweight_sum.reshape(self.depth, -1))
         inner = self.dweight_sum[:, : self.width].reshape(g.kh, g.kw, g.c, g.f)
         np.copyto(dweight, inner.transpose(3, 2, 0, 1))
-        np.copyto(dbias, self.dweight_sum[0, self.width])
+        if self.has_ones:
+            np.copyto(dbias, self.dweight_sum[0, self.width])
 
     def _shifts(self) -> list[tuple[Array, Array]]:
         """For each kx and c: the unrolled rows and where they lie in the images."""
@@ -238,7 +242,7 @@ class FewChannelConvolution:
         g, images, s = self.geometry, layout.native(self.dpadded), self.geometry.stride
         rows = rows.reshape(len(rows), -1, g.f)
         dwindows = np.matmul(self.weight.reshape(self.depth, -1), rows.transpose(0, 2, 1))
-        by_shift = dwindows.reshape(len(rows), g.kh, self.width + 1, -1)
+        by_shift = dwindows.reshape(len(rows), g.kh, self.width + self.has_ones, -1)
         for ky in range(g.kh):
             top = s * first + ky
             for kx in range(g.kw):

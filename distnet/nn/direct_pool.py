@@ -21,7 +21,12 @@ from distnet.nn.scratch import Scratch
 
 
 class PooledFewChannelConvolution(FewChannelConvolution):
-    """A convolution and MaxPool2d(2) for one batch size; `out` and `dy` are pooled images."""
+    """A convolution and MaxPool2d(2) for one batch size; `out` and `dy` are pooled images.
+
+    The bias is added to the maxima, of which there are fewer than pixels.
+    """
+
+    has_ones = False
 
     def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike, scratch: Scratch) -> None:
         super().__init__(geometry, n, dtype)
@@ -31,8 +36,16 @@ class PooledFewChannelConvolution(FewChannelConvolution):
         self.pooled = layout.empty(self.output_shape, dtype)
         self.right_wins = np.empty((g.oh // 2, 2, self.run), bool)
         self.lower_wins = np.empty((g.oh // 2, self.run), bool)
+        self.bias_run = np.empty((self.run // g.f, g.f), dtype)
+        self.ones = np.ones((1, self.run // g.f), dtype)
+        self.dbias = np.empty((g.oh // 2, 1, g.f), dtype)
         self.scratch.reserve(4 * self.run, 2 * self.run, dtype=dtype)
         self.pair: Array | None = None
+
+    def load(self, weight: Array, bias: Array) -> None:
+        """Takes the parameters: weight (F, C, KH, KW), bias (F,)."""
+        super().load(weight, bias)
+        np.copyto(self.bias_run, bias)
 
     def forward(self, out: Array) -> None:
         """From `inbox` (N, C, H, W) to `out` (N, F, OH / 2, OW / 2)."""
@@ -45,6 +58,7 @@ class PooledFewChannelConvolution(FewChannelConvolution):
             np.matmul(self.windows[2 * i : 2 * i + 2].transpose(0, 1, 3, 2), weight, out=pair)
             take_larger(left, right, columns, self.right_wins[i])
             take_larger(columns[0], columns[1], pooled, self.lower_wins[i])
+            np.add(pooled, self.bias_run.reshape(-1), out=pooled)
         if images is None:
             np.copyto(out, self.pooled)
 
@@ -65,6 +79,8 @@ class PooledFewChannelConvolution(FewChannelConvolution):
             if need_dx:
                 self._fold(pair, rows.start)
         self._parameter_gradients(dweight, dbias)
+        np.matmul(self.ones, images.reshape(len(images), -1, self.geometry.f), out=self.dbias)
+        np.add.reduce(self.dbias, axis=(0, 1), out=dbias)
         return self.geometry.interior(self.dpadded) if need_dx else None
 
     def _slabs(self) -> tuple[Array, Array, Array, Array]:
