@@ -4,6 +4,8 @@ A reduction is what the trainer waits for after backward if nothing is hidden: n
 all buckets sent, received and read. Beside it stand the same without MPI (conversion, and for very
 small vectors nothing but the Python around the calls) and one blocking MPI_Allreduce of as many
 bytes of float32. All start at a barrier, whose own time is subtracted.
+
+Last come whole training steps in each format, which take turns on the same ranks.
 """
 
 from __future__ import annotations
@@ -19,7 +21,13 @@ from typing import Any
 
 from distnet.benchmarks.jobs import JobError, Result, find_mpirun, run_ranks
 from distnet.benchmarks.rounds import describe_machine
-from distnet.benchmarks.scaling import RANK_WORKER, add_common_options
+from distnet.benchmarks.scaling import (
+    RANK_WORKER,
+    add_common_options,
+    add_run_options,
+    settle_micro_batches,
+    task_of,
+)
 
 DEEP_CONVNET, LARGE, TINY = 123_552, 2_000_000, 100
 TIMES = ("reduction", "without_mpi", "allreduce")
@@ -30,7 +38,9 @@ def main(argv: list[str]) -> int:
     add_common_options(parser, ranks=[2, 4], rounds=3)
     parser.add_argument("--sizes", nargs="+", type=int, default=[TINY, DEEP_CONVNET, LARGE])
     parser.add_argument("--repeats", type=int, default=50, help="reductions of a child job")
+    add_run_options(parser, batch_size=100, steps=60)
     options = parser.parse_args(argv)
+    settle_micro_batches(options)
     try:
         launcher = shlex.split(options.mpirun) or [find_mpirun()]
         print(describe_machine())
@@ -39,13 +49,17 @@ def main(argv: list[str]) -> int:
             for num_ranks in options.ranks
             for size in options.sizes
         }
+        steps = {n: _steps(options, launcher, n) for n in options.ranks}
     except JobError as error:
         print(f"distnet.bench: {error}", file=sys.stderr)
         return 1
     for title, rows in results.items():
         print_table(title, rows)
+    for num_ranks, rows in steps.items():
+        print_steps(f"{num_ranks} ranks, {options.model}, batch {options.batch_size}", rows)
     if options.json:
-        result = {"options": vars(options), "machine": describe_machine(), "results": results}
+        result = {"options": vars(options), "machine": describe_machine()}
+        result |= {"results": results, "steps": steps}
         Path(options.json).write_text(json.dumps(result, indent=2) + "\n")
     return 0
 
@@ -53,10 +67,27 @@ def main(argv: list[str]) -> int:
 def _rounds(
     options: argparse.Namespace, launcher: Sequence[str], num_ranks: int, size: int
 ) -> dict[str, dict[str, Any]]:
-    numbers = {key: value for key, value in vars(options).items() if type(value) is int}
-    task = {**numbers, "do": "formats", "size": size}
+    task = task_of(options) | {"do": "formats", "size": size}
     rounds = [run_ranks(launcher, num_ranks, RANK_WORKER, task) for _ in range(options.rounds)]
     return {kind: make_row([each[kind] for each in rounds]) for kind in rounds[0]}
+
+
+def _steps(
+    options: argparse.Namespace, launcher: Sequence[str], num_ranks: int
+) -> dict[str, dict[str, Any]]:
+    task = task_of(options) | {"do": "steps_of_formats"}
+    rounds = [run_ranks(launcher, num_ranks, RANK_WORKER, task) for _ in range(options.rounds)]
+    turns = {kind: [s for each in rounds for s in each[kind]] for kind in rounds[0]}
+    return {kind: make_steps_row(turns, kind, options.batch_size) for kind in turns}
+
+
+def make_steps_row(turns: dict[str, list[float]], kind: str, batch_size: int) -> dict[str, float]:
+    """Images per second of one format, and relative to float32: medians over the turns."""
+    pairs = zip(turns["float32"], turns[kind], strict=True)
+    return {
+        "images_per_second": batch_size / median(turns[kind]),
+        "of_float32": median(float32 / own for float32, own in pairs),
+    }
 
 
 def make_row(rounds: Sequence[Result]) -> dict[str, Any]:
@@ -75,3 +106,11 @@ def print_table(title: str, rows: dict[str, dict[str, Any]]) -> None:
         times = [f"{row[name] * 1e3:.3f}" for name in TIMES]
         says = "yes" if row["exact"] else "no"
         print(f"{kind:<8}{says:>11}{row['bytes']:>11}{times[0]:>14}{times[1]:>16}{times[2]:>18}")
+
+
+def print_steps(title: str, rows: dict[str, dict[str, float]]) -> None:
+    """One line for each format."""
+    print(f"\n{title}, whole steps")
+    print("format     images/s  of float32")
+    for kind, row in rows.items():
+        print(f"{kind:<8}{row['images_per_second']:>11.0f}{row['of_float32']:>12.3f}")

@@ -127,6 +127,21 @@ def formats(comm: Communicator, task: Task) -> Result:
     return {kind: _format(comm, kind, task) for kind in REDUCTIONS}
 
 
+def steps_of_formats(comm: Communicator, task: Task) -> Result:
+    """Whole training steps in each wire format: the seconds of a step, of every turn."""
+    runs = {
+        kind: Steps(make_trainer(task | {"reduction": kind}, comm, comm), task["warmups"])
+        for kind in REDUCTIONS
+    }
+
+    def turn(steps: Steps) -> Callable[[], None]:
+        return _in_step(comm, lambda: steps.take(task["turn"]))
+
+    turns = {kind: turn(steps) for kind, steps in runs.items()}
+    times = interleave(turns, max(1, task["steps"] // task["turn"]), num_warmups=0)
+    return {kind: [each / task["turn"] for each in seconds] for kind, seconds in times.items()}
+
+
 def _format(comm: Communicator, kind: str, task: Task) -> Result:
     size, bucket_bytes = task["size"], task["bucket_bytes"]
     generator = np.random.default_rng(comm.rank)
@@ -229,7 +244,12 @@ def _allreduce_seconds(comm: Communicator, num_bytes: int) -> float:
     return median(times["allreduce"]) - median(times["barrier"])
 
 
-TASKS = {"ranks": ranks, "copies": copies, "formats": formats}
+TASKS = {
+    "ranks": ranks,
+    "copies": copies,
+    "formats": formats,
+    "steps_of_formats": steps_of_formats,
+}
 
 
 def work(comm: Communicator) -> int:

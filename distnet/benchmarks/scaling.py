@@ -32,9 +32,7 @@ Round = dict[str, Result]  # by name of the child job
 
 def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
-    options.micro_batch_size = options.micro_batch_size or default_micro_batch_size(
-        options.batch_size
-    )
+    settle_micro_batches(options)
     try:
         launcher = shlex.split(options.mpirun) or [find_mpirun()]
         print(describe_machine())
@@ -63,16 +61,32 @@ def add_common_options(parser: argparse.ArgumentParser, ranks: list[int], rounds
     parser.add_argument("--json", metavar="FILE", help="also write all figures to this file")
 
 
+def add_run_options(parser: argparse.ArgumentParser, batch_size: int, steps: int) -> None:
+    """What is trained in a child job, and how long."""
+    parser.add_argument("--model", choices=CASES, default="deep_convnet")
+    parser.add_argument("--batch-size", type=int, default=batch_size, help="global batch")
+    parser.add_argument("--micro-batch-size", type=int, help="default: that of the command")
+    parser.add_argument("--steps", type=int, default=steps, help="measured steps of a child job")
+    parser.add_argument("--warmups", type=int, default=5, help="steps before these")
+    parser.add_argument("--turn", type=int, default=5, help="steps of each contender in a row")
+
+
+def settle_micro_batches(options: argparse.Namespace) -> None:
+    """The default of the micro-batch size follows from the batch size."""
+    size = options.micro_batch_size or default_micro_batch_size(options.batch_size)
+    options.micro_batch_size = size
+
+
+def task_of(options: argparse.Namespace) -> dict[str, int | str]:
+    """The options as a child job gets them."""
+    return {key: value for key, value in vars(options).items() if type(value) in (int, str)}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m distnet.bench scaling", description=__doc__)
     add_common_options(parser, ranks=[1, 2, 4], rounds=5)
-    parser.add_argument("--model", choices=CASES, default="deep_convnet")
-    parser.add_argument("--batch-size", type=int, default=256, help="global batch")
-    parser.add_argument("--micro-batch-size", type=int, help="default: that of the command")
+    add_run_options(parser, batch_size=256, steps=40)
     parser.add_argument("--reduction", choices=REDUCTIONS, default=TrainConfig.reduction)
-    parser.add_argument("--steps", type=int, default=40, help="measured steps of a child job")
-    parser.add_argument("--warmups", type=int, default=5, help="steps before these")
-    parser.add_argument("--turn", type=int, default=5, help="steps with, then without messages")
     parser.add_argument("--no-ddp", action="store_true", help="leave PyTorch out")
     return parser
 
@@ -86,7 +100,7 @@ def _play_round(options: argparse.Namespace, launcher: Sequence[str], number: in
 
 
 def _jobs(options: argparse.Namespace, launcher: Sequence[str]) -> dict[str, Callable[[], Result]]:
-    task = {key: value for key, value in vars(options).items() if type(value) in (int, str)}
+    task = task_of(options)
     has_torch = importlib.util.find_spec("torch") is not None and not options.no_ddp
     jobs: dict[str, Callable[[], Result]] = {}
 

@@ -12,7 +12,6 @@ Letters: images padded to HP x WP, output OH x OW, N images, C channels, F filte
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike
 
 from distnet.nn import blocking, layout
@@ -102,7 +101,9 @@ class BlockedConvolution:
     def _rows(self, block: Array) -> Array:
         """Some rows of output images (rows, OW, N, F) as a matrix; of memory apart if need be."""
         f = self.geometry.f
-        return block.reshape(-1, f) if block.flags.c_contiguous else self.products[: block.size // f]
+        return (
+            block.reshape(-1, f) if block.flags.c_contiguous else self.products[: block.size // f]
+        )
 
     def _pixels(self, padded: Array, rows: slice) -> Array:
         """The pixels of some rows as a matrix, a view: they are the windows of a 1 x 1 kernel."""
@@ -161,10 +162,10 @@ class FewChannelConvolution:
         self.depth = g.kh * row_depth
         self.parts = blocking.equal_parts(pixels, blocking.SMALL_PRODUCT // (self.depth * g.f))
         part = pixels // self.parts
-        self.windows = as_strided(
+        self.windows = layout.view(
             self.unrolled,
             (g.oh, self.parts, self.depth, part),
-            tuple(s * self.unrolled.itemsize for s in (g.stride * row_depth * pixels, part, pixels, 1)),
+            (g.stride * row_depth * pixels, part, pixels, 1),
         )
         self.weight = np.zeros((g.kh, row_depth, g.f), dtype)
         self.dweight = np.empty((g.oh, self.parts, self.depth, g.f), dtype)

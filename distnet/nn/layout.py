@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
@@ -41,3 +42,8 @@ def native(x: Array) -> Array:
 def logical(x: Array) -> Array:
     """The `(N, C, H, W)` view of an array that is stored as `(H, W, N, C)`."""
     return x.transpose(2, 3, 0, 1)
+
+
+def view(first: Array, shape: Shape, strides: Shape) -> Array:
+    """A view that starts at the first element of an array, strides in elements."""
+    return as_strided(first, shape, tuple(s * first.itemsize for s in strides))

@@ -21,13 +21,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike
 
 from distnet.nn import layout
 from distnet.nn.blocking import equal_parts
 from distnet.nn.geometry import Geometry
-from distnet.nn.layout import Array, Shape
+from distnet.nn.layout import Array, Shape, view
 from distnet.nn.scratch import Scratch
 
 # By r: where polynomials are evaluated, besides at infinity. With 1/2 and -2 the largest errors are
@@ -90,11 +89,6 @@ Product = tuple[Array, Array, Array]  # left, right, destination of one np.matmu
 def multiply(products: list[Product]) -> None:
     for left, right, destination in products:
         np.matmul(left, right, destination)
-
-
-def view(first: Array, shape: Shape, strides: Shape) -> Array:
-    """A view that starts at the first element of an array, strides in elements."""
-    return as_strided(first, shape, tuple(s * first.itemsize for s in strides))
 
 
 def chunks(width: int) -> tuple[int, int]:

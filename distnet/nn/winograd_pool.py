@@ -21,10 +21,10 @@ from numpy.typing import DTypeLike
 
 from distnet.nn import layout
 from distnet.nn.geometry import Geometry
-from distnet.nn.layout import Array
+from distnet.nn.layout import Array, view
 from distnet.nn.pooling import give_to_larger, take_larger
 from distnet.nn.scratch import Scratch
-from distnet.nn.winograd import Block, Product, WinogradConvolution, chunks, multiply, view
+from distnet.nn.winograd import Block, Product, WinogradConvolution, chunks, multiply
 
 
 @dataclass

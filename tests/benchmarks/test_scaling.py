@@ -11,6 +11,7 @@ import pytest
 from distnet.bench import main
 from distnet.benchmarks import jobs
 from distnet.benchmarks.allreduce import make_row as make_format_row
+from distnet.benchmarks.allreduce import make_steps_row
 from distnet.benchmarks.jobs import JobError, run_group, run_ranks
 from distnet.benchmarks.scaling import communication, hidden_share, make_row
 from distnet.parallel import REDUCTIONS
@@ -73,6 +74,12 @@ def test_times_of_a_format_are_without_the_barrier():
     assert make_format_row(rounds)["reduction"] == 3.0
 
 
+def test_steps_of_a_format_are_compared_turn_by_turn():
+    turns = {"float32": [1.0, 2.0, 4.0], "exact": [1.0, 4.0, 5.0]}
+    row = make_steps_row(turns, "exact", batch_size=8)
+    assert row == {"images_per_second": 2.0, "of_float32": 0.8}
+
+
 @pytest.mark.mpi_launch
 def test_scaling_runs(tmp_path, capsys):
     path = tmp_path / "scaling.json"
@@ -90,10 +97,13 @@ def test_scaling_runs(tmp_path, capsys):
 @pytest.mark.mpi_launch
 def test_allreduce_runs(tmp_path):
     path = tmp_path / "allreduce.json"
-    flags = ["--ranks", "2", "--sizes", "1000", "--rounds", "1", "--repeats", "3", "--json"]
-    assert main(["allreduce", *flags, str(path)]) == 0
-    (rows,) = json.loads(path.read_text())["results"].values()
-    assert list(rows) == list(REDUCTIONS)
+    flags = "--ranks 2 --sizes 1000 --rounds 1 --repeats 3"
+    flags += " --model two_layer --batch-size 20 --steps 4 --turn 2 --warmups 1 --json"
+    assert main(["allreduce", *flags.split(), str(path)]) == 0
+    result = json.loads(path.read_text())
+    (rows,) = result["results"].values()
+    assert list(rows) == list(result["steps"]["2"]) == list(REDUCTIONS)
+    assert result["steps"]["2"]["float32"]["of_float32"] == 1
     assert rows["exact"]["bytes"] > 1.9 * rows["exact32"]["bytes"] > 3.6 * rows["float16"]["bytes"]
 
 
