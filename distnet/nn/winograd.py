@@ -97,6 +97,11 @@ def chunks(width: int) -> tuple[int, int]:
     return count, width // count
 
 
+def _flat(filters: Array) -> Array:
+    """Filters (k, k, C, F) or their points (r * r, C, F) as one row for each pixel or point."""
+    return filters.reshape(-1, filters.shape[-2] * filters.shape[-1])
+
+
 @dataclass
 class Block:
     """Some tile rows: what is multiplied for them, in order, on views that are made once."""
@@ -127,8 +132,10 @@ class WinogradConvolution:
         self.nc, self.nf = n * g.c, n * g.f
         self.th, self.tw = -(-g.oh // m), -(-g.ow // m)  # tiles of the output
         self.dth, self.dtw = -(-g.h // m), -(-g.w // m)  # tiles of the input gradient
-        self.bt, self.ft, self.at = transforms(m, self.k, self.dtype)
+        self.bt, _, self.at = transforms(m, self.k, self.dtype)
         self.a = np.ascontiguousarray(self.at.T)
+        _, on_one_axis, _ = transforms(m, self.k)
+        self.gg = np.kron(on_one_axis, on_one_axis).astype(self.dtype)  # (r r, k k): both axes
         gather, self.first_point = gather_matrix(m, self.k, g.pad)
         self.gather = gather.astype(self.dtype)
         self.blocks: list[Block] = []
@@ -153,7 +160,6 @@ class WinogradConvolution:
         self.du, self.du_part = np.empty_like(self.u), np.empty_like(self.u)
         self.filters = np.empty((k, k, g.c, g.f), self.dtype)
         self.transposed_filters = np.empty((k, k, g.f, g.c), self.dtype)
-        self.half = np.empty((self.r, k, g.c * g.f), self.dtype)  # transformed along one axis
         row_bytes = points * self.tw * max(self.nc, self.nf) * self.dtype.itemsize
         self.block_rows = max(1, min(self.th, _BLOCK_BYTES // row_bytes))
         pixels = self.block_rows * self.tw * n
@@ -167,16 +173,10 @@ class WinogradConvolution:
         BLAS wants both as they are read. To transform twice costs less than to transpose U.
         """
         np.copyto(self.transposed_filters, weight.transpose(2, 3, 0, 1))
-        self._transform_filters(self.transposed_filters, self.ut)
+        np.matmul(self.gg, _flat(self.transposed_filters), out=_flat(self.ut))
         np.copyto(self.filters, self.transposed_filters.swapaxes(2, 3))
-        self._transform_filters(self.filters, self.u)
+        np.matmul(self.gg, _flat(self.filters), out=_flat(self.u))
         np.copyto(self.bias_tile, bias)
-
-    def _transform_filters(self, filters: Array, out: Array) -> None:
-        """(k, k, a, b) to the points (r * r, a, b)."""
-        r = self.r
-        np.matmul(self.ft, filters.reshape(self.k, -1), out=self.half.reshape(r, -1))
-        np.matmul(self.ft, self.half, out=out.reshape(r, r, -1))
 
     def forward(self, out: Array) -> None:
         """From `inbox` (N, C, H, W) to `out` (N, F, OH, OW)."""
@@ -221,9 +221,7 @@ class WinogradConvolution:
 
     def _filter_gradient(self, dweight: Array) -> None:
         """dg = G^T dU G."""
-        g, r = self.geometry, self.r
-        np.matmul(self.ft.T, self.du.reshape(r, r, g.c * g.f), out=self.half)
-        np.matmul(self.ft.T, self.half.reshape(r, -1), out=self.filters.reshape(self.k, -1))
+        np.matmul(self.gg.T, _flat(self.du), out=_flat(self.filters))
         np.copyto(dweight, self.filters.transpose(3, 2, 0, 1))
 
     def _has_whole_tiles(self, images: Array) -> bool:
