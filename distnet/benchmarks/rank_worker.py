@@ -65,7 +65,11 @@ def make_trainer(task: Task, comm: Communicator, reducing: Communicator) -> Trai
 
 
 class Steps:
-    """Takes steps with a trainer, one after another, and knows how long they took."""
+    """Takes steps with a trainer, one after another, and knows how long they took.
+
+    Before those that count there is one that does not: it finds the caches full of another's
+    arrays, where trainers take turns, and a run is one step after another.
+    """
 
     def __init__(self, trainer: Trainer, num_warmups: int) -> None:
         self.trainer, self._next = trainer, 0
@@ -73,13 +77,20 @@ class Steps:
         self.take(num_warmups)
         self.seconds = self.wait_seconds = 0.0
 
-    def take(self, count: int) -> None:
+    def take(self, count: int) -> float:
+        """Seconds of `count` steps."""
+        self._step()
         began = time.perf_counter()
         for _ in range(count):
-            self.trainer.step(self._next)
-            self._next += 1
+            self._step()
             self.wait_seconds += self.trainer.reducer.wait_seconds
-        self.seconds += time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        self.seconds += seconds
+        return seconds
+
+    def _step(self) -> None:
+        self.trainer.step(self._next)
+        self._next += 1
 
 
 def ranks(comm: Communicator, task: Task) -> Result:
@@ -133,13 +144,12 @@ def steps_of_formats(comm: Communicator, task: Task) -> Result:
         kind: Steps(make_trainer(task | {"reduction": kind}, comm, comm), task["warmups"])
         for kind in REDUCTIONS
     }
-
-    def turn(steps: Steps) -> Callable[[], None]:
-        return _in_step(comm, lambda: steps.take(task["turn"]))
-
-    turns = {kind: turn(steps) for kind, steps in runs.items()}
-    times = interleave(turns, max(1, task["steps"] // task["turn"]), num_warmups=0)
-    return {kind: [each / task["turn"] for each in seconds] for kind, seconds in times.items()}
+    seconds: dict[str, list[float]] = {kind: [] for kind in runs}
+    for _ in range(max(1, task["steps"] // task["turn"])):
+        for kind, steps in runs.items():
+            comm.barrier()
+            seconds[kind].append(steps.take(task["turn"]) / task["turn"])
+    return seconds
 
 
 def _format(comm: Communicator, kind: str, task: Task) -> Result:
