@@ -101,9 +101,9 @@ class BlockedConvolution:
     def _rows(self, block: Array) -> Array:
         """Some rows of output images (rows, OW, N, F) as a matrix; of memory apart if need be."""
         f = self.geometry.f
-        return (
-            block.reshape(-1, f) if block.flags.c_contiguous else self.products[: block.size // f]
-        )
+        if block.flags.c_contiguous:
+            return block.reshape(-1, f)
+        return self.products[: block.size // f]
 
     def _pixels(self, padded: Array, rows: slice) -> Array:
         """The pixels of some rows as a matrix, a view: they are the windows of a 1 x 1 kernel."""
