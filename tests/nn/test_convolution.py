@@ -172,6 +172,25 @@ def test_winograd_computes_m_outputs_of_k_taps(m, k):
     np.testing.assert_allclose(found, np.correlate(d, taps, "valid"), atol=1e-14)
 
 
+@pytest.mark.parametrize(("m", "k"), [(4, 3), (2, 5)])
+def test_the_points_round_less_than_the_usual_ones(m, k, monkeypatch):
+    shape, pad = (32, 12, 12), k // 2
+    x, dy = (images((4, *shape), np.float32, seed=seed) for seed in (0, 1))
+
+    def results(algorithm, dtype):
+        layer = build(Conv2d(32, k, pad=pad, algorithm=algorithm), shape, dtype)
+        return [array.copy() for array in run(layer, x.astype(dtype), dy.astype(dtype))][:3]
+
+    def errors():
+        found = results(f"winograd{m}", np.float32)
+        return [np.abs(a - b).max() for a, b in zip(found, expected, strict=True)]
+
+    expected = results("im2col", np.float64)
+    ours = errors()
+    monkeypatch.setitem(winograd._POINTS, 6, (0, 1, -1, 2, -2))
+    assert all(a < 0.8 * b for a, b in zip(ours, errors(), strict=True))
+
+
 # Sizes and errors.
 
 
