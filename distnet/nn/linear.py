@@ -73,14 +73,8 @@ class Linear(Layer):
     def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
         ws = self._workspace(len(x))
         self.x = self._by_group(self._as_vectors(x, ws), ws)
-        y, size = ws.y if out is None else out, len(ws.products)
-        for start in range(0, len(self.x), size):
-            group = slice(start, start + size)
-            products = ws.products[: len(self.x) - start]
-            np.matmul(self.x[group], ws.weight[group], out=products)
-            np.add.reduce(products, axis=0, out=ws.part if start else y)
-            if start:
-                np.add(y, ws.part, out=y)
+        y = ws.y if out is None else out
+        self._multiply(ws, y)
         return np.add(y, self.bias.value, out=y) if self.has_bias else y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
@@ -96,6 +90,20 @@ class Linear(Layer):
         dx = self.input_gradient((len(dy), *self.input_shape), out)
         np.copyto(dx, ws.dx.reshape(dx.shape))
         return dx
+
+    def _multiply(self, ws: _Workspace, y: Array) -> None:
+        """y = x W, the sum of the groups' products."""
+        if len(self.x) == 1:
+            np.matmul(self.x[0], ws.weight[0], out=y)
+            return
+        size = len(ws.products)
+        for start in range(0, len(self.x), size):
+            group = slice(start, start + size)
+            products = ws.products[: len(self.x) - start]
+            np.matmul(self.x[group], ws.weight[group], out=products)
+            np.add.reduce(products, axis=0, out=ws.part if start else y)
+            if start:
+                np.add(y, ws.part, out=y)
 
     def _as_vectors(self, x: Array, ws: _Workspace) -> Array:
         """`x` as (N, K): where it lies if it lies so, else a copy."""
