@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
         launcher = shlex.split(options.mpirun) or [find_mpirun()]
         print(describe_machine())
         results = {
-            f"{num_ranks} ranks, {size} elements": _rounds(options, launcher, num_ranks, size)
+            f"{num_ranks} ranks, {size} elements": _formats(options, launcher, num_ranks, size)
             for num_ranks in options.ranks
             for size in options.sizes
         }
@@ -65,27 +65,32 @@ def main(argv: list[str]) -> int:
 
 
 def _rounds(
+    options: argparse.Namespace, launcher: Sequence[str], num_ranks: int, do: dict[str, Any]
+) -> list[Result]:
+    task = task_of(options) | do
+    return [run_ranks(launcher, num_ranks, RANK_WORKER, task) for _ in range(options.rounds)]
+
+
+def _formats(
     options: argparse.Namespace, launcher: Sequence[str], num_ranks: int, size: int
 ) -> dict[str, dict[str, Any]]:
-    task = task_of(options) | {"do": "formats", "size": size}
-    rounds = [run_ranks(launcher, num_ranks, RANK_WORKER, task) for _ in range(options.rounds)]
+    rounds = _rounds(options, launcher, num_ranks, {"do": "formats", "size": size})
     return {kind: make_row([each[kind] for each in rounds]) for kind in rounds[0]}
 
 
 def _steps(
     options: argparse.Namespace, launcher: Sequence[str], num_ranks: int
 ) -> dict[str, dict[str, Any]]:
-    task = task_of(options) | {"do": "steps_of_formats"}
-    rounds = [run_ranks(launcher, num_ranks, RANK_WORKER, task) for _ in range(options.rounds)]
-    turns = {kind: [s for each in rounds for s in each[kind]] for kind in rounds[0]}
-    return {kind: make_steps_row(turns, kind, options.batch_size) for kind in turns}
+    rounds = _rounds(options, launcher, num_ranks, {"do": "steps_of_formats"})
+    seconds = {kind: [s for each in rounds for s in each[kind]] for kind in rounds[0]}
+    return {kind: make_steps_row(seconds, kind, options.batch_size) for kind in seconds}
 
 
-def make_steps_row(turns: dict[str, list[float]], kind: str, batch_size: int) -> dict[str, float]:
-    """Images per second of one format, and relative to float32: medians over the turns."""
-    pairs = zip(turns["float32"], turns[kind], strict=True)
+def make_steps_row(seconds: dict[str, list[float]], kind: str, batch_size: int) -> dict[str, float]:
+    """Images per second of one format, and relative to float32: medians over the steps."""
+    pairs = zip(seconds["float32"], seconds[kind], strict=True)
     return {
-        "images_per_second": batch_size / median(turns[kind]),
+        "images_per_second": batch_size / median(seconds[kind]),
         "of_float32": median(float32 / own for float32, own in pairs),
     }
 

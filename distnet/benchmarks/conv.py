@@ -57,13 +57,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def suitable(geometry: Geometry) -> list[str]:
-    """The names of the algorithms that can do this geometry."""
-    return [name for name in ALGORITHMS if suits(name, geometry)]
-
-
 def _compare(g: Geometry, n: int, num_rounds: int) -> None:
-    contenders = {name: _distnet(name, g, n) for name in suitable(g)}
+    contenders = {name: _distnet(name, g, n) for name in ALGORITHMS if suits(name, g)}
     rivals = []
     if importlib.util.find_spec("torch") is not None:
         rivals = ["PyTorch NCHW", "PyTorch channels_last"]

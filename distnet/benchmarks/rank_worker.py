@@ -77,18 +77,15 @@ class Steps:
         self.take(num_warmups)
         self.seconds = self.wait_seconds = 0.0
 
-    def take(self, count: int) -> float:
-        """Seconds of `count` steps."""
-        self._step()
+    def take(self, count: int) -> None:
+        self.step()
         began = time.perf_counter()
         for _ in range(count):
-            self._step()
+            self.step()
             self.wait_seconds += self.trainer.reducer.wait_seconds
-        seconds = time.perf_counter() - began
-        self.seconds += seconds
-        return seconds
+        self.seconds += time.perf_counter() - began
 
-    def _step(self) -> None:
+    def step(self) -> None:
         self.trainer.step(self._next)
         self._next += 1
 
@@ -139,17 +136,13 @@ def formats(comm: Communicator, task: Task) -> Result:
 
 
 def steps_of_formats(comm: Communicator, task: Task) -> Result:
-    """Whole training steps in each wire format: the seconds of a step, of every turn."""
+    """Whole training steps in each wire format, in turn: the seconds of every one that counts."""
     runs = {
-        kind: Steps(make_trainer(task | {"reduction": kind}, comm, comm), task["warmups"])
+        kind: Steps(make_trainer(task | {"reduction": kind}, comm, comm), task["warmups"]).step
         for kind in REDUCTIONS
     }
-    seconds: dict[str, list[float]] = {kind: [] for kind in runs}
-    for _ in range(max(1, task["steps"] // task["turn"])):
-        for kind, steps in runs.items():
-            comm.barrier()
-            seconds[kind].append(steps.take(task["turn"]) / task["turn"])
-    return seconds
+    num_turns = max(1, task["steps"] // task["turn"])
+    return interleave(runs, num_turns, num_warmups=0, turn=task["turn"] + 1)
 
 
 def _format(comm: Communicator, kind: str, task: Task) -> Result:

@@ -243,7 +243,7 @@ class FewChannelConvolution:
         g, images, s = self.geometry, layout.native(self.dpadded), self.geometry.stride
         rows = rows.reshape(len(rows), -1, g.f)
         dwindows = np.matmul(self.weight.reshape(self.depth, -1), rows.transpose(0, 2, 1))
-        by_shift = dwindows.reshape(len(rows), g.kh, self.width + self.has_ones, -1)
+        by_shift = dwindows.reshape(len(rows), *self.weight.shape[:2], -1)
         for ky in range(g.kh):
             top = s * first + ky
             for kx in range(g.kw):

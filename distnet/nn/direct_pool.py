@@ -36,7 +36,7 @@ class PooledFewChannelConvolution(FewChannelConvolution):
         self.pooled = layout.empty(self.output_shape, dtype)
         self.right_wins = np.empty((g.oh // 2, 2, self.run), bool)
         self.lower_wins = np.empty((g.oh // 2, self.run), bool)
-        self.bias_run = np.empty((self.run // g.f, g.f), dtype)
+        self.bias_run = np.empty(self.run, dtype)
         self.ones = np.ones((1, self.run // g.f), dtype)
         self.dbias = np.empty((g.oh // 2, 1, g.f), dtype)
         self.scratch.reserve(4 * self.run, 2 * self.run, dtype=dtype)
@@ -45,7 +45,7 @@ class PooledFewChannelConvolution(FewChannelConvolution):
     def load(self, weight: Array, bias: Array) -> None:
         """Takes the parameters: weight (F, C, KH, KW), bias (F,)."""
         super().load(weight, bias)
-        np.copyto(self.bias_run, bias)
+        np.copyto(self.bias_run.reshape(-1, self.geometry.f), bias)
 
     def forward(self, out: Array) -> None:
         """From `inbox` (N, C, H, W) to `out` (N, F, OH / 2, OW / 2)."""
@@ -58,7 +58,7 @@ class PooledFewChannelConvolution(FewChannelConvolution):
             np.matmul(self.windows[2 * i : 2 * i + 2].transpose(0, 1, 3, 2), weight, out=pair)
             take_larger(left, right, columns, self.right_wins[i])
             take_larger(columns[0], columns[1], pooled, self.lower_wins[i])
-            np.add(pooled, self.bias_run.reshape(-1), out=pooled)
+            np.add(pooled, self.bias_run, out=pooled)
         if images is None:
             np.copyto(out, self.pooled)
 

@@ -26,7 +26,6 @@ class _Workspace:
     weight_grad: Array
     products: Array  # (groups, N, out): what each group contributes to the output
     part: Array  # (N, out)
-    y: Array  # (N, out)
     x: Array  # (N, K): images as vectors
     dx: Array  # (N, K)
 
@@ -73,7 +72,7 @@ class Linear(Layer):
     def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
         ws = self._workspace(len(x))
         self.x = self._by_group(self._as_vectors(x, ws), ws)
-        y = ws.y if out is None else out
+        y = self.output((len(x), self.out_features), out)
         self._multiply(ws, y)
         return np.add(y, self.bias.value, out=y) if self.has_bias else y
 
@@ -125,7 +124,6 @@ class Linear(Layer):
                 weight_grad=self.weight.grad.reshape(p, -1, out),
                 products=np.empty((at_a_time, n, out), self.dtype),
                 part=np.empty((n, out), self.dtype),
-                y=np.empty((n, out), self.dtype),
                 x=np.empty((n, k), self.dtype),
                 dx=np.empty((n, k), self.dtype),
             )

@@ -42,7 +42,7 @@ def supports(m: int, g: Geometry) -> bool:
     return g.kh == g.kw > 1 and g.stride == 1 and m + g.kh - 1 in _POINTS
 
 
-def transforms(m: int, k: int, dtype: DTypeLike = np.float64) -> tuple[Array, Array, Array]:
+def transforms(m: int, k: int) -> tuple[Array, Array, Array]:
     """(B^T, G, A^T) of F(m x m, k x k), r = m + k - 1: shapes (r, r), (r, k), (m, r).
 
     By Toom and Cook: G and A^T evaluate polynomials with k and m coefficients at r - 1 points and
@@ -59,7 +59,7 @@ def transforms(m: int, k: int, dtype: DTypeLike = np.float64) -> tuple[Array, Ar
         at[:, i] = point ** np.arange(m)
     bt[-1] = np.poly(points)[::-1]
     g[-1, -1] = at[-1, -1] = 1
-    return bt.astype(dtype), g.astype(dtype), at.astype(dtype)
+    return bt, g, at
 
 
 def gather_matrix(m: int, k: int, pad: int) -> tuple[Array, int]:
@@ -132,9 +132,9 @@ class WinogradConvolution:
         self.nc, self.nf = n * g.c, n * g.f
         self.th, self.tw = -(-g.oh // m), -(-g.ow // m)  # tiles of the output
         self.dth, self.dtw = -(-g.h // m), -(-g.w // m)  # tiles of the input gradient
-        self.bt, _, self.at = transforms(m, self.k, self.dtype)
+        bt, on_one_axis, at = transforms(m, self.k)
+        self.bt, self.at = bt.astype(self.dtype), at.astype(self.dtype)
         self.a = np.ascontiguousarray(self.at.T)
-        _, on_one_axis, _ = transforms(m, self.k)
         self.gg = np.kron(on_one_axis, on_one_axis).astype(self.dtype)  # (r r, k k): both axes
         gather, self.first_point = gather_matrix(m, self.k, g.pad)
         self.gather = gather.astype(self.dtype)

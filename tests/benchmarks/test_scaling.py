@@ -74,9 +74,9 @@ def test_times_of_a_format_are_without_the_barrier():
     assert make_format_row(rounds)["reduction"] == 3.0
 
 
-def test_steps_of_a_format_are_compared_turn_by_turn():
-    turns = {"float32": [1.0, 2.0, 4.0], "exact": [1.0, 4.0, 5.0]}
-    row = make_steps_row(turns, "exact", batch_size=8)
+def test_steps_of_a_format_are_compared_step_by_step():
+    seconds = {"float32": [1.0, 2.0, 4.0], "exact": [1.0, 4.0, 5.0]}
+    row = make_steps_row(seconds, "exact", batch_size=8)
     assert row == {"images_per_second": 2.0, "of_float32": 0.8}
 
 

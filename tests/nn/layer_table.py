@@ -80,6 +80,11 @@ def inception() -> Branches:
     )
 
 
+def fits(algorithm: str, kernel: tuple[int, int], stride: int) -> bool:
+    sides = {"winograd4": [3], "winograd2": [3, 5]}
+    return algorithm not in sides or (stride == 1 and kernel in [(s, s) for s in sides[algorithm]])
+
+
 def convolutions() -> Iterator[Case]:
     """Every algorithm on every geometry that it is made for."""
     geometries = [  # kernel, stride, pad, shape
@@ -106,8 +111,7 @@ def convolutions() -> Iterator[Case]:
         (5, 1, 2, (1, 3, 2)),  # kernel > image
     ]
     for algorithm, (kernel, stride, pad, shape) in itertools.product(ALGORITHMS, geometries):
-        sides = {"winograd4": [3], "winograd2": [3, 5]}
-        if algorithm in sides and (kernel not in sides[algorithm] or stride > 1):
+        if not fits(algorithm, kernel if isinstance(kernel, tuple) else (kernel, kernel), stride):
             continue
         make = partial(Conv2d, 3, kernel, stride=stride, pad=pad, algorithm=algorithm)
         yield Case(f"{algorithm} of {shape}, k{kernel} s{stride} p{pad}", make, shape)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_table import build, images
+from layer_table import build, fits, images
 
 from distnet.nn import Conv2d, blocking, direct, winograd
 from distnet.nn.convolution import ALGORITHMS, fastest_algorithm
@@ -34,11 +34,6 @@ def loops(x, weight, bias, dy, stride, pad):
 def run(layer, x, dy):
     y = layer.forward(x).copy()
     return y, layer.backward(dy).copy(), layer.weight.grad, layer.bias.grad
-
-
-def fits(algorithm: str, kernel: tuple[int, int], stride: int) -> bool:
-    sides = {"winograd4": [3], "winograd2": [3, 5]}
-    return algorithm not in sides or (stride == 1 and kernel in [(s, s) for s in sides[algorithm]])
 
 
 @st.composite
