@@ -14,10 +14,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from distnet.data.pickled import read_pickled_arrays
+from distnet.base.arrays import Array
+from distnet.data.formats.pickled import read_pickled_arrays
 from distnet.models import DeepConvNet, SimpleConvNet, ThreeLayerNet, TwoLayerNet
 from distnet.nn import Network
-from distnet.nn.layout import Array
 from distnet.training import checkpoint
 from distnet.training.checkpoint import Checkpoint
 

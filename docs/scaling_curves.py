@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distnet.lab.pictures import MARKERS, write_picture
+from distnet.experiments.pictures import MARKERS, write_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

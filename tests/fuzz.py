@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from distnet.data import DataError
-from distnet.data.idx import format_idx, read_idx
-from distnet.data.pickled import read_pickled_arrays
+from distnet.data.formats.idx import format_idx, read_idx
+from distnet.data.formats.pickled import read_pickled_arrays
 from distnet.training import checkpoint
 from distnet.training.checkpoint import Checkpoint, CheckpointError
 from distnet.training.config import ConfigError, TrainConfig, parse, to_toml
 from distnet.training.metrics import Metrics
-from distnet.training.progress import Progress
+from distnet.training.record import Progress
 
 MEMORY_BYTES = 1 << 30  # beyond what the process has when it starts
 SLOW_SECONDS = 2.0

@@ -15,7 +15,7 @@ import pytest
 
 from distnet.convert import main
 from distnet.data import DataError
-from distnet.data.pickled import MAX_BYTES, read_pickled_arrays
+from distnet.data.formats.pickled import MAX_BYTES, read_pickled_arrays
 from distnet.models import DeepConvNet, SimpleConvNet, ThreeLayerNet, TwoLayerNet
 from distnet.nn import Network
 from distnet.training.checkpoint import load

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from distnet.data.dataset import IDX_FILES
-from distnet.data.idx import format_idx
+from distnet.data.formats.idx import format_idx
 
 pytestmark = pytest.mark.mpi_launch
 

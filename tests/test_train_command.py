@@ -28,7 +28,7 @@ from training_runs import (
 )
 
 from distnet.data.dataset import IDX_FILES
-from distnet.data.idx import format_idx
+from distnet.data.formats.idx import format_idx
 
 pytestmark = pytest.mark.mpi_launch
 

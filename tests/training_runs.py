@@ -18,7 +18,7 @@ import launching
 import numpy as np
 
 from distnet.data.dataset import IDX_FILES
-from distnet.data.idx import format_idx
+from distnet.data.formats.idx import format_idx
 
 NUM_TRAIN, NUM_TEST = 230, 37
 STEPS_PER_EPOCH = 5

@@ -17,8 +17,8 @@ import numpy as np
 
 from distnet.benchmarks.rounds import describe_machine, interleave, ratios
 from distnet.nn import layout
-from distnet.nn.convolution import ALGORITHMS, fastest_algorithm, suits
-from distnet.nn.geometry import Geometry
+from distnet.nn.conv.conv2d import ALGORITHMS, fastest_algorithm, suits
+from distnet.nn.conv.geometry import Geometry
 from distnet.nn.scratch import Scratch
 from distnet.training.fingerprint import one_blas_thread
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from distnet.base.arrays import Shape
 from distnet.data import Dataset
 from distnet.models import DeepConvNet, SimpleConvNet, TwoLayerNet
 from distnet.nn import Conv2d, Layer, Linear, MaxPool2d, Network, ReLU
-from distnet.nn.layout import Shape
 
 
 def vgg_like() -> Network:

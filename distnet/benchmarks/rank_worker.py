@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from distnet.base.arrays import Array
 from distnet.benchmarks.networks import CASES, random_dataset
 from distnet.benchmarks.rounds import interleave
 from distnet.data import Sampler
@@ -28,14 +29,13 @@ from distnet.parallel import (
     make_reducer,
     run_command,
 )
-from distnet.parallel.reducer import cut_buckets
+from distnet.parallel.sums.reducer import cut_buckets
 from distnet.training.feed import Feed
 from distnet.training.fingerprint import one_blas_thread
 from distnet.training.trainer import TALLY, Trainer
 
 Task = dict[str, Any]
 Result = dict[str, Any]
-Array = np.ndarray[Any, np.dtype[Any]]
 NUM_REPEATS = 30  # of what takes less than a step
 
 

@@ -21,7 +21,7 @@ from distnet.benchmarks.networks import CASES, Case, random_dataset, torch_step
 from distnet.benchmarks.rounds import describe_machine, interleave, ratios
 from distnet.data import Sampler
 from distnet.nn import Conv2d, Network
-from distnet.nn.convolution import fastest_algorithm, multiplications
+from distnet.nn.conv.conv2d import fastest_algorithm, multiplications
 from distnet.optim import make_optimizer
 from distnet.parallel import SerialCommunicator, make_reducer
 from distnet.training.feed import Feed

@@ -3,14 +3,13 @@
 from distnet.data.augment import random_affine, random_shift
 from distnet.data.cache import default_cache_dir
 from distnet.data.dataset import Dataset, load_dataset
-from distnet.data.idx import DataError
-from distnet.data.sampler import Sampler, deal
+from distnet.data.formats.idx import DataError
+from distnet.data.sampler import Sampler
 
 __all__ = [
     "DataError",
     "Dataset",
     "Sampler",
-    "deal",
     "default_cache_dir",
     "load_dataset",
     "random_affine",

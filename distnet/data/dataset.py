@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from distnet.data.cache import decompressed
-from distnet.data.idx import Bytes, DataError, explained, read_idx, take_idx
+from distnet.data.formats.idx import Bytes, DataError, explained, read_idx, take_idx
 
 # The published names and their numbers of dimensions, in the order in which `pack` joins them.
 IDX_FILES = {

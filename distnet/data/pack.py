@@ -13,7 +13,7 @@ import gzip
 from pathlib import Path
 
 from distnet.data.dataset import Dataset, load_dataset
-from distnet.data.idx import DataError, format_idx
+from distnet.data.formats.idx import DataError, format_idx
 
 
 def pack(dataset: Dataset, path: Path) -> None:

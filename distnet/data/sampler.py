@@ -1,7 +1,7 @@
 """Which samples a step works on: a pure function of the seed and the step number.
 
 An epoch visits every sample once, in an order of its own; a global batch is cut into micro-batches
-of fixed size, and `deal` says which of them a rank computes. No rank and no loader has a state: the
+of fixed size (`parallel.dealing`: which of them a rank computes). No loader has a state: the
 order of an epoch is the stable argsort of raw words of a counter-based stream (Philox: Salmon et
 al., "Parallel random numbers: as easy as 1, 2, 3", SC'11). Called by the training loop. (The book,
 section 4.5.2, draws each mini-batch independently; epochs see every sample equally often.)
@@ -9,16 +9,13 @@ section 4.5.2, draws each mini-batch independently; epochs see every sample equa
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-Indices = NDArray[np.int64]
+from distnet.base.arrays import ceil_divide
+from distnet.base.keys import Purpose, stream
 
-# Second word of the Philox key: no other stream of the same seed has this one.
-_PURPOSE_ORDER = 4
+Indices = NDArray[np.int64]
 
 
 class Sampler:
@@ -36,8 +33,8 @@ class Sampler:
             raise ValueError(f"Sampler: found seed {seed}, expected 0 to 2^64 - 1")
         self.num_samples, self.batch_size = num_samples, batch_size
         self.micro_batch_size, self.seed = micro_batch_size, seed
-        self.steps_per_epoch = _ceil_divide(num_samples, batch_size)
-        self.max_micro_batches = _ceil_divide(min(batch_size, num_samples), micro_batch_size)
+        self.steps_per_epoch = ceil_divide(num_samples, batch_size)
+        self.max_micro_batches = ceil_divide(min(batch_size, num_samples), micro_batch_size)
         self._epoch, self._order = 0, epoch_order(num_samples, seed, 0)
 
     def batch(self, step: int) -> Indices:
@@ -65,55 +62,13 @@ def epoch_order(num_samples: int, seed: int, epoch: int) -> Indices:
     Samples are sorted by one random 64-bit word each; a tie, one chance in 2^64 a pair, keeps their
     order.
     """
-    key = np.array([seed, _PURPOSE_ORDER], np.uint64)
-    counter = np.array([0, 0, 0, epoch], np.uint64)
-    words = np.random.Philox(key=key, counter=counter).random_raw(num_samples)
+    words = stream(seed, Purpose.ORDER, step=epoch).random_raw(num_samples)
     order = np.argsort(words, kind="stable").astype(np.int64, copy=False)
     order.flags.writeable = False
     return order
-
-
-def deal(
-    num_micro_batches: int, rank: int, size: int, speeds: Sequence[int] | None = None
-) -> range:
-    """The micro-batches that `rank` of `size` ranks computes: contiguous, balanced, maybe none.
-
-    Over the ranks they make up `range(num_micro_batches)` in order, and no rank has two more than
-    another. With `speeds`, whole numbers from 1 for each rank, the last one to be ready is so as
-    early as possible.
-    """
-    if num_micro_batches < 0 or not 0 <= rank < size:
-        raise ValueError(
-            f"deal: found rank {rank} of {size} for {num_micro_batches} micro-batches, "
-            "expected 0 <= rank < size and at least 0 micro-batches"
-        )
-    if speeds is not None:
-        shares = _shares(num_micro_batches, speeds)
-        start = sum(shares[:rank])
-        return range(start, start + shares[rank])
-    return range(rank * num_micro_batches // size, (rank + 1) * num_micro_batches // size)
-
-
-def _shares(num_micro_batches: int, speeds: Sequence[int]) -> list[int]:
-    """How many each rank gets: one after another goes to whoever would be ready with it first.
-
-    That is optimal for equal tasks. Quotients of small whole numbers are rounded alike everywhere.
-    """
-    shares = [0] * len(speeds)
-    ready = [(1 / speed, rank) for rank, speed in enumerate(speeds)]
-    heapq.heapify(ready)
-    for _ in range(num_micro_batches):
-        rank = ready[0][1]
-        shares[rank] += 1
-        heapq.heapreplace(ready, ((shares[rank] + 1) / speeds[rank], rank))
-    return shares
 
 
 def _check_positive(**sizes: int) -> None:
     for name, value in sizes.items():
         if value < 1:
             raise ValueError(f"Sampler: found {name} {value}, expected 1 or more")
-
-
-def _ceil_divide(a: int, b: int) -> int:
-    return -(-a // b)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arrays import Shape
 from distnet.nn import (
     Conv2d,
     Dropout,
@@ -19,7 +20,6 @@ from distnet.nn import (
     ReLU,
     Sigmoid,
 )
-from distnet.nn.layout import Shape
 
 DIGITS: Shape = (1, 28, 28)
 

@@ -1,16 +1,16 @@
 """Layers, losses and networks in NumPy: what single-process users import."""
 
-from distnet.nn.activations import ReLU, Sigmoid, Tanh
+from distnet.base.keys import MicroBatch
 from distnet.nn.branches import Branches, Residual
-from distnet.nn.convolution import Conv2d
-from distnet.nn.dropout import Dropout
+from distnet.nn.conv.conv2d import Conv2d
+from distnet.nn.conv.pooling import MaxPool2d
 from distnet.nn.layer import Layer
-from distnet.nn.linear import Flatten, Linear
+from distnet.nn.layers.activations import ReLU, Sigmoid, Tanh
+from distnet.nn.layers.dropout import Dropout
+from distnet.nn.layers.linear import Flatten, Linear
+from distnet.nn.layers.normalization import BatchNorm
 from distnet.nn.losses import SoftmaxCrossEntropy, log_softmax, softmax
 from distnet.nn.network import Network
-from distnet.nn.normalization import BatchNorm
-from distnet.nn.pooling import MaxPool2d
-from distnet.nn.random import Training
 from distnet.nn.sequential import Sequential
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Layer",
     "Linear",
     "MaxPool2d",
+    "MicroBatch",
     "Network",
     "ReLU",
     "Residual",
@@ -29,7 +30,6 @@ __all__ = [
     "Sigmoid",
     "SoftmaxCrossEntropy",
     "Tanh",
-    "Training",
     "log_softmax",
     "softmax",
 ]

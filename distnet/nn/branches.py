@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arrays import Array, Shape
+from distnet.base.keys import MicroBatch
 from distnet.nn.layer import Layer
-from distnet.nn.layout import Array, Shape
-from distnet.nn.parameter import Parameter, Statistic
-from distnet.nn.random import Training
+from distnet.nn.parameters import Parameter, Statistic
 from distnet.nn.sequential import Sequential
 
 
@@ -81,8 +81,8 @@ class Residual(_Paths):
         self.output_shape = residual
         return residual
 
-    def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
-        residual, shortcut = (path.forward(x, None, train) for path in self.paths)
+    def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
+        residual, shortcut = (path.forward(x, None, at) for path in self.paths)
         return np.add(residual, shortcut, out=self.output((len(x), *self.output_shape), out))
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
@@ -109,10 +109,10 @@ class Branches(_Paths):
         self.output_shape = (int(stops[-1]), *shapes[0][1:])
         return self.output_shape
 
-    def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
+    def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         y = self.output((len(x), *self.output_shape), out)
         for path, part in zip(self.paths, self.parts, strict=True):
-            np.copyto(y[:, part], path.forward(x, None, train))
+            np.copyto(y[:, part], path.forward(x, None, at))
         return y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:

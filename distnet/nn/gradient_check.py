@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from distnet.base.arrays import Array
+from distnet.base.keys import MicroBatch
 from distnet.nn.layer import Layer
-from distnet.nn.layout import Array
-from distnet.nn.random import Training
 
 
 def numerical_gradient(f: Callable[[], float], x: Array, h: float = 1e-5) -> Array:
@@ -36,17 +36,17 @@ def relative_error(a: Array, b: Array) -> float:
 
 
 def gradient_errors(
-    layer: Layer, x: Array, train: Training | None = None, seed: int = 0
+    layer: Layer, x: Array, at: MicroBatch | None = None, seed: int = 0
 ) -> Iterator[tuple[str, float]]:
     """For a built float64 layer, the error of dx and of every parameter's gradient.
 
     The scalar that is differentiated is the output's inner product with fixed random numbers.
     """
-    dy = np.random.default_rng(seed).standard_normal(layer.forward(x, train=train).shape)
+    dy = np.random.default_rng(seed).standard_normal(layer.forward(x, at=at).shape)
 
     def projection() -> float:
         layer.refresh()
-        return float(np.vdot(layer.forward(x, train=train), dy))
+        return float(np.vdot(layer.forward(x, at=at), dy))
 
     projection()
     dx = layer.backward(dy.copy())

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from distnet.nn.layout import Array, Shape
-from distnet.nn.parameter import Initializer
+from distnet.base.arrays import Array, Shape
+from distnet.nn.parameters import Initializer
 
 
 def constant(value: float) -> Initializer:

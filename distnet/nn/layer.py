@@ -20,10 +20,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arrays import Array, Shape
+from distnet.base.keys import MicroBatch
 from distnet.nn import layout
-from distnet.nn.layout import Array, Shape
-from distnet.nn.parameter import Parameter, Statistic
-from distnet.nn.random import Training
+from distnet.nn.parameters import Parameter, Statistic
 from distnet.nn.scratch import Scratch
 
 
@@ -65,8 +65,8 @@ class Layer:
         """The array that the layer would like as input for batch size `n`; None: any will do."""
         return None
 
-    def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
-        """The output for input `x`; training mode if `train` says which micro-batch this is."""
+    def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
+        """The output for input `x`; training mode if `at` says which micro-batch this is."""
         raise NotImplementedError
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:

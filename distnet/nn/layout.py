@@ -9,14 +9,11 @@ Vectors of features, `(N, K)`, are stored as they are written.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
-Array = NDArray[Any]
-Shape = tuple[int, ...]
+from distnet.base.arrays import Array, Shape
 
 
 def empty(shape: Shape, dtype: DTypeLike) -> Array:

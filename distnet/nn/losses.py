@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from distnet.base.arrays import Array, Shape
 from distnet.nn import layout
-from distnet.nn.layout import Array, Shape
 
 
 def softmax(x: Array) -> Array:

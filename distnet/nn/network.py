@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arrays import Array, Shape
+from distnet.base.keys import MicroBatch, Purpose, stream
 from distnet.nn.layer import Layer
-from distnet.nn.layout import Array, Shape
 from distnet.nn.losses import SoftmaxCrossEntropy, count_correct
-from distnet.nn.parameter import flatten_parameters, flatten_statistics, slots
-from distnet.nn.random import Purpose, Training, stream
+from distnet.nn.parameters import flatten_parameters, flatten_statistics, slots
 from distnet.nn.scratch import Scratch
 from distnet.nn.sequential import Sequential
 
@@ -62,7 +62,7 @@ class Network:
         self,
         x: Array,
         labels: Array,
-        train: Training,
+        at: MicroBatch,
         count: int | None = None,
         ready: Ready | None = None,
     ) -> tuple[float, int]:
@@ -72,7 +72,7 @@ class Network:
         batch) and the number of correct predictions. During backward, `ready(start)` says that
         `grads[start:]` is final.
         """
-        logits = self._logits(x, train)
+        logits = self._logits(x, at)
         loss = self.loss.forward(logits, labels, count)
         correct = count_correct(logits, labels)
         after = None if ready is None else lambda layer: ready(self._starts[layer])
@@ -117,12 +117,12 @@ class Network:
         """The parameter to which element `index` of the flat vector belongs."""
         return next(s.name for s in self.slots if s.start <= index < s.stop)
 
-    def _logits(self, x: Array, train: Training | None = None) -> Array:
+    def _logits(self, x: Array, at: MicroBatch | None = None) -> Array:
         # Otherwise a layer might broadcast one channel to many without a word.
         if x.shape[1:] != self.input_shape:
             expected = ", ".join(map(str, self.input_shape))
             raise ValueError(f"input: found shape {x.shape}, expected (N, {expected})")
-        return self.body.forward(x, train=train)
+        return self.body.forward(x, at=at)
 
     def _initialize(self, seed: int) -> None:
         scratch = Scratch()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distnet.nn.layout import Array
+from distnet.base.arrays import Array
 
 
 class Scratch:

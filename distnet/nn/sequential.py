@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distnet.nn.convolution import Conv2d
+from distnet.base.arrays import Array, Shape
+from distnet.base.keys import MicroBatch
+from distnet.nn.conv.conv2d import Conv2d
+from distnet.nn.conv.pooling import MaxPool2d
 from distnet.nn.layer import Layer
-from distnet.nn.layout import Array, Shape
-from distnet.nn.parameter import Parameter, Statistic
-from distnet.nn.pooling import MaxPool2d
-from distnet.nn.random import Training
+from distnet.nn.parameters import Parameter, Statistic
 
 
 class _Here:
@@ -96,14 +96,14 @@ class Sequential(Layer):
     def inbox(self, n: int) -> Array | None:
         return self.stages[0].run.inbox(n)
 
-    def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
+    def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         if len(x) not in self._destinations:
             self._destinations[len(x)] = self._plan(len(x))
         for stage, destination in zip(self.stages, self._destinations[len(x)], strict=True):
             there = x if isinstance(destination, _Here) else destination
             if stage is self.stages[-1] and out is not None:
                 there = out
-            x = stage.run.forward(x, there, train)
+            x = stage.run.forward(x, there, at)
         return x
 
     def backward(

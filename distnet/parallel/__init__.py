@@ -10,10 +10,10 @@ from distnet.parallel.errors import (
     RankLost,
 )
 from distnet.parallel.failing import AgreedExit, agree, fail_together, run_command, together
-from distnet.parallel.fixed_point import FixedPoint
 from distnet.parallel.launcher import connect
-from distnet.parallel.reducer import REDUCTIONS, Reducer, make_reducer
-from distnet.parallel.sums import GradientSum
+from distnet.parallel.sums.fixed_point import FixedPoint
+from distnet.parallel.sums.formats import GradientSum
+from distnet.parallel.sums.reducer import REDUCTIONS, Reducer, make_reducer
 from distnet.parallel.tasks import shared_map
 
 __all__ = [

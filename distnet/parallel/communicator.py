@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 import numpy as np
 
+from distnet.base.arrays import Array
 from distnet.parallel.place import Place
 from distnet.parallel.recovery import ReportsLoss, die, gather_checked, shrink
 from distnet.parallel.tasks import take_turns
@@ -27,7 +28,6 @@ from distnet.parallel.tasks import take_turns
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Combine = Callable[[Array, Array], None]
 Op = Literal["sum", "min", "max"] | Combine
 

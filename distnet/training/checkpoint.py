@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from distnet.training.files import remove_partial_files, write_atomically
+from distnet.base.files import remove_partial_files, write_atomically
 
 FORMAT, VERSION = "distnet", "1"
 ALIGNMENT = 8  # bytes, of the header of a safetensors file

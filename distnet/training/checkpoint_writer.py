@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from distnet.base.files import write_atomically
 from distnet.training.checkpoint import (
     Checkpoint,
     best_path,
@@ -23,7 +24,6 @@ from distnet.training.checkpoint import (
     prune,
     save,
 )
-from distnet.training.files import write_atomically
 
 
 @dataclass(frozen=True)

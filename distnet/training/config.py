@@ -1,8 +1,7 @@
 """The configuration of a training run: one frozen dataclass for flags, TOML files and Python.
 
 `distnet/train.py` calls `parse`; the trainer writes `to_toml` beside its results and puts
-`identity` into every checkpoint. Only the standard library is imported here, so that a wrong flag
-is reported at once and the number of BLAS threads can still be set before NumPy is loaded.
+`identity` into every checkpoint.
 """
 
 from collections.abc import Sequence
@@ -10,7 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from distnet.training.options import (
+from distnet.base.arrays import ceil_divide
+from distnet.base.options import (
     ConfigError,
     check_value,
     details,
@@ -265,7 +265,7 @@ def default_micro_batch_size(batch_size: int) -> int:
     num_parts = 1
     while num_parts * MAX_DEFAULT_MICRO_BATCH < batch_size:
         num_parts *= 2
-    return -(-batch_size // num_parts)
+    return ceil_divide(batch_size, num_parts)
 
 
 def identity(config: TrainConfig) -> dict[str, Any]:

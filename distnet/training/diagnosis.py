@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from distnet.nn.layout import Array
+from distnet.base.arrays import Array
+from distnet.base.keys import MicroBatch
 from distnet.nn.network import Network
-from distnet.nn.random import Training
 from distnet.parallel.errors import NonFiniteGradient
 
 
-def first_bad_layer(network: Network, x: Array, train: Training) -> str | None:
+def first_bad_layer(network: Network, x: Array, train: MicroBatch) -> str | None:
     """The first layer of the chain whose output for input `x` is not finite; None if all are.
 
     Computes the forward pass of a micro-batch once more.
     """
     with np.errstate(all="ignore"):
         for name, layer in network.body.named_layers():
-            x = layer.forward(x, train=train)
+            x = layer.forward(x, at=train)
             if not np.isfinite(x).all():
                 return name
     return None

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distnet.data.sampler import deal
 from distnet.nn.network import Network
 from distnet.parallel.communicator import Communicator
-from distnet.parallel.fixed_point import FixedPoint
+from distnet.parallel.dealing import deal
+from distnet.parallel.sums.fixed_point import FixedPoint
 from distnet.training.feed import Feed
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from distnet.base.arrays import Array
+from distnet.base.keys import MicroBatch, Purpose, Words
 from distnet.data.augment import random_shift
 from distnet.nn import layout
-from distnet.nn.layout import Array
 from distnet.nn.network import Network
-from distnet.nn.random import Purpose, Training, Words
 
 
 class Feed:
@@ -26,7 +26,7 @@ class Feed:
         self._arrays: dict[int, Array] = {}
         self._scale = np.array(1 / 255, network.dtype)
 
-    def training(self, samples: Array, train: Training) -> tuple[Array, Array]:
+    def training(self, samples: Array, train: MicroBatch) -> tuple[Array, Array]:
         """The samples with those indices, augmented: pixels float32 (N, C, H, W), labels (N,)."""
         images = self.images[samples]
         if self.max_shift:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from distnet.training.files import write_atomically
+from distnet.base.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.progress import Progress

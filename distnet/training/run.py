@@ -28,13 +28,13 @@ from distnet.training.config import TrainConfig, to_toml
 from distnet.training.evaluation import evaluate
 from distnet.training.feed import Feed
 from distnet.training.fingerprint import difference
-from distnet.training.load import LoadMeter
 from distnet.training.metrics import Terminal, Throughput, clock_time
-from distnet.training.progress import Progress
+from distnet.training.record import Progress
 from distnet.training.run_directory import RunDirectory
 from distnet.training.signals import StopSignals
 from distnet.training.timeline import Timeline
 from distnet.training.trainer import StepResult, Trainer
+from distnet.training.workload import LoadMeter
 
 # Exit codes, from sysexits.h where it has them.
 DONE = 0

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from distnet.base.files import remove_partial_files, write_atomically
 from distnet.training.checkpoint import Checkpoint, set_aside
 from distnet.training.checkpoint_writer import CheckpointWriter
-from distnet.training.files import remove_partial_files, write_atomically
 from distnet.training.metrics import Metrics, write_summary
 
 

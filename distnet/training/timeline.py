@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from distnet.base.files import write_atomically
 from distnet.parallel.communicator import Communicator, Request
-from distnet.training.files import write_atomically
 from distnet.training.trainer import Trainer
 
 MAX_SPANS = 200_000  # of a rank: about 20 MB of trace

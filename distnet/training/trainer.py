@@ -13,19 +13,20 @@ from functools import partial
 
 import numpy as np
 
-from distnet.data.sampler import Sampler, deal
-from distnet.nn.layout import Array
+from distnet.base.arrays import Array
+from distnet.base.keys import MicroBatch
+from distnet.data.sampler import Sampler
 from distnet.nn.network import Network
-from distnet.nn.random import Training
 from distnet.optim.optimizers import Optimizer
 from distnet.optim.schedules import Schedule
 from distnet.parallel.communicator import Communicator
+from distnet.parallel.dealing import deal
 from distnet.parallel.errors import AgreedError, NonFiniteGradient
-from distnet.parallel.reducer import Reducer
+from distnet.parallel.sums.reducer import Reducer
 from distnet.training.checkpoint import REDUCTION_PREFIX, Checkpoint
 from distnet.training.diagnosis import bad_array, describe, first_bad_layer
 from distnet.training.feed import Feed
-from distnet.training.verify import verify
+from distnet.training.replicas import verify
 
 TALLY = 2  # loss and correct predictions; the network's batch statistics follow
 
@@ -52,7 +53,7 @@ class TrainingDiverged(AgreedError):  # noqa: N818  the condition is the name
 class Trainer:
     """The state of a run (parameters, statistics, optimizer) and the step that advances it.
 
-    speeds: those of all ranks, if micro-batches shall be dealt by them; see `data.sampler.deal`.
+    speeds: those of all ranks, if micro-batches shall be dealt by them; see `parallel.dealing`.
     mine: the micro-batches of the last step that this rank computed.
     """
 
@@ -92,7 +93,7 @@ class Trainer:
 
         reducer.start()
         for m in mine:
-            train = Training(self.seed, step, m, share=len(micro_batches[m]) / num_samples)
+            train = MicroBatch(self.seed, step, m, share=len(micro_batches[m]) / num_samples)
             x, labels = self.feed.training(micro_batches[m], train)
             ready = partial(reducer.ready, network.grads) if m == last else None
             loss, correct = network.loss_and_gradients(x, labels, train, num_samples, ready)
@@ -179,7 +180,7 @@ class Trainer:
         found = None
         if error.rank == self.comm.rank:
             samples = self.sampler.micro_batches(step)[error.micro_batch]
-            train = Training(self.seed, step, error.micro_batch)
+            train = MicroBatch(self.seed, step, error.micro_batch)
             x, _ = self.feed.training(samples, train)
             found = first_bad_layer(self.network, x, train)
         return self.comm.allgather(found)[error.rank]

@@ -13,7 +13,8 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from distnet.lab import (
+from distnet.base.options import option
+from distnet.experiments import (
     Lab,
     LabOptions,
     Required,
@@ -26,7 +27,6 @@ from distnet.lab import (
     show,
 )
 from distnet.parallel import Communicator, run_command, together
-from distnet.training.options import option
 
 BOOK = Path(__file__).resolve().parent
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distnet.lab import Lab, load
+from distnet.experiments import Lab, load
 from distnet.nn.gradient_check import numerical_gradient, relative_error
 from distnet.parallel import SerialCommunicator
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distnet.lab import Lab, load, perform
-from distnet.nn import Training
+from distnet.experiments import Lab, load, perform
+from distnet.nn import MicroBatch
 from distnet.parallel import SerialCommunicator
 
 CHAPTER = Path(__file__).resolve().parents[2] / "docs" / "book" / "ch06"
@@ -82,7 +82,7 @@ def test_the_dropout_of_the_book_scales_in_evaluation_alone():
     layer = load(CHAPTER / "dropout.py").DropoutOfTheBook(0.25)
     layer.build((1000,))
     x = np.full((4, 1000), 8, np.float32)
-    y = layer.forward(x, train=Training())
+    y = layer.forward(x, at=MicroBatch())
     assert set(np.unique(y)) == {0, 8}
     assert np.mean(y == 0) == pytest.approx(0.25, abs=0.03)
     np.testing.assert_array_equal(layer.backward(x), y)

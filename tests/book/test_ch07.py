@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distnet.lab import Lab, load
+from distnet.experiments import Lab, load
 from distnet.models import DeepConvNet
 from distnet.parallel import SerialCommunicator
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distnet.lab import Lab, Required, at_least, at_most, between, exactly, load, near
+from distnet.experiments import Lab, Required, at_least, at_most, between, exactly, load, near
 from distnet.models import ThreeLayerNet
 from distnet.parallel import RankError, SerialCommunicator
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distnet.lab import Lab, Required, exactly, load
+from distnet.experiments import Lab, Required, exactly, load
 from distnet.parallel import SerialCommunicator
 
 BOOK = Path(__file__).resolve().parents[2] / "docs" / "book"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distnet.lab import Lab, load
+from distnet.experiments import Lab, load
 from distnet.models import DeepConvNet, SimpleConvNet
 from distnet.parallel import RankError, SerialCommunicator
 

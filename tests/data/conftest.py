@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from distnet.data.dataset import IDX_FILES
-from distnet.data.idx import format_idx
+from distnet.data.formats.idx import format_idx
 
 WriteSet = Callable[..., Path]
 

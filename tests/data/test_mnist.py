@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from distnet.data import DataError, Dataset, dataset, load_dataset
-from distnet.data.idx import format_idx
+from distnet.data.formats.idx import format_idx
 
 PUBLISHED_SHA256 = {
     "train_images": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distnet.data import Sampler, deal
+from distnet.data import Sampler
+from distnet.parallel.dealing import deal
 
 samplers = st.builds(
     Sampler,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from distnet.models import DeepConvNet, SimpleConvNet, TwoLayerNet
-from distnet.nn import Conv2d, Linear, MaxPool2d, ReLU, Training, layout
+from distnet.nn import Conv2d, Linear, MaxPool2d, MicroBatch, ReLU, layout
 from distnet.optim import make_optimizer
 
 MODELS = [TwoLayerNet, SimpleConvNet, DeepConvNet]
@@ -84,7 +84,7 @@ def test_every_convolution_and_hidden_layer_is_followed_by_relu(model):
 @pytest.mark.parametrize("model", MODELS)
 def test_other_inputs(model, shape):
     net, (x, labels) = model(shape, num_classes=7), batch(shape, num_classes=7)
-    loss, _ = net.loss_and_gradients(x, labels, Training())
+    loss, _ = net.loss_and_gradients(x, labels, MicroBatch())
     assert net.predict(x).shape == (8, 7)
     assert np.isfinite(loss)
     assert np.isfinite(net.grads).all()
@@ -132,7 +132,7 @@ def test_the_loss_of_a_batch_falls(model):
     optimizer = make_optimizer("adam", net.values.size)
     start, _ = net.evaluate(x, labels)
     for t in range(1, 31):
-        net.loss_and_gradients(x, labels, Training(step=t))
+        net.loss_and_gradients(x, labels, MicroBatch(step=t))
         optimizer.step(net.values, net.grads, 0.003, t)
         net.refresh()
     assert net.evaluate(x, labels)[0] < 0.8 * start
@@ -140,5 +140,5 @@ def test_the_loss_of_a_batch_falls(model):
 
 def test_dropout_can_be_left_out():
     net, (x, labels) = DeepConvNet((1, 8, 8), dropout=0), batch((1, 8, 8))
-    loss, _ = net.loss_and_gradients(x, labels, Training())
+    loss, _ = net.loss_and_gradients(x, labels, MicroBatch())
     assert loss == pytest.approx(net.evaluate(x, labels)[0] / 8, rel=1e-6)

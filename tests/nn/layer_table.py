@@ -24,21 +24,21 @@ from distnet.nn import (
     Layer,
     Linear,
     MaxPool2d,
+    MicroBatch,
     ReLU,
     Residual,
     Sequential,
     Sigmoid,
     Tanh,
-    Training,
     layout,
 )
-from distnet.nn.activations import Activation
 from distnet.nn.branches import _Paths
-from distnet.nn.convolution import ALGORITHMS
-from distnet.nn.parameter import flatten_parameters, flatten_statistics
+from distnet.nn.conv.conv2d import ALGORITHMS
+from distnet.nn.layers.activations import Activation
+from distnet.nn.parameters import flatten_parameters, flatten_statistics
 
 BASES = {Layer, Activation, _Paths}  # not layers themselves
-TRAIN = Training(seed=3, step=5, micro_batch=2, share=0.25)
+TRAIN = MicroBatch(seed=3, step=5, number=2, share=0.25)
 MODES = [TRAIN, None]
 MODE_NAMES = ["train", "evaluate"]
 

@@ -17,14 +17,14 @@ from distnet.nn import (
     Dropout,
     Linear,
     MaxPool2d,
+    MicroBatch,
     Network,
     ReLU,
     Sigmoid,
     SoftmaxCrossEntropy,
-    Training,
 )
+from distnet.nn.conv.im2col import col2im, im2col
 from distnet.nn.gradient_check import gradient_errors, numerical_gradient
-from distnet.nn.im2col import col2im, im2col
 
 ELSEWHERE = {
     12: "a fractional number of steps per epoch: distnet/data/sampler.py rounds up, in integers",
@@ -85,7 +85,7 @@ def test_q5_labels_of_shape_n_1_are_refused():
 def test_q6_batchnorm_normalises_channels_not_pixels():
     layer = build(BatchNorm(), (3, 4, 4))
     assert layer.running_mean.value.shape == layer.running_var.shape == (3,)
-    y = layer.forward(images((5, 3, 4, 4)), train=Training())
+    y = layer.forward(images((5, 3, 4, 4)), at=MicroBatch())
     y = (y - layer.beta.value.reshape(3, 1, 1)) / layer.gamma.value.reshape(3, 1, 1)
     np.testing.assert_allclose(y.mean(axis=(0, 2, 3)), 0, atol=1e-14)
     assert np.abs(y.mean(axis=0)).min() > 1e-3  # single pixels keep means of their own
@@ -103,7 +103,7 @@ def test_q7_running_statistics_start_at_one_and_are_part_of_the_network():
 def test_q8_the_gradient_check_of_batchnorm_has_something_to_check():
     """With one sample everything is normalised to zero, and so is every gradient before it."""
     layer, x = build(BatchNorm(), (5,)), off_kinks((4, 5))
-    assert max(error for _, error in gradient_errors(layer, x, Training())) < 1e-6
+    assert max(error for _, error in gradient_errors(layer, x, MicroBatch())) < 1e-6
     assert all(np.abs(p.grad).min() > 1e-3 for _, p in layer.parameters())
     assert np.abs(layer.backward(images((4, 5)))).min() > 1e-4
 
@@ -116,7 +116,7 @@ def test_q9_padding_of_a_pool_counts_in_its_size_and_never_wins():
 
 def test_q10_dropout_scales_in_training_and_has_a_gradient_in_evaluation():
     layer, x = build(Dropout(0.5), (1000,)), np.ones((4, 1000))
-    assert set(np.unique(layer.forward(x, train=Training()))) == {0.0, 2.0}
+    assert set(np.unique(layer.forward(x, at=MicroBatch()))) == {0.0, 2.0}
     np.testing.assert_array_equal(layer.forward(x), x)
     np.testing.assert_array_equal(layer.backward(x), x)
 
@@ -126,9 +126,9 @@ def test_q11_the_loss_is_taken_in_a_stated_mode_and_no_logit_is_dropped():
     assert isinstance(net.body.layers[-1], Linear)
     x = images((6, 1, 8, 8), np.float32)
     assert net.evaluate(x, labels) == net.evaluate(x, labels)
-    key = Training(step=3)
+    key = MicroBatch(step=3)
     assert net.loss_and_gradients(x, labels, key) == net.loss_and_gradients(x, labels, key)
-    assert net.loss_and_gradients(x, labels, key) != net.loss_and_gradients(x, labels, Training())
+    assert net.loss_and_gradients(x, labels, key) != net.loss_and_gradients(x, labels, MicroBatch())
 
 
 @pytest.mark.parametrize("n", [50, 150])
@@ -149,7 +149,7 @@ def test_q14_sizes_are_inferred_in_integers(shape):
 
 def test_q15_the_loss_comes_from_the_forward_pass_of_the_step():
     net, x, labels = TwoLayerNet((12,)), images((5, 12), np.float32), np.arange(5)
-    loss, _ = net.loss_and_gradients(x, labels, Training())
+    loss, _ = net.loss_and_gradients(x, labels, MicroBatch())
     assert loss == pytest.approx(net.evaluate(x, labels)[0] / 5, rel=1e-6)
 
 
@@ -202,7 +202,7 @@ def test_q25_the_loss_holds_no_weight_decay():
 def test_q26_labels_are_integers_in_training_and_evaluation_alike():
     net, x = TwoLayerNet((12,)), images((3, 12), np.float32)
     for labels in (np.array([1, 5, 9], np.uint8), np.array([1, 5, 9])):
-        net.loss_and_gradients(x, labels, Training())
+        net.loss_and_gradients(x, labels, MicroBatch())
         net.evaluate(x, labels)
     with pytest.raises(ValueError, match=r"labels: found shape \(3, 10\)"):
         net.evaluate(x, np.eye(10)[[1, 5, 9]])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distnet.nn import Linear, Network, Sigmoid, Training
+from distnet.nn import Linear, MicroBatch, Network, Sigmoid
 from distnet.nn.gradient_check import numerical_gradient
 
 
@@ -68,7 +68,7 @@ def test_the_gradient_of_a_single_layer():
     x = np.array([[0.6, 0.9]])
     logits = net.predict(x)
     np.testing.assert_allclose(logits, [[1.05414809, 0.63071653, 1.1328074]], rtol=0, atol=1e-7)
-    loss, correct = net.loss_and_gradients(x, np.array([2]), Training())
+    loss, correct = net.loss_and_gradients(x, np.array([2]), MicroBatch())
     printed = -np.log(np.exp(-loss) + 1e-7)  # the book adds 1e-7 inside the logarithm
     assert (printed, correct) == (pytest.approx(0.92806828, abs=1e-8), 1)
     expected = [[0.21924757, 0.14356243, -0.36281], [0.32887136, 0.21534364, -0.544215]]

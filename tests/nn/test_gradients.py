@@ -18,7 +18,7 @@ from layer_table import (
 )
 
 from distnet.models import DeepConvNet, SimpleConvNet
-from distnet.nn import BatchNorm, Conv2d, Layer, Training
+from distnet.nn import BatchNorm, Conv2d, Layer, MicroBatch
 from distnet.nn.gradient_check import gradient_errors, numerical_gradient, relative_error
 
 TOLERANCE = 1e-6
@@ -111,7 +111,7 @@ def deep_network():
 def test_the_gradient_of_a_network(make):
     net, rng = make(), np.random.default_rng(0)
     x = off_kinks((BATCH, *net.input_shape), seed=2)
-    labels, train = rng.integers(0, 10, BATCH), Training(seed=4)
+    labels, train = rng.integers(0, 10, BATCH), MicroBatch(seed=4)
     chosen = rng.choice(net.values.size, min(200, net.values.size), replace=False)
 
     def loss() -> float:

@@ -7,7 +7,7 @@ from layer_table import CASES, MODE_NAMES, MODES, TRAIN, built, images, off_kink
 from distnet.nn import layout
 
 pytestmark = pytest.mark.parametrize("case", CASES, ids=str)
-in_both_modes = pytest.mark.parametrize("train", MODES, ids=MODE_NAMES)
+in_both_modes = pytest.mark.parametrize("at", MODES, ids=MODE_NAMES)
 in_both_precisions = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 N = 5
@@ -20,9 +20,9 @@ def arguments(case, dtype=np.float64, n=N):
     return off_kinks((n, *case.shape), dtype, seed=n), images(shape, dtype, seed=n)
 
 
-def step(layer, x, dy, train=TRAIN):
+def step(layer, x, dy, at=TRAIN):
     """Copies of everything that one forward and backward pass gives, by name."""
-    result = {"y": layer.forward(x, train=train).copy()}
+    result = {"y": layer.forward(x, at=at).copy()}
     result["dx"] = layer.backward(dy).copy()
     result |= {f"d{name}": parameter.grad.copy() for name, parameter in layer.parameters()}
     return result | {name: statistic.batch.copy() for name, statistic in layer.statistics()}
@@ -44,9 +44,9 @@ def test_build_returns_the_shape_of_an_output(case):
 
 @in_both_modes
 @in_both_precisions
-def test_the_dtype_is_kept(case, train, dtype):
+def test_the_dtype_is_kept(case, at, dtype):
     layer, (x, dy) = built(case, dtype), arguments(case, dtype)
-    result = step(layer, x, dy, train)
+    result = step(layer, x, dy, at)
     for name in ["y", "dx", *(f"d{name}" for name, _ in layer.parameters())]:
         assert result[name].dtype == dtype, name
 
@@ -61,10 +61,10 @@ def test_single_precision_is_as_good_as_it_can_be(case):
 
 
 @in_both_modes
-def test_arguments_are_left_alone(case, train):
+def test_arguments_are_left_alone(case, at):
     layer, (x, dy) = built(case), arguments(case)
     x_before, dy_before = x.copy(), dy.copy()
-    y = layer.forward(x, train=train)
+    y = layer.forward(x, at=at)
     assert not np.shares_memory(y, x)
     y_before = y.copy()
     dx = layer.backward(dy)
@@ -75,36 +75,36 @@ def test_arguments_are_left_alone(case, train):
 
 
 @in_both_modes
-def test_results_go_where_they_are_asked_to(case, train):
+def test_results_go_where_they_are_asked_to(case, at):
     """Into an array of the engine's, into one of any other order, into another again."""
     x, dy = arguments(case)
-    expected, layer = step(built(case), x, dy, train), built(case)
+    expected, layer = step(built(case), x, dy, at), built(case)
     x_before, dy_before = x.copy(), dy.copy()
     for empty in (layout.empty, np.empty, layout.empty):
         y, dx = empty(dy.shape, x.dtype), empty(x.shape, x.dtype)
-        assert layer.forward(x, y, train) is y
+        assert layer.forward(x, y, at) is y
         np.testing.assert_array_equal(y, expected["y"])
         assert layer.backward(dy, dx) is dx
         np.testing.assert_array_equal(dx, expected["dx"])
-        assert_same_bits(step(layer, x, dy, train), expected)
+        assert_same_bits(step(layer, x, dy, at), expected)
     np.testing.assert_array_equal(x, x_before)
     np.testing.assert_array_equal(dy, dy_before)
 
 
 @in_both_modes
-def test_memory_order_does_not_matter(case, train):
+def test_memory_order_does_not_matter(case, at):
     x, dy = arguments(case)
-    expected = step(built(case), x, dy, train)
-    found = step(built(case), np.ascontiguousarray(x), np.ascontiguousarray(dy), train)
+    expected = step(built(case), x, dy, at)
+    found = step(built(case), np.ascontiguousarray(x), np.ascontiguousarray(dy), at)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
 @in_both_modes
-def test_own_arrays_are_used_again(case, train):
+def test_own_arrays_are_used_again(case, at):
     layer, (x, dy) = built(case), arguments(case)
-    y, dx = layer.forward(x, train=train), layer.backward(dy)
-    y_again, dx_again = layer.forward(x, train=train), layer.backward(dy)
+    y, dx = layer.forward(x, at=at), layer.backward(dy)
+    y_again, dx_again = layer.forward(x, at=at), layer.backward(dy)
     assert y_again.__array_interface__ == y.__array_interface__
     assert dx_again.__array_interface__ == dx.__array_interface__
 
@@ -120,11 +120,11 @@ def test_bits_do_not_depend_on_what_ran_before(case, dtype):
 
 
 @in_both_modes
-def test_parameter_gradients_do_not_need_dx(case, train):
+def test_parameter_gradients_do_not_need_dx(case, at):
     x, dy = arguments(case)
-    expected = step(built(case), x, dy, train)
+    expected = step(built(case), x, dy, at)
     layer = built(case)
-    layer.forward(x, train=train)
+    layer.forward(x, at=at)
     layer.backward(dy, need_dx=False)
     for name, parameter in layer.parameters():
         np.testing.assert_array_equal(parameter.grad, expected[f"d{name}"], err_msg=name)
@@ -177,13 +177,13 @@ def test_evaluation_treats_samples_one_by_one(case):
 
 
 @in_both_modes
-def test_results_in_place_are_the_same(case, train):
+def test_results_in_place_are_the_same(case, at):
     if not case.make().in_place:
         return
     x, dy = arguments(case)
-    expected = step(built(case), x, dy, train)
+    expected = step(built(case), x, dy, at)
     layer = built(case)
-    assert layer.forward(x, x, train) is x
+    assert layer.forward(x, x, at) is x
     np.testing.assert_array_equal(x, expected["y"])
     assert layer.backward(dy, dy) is dy
     np.testing.assert_array_equal(dy, expected["dx"])

@@ -11,11 +11,11 @@ from distnet.nn import (
     Flatten,
     Linear,
     MaxPool2d,
+    MicroBatch,
     Network,
     ReLU,
     Sequential,
     Tanh,
-    Training,
 )
 
 SHAPE = (2, 8, 8)
@@ -35,7 +35,7 @@ def batch(n, dtype=np.float32, seed=0):
 
 def run(net, n, step=0, **options):
     """Copies of all that one micro-batch gives."""
-    result = net.loss_and_gradients(*batch(n, net.dtype, step), Training(step=step), **options)
+    result = net.loss_and_gradients(*batch(n, net.dtype, step), MicroBatch(step=step), **options)
     return *result, net.grads.copy(), net.batch_statistics.copy()
 
 
@@ -151,7 +151,7 @@ def test_the_input_may_be_given_in_the_inbox_of_the_first_layer():
     expected = run(net, 4)
     inbox = net.inbox(4)
     inbox[...] = x
-    loss, correct = net.loss_and_gradients(inbox, labels, Training())
+    loss, correct = net.loss_and_gradients(inbox, labels, MicroBatch())
     assert (loss, correct) == expected[:2]
     np.testing.assert_array_equal(net.grads, expected[2])
 
@@ -175,10 +175,10 @@ def test_micro_batches_add_up_to_the_batch(cuts):
     # Dropout and batch normalisation work on micro-batches by design.
     net = network(np.float64, dropout=0, normalization=Tanh)
     x, labels = batch(6, np.float64)
-    whole = net.loss_and_gradients(x, labels, Training())
+    whole = net.loss_and_gradients(x, labels, MicroBatch())
     expected, grads, totals = net.grads.copy(), np.zeros_like(net.grads), np.zeros(2)
     for part, some in zip(np.split(x, cuts), np.split(labels, cuts), strict=True):
-        totals += net.loss_and_gradients(part, some, Training(), count=6)
+        totals += net.loss_and_gradients(part, some, MicroBatch(), count=6)
         grads += net.grads
     np.testing.assert_allclose(totals, whole, rtol=1e-13)
     np.testing.assert_allclose(grads, expected, rtol=1e-10, atol=1e-14)
@@ -196,8 +196,8 @@ def test_evaluation_gives_the_sum_of_the_losses_and_counts_all():
 def test_training_reports_the_loss_of_the_pass_that_it_differentiates():
     net = network()
     x, labels = batch(4)
-    loss, correct = net.loss_and_gradients(x, labels, Training(step=3))
-    logits = net.body.forward(x, train=Training(step=3))
+    loss, correct = net.loss_and_gradients(x, labels, MicroBatch(step=3))
+    logits = net.body.forward(x, at=MicroBatch(step=3))
     assert loss == net.loss.forward(logits, labels)
     assert correct == (logits.argmax(axis=1) == labels).sum()
 
@@ -212,4 +212,4 @@ def test_inputs_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match=message):
         net.predict(x)
     with pytest.raises(ValueError, match=message):
-        net.loss_and_gradients(x, np.zeros(len(x), int), Training())
+        net.loss_and_gradients(x, np.zeros(len(x), int), MicroBatch())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from layer_table import images
 
-from distnet.nn import Conv2d, Network, ReLU, Training
+from distnet.nn import Conv2d, MicroBatch, Network, ReLU
 from distnet.nn.scratch import Scratch
 
 
@@ -49,7 +49,7 @@ def test_layers_that_share_scratch_compute_what_they_compute_alone(algorithm):
         return Network([*layers, Conv2d(1, 8)], (2, 8, 8))
 
     def run(net, n):
-        y = net.body.forward(images((n, 2, 8, 8), np.float32), train=Training()).copy()
+        y = net.body.forward(images((n, 2, 8, 8), np.float32), at=MicroBatch()).copy()
         net.body.backward(np.ones_like(y))
         return y, net.grads.copy()
 

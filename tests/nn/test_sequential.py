@@ -89,7 +89,7 @@ def forward(layer, x, train):
     if isinstance(layer, Branches | Residual):
         ys = [forward(path, x, train) for path in layer.paths]
         return fresh(np.concatenate(ys, axis=1) if isinstance(layer, Branches) else ys[0] + ys[1])
-    return fresh(layer.forward(x, train=train))
+    return fresh(layer.forward(x, at=train))
 
 
 def backward(layer, dy):
@@ -114,7 +114,7 @@ def one_by_one(net, x, dy, train):
 
 
 def at_once(net, x, dy, train):
-    y = net.body.forward(x, train=train).copy()
+    y = net.body.forward(x, at=train).copy()
     dx = net.body.backward(dy).copy()
     return {"y": y, "dx": dx, "grads": net.grads, "statistics": net.batch_statistics}
 
@@ -138,7 +138,7 @@ def test_a_chain_equals_its_layers_one_by_one(image_part, vector_part):
 def test_results_go_where_they_are_asked_to(chain):
     own, asked = (Network(make(chain, OF_IMAGES), SHAPE).body for _ in range(2))
     x = images((3, *SHAPE), np.float32)
-    expected = own.forward(x, train=TRAIN).copy()
+    expected = own.forward(x, at=TRAIN).copy()
     y, dx = layout.empty(expected.shape, np.float32), layout.empty(x.shape, np.float32)
     dy = images(expected.shape, np.float32, seed=1)
     assert asked.forward(x, y, TRAIN) is y
@@ -150,14 +150,14 @@ def test_results_go_where_they_are_asked_to(chain):
 def test_layers_in_place_share_their_producers_memory():
     linear, dropout, last = Linear(5), Dropout(0.5), Tanh()
     chain = Network([linear, dropout, last], (4,)).body
-    chain.forward(images((3, 4), np.float32), train=TRAIN)
+    chain.forward(images((3, 4), np.float32), at=TRAIN)
     assert np.shares_memory(last.y, linear.forward(images((3, 4), np.float32)))
 
 
 def test_an_output_that_is_needed_is_not_overwritten():
     relu = ReLU()
     chain = Network([Linear(5), relu, Dropout(0.5)], (4,)).body
-    y = chain.forward(images((3, 4), np.float32), train=TRAIN)
+    y = chain.forward(images((3, 4), np.float32), at=TRAIN)
     assert not np.shares_memory(relu.y, y)
 
 
@@ -179,7 +179,7 @@ def test_names_count_each_kind():
 def test_layers_are_reported_when_their_gradients_are_final():
     layers = [Linear(5), ReLU(), Sequential([Linear(4), Tanh()])]
     chain, reported = Network(layers, (4,)).body, []
-    y = chain.forward(images((3, 4), np.float32), train=TRAIN)
+    y = chain.forward(images((3, 4), np.float32), at=TRAIN)
     chain.backward(np.ones_like(y), after=reported.append)
     assert reported == layers[::-1]
 
@@ -189,7 +189,7 @@ def test_the_gradient_of_the_input_can_be_left_out(first):
     layers = [first(4) if first is Linear else first(), Linear(3)]
     net = Network(layers, (4,))
     x, dy = images((5, 4), np.float32), images((5, 3), np.float32)
-    net.body.forward(x, train=TRAIN)
+    net.body.forward(x, at=TRAIN)
     net.body.backward(dy)
     expected = net.grads.copy()
     net.grads[...] = np.nan

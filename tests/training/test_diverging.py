@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from distnet.nn import Linear, Network, ReLU, Training
+from distnet.nn import Linear, MicroBatch, Network, ReLU
 from distnet.parallel import NonFiniteGradient, SerialCommunicator
 from distnet.train import train
 from distnet.training.checkpoint import latest
@@ -25,11 +25,11 @@ def test_the_first_layer_that_computes_a_bad_number_is_named(name, value):
     net, x = network(), np.ones((3, 5), np.float32)
     net.named_values()[f"{name}.weight"][...] = value
     net.named_values()[f"{name}.bias"][...] = value
-    assert first_bad_layer(network(), x, Training()) is None
+    assert first_bad_layer(network(), x, MicroBatch()) is None
     for each in ("linear1", "linear2"):  # so that nothing stops at a ReLU
         if each != name:
             net.named_values()[f"{each}.bias"][...] = 1
-    assert first_bad_layer(net, x, Training()) == name
+    assert first_bad_layer(net, x, MicroBatch()) == name
 
 
 def test_the_line_names_layer_gradient_and_place():

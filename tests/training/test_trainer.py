@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from distnet.base.arrays import Array
 from distnet.data import Sampler
-from distnet.nn import BatchNorm, Conv2d, Dropout, Linear, Network, ReLU, Training
-from distnet.nn.layout import Array
+from distnet.nn import BatchNorm, Conv2d, Dropout, Linear, MicroBatch, Network, ReLU
 from distnet.optim import make_optimizer
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator, make_reducer
@@ -23,9 +23,9 @@ RANKS = [pytest.param(n, marks=pytest.mark.mpi(min_size=n)) for n in (1, 2, 3, 5
 class PoisonedFeed(Feed):
     """One pixel of the last micro-batch of step 1 is NaN."""
 
-    def training(self, samples: Array, train: Training) -> tuple[Array, Array]:
+    def training(self, samples: Array, train: MicroBatch) -> tuple[Array, Array]:
         x, labels = super().training(samples, train)
-        if (train.step, train.micro_batch) == (1, 3):
+        if (train.step, train.number) == (1, 3):
             x[1, 0, 2, 2] = np.nan
         return x, labels
 

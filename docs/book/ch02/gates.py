@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from perceptron import AND, NAND, OR, ROWS, Bits, Perceptron, xor
 
-from distnet.lab import COLORS, Lab, Numbers, Required, exactly, main
+from distnet.experiments import COLORS, Lab, Numbers, Required, exactly, main
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from perceptron import ROWS, xor
 
-from distnet.lab import Lab, Numbers, Required, at_most, exactly, main, near
+from distnet.base.arrays import Array
+from distnet.experiments import Lab, Numbers, Required, at_most, exactly, main, near
 from distnet.nn import Linear, Network, Tanh, softmax
-from distnet.nn.layout import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

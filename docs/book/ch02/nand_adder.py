@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from perceptron import NAND, Bits
 
-from distnet.lab import Lab, Numbers, Required, exactly, main
+from distnet.experiments import Lab, Numbers, Required, exactly, main
 
 NUM_BITS = 8
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distnet.lab import Lab, Numbers, Required, at_least, exactly, main
+from distnet.base.arrays import Array
+from distnet.experiments import Lab, Numbers, Required, at_least, exactly, main
 from distnet.models import ThreeLayerNet
 from distnet.nn import Network, softmax
-from distnet.nn.layout import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

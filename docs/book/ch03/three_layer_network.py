@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from distnet.lab import Lab, Numbers, Required, at_most, main, near
+from distnet.experiments import Lab, Numbers, Required, at_most, main, near
 from distnet.nn import Linear, Network, Sigmoid, softmax
 
 REQUIRED = [

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distnet.lab import COLORS, Lab, Numbers, Required, main, near
+from distnet.base.arrays import Array
+from distnet.experiments import COLORS, Lab, Numbers, Required, main, near
 from distnet.nn.gradient_check import numerical_gradient
-from distnet.nn.layout import Array
 from distnet.optim import SGD
 
 if TYPE_CHECKING:

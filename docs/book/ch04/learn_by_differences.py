@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from distnet.base.arrays import Array
 from distnet.data import Sampler
-from distnet.lab import Lab, Numbers, Required, at_least, at_most, main
-from distnet.nn import Linear, Network, Sigmoid, Training
+from distnet.experiments import Lab, Numbers, Required, at_least, at_most, main
+from distnet.nn import Linear, MicroBatch, Network, Sigmoid
 from distnet.nn.gradient_check import numerical_gradient
-from distnet.nn.layout import Array
 from distnet.optim import SGD
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def by_differences(network: Network, x: Array, t: Array) -> Array:
 
 
 def by_backpropagation(network: Network, x: Array, t: Array) -> Array:
-    network.loss_and_gradients(x, t, Training())
+    network.loss_and_gradients(x, t, MicroBatch())
     return network.grads
 
 

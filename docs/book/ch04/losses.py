@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distnet.lab import Lab, Numbers, Required, at_most, main, near
+from distnet.base.arrays import Array
+from distnet.experiments import Lab, Numbers, Required, at_most, main, near
 from distnet.nn import SoftmaxCrossEntropy
-from distnet.nn.layout import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distnet.lab import Lab, Numbers, Required, at_most, main, near
+from distnet.experiments import Lab, Numbers, Required, at_most, main, near
 from distnet.nn.gradient_check import numerical_gradient
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from distnet.lab import Lab, Numbers, Required, at_most, main, near
-from distnet.nn import Linear, Network, Training
+from distnet.experiments import Lab, Numbers, Required, at_most, main, near
+from distnet.nn import Linear, MicroBatch, Network
 from distnet.nn.gradient_check import numerical_gradient, relative_error
 
 REQUIRED = [
@@ -36,7 +36,7 @@ def run(lab: Lab) -> Numbers:
     output = network.predict(X).copy()
     loss = loss_of(network)
     numerical = numerical_gradient(lambda: loss_of(network), network.values, h=1e-4)
-    network.loss_and_gradients(X, LABELS, Training())
+    network.loss_and_gradients(X, LABELS, MicroBatch())
     return {
         "output": output,
         "loss": loss,

@@ -7,7 +7,7 @@ they are those of this chapter.
 
 from __future__ import annotations
 
-from distnet.lab import (
+from distnet.experiments import (
     Lab,
     Numbers,
     Required,

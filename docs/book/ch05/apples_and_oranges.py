@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from graph import Add, Multiply
 
-from distnet.lab import COLORS, Lab, Numbers, Required, main, near
+from distnet.experiments import COLORS, Lab, Numbers, Required, main, near
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from distnet.lab import Lab, Numbers, Required, at_most, main
+from distnet.base.arrays import Array, Shape
+from distnet.experiments import Lab, Numbers, Required, at_most, main
 from distnet.models import TwoLayerNet
 from distnet.nn import (
     BatchNorm,
@@ -18,15 +19,14 @@ from distnet.nn import (
     Layer,
     Linear,
     MaxPool2d,
+    MicroBatch,
     Network,
     ReLU,
     Sigmoid,
     SoftmaxCrossEntropy,
     Tanh,
-    Training,
 )
 from distnet.nn.gradient_check import gradient_errors, numerical_gradient, relative_error
-from distnet.nn.layout import Array, Shape
 
 VECTOR, IMAGE = (6,), (2, 6, 6)
 BATCH = 4
@@ -90,7 +90,7 @@ def layer_error(layer: Layer, shape: Shape) -> float:
     network = Network([layer], shape, dtype=np.float64)
     network.values[...] = np.random.default_rng(0).standard_normal(network.values.shape)
     x = away_from_kinks((BATCH, *shape))
-    return max(error for _, error in gradient_errors(network.body, x, Training()))
+    return max(error for _, error in gradient_errors(network.body, x, MicroBatch()))
 
 
 def away_from_kinks(shape: Shape) -> Array:
@@ -116,7 +116,7 @@ def mean_differences(network: Network, x: Array, t: Array) -> dict[str, float]:
         return network.evaluate(x, t)[0] / len(t)
 
     numerical = numerical_gradient(mean_loss, network.values)
-    network.loss_and_gradients(x, t, Training())
+    network.loss_and_gradients(x, t, MicroBatch())
     difference = np.abs(numerical - network.grads)
     return {s.name: float(difference[s.start : s.stop].mean()) for s in network.slots}
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from graph import Exp, Log, Multiply, Reciprocal, Repeat, Sum
 
-from distnet.lab import Lab, Numbers, Required, at_most, main
+from distnet.base.arrays import Array
+from distnet.experiments import Lab, Numbers, Required, at_most, main
 from distnet.nn import SoftmaxCrossEntropy, softmax
-from distnet.nn.layout import Array
 
 REQUIRED = [
     Required("A6", "loss of the graph against the fused layer", "loss_error", at_most(1e-12)),

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distnet.lab import MARKERS, Lab, Numbers, Required, at_least, draw_losses, main
+from distnet.experiments import MARKERS, Lab, Numbers, Required, at_least, draw_losses, main
 from distnet.models import TwoLayerNet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from distnet.training.experiment import History
+    from distnet.training.fit import History
 
 REQUIRED = [
     Required(

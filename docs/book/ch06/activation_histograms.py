@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distnet.lab import COLORS, Lab, Numbers, Required, at_least, at_most, between, main
+from distnet.base.arrays import Array
+from distnet.experiments import COLORS, Lab, Numbers, Required, at_least, at_most, between, main
 from distnet.nn import Layer, Linear, Network, ReLU, Sigmoid, Tanh
-from distnet.nn.layout import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from multi_layer_net import first_digits, multi_layer_net
 
-from distnet.lab import Lab, Numbers, Required, at_least, main
+from distnet.experiments import Lab, Numbers, Required, at_least, main
 from distnet.parallel import SerialCommunicator, shared_map
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from distnet.training.experiment import History
+    from distnet.training.fit import History
 
 SCALES = np.logspace(0, -4, 16)
 EPOCHS = 20

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from multi_layer_net import multi_layer_net
 
-from distnet.lab import Lab, Numbers, Required, at_least, at_most, draw_losses, main
+from distnet.experiments import Lab, Numbers, Required, at_least, at_most, draw_losses, main
 
 INITS: dict[str, str | float] = {"std_0.01": 0.01, "xavier": "xavier", "he": "he"}
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from multi_layer_net import multi_layer_net
 
-from distnet.lab import Lab, Numbers, Required, at_least, at_most, draw_losses, main
+from distnet.experiments import Lab, Numbers, Required, at_least, at_most, draw_losses, main
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from distnet.training.experiment import History
+    from distnet.training.fit import History
 
 LEARNING_RATES = {
     "sgd": 0.01,

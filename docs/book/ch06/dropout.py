@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 from overfitting import Remedy, compare, draw, numbers
 
-from distnet.lab import Lab, Numbers, Required, at_least, at_most, main
-from distnet.nn import Dropout, Training
-from distnet.nn.layout import Array, Shape
+from distnet.base.arrays import Array, Shape
+from distnet.experiments import Lab, Numbers, Required, at_least, at_most, main
+from distnet.nn import Dropout, MicroBatch
 
 RATIO = 0.2
 
@@ -42,7 +42,7 @@ class DropoutOfTheBook(Dropout):
         self.scale = self.dtype.type(1)
         return shape
 
-    def forward(self, x: Array, out: Array | None = None, train: Training | None = None) -> Array:
+    def forward(self, x: Array, out: Array | None = None, train: MicroBatch | None = None) -> Array:
         y = super().forward(x, out, train)
         return y if train else np.multiply(y, self.kept, out=y)
 

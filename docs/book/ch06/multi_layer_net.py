@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from distnet.lab import Lab
+from distnet.base.arrays import Array
+from distnet.experiments import Lab
 from distnet.nn import BatchNorm, Layer, Linear, Network, ReLU
-from distnet.nn.layout import Array
 
 WIDTH = 100
 BOOK_EPS = 1e-6  # of batch normalisation

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distnet.lab import COLORS, MARKERS, Lab, Numbers, Required, main, near
-from distnet.nn.layout import Array
+from distnet.base.arrays import Array
+from distnet.experiments import COLORS, MARKERS, Lab, Numbers, Required, main, near
 from distnet.optim import make_optimizer
 
 if TYPE_CHECKING:

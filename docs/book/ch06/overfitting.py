@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from multi_layer_net import first_digits, multi_layer_net
 
-from distnet.lab import COLORS, Lab, Numbers
+from distnet.experiments import COLORS, Lab, Numbers
 from distnet.nn import Layer
 from distnet.parallel import SerialCommunicator, shared_map
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from distnet.training.experiment import History
+    from distnet.training.fit import History
 
 STEPS_PER_EPOCH = 3
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from multi_layer_net import first_digits, multi_layer_net
 
-from distnet.lab import Lab, Numbers, Required, at_least, main
+from distnet.experiments import Lab, Numbers, Required, at_least, main
 from distnet.parallel import SerialCommunicator, shared_map
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from distnet.training.experiment import History
+    from distnet.training.fit import History
 
 # log10 of the bounds between which they are drawn.
 LR_RANGE, WEIGHT_DECAY_RANGE = (-6, -2), (-8, -4)

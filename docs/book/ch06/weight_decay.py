@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from overfitting import Remedy, compare, draw, numbers
 
-from distnet.lab import Lab, Numbers, Required, at_least, at_most, exactly, main
+from distnet.experiments import Lab, Numbers, Required, at_least, at_most, exactly, main
 
 REMEDIES = [Remedy("without"), Remedy("weight_decay", weight_decay=0.1)]
 

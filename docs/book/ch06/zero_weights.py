@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distnet.lab import Lab, Numbers, Required, at_least, at_most, draw_losses, main
+from distnet.base.arrays import Array
+from distnet.experiments import Lab, Numbers, Required, at_least, at_most, draw_losses, main
 from distnet.nn import Linear, Network, Sigmoid
-from distnet.nn.layout import Array
 
 if TYPE_CHECKING:
-    from distnet.training.experiment import History
+    from distnet.training.fit import History
 
 REQUIRED = [
     # 0 where BLAS rounds all columns of a product alike. OpenBLAS's kernels for Haswell do not, and

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distnet.lab import Lab, Numbers, Required, at_least, at_most, main
+from distnet.base.arrays import Array
+from distnet.experiments import Lab, Numbers, Required, at_least, at_most, main
 from distnet.models import SimpleConvNet
 from distnet.nn import Conv2d, Network
-from distnet.nn.layout import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from distnet.lab import Lab, Numbers, Required, at_most, main
+from distnet.experiments import Lab, Numbers, Required, at_most, main
 from distnet.models import SimpleConvNet
-from distnet.nn import Training
+from distnet.nn import MicroBatch
 from distnet.nn.gradient_check import numerical_gradient, relative_error
 
 REQUIRED = [
@@ -33,7 +33,7 @@ def run(lab: Lab) -> Numbers:
 
     numerical = numerical_gradient(loss, network.values)
     network.refresh()
-    network.loss_and_gradients(x, labels, Training())
+    network.loss_and_gradients(x, labels, MicroBatch())
     errors = {
         slot.name: relative_error(
             network.grads[slot.start : slot.stop], numerical[slot.start : slot.stop]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distnet.lab import Lab, Numbers, Required, at_most, exactly, main
-from distnet.nn.geometry import output_size
-from distnet.nn.im2col import col2im, im2col
-from distnet.nn.layout import Array, Shape
+from distnet.base.arrays import Array, Shape
+from distnet.experiments import Lab, Numbers, Required, at_most, exactly, main
+from distnet.nn.conv.geometry import output_size
+from distnet.nn.conv.im2col import col2im, im2col
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

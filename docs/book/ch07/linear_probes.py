@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distnet.lab import Lab, Numbers, Required, at_least, main
+from distnet.base.arrays import Array
+from distnet.experiments import Lab, Numbers, Required, at_least, main
 from distnet.models import DeepConvNet
 from distnet.nn import Linear, MaxPool2d, Network
-from distnet.nn.layout import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from distnet.lab import Lab, Numbers, Required, exactly, main
+from distnet.experiments import Lab, Numbers, Required, exactly, main
 from distnet.models import SimpleConvNet
 from distnet.parallel import RankError
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distnet.lab import Lab, Numbers, Required, at_least, main
+from distnet.experiments import Lab, Numbers, Required, at_least, main
 from distnet.models import SimpleConvNet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from distnet.training.experiment import History
+    from distnet.training.fit import History
 
 REQUIRED = [
     Required(

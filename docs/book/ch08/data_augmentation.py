@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from small_digits import Samples, SmallConvNet, small_digits
 
+from distnet.base.arrays import Array
 from distnet.data import random_affine
-from distnet.lab import Lab, Numbers, Required, at_least, main
-from distnet.nn.layout import Array
-from distnet.training.experiment import Augment
+from distnet.experiments import Lab, Numbers, Required, at_least, main
+from distnet.training.fit import Augment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

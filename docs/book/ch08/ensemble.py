@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from small_digits import Samples, SmallConvNet, small_digits
 
-from distnet.data import deal
-from distnet.lab import Lab, Numbers, Required, at_least, main
+from distnet.base.arrays import Array
+from distnet.experiments import Lab, Numbers, Required, at_least, main
 from distnet.nn import softmax
-from distnet.nn.layout import Array
 from distnet.parallel import SerialCommunicator
+from distnet.parallel.dealing import deal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

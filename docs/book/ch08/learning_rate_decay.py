@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from small_digits import Samples, SmallConvNet, small_digits
 
-from distnet.lab import COLORS, MARKERS, Lab, Numbers, Required, at_least, main
+from distnet.experiments import COLORS, MARKERS, Lab, Numbers, Required, at_least, main
 from distnet.optim.schedules import Schedule, constant, step_decay
-from distnet.training.experiment import History
+from distnet.training.fit import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distnet.lab import Lab, Numbers, Required, at_most, exactly, main
+from distnet.base.arrays import Array
+from distnet.experiments import Lab, Numbers, Required, at_most, exactly, main
 from distnet.models import DeepConvNet
 from distnet.nn import Network
-from distnet.nn.layout import Array
 from distnet.optim.schedules import cosine
 
 if TYPE_CHECKING:

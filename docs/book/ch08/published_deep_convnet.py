@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from misclassified_digits import draw_digits, misclassified
 
-from distnet.lab import Lab, Numbers, Required, exactly, main
+from distnet.experiments import Lab, Numbers, Required, exactly, main
 from distnet.models import DeepConvNet
 from distnet.parallel import RankError
 

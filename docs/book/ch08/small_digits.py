@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from distnet.lab import Lab
+from distnet.base.arrays import Array
+from distnet.experiments import Lab
 from distnet.nn import Conv2d, Linear, MaxPool2d, Network, ReLU
-from distnet.nn.layout import Array
 
 Samples = tuple[Array, Array]  # images uint8 (N, 1, 14, 14), labels (N,)
 

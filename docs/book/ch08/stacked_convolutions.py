@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distnet.lab import Lab, Numbers, Required, exactly, main
+from distnet.base.arrays import Array
+from distnet.experiments import Lab, Numbers, Required, exactly, main
 from distnet.nn import Conv2d, Network
-from distnet.nn.layout import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distnet.lab import Lab, Numbers, Required, at_least, main
+from distnet.experiments import Lab, Numbers, Required, at_least, main
 from distnet.models import DeepConvNet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from distnet.training.experiment import History
+    from distnet.training.fit import History
 
 REQUIRED = [
     Required(

@@ -1,0 +1,1 @@
+"""The ground floor: arrays, keys of randomness, files, options. Imports nothing of distnet."""

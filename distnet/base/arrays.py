@@ -1,0 +1,15 @@
+"""What every part of distnet says about arrays: their type, their shape, and one division."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+
+def ceil_divide(a: int, b: int) -> int:
+    """The quotient of two whole numbers, rounded up."""
+    return -(-a // b)

@@ -1,0 +1,1 @@
+"""Convolution and pooling: the layers, and the algorithms that compute them."""

@@ -1,0 +1,84 @@
+"""Convolution as one matrix product, by unrolling windows into rows (book section 7.4).
+
+The plain reference: what `Conv2d` computes, written to be read. The fast algorithms are tested
+against it. All arrays have the logical shape of the book; N images of C channels and H x W pixels,
+windows of KH x KW pixels, output OH x OW.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import DTypeLike
+
+from distnet.base.arrays import Array
+from distnet.nn import layout
+from distnet.nn.conv.geometry import Geometry
+
+
+def im2col(padded: Array, kernel: tuple[int, int], stride: int, out: Array | None = None) -> Array:
+    """Padded images (N, C, H, W) to windows (N * OH * OW, C * KH * KW)."""
+    windows = sliding_window_view(padded, kernel, axis=(2, 3))[:, :, ::stride, ::stride]
+    n, c, oh, ow, kh, kw = windows.shape
+    if out is None:
+        out = np.empty((n * oh * ow, c * kh * kw), padded.dtype)
+    np.copyto(out.reshape(n, oh, ow, c, kh, kw), windows.transpose(0, 2, 3, 1, 4, 5))
+    return out
+
+
+def col2im(columns: Array, padded: Array, kernel: tuple[int, int], stride: int) -> Array:
+    """The adjoint of `im2col`: adds every window's elements back where they were taken from."""
+    kh, kw = kernel
+    n, c, h, w = padded.shape
+    oh, ow = (h - kh) // stride + 1, (w - kw) // stride + 1
+    windows = columns.reshape(n, oh, ow, c, kh, kw).transpose(0, 3, 4, 5, 1, 2)
+    padded[...] = 0
+    for i in range(kh):
+        for j in range(kw):
+            rows = slice(i, i + stride * oh, stride)
+            cols = slice(j, j + stride * ow, stride)
+            padded[:, :, rows, cols] += windows[:, :, i, j]
+    return padded
+
+
+class Im2colConvolution:
+    """Forward and backward of one convolution for one batch size; owns its workspaces."""
+
+    def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike) -> None:
+        g = self.geometry = geometry
+        self.padded = layout.zeros((n, g.c, *g.padded_size), dtype)
+        self.dpadded = layout.empty((n, g.c, *g.padded_size), dtype)
+        self.inbox = g.interior(self.padded)
+        self.output_shape = (n, *g.output_shape)
+        rows = n * g.oh * g.ow
+        self.columns = np.empty((rows, g.c * g.kh * g.kw), dtype)
+        self.dcolumns = np.empty_like(self.columns)
+        self.y = np.empty((rows, g.f), dtype)
+        self.dy = np.empty((rows, g.f), dtype)
+
+    def load(self, weight: Array, bias: Array) -> None:
+        """Takes the parameters: weight (F, C, KH, KW), bias (F,)."""
+        self.weight = weight.reshape(len(weight), -1)  # (F, C * KH * KW)
+        self.bias = bias
+
+    def forward(self, out: Array) -> None:
+        """From `inbox` (N, C, H, W) to `out` (N, F, OH, OW)."""
+        im2col(self.padded, self.geometry.kernel, self.geometry.stride, self.columns)
+        np.matmul(self.columns, self.weight.T, out=self.y)
+        np.add(self.y, self.bias, out=self.y)
+        np.copyto(out, self._as_images(self.y))
+
+    def backward(self, dy: Array, dweight: Array, dbias: Array, need_dx: bool) -> Array | None:
+        """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
+        np.copyto(self._as_images(self.dy), dy)
+        np.matmul(self.dy.T, self.columns, out=dweight.reshape(self.weight.shape))
+        np.add.reduce(self.dy, axis=0, out=dbias)
+        if not need_dx:
+            return None
+        np.matmul(self.dy, self.weight, out=self.dcolumns)
+        col2im(self.dcolumns, self.dpadded, self.geometry.kernel, self.geometry.stride)
+        return self.geometry.interior(self.dpadded)
+
+    def _as_images(self, rows: Array) -> Array:
+        n, f, oh, ow = self.output_shape
+        return rows.reshape(n, oh, ow, f).transpose(0, 3, 1, 2)

@@ -1,0 +1,147 @@
+"""Winograd convolution whose output is max-pooled while it is in the cache.
+
+An output tile of m x m pixels holds (m/2) x (m/2) windows of 2 x 2. With the rows of A^T sorted by
+phase, even pixels first, a block of tiles comes out as
+
+    y[column phase][b/2][row phase][a/2][tile][n f]
+
+so that the left and the right pixels of all windows are two runs of memory, and so are then the
+upper and the lower maxima: the pooling of `pooling.MaxPool2d`, on whole slabs. Only the pooled
+quarter of the output is written to the image; the gradient comes back the same way.
+
+`Sequential` puts this in the place of a convolution and a pooling layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from distnet.base.arrays import Array
+from distnet.nn import layout
+from distnet.nn.conv.geometry import Geometry
+from distnet.nn.conv.pooling import give_to_larger, take_larger
+from distnet.nn.conv.winograd import Block, Product, WinogradConvolution, chunks, multiply
+from distnet.nn.layout import view
+from distnet.nn.scratch import Scratch
+
+
+@dataclass
+class _Slabs:
+    """One block of tiles in phase order, as views; h = m / 2, e = tiles * N * F numbers.
+
+    left, right: y by column phase, flat (2 h h e). columns, rows: the larger of two, by the next
+    phase: (h, 2, h e) and (h, h e).
+    """
+
+    left: Array
+    right: Array
+    columns: Array
+    rows: Array
+    right_wins: Array
+    lower_wins: Array
+    images: Array  # rows, as they lie in the pooled output
+    gradients: Array  # rows, as they lie in the gradient of the pooled output
+
+
+class PooledWinogradConvolution(WinogradConvolution):
+    """A convolution and MaxPool2d(2) for one batch size; `y` and `dy` are pooled images."""
+
+    pool = 2
+
+    def __init__(
+        self, geometry: Geometry, n: int, dtype: DTypeLike, scratch: Scratch, m: int = 4
+    ) -> None:
+        super().__init__(geometry, n, dtype, scratch, m)
+        phases = [*range(0, m, 2), *range(1, m, 2)]
+        self.at = np.ascontiguousarray(self.at[phases])
+        self.a = np.ascontiguousarray(self.at.T)
+        num_columns = self.th * self.tw * self.nf * m * m // 2
+        self.right_wins = np.empty(num_columns, bool)
+        self.lower_wins = np.empty(num_columns // 2, bool)
+
+    def _to_output(self, block: Block) -> None:
+        multiply(block.m_to_output)
+        s = self.slabs[block.first]
+        take_larger(s.left, s.right, s.columns.reshape(-1), s.right_wins)
+        for (upper, lower), winner, lower_wins in zip(s.columns, s.rows, s.lower_wins, strict=True):
+            take_larger(upper, lower, winner, lower_wins)
+        np.copyto(s.images, s.rows.reshape(s.images.shape))
+
+    def _from_gradient(self, block: Block) -> None:
+        s = self.slabs[block.first]
+        np.copyto(s.rows.reshape(s.gradients.shape), s.gradients)
+        for (upper, lower), winner, lower_wins in zip(s.columns, s.rows, s.lower_wins, strict=True):
+            give_to_larger(winner, lower_wins, upper, lower)
+        give_to_larger(s.columns.reshape(-1), s.right_wins, s.left, s.right)
+        multiply(block.dy_to_m)
+
+    def _bind(self, y: Array, dy: Array) -> None:
+        if y is not self.y or dy is not self.dy:
+            self.slabs: dict[int, _Slabs] = {}  # by first tile row
+        super()._bind(y, dy)
+
+    def _output_products(self, first: int, tb: int, products: Array) -> list[Product]:
+        """Y = A^T M A: m[xi][eta][tiles] -> [a][eta][tiles] -> y[b][a][tiles], over m's memory."""
+        m, r, half = self.m, self.r, self.one_axis
+        e = tb * self.tw * self.nf
+        k, p = chunks(r * e)
+        kt, pt = chunks(e)
+        self.slabs[first] = self._slabs(first, tb, products)
+        return [
+            (
+                self.at,
+                view(products, (k, r, p), (p, r * e, 1)),
+                view(half, (k, m, p), (p, r * e, 1)),
+            ),
+            (
+                self.at,
+                view(half, (m, kt, r, pt), (r * e, pt, e, 1)),
+                view(products, (m, kt, m, pt), (e, pt, m * e, 1)),
+            ),
+        ]
+
+    def _dy_products(self, first: int, tb: int, products: Array) -> list[Product]:
+        """dM = A dY A^T: y[b][a][tiles] -> [eta][a][tiles] -> m[xi][eta][tiles]."""
+        m, r, half = self.m, self.r, self.one_axis
+        e = tb * self.tw * self.nf
+        k, p = chunks(m * e)
+        kt, pt = chunks(e)
+        return [
+            (
+                self.a,
+                view(products, (k, m, p), (p, m * e, 1)),
+                view(half, (k, r, p), (p, m * e, 1)),
+            ),
+            (
+                self.a,
+                view(half, (r, kt, m, pt), (m * e, pt, e, 1)),
+                view(products, (r, kt, r, pt), (e, pt, r * e, 1)),
+            ),
+        ]
+
+    def _slabs(self, first: int, tb: int, products: Array) -> _Slabs:
+        """The slabs of a block, one behind the other in the memory of its products."""
+        h, e = self.m // 2, tb * self.tw * self.nf
+        size, start = 2 * h * h * e, 2 * h * h * first * self.tw * self.nf
+        assert self.y is not None
+        assert self.dy is not None
+        return _Slabs(
+            left=products[:size],
+            right=products[size : 2 * size],
+            columns=products[2 * size : 3 * size].reshape(h, 2, h * e),
+            rows=products[3 * size : 3 * size + size // 2].reshape(h, h * e),
+            right_wins=self.right_wins[start : start + size],
+            lower_wins=self.lower_wins[start // 2 : (start + size) // 2].reshape(h, h * e),
+            images=self._by_phase(self.y, first, tb),
+            gradients=self._by_phase(self.dy, first, tb),
+        )
+
+    def _by_phase(self, images: Array, first: int, tb: int) -> Array:
+        """A block of pooled images as (b/2, a/2, tile row, tile, n f): the order of `rows`."""
+        h, nf = self.m // 2, self.nf
+        pixels = layout.native(images)
+        row = pixels.strides[0] // pixels.itemsize
+        return view(pixels[h * first :], (h, h, tb, self.tw, nf), (nf, row, h * row, h * nf, 1))

@@ -1,0 +1,93 @@
+"""Elementwise activation functions (book section 3.2 and 5.5), any shape, in place if asked."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distnet.base.arrays import Array, Shape
+from distnet.base.keys import MicroBatch
+from distnet.nn import layout
+from distnet.nn.layer import Layer
+
+
+class Activation(Layer):
+    """An elementwise function whose derivative is computed from its output y."""
+
+    in_place = True
+    needs_output = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._temporaries: dict[Shape, Array] = {}
+
+    def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
+        self.y = self.function(x, self.output(x.shape, out))
+        return self.y
+
+    def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
+        return self.gradient(dy, self.input_gradient(dy.shape, out)) if need_dx else None
+
+    def function(self, x: Array, out: Array) -> Array:
+        raise NotImplementedError
+
+    def gradient(self, dy: Array, out: Array) -> Array:
+        raise NotImplementedError
+
+    def _temporary(self, shape: Shape) -> Array:
+        return self._own(self._temporaries, shape)
+
+
+class ReLU(Activation):
+    """y = max(x, 0). At x = 0 the derivative is 0."""
+
+    kind = "relu"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._zeros: dict[Shape, Array] = {}
+        self._masks: dict[Shape, Array] = {}
+
+    def function(self, x: Array, out: Array) -> Array:
+        # Against an array of zeros np.maximum runs on SIMD, 3.5 times as fast as against a scalar.
+        row = x.shape if x.ndim != 4 else (*x.shape[:2], 1, x.shape[3])
+        if row not in self._zeros:
+            self._zeros[row] = layout.zeros(row, self.dtype)
+        return np.maximum(x, self._zeros[row], out=out)
+
+    def gradient(self, dy: Array, out: Array) -> Array:
+        if dy.shape not in self._masks:
+            self._masks[dy.shape] = layout.empty(dy.shape, bool)
+        active = np.greater(self.y, 0, out=self._masks[dy.shape])
+        return np.multiply(dy, active, out=out)
+
+
+class Sigmoid(Activation):
+    """y = 1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2, which cannot overflow."""
+
+    kind = "sigmoid"
+
+    def function(self, x: Array, out: Array) -> Array:
+        half = self.dtype.type(0.5)
+        y = np.multiply(x, half, out=out)
+        np.tanh(y, out=y)
+        np.multiply(y, half, out=y)
+        return np.add(y, half, out=y)
+
+    def gradient(self, dy: Array, out: Array) -> Array:
+        slope = np.subtract(1, self.y, out=self._temporary(dy.shape))
+        np.multiply(slope, self.y, out=slope)
+        return np.multiply(dy, slope, out=out)
+
+
+class Tanh(Activation):
+    """y = tanh(x)."""
+
+    kind = "tanh"
+
+    def function(self, x: Array, out: Array) -> Array:
+        return np.tanh(x, out=out)
+
+    def gradient(self, dy: Array, out: Array) -> Array:
+        slope = np.multiply(self.y, self.y, out=self._temporary(dy.shape))
+        np.subtract(1, slope, out=slope)
+        return np.multiply(dy, slope, out=out)

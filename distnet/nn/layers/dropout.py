@@ -1,0 +1,60 @@
+"""Inverted dropout with keyed masks (Srivastava et al. 2014; book section 6.4.3)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from distnet.base.arrays import Array, Shape
+from distnet.base.keys import MicroBatch, Purpose, Words
+from distnet.nn import layout
+from distnet.nn.layer import Layer
+
+_LEVELS = 1 << 16  # masks are cut from 16-bit words
+
+
+class Dropout(Layer):
+    """Sets elements to zero with probability `ratio` and scales up the rest; evaluation: identity.
+
+    The mask of a micro-batch is a pure function of (seed, step, micro-batch, layer): each element
+    is kept if its 16-bit word is at least `ratio` * 65536, rounded, and the scale is the inverse
+    of exactly that probability.
+    """
+
+    kind = "dropout"
+    in_place = True
+
+    def __init__(self, ratio: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= ratio < 1:
+            raise ValueError(f"dropout ratio: found {ratio}, expected a number in [0, 1)")
+        self.threshold = min(round(ratio * _LEVELS), _LEVELS - 1)
+        self._words = Words(Purpose.DROPOUT)
+        self._masks: dict[Shape, Array] = {}
+
+    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
+        super().build(shape, dtype)
+        self.scale = self.dtype.type(_LEVELS / (_LEVELS - self.threshold))
+        return shape
+
+    def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
+        self.mask = self._draw(x.shape, at) if at else None
+        return self._masked(x, self.output(x.shape, out))
+
+    def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
+        return self._masked(dy, self.input_gradient(dy.shape, out)) if need_dx else None
+
+    def _masked(self, x: Array, out: Array) -> Array:
+        if self.mask is not None:
+            return np.multiply(x, self.mask, out=out)
+        if out is not x:
+            np.copyto(out, x)
+        return out
+
+    def _draw(self, shape: Shape, at: MicroBatch) -> Array:
+        if shape not in self._masks:
+            self._masks[shape] = layout.empty(shape, self.dtype)
+        mask, count = self._masks[shape], int(np.prod(shape))
+        words = self._words.draw(at, -(-count // 4), self.index).astype("<u8", copy=False)
+        keep = words.view("<u2")[:count].reshape(shape) >= self.threshold
+        return np.multiply(keep, self.scale, out=mask)

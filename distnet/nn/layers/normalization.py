@@ -1,0 +1,92 @@
+"""Batch normalisation per channel (Ioffe & Szegedy 2015; book section 6.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from distnet.base.arrays import Array, Shape
+from distnet.base.keys import MicroBatch
+from distnet.nn.initializers import constant
+from distnet.nn.layer import Layer
+from distnet.nn.parameters import Parameter, Statistic
+
+
+class BatchNorm(Layer):
+    """y = gamma (x - mean) / sqrt(var + eps) + beta for `(N, C, H, W)` or `(N, C)`, per channel C.
+
+    In training the mean and the (biased) variance are those of the *micro-batch*, the unit of work,
+    as in ghost batch normalisation (Hoffer et al. 2017, algorithm 1): the output of a micro-batch
+    depends on nothing that another rank computes. For evaluation, the first two moments of the
+    *global* batch are averaged with `momentum`; micro-batches contribute to them in proportion to
+    their size through the same exact sum as the gradients. With a micro-batch as large as the
+    batch this is the book's layer.
+    """
+
+    kind = "batchnorm"
+
+    def __init__(self, *, momentum: float = 0.9, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.momentum, self.eps = momentum, eps
+        self._normalized: dict[Shape, Array] = {}
+
+    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
+        super().build(shape, dtype)
+        c = shape[0]
+        self.gamma = Parameter((c,), constant(1), decays=False)
+        self.beta = Parameter((c,), constant(0), decays=False)
+        self.running_mean = Statistic((c,), 0.0, self.momentum)
+        self.running_square = Statistic((c,), 1.0, self.momentum)  # the mean of x ** 2
+        return shape
+
+    def parameters(self) -> Iterator[tuple[str, Parameter]]:
+        yield "gamma", self.gamma
+        yield "beta", self.beta
+
+    def statistics(self) -> Iterator[tuple[str, Statistic]]:
+        yield "running_mean", self.running_mean
+        yield "running_square", self.running_square
+
+    @property
+    def running_var(self) -> Array:
+        """The variance that evaluation divides by, from the two running moments."""
+        return np.maximum(self.running_square.value - self.running_mean.value**2, 0)
+
+    def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
+        axes = (0, 2, 3)[: x.ndim - 1]
+        mean, var = self.running_mean.value, self.running_var
+        if at:
+            mean = x.mean(axis=axes, dtype=np.float64)
+            centred = x - self._column(mean, x.ndim)
+            var = np.square(centred, dtype=np.float64).mean(axis=axes)
+            np.multiply(mean, at.share, out=self.running_mean.batch)
+            np.multiply(var + mean**2, at.share, out=self.running_square.batch)
+        self.axes, self.is_training = axes, at is not None
+        self.inverse_std = self._column(1 / np.sqrt(var + self.eps), x.ndim)
+        xn = self.normalized = self._own(self._normalized, x.shape)
+        np.subtract(x, self._column(mean, x.ndim), out=xn)
+        np.multiply(xn, self.inverse_std, out=xn)
+        y = self.output(x.shape, out)
+        np.multiply(xn, self._column(self.gamma.value, x.ndim), out=y)
+        return np.add(y, self._column(self.beta.value, x.ndim), out=y)
+
+    def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
+        m = dy.size // dy.shape[1]
+        np.add.reduce(dy, axis=self.axes, out=self.beta.grad)
+        np.add.reduce(dy * self.normalized, axis=self.axes, out=self.gamma.grad)
+        if not need_dx:
+            return None
+        dx = self.input_gradient(dy.shape, out)
+        gain = self._column(self.gamma.value, dy.ndim) * self.inverse_std
+        if not self.is_training:
+            return np.multiply(dy, gain, out=dx)
+        mean_dy = self._column(self.beta.grad / m, dy.ndim)
+        mean_dyx = self._column(self.gamma.grad / m, dy.ndim)
+        return np.multiply(dy - mean_dy - self.normalized * mean_dyx, gain, out=dx)
+
+    def _column(self, per_channel: Array, ndim: int) -> Array:
+        """Shaped to broadcast over (N, C) or (N, C, H, W), in the layer's dtype."""
+        shape = (-1, *(1,) * (ndim - 2))
+        return per_channel.astype(self.dtype).reshape(shape)

@@ -1,0 +1,124 @@
+"""Numbers as int64 multiples of one power of two: their sum does not depend on grouping or order.
+
+A contribution x (one micro-batch's gradient or tally) is rounded to q = rint(x * 2^s) and added to
+an int64 accumulator. Integer addition is associative, so neither the number of ranks nor the
+algorithm inside MPI changes a bit of the sum. The scale s is one constant of a run.
+
+Error. The product is exact: float32 and float64 times a power of two, in float64. (Bits lost below
+the smallest float64 are far below 2^-s.) rint is off by at most 1/2, so that the sum of n
+contributions is off by at most n * 2^-(s+1). Reading it adds one rounding to the output's type.
+
+Head-room. A step has at most n contributions, whatever the number of ranks. One is accepted if
+|x| * 2^s <= 2^k, with 2^k the largest power of two <= (2^63 - 1) / n; rint keeps that bound, since
+2^k is an integer. Any partial sum, of any contributions in any order, is then at most
+n * 2^k <= 2^63 - 1: nothing can wrap. Both n and k come from the configuration, never from the
+number of ranks.
+
+Rounding of a float64 x below 2^51 / 2^s takes one addition: x + 1.5 * 2^52 / 2^s lies where floats
+are 2^-s apart, so it is rounded to such a multiple (ties to even, as by rint), and its bits less
+those of the constant are q.
+
+The reducer calls this. Reproducible sums by integers are common in climate codes (order-invariant
+sums, Hallberg & Adcroft 2014, doi:10.1016/j.parco.2014.04.007).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from distnet.base.arrays import Array
+
+ROUNDING = 1.5 * 2.0**52
+BLOCK = 65536  # elements: the temporaries stay near the core, and the calls are few
+
+
+class FixedPoint:
+    """Rounds to multiples of 2^-scale_bits, with head-room for `num_contributions` a sum.
+
+    scale: 2^s. limit: the largest |x| that is accepted, a power of two.
+    """
+
+    def __init__(self, num_contributions: int, scale_bits: int = 40) -> None:
+        if num_contributions < 1:
+            raise ValueError(f"found num_contributions {num_contributions}, expected at least 1")
+        head_room_bits = ((2**63 - 1) // num_contributions).bit_length() - 1
+        self.scale = 2.0**scale_bits
+        self.limit = 2.0 ** (head_room_bits - scale_bits)
+        self._units = np.empty(BLOCK, np.int64)
+
+    def add(
+        self, accumulator: Array, values: Array, scale: float | None = None, *, first: bool = False
+    ) -> int | None:
+        """Adds the rounded `values` (n,), float32 or float64, to `accumulator` (n,), int64.
+
+        The `first` contribution takes the place of what is there. A `scale` of this call alone must
+        be a power of two and at most that of the object, so that the limit holds.
+
+        Returns None, or the index of the last element that is NaN, infinite or beyond `limit`;
+        the blocks that hold such elements are left out of the sum.
+        """
+        offender = None
+        scale = scale or self.scale
+        bound = min(self.limit, 2**51 / scale)
+        for block in blocks_from_end(values.size):
+            x, total = values[block], accumulator[block]
+            units = total if first else self._units[: x.size]
+            with np.errstate(over="ignore"):
+                norm = np.dot(x, x)
+            # A quarter of the square: far from where float32 rounds the sum to the other side.
+            if norm <= bound * bound / 4:
+                round_by_addition(x, scale, units)
+            elif largest_magnitude(x) <= self.limit:
+                round_by_rint(x, scale, units)
+            else:
+                index = last_beyond(x, self.limit)
+                offender = block.start + index if offender is None else offender
+                continue
+            if not first:
+                np.add(total, units, out=total)
+        return offender
+
+    def to_float(self, accumulator: Array, out: Array, scale: float | None = None) -> None:
+        """Writes the sum that `accumulator` (n,), integers, holds to `out` (n,), a float vector."""
+        unit = out.dtype.type(1 / (scale or self.scale))
+        for block in blocks_from_end(accumulator.size):
+            part = out[block]
+            np.copyto(part, accumulator[block], casting="same_kind")
+            part *= unit
+
+
+def round_by_addition(x: Array, scale: float, out: Array) -> None:
+    """The whole numbers next to `x` * `scale`, all below 2^51, as int64."""
+    constant = ROUNDING / scale
+    (bits,) = struct.unpack("<q", struct.pack("<d", constant))
+    shifted = out.view(np.float64)
+    np.copyto(shifted, x)
+    shifted += constant
+    out -= bits
+
+
+def round_by_rint(x: Array, scale: float, out: Array) -> None:
+    """The same for all that fit into int64."""
+    np.copyto(out, np.rint(np.multiply(x, scale, dtype=np.float64)), casting="unsafe")
+
+
+def blocks_from_end(size: int, length: int = BLOCK) -> Iterator[slice]:
+    """Slices of at most `length` that cover [0, size), the last one first, the short one last."""
+    for stop in range(size, 0, -length):
+        yield slice(max(0, stop - length), stop)
+
+
+def largest_magnitude(values: Array) -> np.floating[Any]:
+    """The largest |x|, 0 of none; NaN, which compares false, if there is a NaN."""
+    return max(-values.min(initial=0), values.max(initial=0))
+
+
+def last_beyond(values: Array, limit: float) -> int | None:
+    """The index of the last element that is NaN or beyond ±limit, None if all are within."""
+    if largest_magnitude(values) <= limit:
+        return None
+    return int(np.flatnonzero(~(np.abs(values) <= limit))[-1])

@@ -1,0 +1,273 @@
+"""Sums the gradients of a step over micro-batches and ranks, while backward still runs.
+
+The plan of a step, the same on every rank, with or without micro-batches of its own:
+
+1. *add*: each micro-batch but a rank's last is added to this rank's sum.
+2. *ready*: during backward of the last one, finished gradients are a suffix of the flat vector.
+   When it holds another bucket, or several, these are added and sent. (Not layer by layer: between
+   two layers a call finds its code out of the cache, and costs more than it saves.)
+3. *finish*: what is left is added and sent, last of all the tally; then all arrive and are read.
+
+On one host the gradients need no messages, see `shared`: the tally tells that all ranks have theirs
+ready, and the sum is made in shared memory.
+
+The flat vector is cut into buckets from its end, where backward starts. The cuts depend on sizes
+alone and buckets are sent in one order, so all ranks issue the same collectives by construction.
+
+The tally is a small float64 vector (loss, correct predictions, BatchNorm statistics) that is
+always summed exactly. Its message also counts the contributions and those that cannot be summed:
+every rank learns alike whether a value was NaN, infinite or too large, and raises the same error.
+It counts raised flags too: what one rank wants (to stop, say) all ranks learn in the same step.
+
+The trainer calls this. Bucketing and overlap: Li et al. 2020, PyTorch Distributed, section 3.2,
+arXiv:2006.15704.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from distnet.base.arrays import Array
+from distnet.parallel.communicator import Communicator, Request
+from distnet.parallel.errors import NonFiniteGradient
+from distnet.parallel.sums.exact32 import Exact32Sum
+from distnet.parallel.sums.fixed_point import FixedPoint, blocks_from_end
+from distnet.parallel.sums.formats import ExactSum, Float32Sum, GradientSum
+from distnet.parallel.sums.half import BFloat16Sum, Float16Sum
+from distnet.parallel.sums.shared import share_exact_sum
+
+REDUCTIONS: dict[str, type[GradientSum]] = {
+    "exact": ExactSum,
+    "exact32": Exact32Sum,
+    "float32": Float32Sum,
+    "float16": Float16Sum,
+    "bfloat16": BFloat16Sum,
+}
+TALLY_SCALE_BITS = 32  # coarser than gradients: losses and mean squares may reach millions
+
+
+@dataclass(frozen=True)
+class Offender:
+    """A value that cannot be summed, see NonFiniteGradient."""
+
+    part: str
+    index: int
+    value: float
+    limit: float
+    micro_batch: int
+    rank: int
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return self.micro_batch, self.rank
+
+
+class Reducer:
+    """Sums one flat gradient vector and one tally a step; reused for all steps of a run.
+
+    Call `start`, then `add` for each micro-batch but the last, `ready` during and `finish` after
+    the last; only `finish(None, None)` if this rank has none. All results are overwritten by the
+    next step.
+
+    gradient_sum: how gradients are added up; its state is part of a run's.
+    bucket_bytes: the largest message; 0 on construction: `GradientSum.best_bucket_bytes`.
+    num_flags: how many ranks raised a flag in the last step.
+    wait_seconds: how long the last `finish` waited for messages.
+    """
+
+    def __init__(
+        self,
+        comm: Communicator,
+        gradient_sum: GradientSum,
+        tally_size: int,
+        *,
+        bucket_bytes: int = 0,
+    ) -> None:
+        size = gradient_sum.size
+        self._comm, self.gradient_sum = comm, gradient_sum
+        self._size, self._tally_size = size, tally_size
+        self.bucket_bytes = bucket_bytes or gradient_sum.best_bucket_bytes(comm)
+        self._buckets = cut_buckets(size, self.bucket_bytes, gradient_sum.wire_itemsize)
+        self._fixed_point = FixedPoint(gradient_sum.num_contributions, TALLY_SCALE_BITS)
+        self._message = np.zeros(tally_size + 3, np.int64)
+        # Views of the message: the tally; how many contributions, offending ones and flags.
+        self._tally, self._counts = self._message[:tally_size], self._message[tally_size:]
+        self._tally_out = np.zeros(tally_size, np.float64)
+        self._requests: list[Request] = []
+        self.exact = gradient_sum.exact
+        self.num_flags = 0
+        self.wait_seconds = 0.0
+        self.start()
+
+    @property
+    def bytes_sent(self) -> int:
+        """What this rank has put into messages in the last step."""
+        return self.gradient_sum.bytes_sent + self._message.nbytes
+
+    def start(self) -> None:
+        """Begins a step, whatever became of the one before."""
+        self.gradient_sum.clear()
+        self._message.fill(0)
+        self._requests.clear()
+        self._under_way: list[Request] = []
+        self._final_start = self._size  # where the final part of the micro-batch at hand begins
+        self._open_stop = self._size  # what of it is not yet added: [0, stop)
+        self._beyond: tuple[int, float] | None = None  # index and value in its gradient
+        self._offender: Offender | None = None
+        self._started = True
+
+    def add(self, gradient: Array, tally: Array, micro_batch: int = 0) -> None:
+        """Adds a whole micro-batch: `gradient` (size,) float32, `tally` (tally_size,) float64.
+
+        `micro_batch` is its number in the step, for messages.
+        """
+        self._require_started()
+        if self._requests:
+            raise ValueError("add() after ready(), which is for a rank's last micro-batch")
+        self._add_suffix(gradient, 0)
+        self._close(tally, micro_batch)
+
+    def ready(self, gradient: Array, offset: int) -> None:
+        """`gradient[offset:]` of this rank's last micro-batch is final: sends the buckets in it.
+
+        To be called after every layer, also where the suffix has not grown: MPI moves messages only
+        inside its calls.
+        """
+        self._require_started()
+        if not 0 <= offset <= self._final_start:
+            raise ValueError(f"found offset {offset}, expected 0 to {self._final_start}")
+        self._final_start = offset
+        waiting = self._buckets[len(self._requests) :]
+        full = [bucket for bucket in waiting if bucket.start >= offset]
+        if full:
+            self._add_suffix(gradient, full[-1].start)
+            self._send(full)
+        self.progress()
+
+    def progress(self) -> None:
+        """Lets MPI move messages; never waits.
+
+        One test for each of those under way: in one call MPI moves a few packets at most.
+        """
+        self._under_way = [request for request in self._under_way if not request.test()]
+
+    def finish(
+        self,
+        gradient: Array | None,
+        tally: Array | None,
+        micro_batch: int = 0,
+        flag: bool = False,
+    ) -> tuple[Array, Array]:
+        """Adds the rest of the last micro-batch (None: this rank has none), combines all ranks.
+
+        `flag` is raised with or without a micro-batch; afterwards `num_flags` tells all ranks.
+
+        Returns the sums over all micro-batches of all ranks: gradient (size,) float32 and tally
+        (tally_size,) float64. Raises NonFiniteGradient on all ranks alike.
+        """
+        self._require_started()
+        if gradient is not None and tally is not None:
+            self._add_suffix(gradient, 0)
+            self._close(tally, micro_batch)
+        elif self._final_start != self._size:
+            raise ValueError("finish() without the micro-batch that ready() began")
+        self._send(self._buckets[len(self._requests) :])
+        self._counts[2] = flag
+        self._started = False
+        self._requests.append(self._comm.iallreduce(self._message))
+        self._receive()
+        self._check()
+        self.gradient_sum.settle()
+        return self.gradient_sum.result, self._tally_out
+
+    def _require_started(self) -> None:
+        if not self._started:
+            raise ValueError("a step of the reducer begins with start()")
+
+    def _add_suffix(self, gradient: Array, offset: int) -> None:
+        """Adds the elements of the micro-batch from `offset` on that are not yet added."""
+        index = self.gradient_sum.add(gradient[offset : self._open_stop], offset)
+        if index is not None and self._beyond is None:
+            self._beyond = offset + index, float(gradient[offset + index])
+        self._open_stop = offset
+
+    def _close(self, tally: Array, micro_batch: int) -> None:
+        """Completes a contribution by its tally and notes whether it can be summed."""
+        index = self._fixed_point.add(self._tally, tally)
+        where = micro_batch, self._comm.rank
+        offender = None
+        if self._beyond is not None:
+            offender = Offender("gradient", *self._beyond, self.gradient_sum.limit, *where)
+        elif index is not None:
+            value, limit = float(tally[index]), self._fixed_point.limit
+            offender = Offender("tally", index, value, limit, *where)
+        if offender is not None:
+            self._offender = min(self._offender or offender, offender, key=lambda o: o.order)
+        self._counts[:2] += (1, offender is not None)
+        self._final_start, self._open_stop, self._beyond = self._size, self._size, None
+
+    def _send(self, buckets: Sequence[slice]) -> None:
+        """Starts the next buckets, in order."""
+        requests = [self.gradient_sum.exchange(self._comm, bucket) for bucket in buckets]
+        self._requests += requests
+        self._under_way += requests
+
+    def _receive(self) -> None:
+        """Waits for each message in turn; reads a bucket while the next ones are on their way."""
+        self.wait_seconds = 0.0
+        during = self._comm.place.during
+        for number, bucket in enumerate(self._buckets, 1):
+            with during(f"gradient bucket {number} of {len(self._buckets)}"):
+                self._wait(self._requests[number - 1])
+                self.gradient_sum.read(bucket)
+        with during("tally"):
+            self._wait(self._requests[-1])
+        with during("others' part of the total"):
+            self._wait(self.gradient_sum.complete(self._comm))
+        self._fixed_point.to_float(self._tally, self._tally_out)
+
+    def _wait(self, request: Request) -> None:
+        begin = time.perf_counter()
+        request.wait()
+        self.wait_seconds += time.perf_counter() - begin
+
+    def _check(self) -> None:
+        """Decided by reduced numbers alone, so every rank raises, or none."""
+        num_contributions, num_offenders, self.num_flags = map(int, self._counts)
+        if num_offenders:
+            offenders = [each for each in self._comm.allgather(self._offender) if each]
+            raise NonFiniteGradient(**asdict(min(offenders, key=lambda o: o.order)))
+        if num_contributions > self.gradient_sum.num_contributions:
+            raise ValueError(
+                f"found {num_contributions} micro-batches in a step, expected at most "
+                f"{self.gradient_sum.num_contributions}: the sum may have wrapped"
+            )
+
+
+def make_reducer(
+    kind: str,
+    comm: Communicator,
+    size: int,
+    tally_size: int,
+    *,
+    num_contributions: int,
+    bucket_bytes: int = 0,
+) -> Reducer:
+    """A reducer of one of the REDUCTIONS, for at most `num_contributions` micro-batches a step.
+
+    All ranks have to call it. Raises ValueError for an unknown kind.
+    """
+    if kind not in REDUCTIONS:
+        raise ValueError(f"found reduction {kind!r}, expected one of: {', '.join(REDUCTIONS)}")
+    shared = share_exact_sum(comm, size, num_contributions) if kind == "exact" else None
+    gradient_sum = shared or REDUCTIONS[kind](size, num_contributions)
+    return Reducer(comm, gradient_sum, tally_size, bucket_bytes=bucket_bytes)
+
+
+def cut_buckets(size: int, bucket_bytes: int, itemsize: int) -> list[slice]:
+    """[0, size) in slices of at most `bucket_bytes`, in the order of sending: from the end."""
+    return list(blocks_from_end(size, max(1, bucket_bytes // itemsize)))

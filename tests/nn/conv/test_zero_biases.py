@@ -1,0 +1,61 @@
+"""Digits with exactly zero margins, biases exactly zero: what Winograd makes of the kink of ReLU.
+
+docs/fast-convolution.md states the decision that rests on this.
+"""
+
+import numpy as np
+import pytest
+
+from distnet.data import load_dataset
+from distnet.models import DeepConvNet
+from distnet.nn import Conv2d, MicroBatch
+
+N = 25
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = load_dataset()
+    return data.train_images[:N] / 255, data.train_labels[:N]
+
+
+def gradients(digits, algorithm, dtype, bias):
+    """The loss and each parameter's gradient, with `algorithm` in all layers but the first."""
+    network = DeepConvNet(dropout=0, dtype=dtype)
+    for layer in network.body.leaves():
+        if isinstance(layer, Conv2d) and layer.geometry.c > 1:
+            layer.algorithm = algorithm
+    for name, value in network.named_values().items():
+        if name.endswith("bias"):
+            value[...] = bias
+    network.refresh()
+    x, labels = digits
+    loss, _ = network.loss_and_gradients(x.astype(dtype), labels, MicroBatch(), N)
+    return loss, {s.name: network.grads[s.start : s.stop].astype(float) for s in network.slots}
+
+
+def errors(digits, algorithm, bias):
+    """Of the loss, and the worst of the weights' and of the biases' gradients."""
+    loss, found = gradients(digits, algorithm, np.float32, bias)
+    expected_loss, expected = gradients(digits, "im2col", np.float64, bias)
+    worst = {"weight": 0.0, "bias": 0.0}
+    for name, grad in expected.items():
+        error = np.abs(found[name] - grad).max() / np.abs(grad).max()
+        part = name.split(".")[1]
+        worst[part] = max(worst[part], error)
+    return abs(loss / expected_loss - 1), worst["weight"], worst["bias"]
+
+
+def test_f2_is_exact_where_the_window_is_zero(digits):
+    assert max(errors(digits, "winograd2", bias=0.0)) < 1e-5
+
+
+def test_f4_has_the_right_loss_and_another_subgradient(digits):
+    loss, weight, bias = errors(digits, "winograd4", bias=0.0)
+    assert loss < 1e-6
+    assert weight < 1e-2
+    assert 1e-3 < bias < 1, "the documented caveat: has it gone?"
+
+
+def test_f4_is_exact_once_biases_are_not_zero(digits):
+    assert max(errors(digits, "winograd4", bias=0.01)) < 1e-4

@@ -1,0 +1,147 @@
+"""`fit` trains on arrays: what it measures and when, on one rank and on several."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distnet.models import TwoLayerNet
+from distnet.nn import BatchNorm, Dropout, Linear, Network, ReLU
+from distnet.optim import make_optimizer
+from distnet.optim.schedules import step_decay
+from distnet.parallel import SerialCommunicator
+from distnet.training.fit import History, fit
+from distnet.training.trainer import TrainingDiverged
+
+SHAPE = (1, 4, 4)
+CLASSES = 3
+
+
+def samples(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images whose class is the row that is bright."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, CLASSES, n)
+    images = rng.integers(0, 80, (n, *SHAPE), np.uint8)
+    images[np.arange(n), 0, labels] += 160
+    return images, labels
+
+
+def network(seed: int = 1) -> Network:
+    layers = [Linear(8), BatchNorm(), ReLU(), Dropout(0.2), Linear(CLASSES)]
+    return Network(layers, SHAPE, seed=seed)
+
+
+def trained(n: int = 50, **settings: Any) -> tuple[Network, History]:
+    net = network()
+    defaults: dict[str, Any] = {"batch_size": 20, "lr": 0.1, "seed": 3}
+    return net, fit(net, *samples(n), **defaults | settings)
+
+
+def test_it_learns():
+    _, history = trained(epochs=20, evaluate_on={"new": samples(200)})
+    assert history.accuracy("new")[0] < 0.6
+    assert history.accuracy("new")[-1] > 0.9
+    assert np.mean(history.losses[-3:]) < np.mean(history.losses[:3]) / 2
+    assert np.mean(history.accuracies[-3:]) > 0.8
+
+
+def test_an_epoch_is_all_samples_with_a_short_last_batch():
+    _, history = trained(epochs=2, evaluate_on={"same": samples(50)})
+    assert len(history.losses) == 2 * 3
+    assert history.num_updates == [0, 3, 6]
+    assert [e.num_samples for e in history.evaluations["same"]] == [50, 50, 50]
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "expected"), [(5, 2, [0, 2, 4, 5]), (4, 2, [0, 2, 4]), (0, 2, [0])]
+)
+def test_it_is_evaluated_before_during_and_after(steps, every, expected):
+    _, history = trained(steps=steps, evaluate_every=every, evaluate_on={"same": samples(50)})
+    assert history.num_updates == expected
+    assert len(history.evaluations["same"]) == len(expected)
+
+
+@pytest.mark.parametrize("length", [{}, {"steps": 1, "epochs": 1}])
+def test_exactly_one_length_is_given(length):
+    with pytest.raises(ValueError, match="expected one of them"):
+        trained(**length)
+
+
+def test_evaluation_leaves_training_alone():
+    _, seldom = trained(steps=6, evaluate_on={"same": samples(50)})
+    _, often = trained(steps=6, evaluate_on={"same": samples(50)}, evaluate_every=1)
+    assert seldom.params_sha256 == often.params_sha256
+    assert seldom.losses == often.losses
+
+
+def test_floats_are_taken_as_they_are():
+    images, labels = samples(50)
+    pixels = (images * np.float32(1 / 255)).astype(np.float32)
+    nets = [network(), network()]
+    histories = [
+        fit(net, x, labels, steps=4, lr=0.1) for net, x in zip(nets, (images, pixels), strict=True)
+    ]
+    assert histories[0].losses == histories[1].losses
+
+
+def test_augmentation_sees_the_micro_batch_and_random_bits():
+    calls = []
+
+    def invert(images: np.ndarray, bits: np.ndarray) -> np.ndarray:
+        calls.append((images.shape, bits.shape, bits.dtype))
+        return 255 - images
+
+    _, history = trained(n=20, steps=1, micro_batch_size=10, augment=invert)
+    assert calls == [((10, *SHAPE), (10,), np.uint64)] * 2
+    net, (images, labels) = network(), samples(20)
+    inverted = fit(net, 255 - images, labels, steps=1, batch_size=20, micro_batch_size=10, seed=3)
+    assert history.losses == inverted.losses
+
+
+def test_weight_decay_spares_biases_and_an_optimizer_may_be_given():
+    decaying, _ = trained(steps=1, lr=0.5, weight_decay=0.1)
+    net = network()
+    optimizer = make_optimizer("sgd", net.values.size, weight_decay=0.1, decayed=net.decayed)
+    fit(net, *samples(50), steps=1, batch_size=20, lr=0.5, seed=3, optimizer=optimizer)
+    plain, _ = trained(steps=1, lr=0.5)
+    np.testing.assert_array_equal(decaying.values, net.values)
+    differs = decaying.values != plain.values
+    assert not differs[plain.decayed == 0].any()
+    assert differs[plain.decayed == 1].mean() > 0.9
+
+
+def test_a_schedule_may_take_the_place_of_lr():
+    _, constant = trained(steps=6, lr=0.1)
+    _, decayed = trained(steps=6, lr=step_decay(0.1, [3], 0.1))
+    assert constant.losses[:4] == decayed.losses[:4]
+    assert constant.losses[4:] != decayed.losses[4:]
+
+
+def test_divergence_ends_training_and_is_told():
+    images, labels = samples(50)
+    net = TwoLayerNet(SHAPE, num_classes=CLASSES, activation="relu", hidden_size=8)
+    with pytest.raises(TrainingDiverged), np.errstate(all="ignore"):
+        fit(net, images, labels, steps=50, lr=1e9)
+    net = TwoLayerNet(SHAPE, num_classes=CLASSES, activation="relu", hidden_size=8)
+    history = fit(
+        net,
+        images,
+        labels,
+        steps=50,
+        lr=1e9,
+        may_diverge=True,
+        evaluate_on={"same": (images, labels)},
+    )
+    assert history.diverged is not None
+    assert len(history.losses) < 50
+    assert history.num_updates[-1] == len(history.losses)
+
+
+@pytest.mark.mpi(min_size=3)
+def test_ranks_share_the_work_and_agree_to_the_last_bit(comm):
+    settings = {"epochs": 2, "micro_batch_size": 6, "evaluate_on": {"same": samples(37)}}
+    _, alone = trained(**settings, comm=SerialCommunicator())
+    _, together = trained(**settings, comm=comm)
+    assert together == alone
