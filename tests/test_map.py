@@ -1,76 +1,55 @@
 """docs/map.md has a line for every file of the package, and none for a file that is gone."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_LISTED = {"__init__.py", "__main__.py", "py.typed"}
+NOT_LISTED = {"__init__.py", "__main__.py"}
 
 
-def folders_on_disk():
+def on_disk():
+    """Modules and folders of the package, and what starts runs."""
+    modules = [path for path in (ROOT / "distnet").rglob("*.py") if path.name not in NOT_LISTED]
     packages = [path.parent for path in (ROOT / "distnet").rglob("__init__.py")]
-    return {str(path.relative_to(ROOT)) for path in packages} | {"launch"}
+    starters = [ROOT / "launch", *(ROOT / "launch").glob("*.*")]
+    return [str(path.relative_to(ROOT)) for path in modules + packages + starters]
 
 
-def sections(text):
-    """The files listed under each folder's heading: {"distnet/nn": ["layer.py", ...], ...}."""
-    parts = re.split(r"^## `(.+)`$", text, flags=re.MULTILINE)[1:]
-    listed = (re.findall(r"^\* `(.+?)`: \S", part, flags=re.MULTILINE) for part in parts[1::2])
-    return dict(zip(parts[::2], listed, strict=True))
+def on_map(text):
+    """Each heading's folder, and each file as folder/name."""
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        folder = section.split("`")[1]
+        yield folder
+        yield from (f"{folder}/{name}" for name in re.findall(r"^\* `(.+?)`: \S", section, re.M))
 
 
-def differences(text, folders, files_of):
+def complaints(text, files):
     """What has to be changed in docs/map.md, a line each."""
-    found = sections(text)
-    for folder in sorted(folders | set(found)):
-        if folder not in found:
-            yield f"add the heading: ## `{folder}`"
-        if folder not in folders:
-            yield f"remove the heading, the folder is gone: ## `{folder}`"
-            continue
-        listed, files = found.get(folder, []), files_of(folder)
-        yield from (
-            f"under ## `{folder}` add: * `{name}`: what it is" for name in files - set(listed)
-        )
-        yield from (
-            f"under ## `{folder}` remove, the file is gone: {name}" for name in set(listed) - files
-        )
-        yield from (
-            f"under ## `{folder}` is twice: {name}"
-            for name in set(listed)
-            if listed.count(name) > 1
-        )
-
-
-def files_on_disk(folder):
-    """Modules of a package; every file elsewhere."""
-    pattern = "*" if folder == "launch" else "*.py"
-    paths = (ROOT / folder).glob(pattern)
-    return {path.name for path in paths if path.is_file()} - NOT_LISTED
+    listed = Counter(on_map(text))
+    for path in sorted(set(files) - set(listed)):
+        folder, _, name = path.rpartition("/")
+        yield f"add under the heading of {folder}: * `{name}`: what it is"
+    yield from (f"remove what is gone: {path}" for path in sorted(set(listed) - set(files)))
+    yield from (f"is there {n} times: {path}" for path, n in listed.items() if n > 1)
 
 
 def test_every_file_is_on_the_map():
-    wrong = list(differences((ROOT / "docs/map.md").read_text(), folders_on_disk(), files_on_disk))
+    wrong = list(complaints((ROOT / "docs/map.md").read_text(), on_disk()))
     assert not wrong, "docs/map.md: " + "; ".join(wrong)
 
 
 @pytest.mark.parametrize(
-    "text, complaint",
+    "lines, complaint",
     [
-        ("## `a`\n* `x.py`: one\n", "under ## `a` add: * `y.py`: what it is"),
-        (
-            "## `a`\n* `x.py`: one\n* `y.py`: two\n* `z.py`: gone\n",
-            "under ## `a` remove, the file is gone: z.py",
-        ),
-        ("## `a`\n* `x.py`: one\n* `y.py`: two\n* `x.py`: one\n", "under ## `a` is twice: x.py"),
-        (
-            "## `a`\n* `x.py`: one\n* `y.py`: two\n## `b`\n",
-            "remove the heading, the folder is gone: ## `b`",
-        ),
-        ("no heading", "add the heading: ## `a`"),
+        ("* `x.py`: one", "add under the heading of a: * `y.py`: what it is"),
+        ("* `x.py`: one\n* `y.py`: two\n* `z.py`: gone", "remove what is gone: a/z.py"),
+        ("* `x.py`: one\n* `y.py`: two\n* `x.py`: one", "is there 2 times: a/x.py"),
+        ("* `x.py`: one\n* `y.py`: two\n\n## `b`\n", "remove what is gone: b"),
     ],
 )
-def test_the_check_says_what_to_do(text, complaint):
-    assert complaint in differences(text, {"a"}, lambda folder: {"x.py", "y.py"})
+def test_the_check_says_what_to_do(lines, complaint):
+    text = f"# Map\n\n## `a`\n\nWhat is in a.\n\n{lines}\n"
+    assert list(complaints(text, ["a", "a/x.py", "a/y.py"])) == [complaint]
