@@ -7,15 +7,12 @@ a checkpoint.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from distnet.data import Dataset, Sampler, default_cache_dir, load_dataset
 from distnet.models import DeepConvNet, SimpleConvNet, TwoLayerNet
@@ -47,13 +44,13 @@ def start(comm: Communicator, signals: StopSignals) -> Run:
     if REDUCTIONS[config.reduction].exact:
         agree(comm, fingerprint, REMEDY)
     dataset = together(comm, lambda: load(config))
-    decisive = identity(config) | {"data_sha256": digest(dataset)}
+    decisive = identity(config) | {"data_sha256": dataset.sha256}
     agree(comm, decisive)
     trainer = build_trainer(config, dataset, comm)
     run = Run(
         config,
         trainer,
-        Feed(trainer.network, dataset.test_images, dataset.test_labels),
+        Feed(trainer.network, *dataset.test),
         total_steps=num_steps(config, trainer.sampler),
         identity=decisive,
         fingerprint=fingerprint,
@@ -70,20 +67,11 @@ def load(config: TrainConfig) -> Dataset:
     return load_dataset(config.data, data_dir, cache_dir, NUM_CLASSES[config.data])
 
 
-def digest(dataset: Dataset) -> str:
-    """SHA-256 of all images and labels: ranks and resumed runs must have the same."""
-    sha = hashlib.sha256()
-    arrays = (dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels)
-    for array in arrays:
-        sha.update(np.ascontiguousarray(array).data)
-    return sha.hexdigest()
-
-
 def build_trainer(config: TrainConfig, dataset: Dataset, comm: Communicator) -> Trainer:
     """The parts of a run, put together."""
     network = build_network(config, dataset)
     sampler = Sampler(
-        len(dataset.train_labels), config.batch_size, config.micro_batch_size, config.seed
+        len(dataset.train.targets), config.batch_size, config.micro_batch_size, config.seed
     )
     reducer = make_reducer(
         config.reduction,
@@ -103,7 +91,7 @@ def build_trainer(config: TrainConfig, dataset: Dataset, comm: Communicator) -> 
             warmup_fraction=config.warmup,
         ),
         sampler=sampler,
-        feed=Feed(network, dataset.train_images, dataset.train_labels, config.augment_shift),
+        feed=Feed(network, *dataset.train, config.augment_shift),
         reducer=reducer,
         comm=comm,
         seed=config.seed,
@@ -117,7 +105,7 @@ def num_steps(config: TrainConfig, sampler: Sampler) -> int:
 
 def build_network(config: TrainConfig, dataset: Dataset) -> Network:
     """The network that `--model` names, for the images and classes of the data set."""
-    shape, classes, seed = dataset.train_images.shape[1:], dataset.num_classes, config.seed
+    shape, classes, seed = dataset.input_shape, dataset.num_classes, config.seed
     networks: dict[str, Callable[[], Network]] = {
         "deep_convnet": lambda: DeepConvNet(shape, classes, dropout=config.dropout, seed=seed),
         "simple_convnet": lambda: SimpleConvNet(shape, classes, seed=seed),

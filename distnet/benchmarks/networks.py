@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arrays import Shape
-from distnet.data import Dataset
+from distnet.data import Dataset, Samples
 from distnet.models import DeepConvNet, SimpleConvNet, TwoLayerNet
 from distnet.nn import Conv2d, Layer, Linear, MaxPool2d, Network, ReLU
 
@@ -77,7 +77,8 @@ def random_dataset(shape: Shape, num_samples: int) -> Dataset:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (num_samples, *shape), np.uint8)
     labels = rng.integers(0, 10, num_samples).astype(np.uint8)
-    return Dataset("random", images, labels, images, labels, 10)
+    samples = Samples(images, labels)
+    return Dataset("random", samples, samples, tuple("0123456789"))
 
 
 def torch_step(
@@ -94,8 +95,8 @@ def torch_step(
     torch.set_num_threads(1)
     data = random_dataset(case.input_shape, batch_size)
     model = torch.nn.Sequential(*case.torch_layers(torch.nn))
-    x = torch.tensor(data.train_images.astype(np.float32) / 255)
-    labels = torch.tensor(data.train_labels.astype(np.int64))
+    x = torch.tensor(data.train.inputs.astype(np.float32) / 255)
+    labels = torch.tensor(data.train.targets.astype(np.int64))
     if channels_last:
         model, x = (each.to(memory_format=torch.channels_last) for each in (model, x))
     model = wrap(model)

@@ -43,7 +43,7 @@ def make_trainer(task: Task, comm: Communicator, reducing: Communicator) -> Trai
     """A run on random pixels: this rank's share of it, its sums combined over `reducing`."""
     case, batch_size = CASES[task["model"]], task["batch_size"]
     network, data = case.network(), random_dataset(case.input_shape, 4 * batch_size)
-    sampler = Sampler(len(data.train_labels), batch_size, task["micro_batch_size"], seed=0)
+    sampler = Sampler(len(data.train.targets), batch_size, task["micro_batch_size"], seed=0)
     reducer = make_reducer(
         task["reduction"],
         reducing,
@@ -57,7 +57,7 @@ def make_trainer(task: Task, comm: Communicator, reducing: Communicator) -> Trai
         optimizer=make_optimizer(case.optimizer, network.values.size),
         schedule=lambda step: 0.0001,
         sampler=sampler,
-        feed=Feed(network, data.train_images, data.train_labels),
+        feed=Feed(network, *data.train),
         reducer=reducer,
         comm=comm,
         seed=0,

@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
 def trainer(case: Case, batch_size: int, micro_batch_size: int) -> Trainer:
     """The parts of a run on random pixels, in one process."""
     network, data = case.network(), random_dataset(case.input_shape, 4 * batch_size)
-    sampler = Sampler(len(data.train_labels), batch_size, micro_batch_size, seed=0)
+    sampler = Sampler(len(data.train.targets), batch_size, micro_batch_size, seed=0)
     comm = SerialCommunicator()
     size, contributions = network.values.size, sampler.max_micro_batches
     return Trainer(
@@ -68,7 +68,7 @@ def trainer(case: Case, batch_size: int, micro_batch_size: int) -> Trainer:
         optimizer=make_optimizer(case.optimizer, size),
         schedule=lambda step: 0.001,
         sampler=sampler,
-        feed=Feed(network, data.train_images, data.train_labels),
+        feed=Feed(network, *data.train),
         reducer=make_reducer("exact", comm, size, TALLY, num_contributions=contributions),
         comm=comm,
         seed=0,

@@ -2,7 +2,7 @@
 
 from distnet.data.augment import random_affine, random_shift
 from distnet.data.cache import default_cache_dir
-from distnet.data.dataset import Dataset, load_dataset
+from distnet.data.dataset import Dataset, Samples, load_dataset
 from distnet.data.formats.idx import DataError
 from distnet.data.sampler import Sampler
 
@@ -10,6 +10,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Sampler",
+    "Samples",
     "default_cache_dir",
     "load_dataset",
     "random_affine",

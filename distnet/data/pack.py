@@ -19,10 +19,10 @@ from distnet.data.formats.idx import DataError, format_idx
 def pack(dataset: Dataset, path: Path) -> None:
     """Writes `dataset`, of one channel, to `path`."""
     arrays = (
-        dataset.train_images[:, 0],
-        dataset.train_labels,
-        dataset.test_images[:, 0],
-        dataset.test_labels,
+        dataset.train.inputs[:, 0],
+        dataset.train.targets,
+        dataset.test.inputs[:, 0],
+        dataset.test.targets,
     )
     with (
         path.open("wb") as file,

@@ -80,8 +80,7 @@ class Lab:
     @property
     def digits(self) -> tuple[Samples, Samples]:
         """MNIST as (images, labels) for training, and the same for testing."""
-        mnist = self.mnist
-        return (mnist.train_images, mnist.train_labels), (mnist.test_images, mnist.test_labels)
+        return self.mnist.train, self.mnist.test
 
     def fit(self, network: Network, images: Array, labels: Array, **settings: Any) -> History:
         """As `training.experiment.fit`, on all ranks of the lab and with its seed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import operator
 from importlib import resources
 
 import numpy as np
@@ -13,10 +14,10 @@ from distnet.data import DataError, Dataset, dataset, load_dataset
 from distnet.data.formats.idx import format_idx
 
 PUBLISHED_SHA256 = {
-    "train_images": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train_labels": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "test_images": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "test_labels": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    "train.inputs": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train.targets": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "test.inputs": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "test.targets": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 
 
@@ -31,28 +32,28 @@ def mnist(request, tmp_path_factory) -> Dataset:
 
 @pytest.mark.parametrize("field", PUBLISHED_SHA256)
 def test_is_the_published_data(mnist, field):
-    array = getattr(mnist, field)
+    array = operator.attrgetter(field)(mnist)
     file = format_idx(array[:, 0] if array.ndim == 4 else array)
     assert hashlib.sha256(file).hexdigest() == PUBLISHED_SHA256[field]
 
 
 def test_shapes(mnist):
     assert (mnist.name, mnist.num_classes) == ("mnist", 10)
-    assert mnist.train_images.shape == (60000, 1, 28, 28)
-    assert mnist.test_images.shape == (10000, 1, 28, 28)
+    assert mnist.train.inputs.shape == (60000, 1, 28, 28)
+    assert mnist.test.inputs.shape == (10000, 1, 28, 28)
 
 
 def test_cannot_be_written_to(mnist):
     with pytest.raises(ValueError, match="read-only"):
-        mnist.train_images[0] = 0
+        mnist.train.inputs[0] = 0
 
 
 def test_is_shared_through_a_map(tmp_path):
-    assert isinstance(owner(load_dataset().train_images), bytes)
+    assert isinstance(owner(load_dataset().train.inputs), bytes)
     for _ in ("written", "found"):
         data = load_dataset(cache_dir=tmp_path)
         for field in PUBLISHED_SHA256:
-            assert isinstance(owner(getattr(data, field)), mmap.mmap)
+            assert isinstance(owner(operator.attrgetter(field)(data)), mmap.mmap)
 
 
 def test_too_few_classes():

@@ -42,7 +42,7 @@ REQUIRED = [
 
 
 def run(lab: Lab) -> Numbers:
-    images, labels = lab.mnist.train_images[:5000], lab.mnist.train_labels[:5000]
+    images, labels = (array[:5000] for array in lab.mnist.train)
     pixels = images.reshape(-1, 1, 7, 4, 7, 4).mean(axis=(3, 5)) / 255
     num_updates = 30 if lab.quick else 100
     losses = {

@@ -32,13 +32,12 @@ def replace(directory: Path, name: str, content: bytes) -> Path:
 
 
 def check_consistent(data: Dataset) -> None:
-    pairs = [(data.train_images, data.train_labels), (data.test_images, data.test_labels)]
-    for images, labels in pairs:
+    for images, labels in (data.train, data.test):
         assert images.dtype == labels.dtype == np.uint8
         assert images.ndim == 4 and len(images) == len(labels) > 0
         assert labels.max() < data.num_classes
         assert not images.flags.writeable and not labels.flags.writeable
-    assert data.train_images.shape[1:] == data.test_images.shape[1:]
+    assert data.train.inputs.shape[1:] == data.test.inputs.shape[1:] == data.input_shape
 
 
 @pytest.mark.parametrize("gzipped", [False, True])
@@ -46,10 +45,10 @@ def test_loads_any_image_size_and_number_of_classes(write_set, arrays, gzipped):
     data = load_dataset("small", write_set(gzipped))
     check_consistent(data)
     assert (data.name, data.num_classes) == ("small", 3)
-    np.testing.assert_array_equal(data.train_images[:, 0], arrays[TRAIN_IMAGES])
-    np.testing.assert_array_equal(data.train_labels, arrays[TRAIN_LABELS])
-    np.testing.assert_array_equal(data.test_images[:, 0], arrays[TEST_IMAGES])
-    np.testing.assert_array_equal(data.test_labels, arrays[TEST_LABELS])
+    np.testing.assert_array_equal(data.train.inputs[:, 0], arrays[TRAIN_IMAGES])
+    np.testing.assert_array_equal(data.train.targets, arrays[TRAIN_LABELS])
+    np.testing.assert_array_equal(data.test.inputs[:, 0], arrays[TEST_IMAGES])
+    np.testing.assert_array_equal(data.test.targets, arrays[TEST_LABELS])
 
 
 def test_num_classes_can_be_given(write_set):

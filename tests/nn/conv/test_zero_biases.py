@@ -16,7 +16,7 @@ N = 25
 @pytest.fixture(scope="module")
 def digits():
     data = load_dataset()
-    return data.train_images[:N] / 255, data.train_labels[:N]
+    return data.train.inputs[:N] / 255, data.train.targets[:N]
 
 
 def gradients(digits, algorithm, dtype, bias):
