@@ -76,7 +76,7 @@ def build_trainer(config: TrainConfig, dataset: Dataset, comm: Communicator) -> 
     reducer = make_reducer(
         config.reduction,
         comm,
-        network.values.size,
+        network.grads,
         TALLY + network.statistics.size,
         num_contributions=sampler.max_micro_batches,
         bucket_bytes=config.bucket_bytes,

@@ -47,7 +47,7 @@ def make_trainer(task: Task, comm: Communicator, reducing: Communicator) -> Trai
     reducer = make_reducer(
         task["reduction"],
         reducing,
-        network.values.size,
+        network.grads,
         TALLY + network.statistics.size,
         num_contributions=sampler.max_micro_batches,
         bucket_bytes=task["bucket_bytes"],
@@ -148,20 +148,20 @@ def steps_of_formats(comm: Communicator, task: Task) -> Result:
 def _format(comm: Communicator, kind: str, task: Task) -> Result:
     size, bucket_bytes = task["size"], task["bucket_bytes"]
     generator = np.random.default_rng(comm.rank)
-    gradient = np.empty(size, np.float32)
-    gradient[:] = 1e-3 * generator.standard_normal(size)
+    gradients = np.empty(size, np.float32)
+    gradients[:] = 1e-3 * generator.standard_normal(size)
     reducer = make_reducer(
-        kind, comm, size, TALLY, num_contributions=comm.size, bucket_bytes=bucket_bytes
+        kind, comm, gradients, TALLY, num_contributions=comm.size, bucket_bytes=bucket_bytes
     )
     alone = make_reducer(
-        kind, SerialCommunicator(), size, TALLY, num_contributions=1, bucket_bytes=bucket_bytes
+        kind, SerialCommunicator(), gradients, TALLY, num_contributions=1, bucket_bytes=bucket_bytes
     )
-    reduce_once(reducer, gradient)
+    reduce_once(reducer)
     bare = np.zeros(max(1, reducer.bytes_sent // 4), np.float32)
     times = interleave(
         {
-            "reduction": _in_step(comm, lambda: reduce_once(reducer, gradient)),
-            "without_mpi": _in_step(comm, lambda: reduce_once(alone, gradient)),
+            "reduction": _in_step(comm, lambda: reduce_once(reducer)),
+            "without_mpi": _in_step(comm, lambda: reduce_once(alone)),
             "allreduce": _in_step(comm, lambda: comm.allreduce(bare)),
             "barrier": comm.barrier,
         },
@@ -172,11 +172,12 @@ def _format(comm: Communicator, kind: str, task: Task) -> Result:
     return {"bytes": reducer.bytes_sent, "exact": reducer.exact, **result}
 
 
-def reduce_once(reducer: Reducer, gradient: Array) -> None:
+def reduce_once(reducer: Reducer) -> None:
     """A step of a rank with one micro-batch, all of it ready at once."""
-    reducer.start()
-    reducer.ready(gradient, 0)
-    reducer.finish(gradient, np.zeros(TALLY))
+    reducer.start([0])
+    reducer.ready(0)
+    reducer.add(0, np.zeros(TALLY))
+    reducer.finish()
 
 
 def _in_step(comm: Communicator, run: Callable[[], object]) -> Callable[[], None]:
@@ -193,21 +194,26 @@ def _watch_window(trainer: Trainer) -> list[float]:
     """Seconds, of each step, from the first bucket that could leave to the end of backward."""
     seconds: list[float] = []
     left: list[float] = []
+    ended: list[float] = [0.0]
     reducer = trainer.reducer
-    exchange, finish = reducer.gradient_sum.exchange, reducer.finish
+    exchange, add, finish = reducer.gradient_sum.exchange, reducer.add, reducer.finish
 
     def watched_exchange(*args: Any) -> Any:
         left.append(time.perf_counter())
         return exchange(*args)
 
-    def watched_finish(*args: Any, **kwargs: Any) -> Any:
-        seconds.append(time.perf_counter() - left[0] if left else 0.0)
-        left.clear()
-        result = finish(*args, **kwargs)
+    def watched_add(*args: Any) -> Any:
+        ended[0] = time.perf_counter()
+        return add(*args)
+
+    def watched_finish(*args: Any) -> Any:
+        seconds.append(ended[0] - left[0] if left else 0.0)
+        result = finish(*args)
         left.clear()
         return result
 
     setattr(reducer.gradient_sum, "exchange", watched_exchange)  # noqa: B010
+    setattr(reducer, "add", watched_add)  # noqa: B010
     setattr(reducer, "finish", watched_finish)  # noqa: B010
     return seconds
 

@@ -62,14 +62,14 @@ def trainer(case: Case, batch_size: int, micro_batch_size: int) -> Trainer:
     network, data = case.network(), random_dataset(case.input_shape, 4 * batch_size)
     sampler = Sampler(len(data.train.targets), batch_size, micro_batch_size, seed=0)
     comm = SerialCommunicator()
-    size, contributions = network.values.size, sampler.max_micro_batches
+    contributions = sampler.max_micro_batches
     return Trainer(
         network=network,
-        optimizer=make_optimizer(case.optimizer, size),
+        optimizer=make_optimizer(case.optimizer, network.values.size),
         schedule=lambda step: 0.001,
         sampler=sampler,
         feed=Feed(network, *data.train),
-        reducer=make_reducer("exact", comm, size, TALLY, num_contributions=contributions),
+        reducer=make_reducer("exact", comm, network.grads, TALLY, num_contributions=contributions),
         comm=comm,
         seed=0,
     )

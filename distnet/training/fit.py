@@ -158,7 +158,7 @@ def _reducer(network: Network, sampler: Sampler, comm: Communicator) -> Reducer:
     tally_size = TALLY + network.statistics.size
     num_contributions = sampler.max_micro_batches
     return make_reducer(
-        "exact", comm, network.values.size, tally_size, num_contributions=num_contributions
+        "exact", comm, network.grads, tally_size, num_contributions=num_contributions
     )
 
 

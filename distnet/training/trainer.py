@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -89,19 +88,16 @@ class Trainer:
         micro_batches = self.sampler.micro_batches(step)
         num_samples = sum(len(samples) for samples in micro_batches)
         mine = self.mine = self._deal(len(micro_batches))
-        last = mine[-1] if mine else None
 
-        reducer.start()
+        reducer.start(mine)
         for m in mine:
             train = MicroBatch(self.seed, step, m, share=len(micro_batches[m]) / num_samples)
             x, labels = self.feed.training(micro_batches[m], train)
-            ready = partial(reducer.ready, network.grads) if m == last else None
-            loss, correct = network.loss_and_gradients(x, labels, train, num_samples, ready)
+            loss, correct = network.loss_and_gradients(x, labels, train, num_samples, reducer.ready)
             self._tally[:TALLY] = loss, correct
             self._tally[TALLY:] = network.batch_statistics
-            if m != last:
-                reducer.add(network.grads, self._tally, m)
-        grads, sums = self._reduce(step, last, wants_stop())
+            reducer.add(m, self._tally)
+        grads, sums = self._reduce(step, wants_stop())
 
         lr = self.schedule(step)
         self.optimizer.step(network.values, grads, lr, t=step + 1)
@@ -165,12 +161,10 @@ class Trainer:
             raise TrainingDiverged(f"step {num_done - 1}: {bad} is not finite; lower --lr")
         return repaired
 
-    def _reduce(self, step: int, last: int | None, flag: bool) -> tuple[Array, Array]:
-        """The sums over all micro-batches of all ranks; `last` is mine that is not yet added."""
+    def _reduce(self, step: int, flag: bool) -> tuple[Array, Array]:
+        """The sums over all micro-batches of all ranks."""
         try:
-            if last is None:
-                return self.reducer.finish(None, None, flag=flag)
-            return self.reducer.finish(self.network.grads, self._tally, last, flag)
+            return self.reducer.finish(flag)
         except NonFiniteGradient as error:
             text = describe(self.network, error, self._first_bad_layer(step, error))
             raise TrainingDiverged(f"step {step}: {text}") from error

@@ -18,7 +18,9 @@ def command(comm: Communicator) -> int:
     directory, late, action = sys.argv[1:]
     timeout = 5 if late == "stop" else 1  # longer than a heartbeat takes to be missed
     watch = Watch(comm, Path(directory), timeout, stall_ends=action == "end")
-    reducer = make_reducer("exact32", comm, 4, 1, num_contributions=comm.size, bucket_bytes=8)
+    reducer = make_reducer(
+        "exact32", comm, np.ones(4, np.float32), 1, num_contributions=comm.size, bucket_bytes=8
+    )
     watch.start()
     comm.barrier()
     comm.place.begin_step(57)
@@ -26,7 +28,9 @@ def command(comm: Communicator) -> int:
         if late == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
         time.sleep(float(late))
-    reducer.finish(np.ones(4, np.float32), np.ones(1))
+    reducer.start([comm.rank])
+    reducer.add(comm.rank, np.ones(1))
+    reducer.finish()
     watch.stop()
     return 0
 

@@ -54,7 +54,7 @@ def make_trainer(
         reducer=make_reducer(
             "exact",
             comm,
-            network.values.size,
+            network.grads,
             TALLY + network.statistics.size,
             num_contributions=sampler.max_micro_batches,
             bucket_bytes=256,

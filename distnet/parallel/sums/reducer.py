@@ -2,11 +2,13 @@
 
 The plan of a step, the same on every rank, with or without micro-batches of its own:
 
-1. *add*: each micro-batch but a rank's last is added to this rank's sum.
-2. *ready*: during backward of the last one, finished gradients are a suffix of the flat vector.
-   When it holds another bucket, or several, these are added and sent. (Not layer by layer: between
-   two layers a call finds its code out of the cache, and costs more than it saves.)
-3. *finish*: what is left is added and sent, last of all the tally; then all arrive and are read.
+1. *start*: the rank says which micro-batches it is going to compute, one after another.
+2. *ready*: during backward of a micro-batch, finished gradients are a suffix of the flat vector.
+   Nothing happens before a rank's last micro-batch. In that one, whenever the suffix holds another
+   bucket, or several, these are added and sent. (Not layer by layer: between two layers a call
+   finds its code out of the cache, and costs more than it saves.)
+3. *add*: after backward, what of the micro-batch is not yet added is added to this rank's sum.
+4. *finish*: the buckets that are left are sent, last of all the tally; all arrive and are read.
 
 On one host the gradients need no messages, see `shared`: the tally tells that all ranks have theirs
 ready, and the sum is made in shared memory.
@@ -69,10 +71,11 @@ class Offender:
 class Reducer:
     """Sums one flat gradient vector and one tally a step; reused for all steps of a run.
 
-    Call `start`, then `add` for each micro-batch but the last, `ready` during and `finish` after
-    the last; only `finish(None, None)` if this rank has none. All results are overwritten by the
-    next step.
+    A step is `start(mine)`; for each of `mine`, in that order, `ready` during backward, any number
+    of times, and `add` after it; then `finish`. A rank without micro-batches calls `start(())` and
+    `finish`. All results are overwritten by the next step.
 
+    gradients: the flat vector (size,), float32, that backward fills for one micro-batch at a time.
     gradient_sum: how gradients are added up; its state is part of a run's.
     bucket_bytes: the largest message; 0 on construction: `GradientSum.best_bucket_bytes`.
     num_flags: how many ranks raised a flag in the last step.
@@ -83,13 +86,16 @@ class Reducer:
         self,
         comm: Communicator,
         gradient_sum: GradientSum,
+        gradients: Array,
         tally_size: int,
         *,
         bucket_bytes: int = 0,
     ) -> None:
         size = gradient_sum.size
+        if gradients.shape != (size,):
+            raise ValueError(f"found gradients of shape {gradients.shape}, expected ({size},)")
         self._comm, self.gradient_sum = comm, gradient_sum
-        self._size, self._tally_size = size, tally_size
+        self._gradients, self._size = gradients, size
         self.bucket_bytes = bucket_bytes or gradient_sum.best_bucket_bytes(comm)
         self._buckets = cut_buckets(size, self.bucket_bytes, gradient_sum.wire_itemsize)
         self._fixed_point = FixedPoint(gradient_sum.num_contributions, TALLY_SCALE_BITS)
@@ -101,17 +107,19 @@ class Reducer:
         self.exact = gradient_sum.exact
         self.num_flags = 0
         self.wait_seconds = 0.0
-        self.start()
+        self.start(())
+        self._started = False
 
     @property
     def bytes_sent(self) -> int:
         """What this rank has put into messages in the last step."""
         return self.gradient_sum.bytes_sent + self._message.nbytes
 
-    def start(self) -> None:
-        """Begins a step, whatever became of the one before."""
+    def start(self, mine: Sequence[int]) -> None:
+        """Begins a step, whatever became of the one before; `mine`: micro-batches of this rank."""
         self.gradient_sum.clear()
         self._message.fill(0)
+        self._mine, self._num_added = mine, 0
         self._requests.clear()
         self._under_way: list[Request] = []
         self._final_start = self._size  # where the final part of the micro-batch at hand begins
@@ -120,31 +128,22 @@ class Reducer:
         self._offender: Offender | None = None
         self._started = True
 
-    def add(self, gradient: Array, tally: Array, micro_batch: int = 0) -> None:
-        """Adds a whole micro-batch: `gradient` (size,) float32, `tally` (tally_size,) float64.
-
-        `micro_batch` is its number in the step, for messages.
-        """
-        self._require_started()
-        if self._requests:
-            raise ValueError("add() after ready(), which is for a rank's last micro-batch")
-        self._add_suffix(gradient, 0)
-        self._close(tally, micro_batch)
-
-    def ready(self, gradient: Array, offset: int) -> None:
-        """`gradient[offset:]` of this rank's last micro-batch is final: sends the buckets in it.
+    def ready(self, offset: int) -> None:
+        """`gradients[offset:]` is final in the micro-batch at hand: sends the buckets in it.
 
         To be called after every layer, also where the suffix has not grown: MPI moves messages only
         inside its calls.
         """
-        self._require_started()
+        self._require_open()
+        if self._num_added + 1 < len(self._mine):
+            return
         if not 0 <= offset <= self._final_start:
             raise ValueError(f"found offset {offset}, expected 0 to {self._final_start}")
         self._final_start = offset
         waiting = self._buckets[len(self._requests) :]
         full = [bucket for bucket in waiting if bucket.start >= offset]
         if full:
-            self._add_suffix(gradient, full[-1].start)
+            self._add_suffix(full[-1].start)
             self._send(full)
         self.progress()
 
@@ -155,26 +154,34 @@ class Reducer:
         """
         self._under_way = [request for request in self._under_way if not request.test()]
 
-    def finish(
-        self,
-        gradient: Array | None,
-        tally: Array | None,
-        micro_batch: int = 0,
-        flag: bool = False,
-    ) -> tuple[Array, Array]:
-        """Adds the rest of the last micro-batch (None: this rank has none), combines all ranks.
+    def add(self, micro_batch: int, tally: Array) -> None:
+        """Completes a micro-batch, the next of `mine`: all of its `gradients` are final.
 
-        `flag` is raised with or without a micro-batch; afterwards `num_flags` tells all ranks.
+        `micro_batch` is its number in the step; `tally` (tally_size,), float64, is copied.
+        """
+        self._require_open()
+        if micro_batch != self._mine[self._num_added]:
+            raise ValueError(
+                f"found micro-batch {micro_batch}, expected {self._mine[self._num_added]}: "
+                "they are added in the order in which start() was told them"
+            )
+        self._add_suffix(0)
+        self._close(tally, micro_batch)
+        self._num_added += 1
+
+    def finish(self, flag: bool = False) -> tuple[Array, Array]:
+        """Combines the sums of all ranks, when all micro-batches of this one are added.
+
+        `flag` is raised with or without micro-batches; afterwards `num_flags` tells all ranks.
 
         Returns the sums over all micro-batches of all ranks: gradient (size,) float32 and tally
         (tally_size,) float64. Raises NonFiniteGradient on all ranks alike.
         """
         self._require_started()
-        if gradient is not None and tally is not None:
-            self._add_suffix(gradient, 0)
-            self._close(tally, micro_batch)
-        elif self._final_start != self._size:
-            raise ValueError("finish() without the micro-batch that ready() began")
+        if self._num_added < len(self._mine):
+            raise ValueError(
+                f"finish() with {self._num_added} micro-batches added, expected {len(self._mine)}"
+            )
         self._send(self._buckets[len(self._requests) :])
         self._counts[2] = flag
         self._started = False
@@ -188,11 +195,16 @@ class Reducer:
         if not self._started:
             raise ValueError("a step of the reducer begins with start()")
 
-    def _add_suffix(self, gradient: Array, offset: int) -> None:
+    def _require_open(self) -> None:
+        self._require_started()
+        if self._num_added == len(self._mine):
+            raise ValueError(f"all {len(self._mine)} micro-batches of this rank are added already")
+
+    def _add_suffix(self, offset: int) -> None:
         """Adds the elements of the micro-batch from `offset` on that are not yet added."""
-        index = self.gradient_sum.add(gradient[offset : self._open_stop], offset)
+        index = self.gradient_sum.add(self._gradients[offset : self._open_stop], offset)
         if index is not None and self._beyond is None:
-            self._beyond = offset + index, float(gradient[offset + index])
+            self._beyond = offset + index, float(self._gradients[offset + index])
         self._open_stop = offset
 
     def _close(self, tally: Array, micro_batch: int) -> None:
@@ -251,7 +263,7 @@ class Reducer:
 def make_reducer(
     kind: str,
     comm: Communicator,
-    size: int,
+    gradients: Array,
     tally_size: int,
     *,
     num_contributions: int,
@@ -259,13 +271,15 @@ def make_reducer(
 ) -> Reducer:
     """A reducer of one of the REDUCTIONS, for at most `num_contributions` micro-batches a step.
 
-    All ranks have to call it. Raises ValueError for an unknown kind.
+    gradients: the flat vector (size,), float32, that backward fills. All ranks have to call it.
+    Raises ValueError for an unknown kind.
     """
     if kind not in REDUCTIONS:
         raise ValueError(f"found reduction {kind!r}, expected one of: {', '.join(REDUCTIONS)}")
+    size = gradients.size
     shared = share_exact_sum(comm, size, num_contributions) if kind == "exact" else None
     gradient_sum = shared or REDUCTIONS[kind](size, num_contributions)
-    return Reducer(comm, gradient_sum, tally_size, bucket_bytes=bucket_bytes)
+    return Reducer(comm, gradient_sum, gradients, tally_size, bucket_bytes=bucket_bytes)
 
 
 def cut_buckets(size: int, bucket_bytes: int, itemsize: int) -> list[slice]:

@@ -22,19 +22,28 @@ def gradients(step, jump=1.0):
 
 
 def make(comm, bucket_bytes=1 << 16):
-    return make_reducer(
-        "exact32", comm, SIZE, 0, num_contributions=NUM_MICRO_BATCHES, bucket_bytes=bucket_bytes
+    """A reducer and the vector that it reads."""
+    gradients = np.zeros(SIZE, np.float32)
+    reducer = make_reducer(
+        "exact32",
+        comm,
+        gradients,
+        0,
+        num_contributions=NUM_MICRO_BATCHES,
+        bucket_bytes=bucket_bytes,
     )
+    return reducer, gradients
 
 
-def run_step(reducer, contributions, rank=0, size=1):
-    mine = contributions[rank::size]
-    reducer.start()
-    for gradient in mine[:-1]:
-        reducer.add(gradient, NO_TALLY)
-    for offset in (SIZE - 100, 2 * GROUP, 700):
-        reducer.ready(mine[-1], offset)
-    return reducer.finish(mine[-1], NO_TALLY)[0].copy()
+def run_step(run, contributions, rank=0, size=1):
+    (reducer, gradients), mine = run, range(rank, NUM_MICRO_BATCHES, size)
+    reducer.start(mine)
+    for m in mine:
+        gradients[:] = contributions[m]
+        for offset in (SIZE - 100, 2 * GROUP, 700):
+            reducer.ready(offset)
+        reducer.add(m, NO_TALLY)
+    return reducer.finish()[0].copy()
 
 
 def independent(contributions, previous):
@@ -56,13 +65,13 @@ JUMPS = [1.0, 1.1, 1e3, 1e-4, 0.0, 2.0]
 @pytest.mark.parametrize("bucket_bytes", [1 << 13, 1 << 16, 1 << 20])
 def test_bits_are_those_of_whole_numbers(any_comm, bucket_bytes):
     """On any number of ranks, in any buckets, for growing, shrinking and vanishing gradients."""
-    reducer, previous, repeats = make(any_comm, bucket_bytes), None, []
+    run, previous, repeats = make(any_comm, bucket_bytes), None, []
     for step, jump in enumerate(JUMPS):
         contributions = gradients(step, jump)
         expected = independent(contributions, previous)
-        total = run_step(reducer, contributions, any_comm.rank, any_comm.size)
+        total = run_step(run, contributions, any_comm.rank, any_comm.size)
         assert total.tobytes() == expected.tobytes()
-        repeats.append(reducer.gradient_sum.num_repeats > 0)
+        repeats.append(run[0].gradient_sum.num_repeats > 0)
         previous = expected
     assert repeats == [True, False, True, False, False, True]
 
@@ -72,16 +81,17 @@ def test_a_resumed_run_goes_on_with_the_same_bits():
     runs = [make(SerialCommunicator()) for _ in range(3)]
     for step in range(3):
         run_step(runs[0], gradients(step))
-    np.copyto(runs[1].gradient_sum.state["scale_bits"], runs[0].gradient_sum.state["scale_bits"])
+    first, second = (reducer.gradient_sum.state["scale_bits"] for reducer, _ in runs[:2])
+    np.copyto(second, first)
     first, second, third = (run_step(run, gradients(3)) for run in runs)
     assert first.tobytes() == second.tobytes() != third.tobytes()
 
 
 def test_scales_follow_the_total_of_valid_steps_alone():
-    reducer = make(SerialCommunicator())
-    bits = reducer.gradient_sum.state["scale_bits"]
+    run = make(SerialCommunicator())
+    bits = run[0].gradient_sum.state["scale_bits"]
     assert bits.tolist() == [FINEST_BITS] * 4
-    total = run_step(reducer, gradients(0))
+    total = run_step(run, gradients(0))
     for number, stop in enumerate(range(SIZE, 0, -GROUP)):
         largest = np.abs(total[max(stop - GROUP, 0) : stop]).max()
         scaled = float(largest) * 2.0 ** bits[number]
@@ -90,21 +100,23 @@ def test_scales_follow_the_total_of_valid_steps_alone():
     broken = gradients(1)
     broken[2, 5] = np.nan
     with pytest.raises(Exception, match="element 5 of the gradient"):
-        run_step(reducer, broken)
+        run_step(run, broken)
     assert bits.tolist() == before.tolist()
 
 
 def test_sums_at_the_edge_of_int32(any_comm):
     """All ranks together just inside the bound travel as int32; just outside, again as int64."""
     contribution = np.zeros((any_comm.size, 4), np.float32)
-    reducer = make_reducer("exact32", any_comm, 4, 0, num_contributions=any_comm.size)
+    mine = contribution[any_comm.rank]
+    reducer = make_reducer("exact32", any_comm, mine, 0, num_contributions=any_comm.size)
     unit = 2.0**-FINEST_BITS
     inside = (2**15 // any_comm.size * 2**16 - 2**10) * unit  # 2^10: float32 holds it exactly
     for value, repeats in ((inside, 0), (2 * inside + 2**17 * unit, 1)):
         reducer.gradient_sum.state["scale_bits"][:] = FINEST_BITS
         contribution[:] = [value, -value, 0, unit]
-        reducer.start()
-        total, _ = reducer.finish(contribution[any_comm.rank], NO_TALLY)
+        reducer.start([0])
+        reducer.add(0, NO_TALLY)
+        total, _ = reducer.finish()
         expected = contribution.astype(np.float64).sum(axis=0).astype(np.float32)
         assert total.tolist() == expected.tolist()
         assert reducer.gradient_sum.num_repeats == repeats

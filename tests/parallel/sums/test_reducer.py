@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import time
 import tracemalloc
+from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 
@@ -19,10 +20,10 @@ SIZE, TALLY_SIZE = 40_000, 5
 BUCKET_BYTES = [8, 1000, 1 << 16, 1 << 30]
 
 
-def make_sent(comm, size, tally_size, *, num_contributions, bucket_bytes=0):
+def make_sent(comm, gradients, tally_size, *, num_contributions, bucket_bytes=0):
     """Exact sums in messages, which ranks of one host do without."""
-    gradient_sum = ExactSum(size, num_contributions)
-    return Reducer(comm, gradient_sum, tally_size, bucket_bytes=bucket_bytes)
+    gradient_sum = ExactSum(gradients.size, num_contributions)
+    return Reducer(comm, gradient_sum, gradients, tally_size, bucket_bytes=bucket_bytes)
 
 
 MAKERS = {kind: partial(make_reducer, kind) for kind in REDUCTIONS} | {"exact, sent": make_sent}
@@ -38,18 +39,28 @@ def contribution(micro_batch, size=SIZE):
     return gradient, generator.standard_normal(TALLY_SIZE) * [1, 10, 1e3, 1e-3, 0]
 
 
-def run_step(reducer, micro_batches, gradients=contribution, cuts=(0.9, 0.5, 0.2)):
-    """A step of one rank: the last micro-batch becomes ready in pieces, as during backward."""
-    reducer.start()
-    for m in micro_batches[:-1]:
-        reducer.add(*gradients(m), m)
-    if not micro_batches:
-        return reducer.finish(None, None)
-    gradient, tally = gradients(micro_batches[-1])
-    for cut in cuts:
-        reducer.ready(gradient, int(cut * gradient.size))
-        reducer.progress()
-    return reducer.finish(gradient, tally, micro_batches[-1])
+@dataclass
+class Run:
+    """A reducer and the vector that it reads, which `step` fills as backward does."""
+
+    reducer: Reducer
+    gradients: np.ndarray
+
+    def step(self, micro_batches, contributions=contribution, cuts=(0.9, 0.5, 0.2)):
+        """A step of one rank: micro-batches become ready in pieces, from the end."""
+        self.reducer.start(micro_batches)
+        for m in micro_batches:
+            self.gradients[:], tally = contributions(m)
+            for cut in cuts:
+                self.reducer.ready(int(cut * self.gradients.size))
+                self.reducer.progress()
+            self.reducer.add(m, tally)
+        return self.reducer.finish()
+
+
+def make_run(kind, comm, size, tally_size, **options):
+    gradients = np.zeros(size, np.float32)
+    return Run(MAKERS[kind](comm, gradients, tally_size, **options), gradients)
 
 
 def exact_sum(arrays, scale_bits):
@@ -78,14 +89,15 @@ def split(num_micro_batches, comm, how):
 def test_exact_sums_have_the_bits_of_whole_numbers(any_comm, kind, how, bucket_bytes):
     num_micro_batches = 7
     gradients, tallies = zip(*map(contribution, range(num_micro_batches)), strict=True)
-    reducer = MAKERS[kind](
+    run = make_run(
+        kind,
         any_comm,
         SIZE,
         TALLY_SIZE,
         num_contributions=num_micro_batches,
         bucket_bytes=bucket_bytes,
     )
-    gradient, tally = run_step(reducer, split(num_micro_batches, any_comm, how))
+    gradient, tally = run.step(split(num_micro_batches, any_comm, how))
     assert (gradient.dtype, tally.dtype) == (np.float32, np.float64)
     assert sha256(gradient) == sha256(exact_sum(gradients, 40).astype(np.float32))
     assert sha256(tally) == sha256(exact_sum(tallies, 32))
@@ -100,12 +112,12 @@ def test_closed_form_in_rank_and_size(any_comm, kind, bucket_bytes):
     """
     rank, size = any_comm.rank, any_comm.size
     ramp = (np.arange(100) % 3).astype(np.float32) / 64
-    reducer = MAKERS[kind](
-        any_comm, ramp.size, 2, num_contributions=size**2, bucket_bytes=bucket_bytes
+    run = make_run(
+        kind, any_comm, ramp.size, 2, num_contributions=size**2, bucket_bytes=bucket_bytes
     )
     for step in range(3):
         mine = (rank + 1) * (step + 1) * ramp, np.array([rank, 1.0])
-        gradient, tally = run_step(reducer, range(rank), lambda _, mine=mine: mine)
+        gradient, tally = run.step(range(rank), lambda _, mine=mine: mine)
         num_contributions = size * (size - 1) // 2
         squares = (size - 1) * size * (size + 1) // 3  # sum of r (r + 1) over ranks r
         np.testing.assert_array_equal(gradient, squares * (step + 1) * ramp)
@@ -114,8 +126,8 @@ def test_closed_form_in_rank_and_size(any_comm, kind, bucket_bytes):
 
 def test_float32_sums_are_close(any_comm):
     gradients, tallies = zip(*map(contribution, range(6)), strict=True)
-    reducer = make_reducer("float32", any_comm, SIZE, TALLY_SIZE, num_contributions=6)
-    gradient, tally = run_step(reducer, split(6, any_comm, "in turn"))
+    run = make_run("float32", any_comm, SIZE, TALLY_SIZE, num_contributions=6)
+    gradient, tally = run.step(split(6, any_comm, "in turn"))
     bound = 6 * np.finfo(np.float32).eps * np.abs(gradients).sum(axis=0, dtype=np.float64)
     assert np.all(np.abs(gradient - np.sum(gradients, axis=0, dtype=np.float64)) <= bound)
     np.testing.assert_array_equal(tally, exact_sum(tallies, 32))
@@ -147,16 +159,16 @@ def test_bad_values_fail_on_all_ranks_alike(any_comm, kind, what, bad):
             (gradient if part == "gradient" else tally)[[0, last]] = value
         return gradient, tally
 
-    reducer = MAKERS[kind](any_comm, 1000, 3, num_contributions=8, bucket_bytes=512)
+    run = make_run(kind, any_comm, 1000, 3, num_contributions=8, bucket_bytes=512)
     mine = split(8, any_comm, "in turn")
     with pytest.raises(NonFiniteGradient) as error_info:
-        run_step(reducer, mine, gradients)
+        run.step(mine, gradients)
     error = error_info.value
     assert (error.part, error.index, error.micro_batch) == (part, last, bad[0])
     assert error.rank == bad[0] % any_comm.size
     assert repr(error.value) == repr(float(np.float32(value)))
     assert len(set(any_comm.allgather(str(error)))) == 1
-    gradient, tally = run_step(reducer, mine, lambda m: (np.ones(1000, np.float32), np.ones(3)))
+    gradient, tally = run.step(mine, lambda m: (np.ones(1000, np.float32), np.ones(3)))
     assert (set(gradient), set(tally)) == ({8.0}, {8.0})
 
 
@@ -164,29 +176,29 @@ def test_bad_values_fail_on_all_ranks_alike(any_comm, kind, what, bad):
 def test_a_value_at_the_limit_is_summed(any_comm, kind):
     """As many contributions as promised, as large as allowed, all of one sign: nothing wraps."""
     num_contributions = 2 * any_comm.size
-    reducer = MAKERS[kind](any_comm, 10, 0, num_contributions=num_contributions)
-    extreme = np.full(10, -reducer.gradient_sum.limit, np.float32)
-    gradient, _ = run_step(reducer, range(2), lambda m: (extreme, np.zeros(0)))
+    run = make_run(kind, any_comm, 10, 0, num_contributions=num_contributions)
+    extreme = np.full(10, -run.reducer.gradient_sum.limit, np.float32)
+    gradient, _ = run.step(range(2), lambda m: (extreme, np.zeros(0)))
     rounding = {"float16": 2**-10, "bfloat16": 2**-7}.get(kind, 0)
     np.testing.assert_allclose(gradient, np.float32(num_contributions) * extreme, rtol=rounding)
 
 
 def test_more_contributions_than_promised_are_an_error(any_comm):
-    reducer = make_reducer("exact", any_comm, 4, 0, num_contributions=any_comm.size)
+    run = make_run("exact", any_comm, 4, 0, num_contributions=any_comm.size)
     ones = np.ones(4, np.float32), np.zeros(0)
-    run_step(reducer, range(1), lambda m: ones)
+    run.step(range(1), lambda m: ones)
     message = f"found {2 * any_comm.size} micro-batches in a step, expected at most {any_comm.size}"
     with pytest.raises(ValueError, match=message):
-        run_step(reducer, range(2), lambda m: ones)
+        run.step(range(2), lambda m: ones)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_empty_vectors_and_idle_ranks(any_comm, kind):
-    reducer = MAKERS[kind](any_comm, 0, 0, num_contributions=1)
-    gradient, tally = run_step(reducer, [])
+    run = make_run(kind, any_comm, 0, 0, num_contributions=1)
+    gradient, tally = run.step([])
     assert (gradient.size, tally.size) == (0, 0)
-    reducer = MAKERS[kind](any_comm, 3, 2, num_contributions=1)
-    gradient, tally = run_step(reducer, [])
+    run = make_run(kind, any_comm, 3, 2, num_contributions=1)
+    gradient, tally = run.step([])
     assert (gradient.tolist(), tally.tolist()) == ([0, 0, 0], [0, 0])
 
 
@@ -195,23 +207,21 @@ def test_empty_vectors_and_idle_ranks(any_comm, kind):
     [("exact", 8000), ("exact32", 4004), ("float32", 4000), ("float16", 2000), ("bfloat16", 2000)],
 )
 def test_metrics_of_a_step(any_comm, kind, num_bytes):
-    reducer = MAKERS[kind](any_comm, 1000, 3, num_contributions=any_comm.size)
+    run = make_run(kind, any_comm, 1000, 3, num_contributions=any_comm.size)
     for _ in range(2):  # the first one of exact32 repeats its bucket as int64
-        run_step(reducer, [any_comm.rank], lambda m: (np.ones(1000, np.float32), np.ones(3)))
-    assert reducer.bytes_sent == num_bytes + 8 * (3 + 3)
-    assert 0 <= reducer.wait_seconds < 10
+        run.step([any_comm.rank], lambda m: (np.ones(1000, np.float32), np.ones(3)))
+    assert run.reducer.bytes_sent == num_bytes + 8 * (3 + 3)
+    assert 0 <= run.reducer.wait_seconds < 10
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_memory_does_not_grow(any_comm, kind):
-    reducer = MAKERS[kind](
-        any_comm, 1000, 3, num_contributions=2 * any_comm.size, bucket_bytes=1000
-    )
+    run = make_run(kind, any_comm, 1000, 3, num_contributions=2 * any_comm.size, bucket_bytes=1000)
     inputs = np.ones(1000, np.float32), np.ones(3)
 
     def steps(count):
         for _ in range(count):
-            run_step(reducer, range(2), lambda m: inputs)
+            run.step(range(2), lambda m: inputs)
         return tracemalloc.get_traced_memory()[0]
 
     tracemalloc.start()
@@ -224,8 +234,8 @@ def test_memory_does_not_grow(any_comm, kind):
 
 def test_ranks_of_one_host_share_memory_unless_they_may_be_lost(any_comm, monkeypatch):
     def is_shared():
-        reducer = make_reducer("exact", any_comm, 10, 1, num_contributions=any_comm.size)
-        return isinstance(reducer.gradient_sum, SharedExactSum)
+        run = make_run("exact", any_comm, 10, 1, num_contributions=any_comm.size)
+        return isinstance(run.reducer.gradient_sum, SharedExactSum)
 
     assert is_shared() == (any_comm.size > 1)
     monkeypatch.setattr(any_comm, "survives_losses", True)
@@ -234,51 +244,63 @@ def test_ranks_of_one_host_share_memory_unless_they_may_be_lost(any_comm, monkey
 
 def test_a_fast_rank_does_not_disturb_what_a_slow_one_still_reads(any_comm):
     """Each rank is slow after some steps, before it looks at the result."""
-    reducer = make_reducer("exact", any_comm, 5, 1, num_contributions=any_comm.size)
+    run = make_run("exact", any_comm, 5, 1, num_contributions=any_comm.size)
     for step in range(20):
         mine = np.full(5, (step + 1) * (any_comm.rank + 1), np.float32), np.ones(1)
-        gradient, _ = run_step(reducer, [0], lambda _, mine=mine: mine)
+        gradient, _ = run.step([0], lambda _, mine=mine: mine)
         if step % any_comm.size == any_comm.rank:
             time.sleep(0.005)
         assert set(gradient) == {(step + 1) * any_comm.size * (any_comm.size + 1) / 2}
 
 
 def make_serial():
-    return make_reducer("exact", SerialCommunicator(), 10, 1, num_contributions=2)
+    return make_run("exact", SerialCommunicator(), 10, 1, num_contributions=2)
 
 
 def test_calls_out_of_order_are_errors():
-    gradient, tally = np.ones(10, np.float32), np.ones(1)
-    reducer = make_serial()
-    reducer.ready(gradient, 5)
-    with pytest.raises(ValueError, match="found offset 6, expected 0 to 5"):
-        reducer.ready(gradient, 6)
-    with pytest.raises(ValueError, match="without the micro-batch that ready"):
-        reducer.finish(None, None)
-    reducer.ready(gradient, 0)
-    with pytest.raises(ValueError, match="after ready"):
-        reducer.add(gradient, tally)
-    reducer.finish(gradient, tally)
-    for call in (reducer.add, reducer.finish):
+    tally, reducer = np.ones(1), make_serial().reducer
+    calls = (partial(reducer.ready, 0), partial(reducer.add, 0, tally), reducer.finish)
+    for call in calls:
         with pytest.raises(ValueError, match="begins with start"):
-            call(gradient, tally)
+            call()
+    reducer.start([0, 4])
+    with pytest.raises(ValueError, match="found micro-batch 4, expected 0"):
+        reducer.add(4, tally)
+    reducer.add(0, tally)
+    reducer.ready(5)
+    with pytest.raises(ValueError, match="found offset 6, expected 0 to 5"):
+        reducer.ready(6)
+    with pytest.raises(ValueError, match="with 1 micro-batches added, expected 2"):
+        reducer.finish()
+    reducer.add(4, tally)
+    for call in calls[:2]:
+        with pytest.raises(ValueError, match="all 2 micro-batches of this rank are added"):
+            call()
+    reducer.finish()
+    with pytest.raises(ValueError, match="begins with start"):
+        reducer.finish()
 
 
 def test_start_forgets_a_step_that_was_given_up():
-    gradient, tally = np.ones(10, np.float32), np.ones(1)
-    reducer = make_serial()
-    reducer.add(np.full(10, np.nan, np.float32), tally)
-    reducer.ready(gradient, 3)
-    reducer.start()
-    total, _ = reducer.finish(gradient, tally)
+    run = make_serial()
+    run.gradients[:] = np.nan
+    run.reducer.start([0, 1])
+    run.reducer.add(0, np.ones(1))
+    run.reducer.ready(3)
+    total, _ = run.step([5], lambda m: (np.ones(10, np.float32), np.ones(1)))
     assert set(total) == {1.0}
+
+
+def test_gradients_of_another_size_are_refused():
+    with pytest.raises(ValueError, match=r"shape \(9,\), expected \(10,\)"):
+        Reducer(SerialCommunicator(), ExactSum(10, 1), np.zeros(9, np.float32), 0)
 
 
 def test_unknown_reductions_are_refused():
     with pytest.raises(
         ValueError, match="found reduction 'magic', expected one of: exact, exact32,"
     ):
-        make_reducer("magic", SerialCommunicator(), 1, 0, num_contributions=1)
+        make_reducer("magic", SerialCommunicator(), np.zeros(1, np.float32), 0, num_contributions=1)
 
 
 class Recorder(SerialCommunicator):
@@ -297,19 +319,23 @@ class Recorder(SerialCommunicator):
 @pytest.mark.parametrize("cuts", [(), (0.95, 0.94), (0.9, 0.5, 0.2), (0,)])
 def test_messages_do_not_depend_on_what_a_rank_has_to_do(micro_batches, cuts):
     comm = Recorder()
-    reducer = make_reducer("exact", comm, 25, 1, num_contributions=2, bucket_bytes=80)
-    run_step(reducer, micro_batches, lambda m: (np.ones(25, np.float32), np.ones(1)), cuts)
+    run = make_run("exact", comm, 25, 1, num_contributions=2, bucket_bytes=80)
+    run.step(micro_batches, lambda m: (np.ones(25, np.float32), np.ones(1)), cuts)
     assert comm.lengths == [10, 10, 5, 1 + 3]
 
 
 def test_a_bucket_leaves_as_soon_as_it_is_ready():
+    """In the last micro-batch: until then it is not the rank's sum."""
     comm = Recorder()
-    reducer = make_reducer("exact", comm, 25, 1, num_contributions=1, bucket_bytes=80)
-    gradient, sent = np.ones(25, np.float32), []
+    run = make_run("exact", comm, 25, 1, num_contributions=2, bucket_bytes=80)
+    run.reducer.start([0, 1])
+    run.reducer.ready(0)
+    run.reducer.add(0, np.ones(1))
+    sent = [len(comm.lengths)]
     for offset in (20, 15, 6, 5, 0):
-        reducer.ready(gradient, offset)
+        run.reducer.ready(offset)
         sent.append(len(comm.lengths))
-    assert sent == [0, 1, 1, 2, 3]
+    assert sent == [0, 0, 1, 1, 2, 3]
 
 
 class Slow(SerialCommunicator):
@@ -330,10 +356,11 @@ class Slow(SerialCommunicator):
 def test_every_layer_lets_all_messages_move():
     """Also one without parameters, whose suffix has not grown; what has arrived is left alone."""
     comm = Slow()
-    reducer = make_reducer("exact", comm, 25, 1, num_contributions=1, bucket_bytes=80)
-    gradient, num_tests = np.ones(25, np.float32), []
+    run = make_run("exact", comm, 25, 1, num_contributions=1, bucket_bytes=80)
+    run.reducer.start([0])
+    num_tests = []
     for offset in (20, 15, 15, 5, 5, 5):
-        reducer.ready(gradient, offset)
+        run.reducer.ready(offset)
         num_tests.append(comm.num_tests)
     assert num_tests == [0, 1, 2, 4, 5, 6]  # the first message arrives at its third test
 
@@ -345,8 +372,8 @@ def test_buckets_are_cut_from_the_end():
 
 
 def test_one_raised_flag_is_known_to_all_ranks(any_comm):
-    reducer = make_reducer("exact", any_comm, 3, 2, num_contributions=1)
+    reducer = make_run("exact", any_comm, 3, 2, num_contributions=1).reducer
     for raised, expected in ((True, 1), (False, 0)):
-        reducer.start()
-        reducer.finish(None, None, flag=raised and any_comm.rank == any_comm.size - 1)
+        reducer.start(())
+        reducer.finish(flag=raised and any_comm.rank == any_comm.size - 1)
         assert reducer.num_flags == expected
