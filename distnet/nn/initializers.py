@@ -6,24 +6,23 @@ that the network keys by (seed, parameter).
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from distnet.base.arrays import Array, Shape
+from distnet.nn import arguments
 from distnet.nn.parameters import Initializer
 
 
 def constant(value: float) -> Initializer:
     """Every element is `value`."""
-    return lambda rng, shape: np.full(shape, value)
+    return partial(_full, value)
 
 
 def gaussian(std: float) -> Initializer:
     """Normal with mean 0 and standard deviation `std`."""
-
-    def draw(rng: np.random.Generator, shape: Shape) -> Array:
-        return rng.standard_normal(shape) * std
-
-    return draw
+    return partial(_normal, std)
 
 
 def he(fan_in: int) -> Initializer:
@@ -39,11 +38,30 @@ def xavier(fan_in: int) -> Initializer:
     return gaussian(float(np.sqrt(1 / fan_in)))
 
 
+NAMED = {"he": he, "xavier": xavier}
+
+
+def checked_init(owner: str, init: object) -> str | float:
+    """The argument `init` of a layer: a key of `NAMED` or a standard deviation; else ValueError."""
+    names = ", ".join(map(repr, NAMED))
+    if isinstance(init, str) and init in NAMED:
+        return init
+    expected = f"{names} or a standard deviation of at least 0"
+    return arguments.real(owner, "init", init, expected, lambda std: std >= 0)
+
+
 def weight_initializer(init: str | float, fan_in: int) -> Initializer:
     """What a layer's `init` argument names: "he", "xavier" or a standard deviation."""
-    if isinstance(init, str):
-        named = {"he": he, "xavier": xavier}
-        if init not in named:
-            raise ValueError(f"init: found {init!r}, expected 'he', 'xavier' or a number")
-        return named[init](fan_in)
-    return gaussian(init)
+    init = checked_init("weights", init)
+    return NAMED[init](fan_in) if isinstance(init, str) else gaussian(init)
+
+
+# Functions of the module, since those inside a function cannot be pickled.
+
+
+def _full(value: float, rng: np.random.Generator, shape: Shape) -> Array:
+    return np.full(shape, value)
+
+
+def _normal(std: float, rng: np.random.Generator, shape: Shape) -> Array:
+    return rng.standard_normal(shape) * std

@@ -34,7 +34,9 @@ def test_constant():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="found 'hee', expected 'he', 'xavier' or a number"):
+    with pytest.raises(
+        ValueError, match="found init 'hee', expected 'he', 'xavier' or a standard deviation"
+    ):
         weight_initializer("hee", 3)
 
 

@@ -7,7 +7,7 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch, Purpose, Words
-from distnet.nn import layout
+from distnet.nn import arguments, layout
 from distnet.nn.layer import Layer
 
 _LEVELS = 1 << 16  # masks are cut from 16-bit words
@@ -26,8 +26,9 @@ class Dropout(Layer):
 
     def __init__(self, ratio: float = 0.5) -> None:
         super().__init__()
-        if not 0 <= ratio < 1:
-            raise ValueError(f"dropout ratio: found {ratio}, expected a number in [0, 1)")
+        ratio = arguments.real(
+            "Dropout", "ratio", ratio, "a number in [0, 1)", lambda r: 0 <= r < 1
+        )
         self.threshold = min(round(ratio * _LEVELS), _LEVELS - 1)
         self._words = Words(Purpose.DROPOUT)
         self._masks: dict[Shape, Array] = {}

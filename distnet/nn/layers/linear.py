@@ -10,8 +10,8 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
-from distnet.nn import blocking
-from distnet.nn.initializers import constant, weight_initializer
+from distnet.nn import arguments, blocking
+from distnet.nn.initializers import checked_init, constant, weight_initializer
 from distnet.nn.layer import Layer
 from distnet.nn.parameters import Parameter
 
@@ -41,8 +41,8 @@ class Linear(Layer):
 
     def __init__(self, out_features: int, *, init: str | float = "he", bias: bool = True) -> None:
         super().__init__()
-        self.out_features = out_features
-        self.init = init
+        self.out_features = arguments.whole("Linear", "out_features", out_features)
+        self.init = checked_init("Linear", init)
         self.has_bias = bias
         self._workspaces: dict[int, _Workspace] = {}
 

@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
+from distnet.nn import arguments
 from distnet.nn.initializers import constant
 from distnet.nn.layer import Layer
 from distnet.nn.parameters import Parameter, Statistic
@@ -29,7 +30,12 @@ class BatchNorm(Layer):
 
     def __init__(self, *, momentum: float = 0.9, eps: float = 1e-5) -> None:
         super().__init__()
-        self.momentum, self.eps = momentum, eps
+        self.momentum = arguments.real(
+            "BatchNorm", "momentum", momentum, "a number in [0, 1]", lambda m: 0 <= m <= 1
+        )
+        self.eps = arguments.real(
+            "BatchNorm", "eps", eps, "a number of at least 0", lambda e: e >= 0
+        )
         self._normalized: dict[Shape, Array] = {}
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:

@@ -105,5 +105,5 @@ def test_evaluation_is_the_identity():
 
 @pytest.mark.parametrize("ratio", [-0.1, 1, 1.5, float("nan")])
 def test_impossible_ratios_are_refused(ratio):
-    with pytest.raises(ValueError, match=rf"dropout ratio: found {ratio}"):
+    with pytest.raises(ValueError, match=rf"Dropout: found ratio {ratio}"):
         Dropout(ratio)
