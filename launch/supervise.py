@@ -134,12 +134,12 @@ class Supervisor:
                 return
 
     def _signs_of_life(self) -> tuple[object, ...]:
-        """What changes as long as training goes on: lines, and the place in each heartbeat."""
-        places = []
+        """What changes as long as training goes on: lines, and the position in each heartbeat."""
+        positions = []
         for path in sorted((self.directory / "heartbeats").glob("rank-*.json")):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                places.append(json.loads(path.read_text())["place"])
-        return version(self.directory / "metrics.jsonl"), places
+                positions.append(json.loads(path.read_text())["position"])
+        return version(self.directory / "metrics.jsonl"), positions
 
 
 def start(command: list[str], mark: str, held: IO[str]) -> subprocess.Popen[bytes]:

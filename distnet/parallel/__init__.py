@@ -1,5 +1,7 @@
 """Ranks that compute one result: communicators, exact sums of gradients, failing together."""
 
+from distnet.parallel.agreement import AgreedExit, agree, together
+from distnet.parallel.command import fail_together, run_command
 from distnet.parallel.communicator import Communicator, MPICommunicator, SerialCommunicator
 from distnet.parallel.errors import (
     AgreedError,
@@ -9,12 +11,11 @@ from distnet.parallel.errors import (
     RankError,
     RankLost,
 )
-from distnet.parallel.failing import AgreedExit, agree, fail_together, run_command, together
 from distnet.parallel.launcher import connect
+from distnet.parallel.shared_map import shared_map
 from distnet.parallel.sums.fixed_point import FixedPoint
 from distnet.parallel.sums.formats import GradientSum
 from distnet.parallel.sums.reducer import REDUCTIONS, Reducer, make_reducer
-from distnet.parallel.tasks import shared_map
 
 __all__ = [
     "REDUCTIONS",

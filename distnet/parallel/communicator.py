@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.parallel.place import Place
+from distnet.parallel.position import Position
 from distnet.parallel.recovery import ReportsLoss, die, gather_checked, shrink
-from distnet.parallel.tasks import take_turns
+from distnet.parallel.turns import take_turns
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -73,7 +73,7 @@ class Request(Protocol):
 class Communicator(Protocol):
     """A group of `size` processes, this one having number `rank`, on the host `node`.
 
-    processes: its members, in the order of ranks; place: where in the program this one is;
+    processes: its members, in the order of ranks; position: where in the program this one is;
     survives_losses: whether the group can go on without ranks that are gone.
     """
 
@@ -81,7 +81,7 @@ class Communicator(Protocol):
     size: int
     node: Node
     processes: list[Process]
-    place: Place
+    position: Position
     survives_losses: bool
 
     def allreduce(self, array: Array, op: Op = "sum") -> None:
@@ -154,7 +154,7 @@ class SerialCommunicator:
     def __init__(self) -> None:
         self.processes = [Process(0, socket.gethostname(), os.getpid())]
         self.node = Node.of(0, [socket.gethostname()])
-        self.place = Place()
+        self.position = Position()
 
     def allreduce(self, array: Array, op: Op = "sum") -> None:
         return None
@@ -191,10 +191,10 @@ class SerialCommunicator:
 
 
 class MPIRequest:
-    """A request of MPI; `number` is that of its call, see Place."""
+    """A request of MPI; `number` is that of its call, see Position."""
 
-    def __init__(self, request: MPI.Request, number: int, place: Place) -> None:
-        self._request, self._number, self._place = request, number, place
+    def __init__(self, request: MPI.Request, number: int, position: Position) -> None:
+        self._request, self._number, self._position = request, number, position
         self._reports_loss = ReportsLoss()
 
     def test(self) -> bool:
@@ -202,7 +202,7 @@ class MPIRequest:
             return self._request.Test()
 
     def wait(self) -> None:
-        with self._place.waiting(self._number), self._reports_loss:
+        with self._position.waiting(self._number), self._reports_loss:
             self._request.Wait()
 
 
@@ -220,7 +220,7 @@ class MPICommunicator:
         self._ops: dict[Op, MPI.Op] = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
         self._reports_loss = ReportsLoss()
         self._in_flight: list[MPI.Request] = []
-        self.place = Place()
+        self.position = Position()
         self.survives_losses = survives_losses
         self._join((MPI.COMM_WORLD if comm is None else comm).Dup())
         self._process = Process(self.rank, socket.gethostname(), os.getpid())
@@ -235,7 +235,7 @@ class MPICommunicator:
         self.node = Node.of(self.rank, [process.host for process in self.processes])
 
     def allreduce(self, array: Array, op: Op = "sum") -> None:
-        with self.place.waiting(self.place.begin()), self._reports_loss:
+        with self.position.waiting(self.position.begin()), self._reports_loss:
             self._comm.Allreduce(self._in_place, array, self._op(op, array.dtype))
 
     def iallreduce(self, array: Array, op: Op = "sum") -> Request:
@@ -245,7 +245,7 @@ class MPICommunicator:
 
     def _begin(self, request: MPI.Request) -> Request:
         self._in_flight = [other for other in self._in_flight if other] + [request]
-        return MPIRequest(request, self.place.begin(), self.place)
+        return MPIRequest(request, self.position.begin(), self.position)
 
     def _op(self, op: Op, dtype: np.dtype[Any]) -> MPI.Op:
         """MPI's handle of `op`; a function is registered when it is first used."""
@@ -254,21 +254,21 @@ class MPICommunicator:
         return self._ops[op]
 
     def broadcast(self, array: Array, root: int = 0) -> None:
-        with self.place.waiting(self.place.begin()), self._reports_loss:
+        with self.position.waiting(self.position.begin()), self._reports_loss:
             self._comm.Bcast(array, root)
 
     def allgather(self, value: Any) -> list[Any]:
-        with self.place.waiting(self.place.begin()), self._reports_loss:
+        with self.position.waiting(self.position.begin()), self._reports_loss:
             if self.survives_losses:
                 return gather_checked(self._comm, value)
             return self._comm.allgather(value)
 
     def confirm(self) -> None:
-        with self.place.waiting(self.place.begin()), self._reports_loss:
+        with self.position.waiting(self.position.begin()), self._reports_loss:
             self._comm.Agree(1)
 
     def barrier(self) -> None:
-        with self.place.waiting(self.place.begin()), self._reports_loss:
+        with self.position.waiting(self.position.begin()), self._reports_loss:
             self._comm.Barrier()
 
     def ibarrier(self) -> Request:
@@ -282,10 +282,10 @@ class MPICommunicator:
 
     def repair(self) -> list[Process]:
         before = self.processes
-        with self.place.waiting(self.place.begin()):
+        with self.position.waiting(self.position.begin()):
             self._join(shrink(self._comm, self._in_flight))
         self._in_flight = []
-        self.place.begin_repaired()
+        self.position.begin_repaired()
         self._meet()
         return [process for process in before if process not in self.processes]
 

@@ -8,7 +8,7 @@
         ├── DisagreementError    the ranks were started with different inputs
         └── NonFiniteGradient    a gradient that cannot be summed
 
-Every other exception concerns one rank alone; `failing.fail_together` ends the job for all of them.
+Every other exception concerns one rank alone; `command.fail_together` ends the job for all of them.
 """
 
 from __future__ import annotations

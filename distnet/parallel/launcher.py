@@ -81,7 +81,7 @@ def connect(environ: Mapping[str, str]) -> Communicator:
     if not mpi.Is_initialized():
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "suspicious MPI")  # checked here, more strictly
-            # `tasks` calls MPI from a thread of its own. And MPICH 5.0 lets go of a core while it
+            # `turns` calls MPI from a thread of its own. And MPICH 5.0 lets go of a core while it
             # waits only at this level: at lower ones 4 ranks on 2 cores took 0.97 s for a sum of
             # 1 MB, not 0.4 ms.
             mpi.Init_thread(mpi.THREAD_MULTIPLE)

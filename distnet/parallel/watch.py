@@ -11,7 +11,7 @@ or computes. From the files two things can be told:
   the clock: where all processes stood still, as on a suspended machine, nobody is suspected.
 
 `training.run` starts it. File `rank-N.json`, N as started: {"rank", "host", "pid", "beat",
-"place": [repairs, step, calls], "waits": seconds}.
+"position": [repairs, step, calls], "waits": seconds}.
 """
 
 from __future__ import annotations
@@ -97,14 +97,14 @@ class Watch:
 
     def _write(self) -> None:
         """Not `fsync`ed, and renamed so that readers find it whole."""
-        place = self._comm.place
+        position = self._comm.position
         self._beat += 1
         content = {
             "rank": self._me.rank,
             "host": self._me.host,
             "pid": self._me.pid,
             "beat": self._beat,
-            "place": place.position,
+            "position": position.reached,
             "waits": self._waits(),
         }
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -122,8 +122,8 @@ class Watch:
         return content if same else None
 
     def _waits(self) -> float:
-        place = self._comm.place
-        return round(time.monotonic() - place.since, 2) if place.waits_for else 0.0
+        position = self._comm.position
+        return round(time.monotonic() - position.since, 2) if position.waits_for else 0.0
 
     def _feel_pulses(self) -> None:
         for process in self._comm.processes:
@@ -160,19 +160,19 @@ class Watch:
     # Stalls.
 
     def _report_stall(self) -> None:
-        place = self._comm.place
-        since = place.since
-        if not place.waits_for or since == self._reported or self._waits() < self._timeout:
+        position = self._comm.position
+        since = position.since
+        if not position.waits_for or since == self._reported or self._waits() < self._timeout:
             return
         self._reported = since
         late, silent = self._missing()
         who = name_ranks(late) if late else "no rank"
         hint = f"; no heartbeat from {name_ranks(silent)}" if silent else ""
-        purpose = f" ({place.purpose})" if place.purpose else ""
+        purpose = f" ({position.purpose})" if position.purpose else ""
         _show(
             f"distnet: warning: {self._me} has waited {self._waits():g} s in call "
-            f"{place.waits_for}{purpose} of step {place.step}, which {who} has yet to begin{hint}; "
-            f"stacks of {name_ranks([self._me.rank])}:\n{_stacks()}"
+            f"{position.waits_for}{purpose} of step {position.step}, which {who} has yet to begin"
+            f"{hint}; stacks of {name_ranks([self._me.rank])}:\n{_stacks()}"
         )
         if self._ends:
             # The other ranks shall show theirs; and MPICH's launcher returns the exit code of an
@@ -182,11 +182,11 @@ class Watch:
 
     def _missing(self) -> tuple[list[int], list[int]]:
         """The ranks that have not begun the call this one waits in; those without a heartbeat."""
-        place = self._comm.place
-        here = [place.num_repairs, place.step, place.waits_for]
+        position = self._comm.position
+        here = [position.num_repairs, position.step, position.waits_for]
         others = [process for process in self._comm.processes if process != self._me]
         hearts = {process.rank: self._read(process) for process in others}
-        late = [rank for rank, heart in hearts.items() if heart and heart["place"] < here]
+        late = [rank for rank, heart in hearts.items() if heart and heart["position"] < here]
         silent = [p.rank for p in others if self._is_silent(p) or hearts[p.rank] is None]
         return late, silent
 

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from distnet.parallel.agreement import together
 from distnet.parallel.communicator import Process
-from distnet.parallel.failing import together
 from distnet.parallel.watch import Watch
 from distnet.training import checkpoint as checkpoints
 from distnet.training.checkpoint import (
@@ -180,12 +180,12 @@ class Run:
             epoch_ends = done % self.trainer.sampler.steps_per_epoch == 0
             evaluates = epoch_ends or done == self.total_steps
             if evaluates:
-                with self.comm.place.during("evaluation"):
+                with self.comm.position.during("evaluation"):
                     self._evaluate(done)
             is_best = evaluates and self.progress.best_step == done
             saves = ends or is_best or _due(done, config.checkpoint_every, epoch_ends)
             if saves or _due(done, config.verify_every, epoch_ends):
-                with self.comm.place.during("comparison of the ranks"):
+                with self.comm.position.during("comparison of the ranks"):
                     self._verify(done)
             if saves:
                 self.directory.save(self._snapshot(done), is_best)

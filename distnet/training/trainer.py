@@ -84,7 +84,7 @@ class Trainer:
         Raises TrainingDiverged, on all ranks alike; the state is then still the old one.
         """
         network, reducer = self.network, self.reducer
-        self.comm.place.begin_step(step)
+        self.comm.position.begin_step(step)
         micro_batches = self.sampler.micro_batches(step)
         num_samples = sum(len(samples) for samples in micro_batches)
         mine = self.mine = self._deal(len(micro_batches))

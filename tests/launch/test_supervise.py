@@ -121,7 +121,7 @@ def test_a_silent_job_is_killed_and_restarted(supervise, tmp_path):
 
 def test_heartbeats_that_move_are_signs_of_life(supervise, tmp_path):
     beats = "(out / 'heartbeats').mkdir(exist_ok=True); path = out / 'heartbeats' / 'rank-0.json'"
-    beats += "; [(time.sleep(0.1), path.write_text('{\"place\": [0, %d, 0]}' % n))"
+    beats += "; [(time.sleep(0.1), path.write_text('{\"position\": [0, %d, 0]}' % n))"
     beats += " for n in range(20)]; " + FINISH
     assert supervise([beats], "--silence", "1", "--max-restarts", "0")[0] == 0
 

@@ -23,7 +23,7 @@ def command(comm: Communicator) -> int:
     )
     watch.start()
     comm.barrier()
-    comm.place.begin_step(57)
+    comm.position.begin_step(57)
     if comm.rank == 1:
         if late == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)

@@ -147,11 +147,11 @@ def test_the_state_of_a_survivor_that_is_ahead_is_adopted(train_on, monkeypatch)
 
 def lose_at_step(comm, step):
     """The next call after the beginning of `step` fails."""
-    begin = comm.place.begin_step
+    begin = comm.position.begin_step
 
     def begin_and_lose(number):
         begin(number)
         if number == step and not comm.num_repairs:
             comm.losses.add(comm.num_calls)
 
-    comm.place.begin_step = begin_and_lose
+    comm.position.begin_step = begin_and_lose

@@ -231,7 +231,7 @@ class Reducer:
     def _receive(self) -> None:
         """Waits for each message in turn; reads a bucket while the next ones are on their way."""
         self.wait_seconds = 0.0
-        during = self._comm.place.during
+        during = self._comm.position.during
         for number, bucket in enumerate(self._buckets, 1):
             with during(f"gradient bucket {number} of {len(self._buckets)}"):
                 self._wait(self._requests[number - 1])

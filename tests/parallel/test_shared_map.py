@@ -5,7 +5,7 @@ import time
 import chaos
 import pytest
 
-from distnet.parallel.tasks import shared_map
+from distnet.parallel.shared_map import shared_map
 
 LOSES_A_RANK = """
 import os, signal, sys, time

@@ -1,9 +1,11 @@
 """Where a rank is in its program: which collective calls it has begun, in which it waits.
 
 All ranks make the same calls in the same order, so two ranks can be compared by counting: of those
-that stand at the same step, the ones that have begun fewer calls keep the others waiting. The
-communicator counts, the trainer says when a step begins, who calls may say what for, and `watch`
-reads it from another thread.
+that stand at the same step, the ones that have begun fewer calls keep the others waiting.
+
+Each rank keeps a `Position`, in `Communicator.position`. The communicator counts the calls in it.
+The trainer tells it when a step begins (`begin_step`). Code that calls the communicator may tell it
+in words what its calls are for (`during`), for messages. `watch` reads it from another thread.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Place:
-    """A rank's position: repairs of the group behind it, its step, collective calls begun in it.
+class Position:
+    """How far one rank has come, and what it waits for.
 
-    waits_for, since: the number of the call in which it waits, 0 if in none, and the time
-    (`time.monotonic`) when it began to. purpose: what that is for, in words, "" if not said.
+    num_repairs: how often the group was repaired after a loss; step: of training; num_calls: the
+    collective calls begun in that step.
+    waits_for: the number of the call in which the rank waits, 0 if in none; since: the time
+    (`time.monotonic`) when it began to wait; purpose: what its calls are for, "" if not said.
     """
 
     def __init__(self) -> None:
@@ -26,8 +30,8 @@ class Place:
         self.purpose = ""
 
     @property
-    def position(self) -> tuple[int, int, int]:
-        """Comparable: of two ranks, the one with the lower position keeps the other waiting."""
+    def reached(self) -> tuple[int, int, int]:
+        """(repairs, step, calls): of two ranks, the one with less keeps the other waiting."""
         return self.num_repairs, self.step, self.num_calls
 
     def begin_step(self, step: int) -> None:

@@ -1,42 +1,24 @@
-"""Independent tasks, each computed by the rank that is free first: `shared_map`.
+"""Numbers dealt out one at a time to whichever rank asks first: what `shared_map` rests on.
 
-A thread of rank 0 deals out the numbers of the tasks and sends the next one to whoever asks. MPI
-moves messages only inside its calls, and rank 0 may be busy with a task of its own: without the
-thread the others wait until that is done, with MPICH 5.0 even for one-sided operations. No rank is
-set aside.
+A thread of rank 0 sends the next number to whoever asks. MPI moves messages only inside its calls,
+and rank 0 may be busy with a task of its own: without the thread the others wait until that is
+done, with MPICH 5.0 even for one-sided operations. No rank is set aside.
+
+`communicator.MPICommunicator.turns` calls this.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-    from distnet.parallel.communicator import Communicator
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
 POLL_SECONDS = 0.001  # between two looks of the thread for someone who asks
 ASK, ANSWER = 1, 2  # tags, since rank 0 sends both to itself
-
-
-def shared_map(
-    comm: Communicator, function: Callable[[Item], Result], items: Sequence[Item]
-) -> list[Result]:
-    """`[function(item) for item in items]` on every rank, each item computed by one of them.
-
-    Ranks take the items in order, a rank that finishes early takes the next. Results are pickled.
-    All ranks call it with equal `items`; the result is the same on any number of them if that of
-    `function` depends on the item alone, so it must not call `comm`.
-    """
-    done = {index: function(items[index]) for index in comm.turns(len(items))}
-    results = {index: result for each in comm.allgather(done) for index, result in each.items()}
-    return [results[index] for index in range(len(items))]
 
 
 def take_turns(comm: MPI.Intracomm, num: int) -> Iterator[int]:

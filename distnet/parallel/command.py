@@ -1,10 +1,9 @@
-"""All ranks fail together: no rank waits for one that is gone, and every error is shown once.
+"""A program on several ranks ends as one: nobody waits for a rank that is gone.
 
 Two kinds of failure are told apart by how they are raised:
 
-- *Agreed*: raised on every rank alike, as an `AgreedError`. `together` makes one of the expected
-  errors (bad input, a missing file) that a function raises on some or all ranks, `agree` of inputs
-  that differ. Rank 0 shows its line; every rank leaves through MPI_Finalize with its exit code.
+- *Agreed*: raised on every rank alike, as an `AgreedError`, see `agreement`. Rank 0 shows its line;
+  every rank leaves through MPI_Finalize with its exit code.
 - *Lonely*: anything else that leaves the program, be it an exception, sys.exit or Ctrl-C. The other
   ranks would wait for this one forever, so it shows its traceback and aborts the job.
 
@@ -21,88 +20,12 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
+from distnet.parallel.agreement import AgreedExit
 from distnet.parallel.communicator import Communicator
-from distnet.parallel.errors import (
-    AgreedError,
-    DisagreementError,
-    LaunchError,
-    RankError,
-    RankLost,
-    name_ranks,
-)
+from distnet.parallel.errors import AgreedError, LaunchError, RankLost
 from distnet.parallel.launcher import connect
 from distnet.parallel.recovery import die, leave
-
-T = TypeVar("T")
-MISSING = "(missing)"
-
-
-class AgreedExit(SystemExit):
-    """Every rank is leaving with this exit code."""
-
-
-def together(
-    comm: Communicator,
-    action: Callable[[], T],
-    expected: tuple[type[Exception], ...] = (ValueError, OSError),
-) -> T:
-    """`action()` on every rank; if it raised an expected error on any, RankError on all.
-
-    A message common to all ranks stays as it is; otherwise the ranks are named. If `action` left by
-    sys.exit with the same code on all ranks (a command line that was shown its help), AgreedExit is
-    raised. Other exceptions are bugs and pass through, to be shown with their traceback.
-    """
-    failure: BaseException | None = None
-    caught: tuple[type[BaseException], ...] = (*expected, SystemExit)
-    try:
-        result = action()
-    except caught as error:
-        failure = error
-    messages = comm.allgather(_message(failure))
-    if not any(message is not None for message in messages):
-        return result
-    if isinstance(failure, SystemExit) and len(set(messages)) == 1:
-        raise AgreedExit(failure.code)
-    raise RankError(_summary(messages)) from failure
-
-
-def _message(failure: BaseException | None) -> str | None:
-    if isinstance(failure, SystemExit):
-        return f"left with exit code {failure.code}"
-    return None if failure is None else str(failure)
-
-
-def _summary(messages: list[str | None]) -> str:
-    """One line: every distinct message with its ranks; without them if all ranks say the same."""
-    ranks: dict[str, list[int]] = {}
-    for rank, message in enumerate(messages):
-        if message is not None:
-            ranks.setdefault(message, []).append(rank)
-    if len(ranks) == 1 and None not in messages:
-        return next(iter(ranks))
-    return "; ".join(f"{name_ranks(who)} of {len(messages)}: {what}" for what, who in ranks.items())
-
-
-def agree(
-    comm: Communicator,
-    description: Mapping[str, Any],
-    remedy: str = "start every rank with the same command, files and environment",
-) -> None:
-    """Raises DisagreementError on every rank unless all have an equal `description`.
-
-    The error names the first key that differs, the values, and the ranks that have them.
-    """
-    descriptions = comm.allgather(dict(description))
-    for key in dict.fromkeys(key for each in descriptions for key in each):
-        values = [repr(each[key]) if key in each else MISSING for each in descriptions]
-        if len(set(values)) > 1:
-            found = "; ".join(
-                f"{value} on {name_ranks([r for r, v in enumerate(values) if v == value])}"
-                for value in dict.fromkeys(values)
-            )
-            raise DisagreementError(f"the ranks differ in {key}: {found}; {remedy}")
 
 
 @contextmanager
