@@ -18,6 +18,7 @@ tile (a, b); nc and nf stand for a contiguous run of N * C or N * F numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,14 +44,15 @@ def supports(m: int, g: Geometry) -> bool:
     return g.kh == g.kw > 1 and g.stride == 1 and m + g.kh - 1 in _POINTS
 
 
-def transforms(m: int, k: int) -> tuple[Array, Array, Array]:
+def transforms(m: int, k: int, points: Sequence[float] | None = None) -> tuple[Array, Array, Array]:
     """(B^T, G, A^T) of F(m x m, k x k), r = m + k - 1: shapes (r, r), (r, k), (m, r).
 
     By Toom and Cook: G and A^T evaluate polynomials with k and m coefficients at r - 1 points and
     at infinity (the last coefficient), B^T is the transpose of Lagrange's interpolation through
-    them, whose denominators are moved to G.
+    them, whose denominators are moved to G. points: r - 1 different ones; None: those that round
+    least.
     """
-    points = _POINTS[m + k - 1]
+    points = points or _POINTS[m + k - 1]
     r = len(points) + 1
     bt, g, at = np.zeros((r, r)), np.zeros((r, k)), np.zeros((m, r))
     for i, point in enumerate(points):

@@ -19,7 +19,7 @@ from distnet.base.arrays import Array
 from distnet.parallel.communicator import Communicator, Done, Request
 from distnet.parallel.sums.fixed_point import FixedPoint, last_beyond
 
-# Measured, see docs/scaling.md. On one host sending is computing: few messages. Between hosts they
+# Measured, see docs/log.md. On one host sending is computing: few messages. Between hosts they
 # shall be small enough that most leave while backward still computes.
 BUCKET_BYTES, BUCKET_BYTES_BETWEEN_HOSTS = 1 << 20, 1 << 16
 

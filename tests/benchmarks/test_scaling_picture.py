@@ -1,4 +1,4 @@
-"""The picture of docs/scaling.md is drawn from the JSON that `bench scaling` writes."""
+"""The picture of docs/log.md is drawn from the JSON that `bench scaling` writes."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "scaling_curves.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "pictures" / "scaling.py"
 
 
 def result(batch_size, **more):

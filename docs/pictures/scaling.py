@@ -1,6 +1,6 @@
 """Draws what `python -m distnet.bench scaling --json FILE` measured, a panel for each file.
 
-python docs/scaling_curves.py b256.json b100.json --out docs/scaling.png
+python docs/pictures/scaling.py b256.json b100.json --out docs/pictures/scaling.png
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def draw(figure: Figure, results: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("docs/scaling.png"))
+    parser.add_argument("--out", type=Path, default=Path("docs/pictures/scaling.png"))
     options = parser.parse_args()
     results = [json.loads(path.read_text()) for path in options.files]
     width = 1 + 3.5 * len(results)
