@@ -62,16 +62,16 @@ class ReLU(Activation):
 
 
 class Sigmoid(Activation):
-    """y = 1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2, which cannot overflow."""
+    """y = 1 / (1 + exp(-x)), with all its digits as far as exp(-x) is finite, and 0 beyond."""
 
     kind = "sigmoid"
 
     def function(self, x: Array, out: Array) -> Array:
-        half = self.dtype.type(0.5)
-        y = np.multiply(x, half, out=out)
-        np.tanh(y, out=y)
-        np.multiply(y, half, out=y)
-        return np.add(y, half, out=y)
+        y = np.negative(x, out=out)
+        with np.errstate(over="ignore", under="ignore"):  # where the limits 0 and 1 are right
+            np.exp(y, out=y)
+        np.add(y, 1, out=y)
+        return np.reciprocal(y, out=y)
 
     def gradient(self, dy: Array, out: Array) -> Array:
         slope = np.subtract(1, self.y, out=self._temporary(dy.shape))

@@ -39,6 +39,18 @@ def test_saturation_is_exact_and_silent(layer, dtype):
     np.testing.assert_array_equal(dx, 0)
 
 
+@pytest.mark.parametrize(("dtype", "lowest"), [(np.float32, -87), (np.float64, -708)])
+def test_sigmoid_of_negative_numbers_keeps_all_digits(dtype, lowest):
+    """sigmoid(x) = exp(x) / (1 + exp(x)), and its derivative, are far below 1 but not 0 there."""
+    x = np.linspace(lowest, -5, 100, dtype=dtype).reshape(1, -1)
+    layer, exact = build(Sigmoid(), x.shape[1:], dtype), np.exp(x.astype(np.longdouble))
+    exact /= 1 + exact
+    digits = 4 * np.finfo(dtype).eps
+    np.testing.assert_allclose(layer.forward(x), exact, rtol=digits)
+    dx = layer.backward(np.ones_like(x))
+    np.testing.assert_allclose(dx, exact * (1 - exact), rtol=digits)
+
+
 def test_relu_has_no_gradient_at_zero():
     layer = build(ReLU(), (3,))
     layer.forward(np.array([[0.0, -0.0, 1.0]]))
