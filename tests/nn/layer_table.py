@@ -115,6 +115,9 @@ def convolutions() -> Iterator[Case]:
             continue
         make = partial(Conv2d, 3, kernel, stride=stride, pad=pad, algorithm=algorithm)
         yield Case(f"{algorithm} of {shape}, k{kernel} s{stride} p{pad}", make, shape)
+    for algorithm in ALGORITHMS:
+        make = partial(Conv2d, 3, 3, pad=1, bias=False, algorithm=algorithm)
+        yield Case(f"{algorithm} without bias", make, (2, 5, 6))
 
 
 CASES = [

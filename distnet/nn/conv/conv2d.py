@@ -34,9 +34,11 @@ class Algorithm(Protocol):
     inbox: Array
     output_shape: Shape
 
-    def load(self, weight: Array, bias: Array) -> None: ...
+    def load(self, weight: Array, bias: Array | None) -> None: ...
     def forward(self, out: Array) -> None: ...
-    def backward(self, dy: Array, dweight: Array, dbias: Array, need_dx: bool) -> Array | None: ...
+    def backward(
+        self, dy: Array, dweight: Array, dbias: Array | None, need_dx: bool
+    ) -> Array | None: ...
 
 
 Maker = Callable[[Geometry, int, DTypeLike, Scratch], Algorithm]
@@ -90,7 +92,8 @@ class Conv2d(Layer):
     """Cross-correlation of images `(N, C, H, W)` with F filters, plus a bias for each filter.
 
     Weight `(F, C, KH, KW)`, output `(N, F, OH, OW)` with OH = (H + 2 pad - KH) // stride + 1 (book
-    section 7.2). `kernel` is a side or (KH, KW). `algorithm` is a key of `ALGORITHMS`, or "auto".
+    section 7.2). `kernel` is a side or (KH, KW). `bias=False` leaves the bias out, as is usual
+    before a BatchNorm, which would subtract it. `algorithm` is a key of `ALGORITHMS`, or "auto".
     """
 
     kind = "conv"
@@ -102,6 +105,7 @@ class Conv2d(Layer):
         *,
         stride: int = 1,
         pad: int = 0,
+        bias: bool = True,
         init: str | float = "he",
         algorithm: str = "auto",
     ) -> None:
@@ -111,6 +115,7 @@ class Conv2d(Layer):
             raise ValueError(f"algorithm: found {algorithm!r}, expected one of {known}")
         self.algorithm = algorithm
         self.filters, self.stride, self.pad, self.init = filters, stride, pad, init
+        self.has_bias = bias
         self.kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
         self._makers = ALGORITHMS
         self._algorithms: dict[int, Algorithm] = {}
@@ -144,7 +149,8 @@ class Conv2d(Layer):
 
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
         yield "weight", self.weight
-        yield "bias", self.bias
+        if self.has_bias:
+            yield "bias", self.bias
 
     def refresh(self) -> None:
         self._loaded.clear()
@@ -155,7 +161,8 @@ class Conv2d(Layer):
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         self.current = self._algorithm(len(x))
         if len(x) not in self._loaded:
-            self.current.load(self.weight.value, self.bias.value)
+            bias = self.bias.value if self.has_bias else None
+            self.current.load(self.weight.value, bias)
             self._loaded.add(len(x))
         if x is not self.current.inbox:
             np.copyto(self.current.inbox, x)
@@ -164,7 +171,8 @@ class Conv2d(Layer):
         return y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
-        dx = self.current.backward(dy, self.weight.grad, self.bias.grad, need_dx)
+        dbias = self.bias.grad if self.has_bias else None
+        dx = self.current.backward(dy, self.weight.grad, dbias, need_dx)
         if out is None or dx is None:
             return dx
         np.copyto(out, dx)

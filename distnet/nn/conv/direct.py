@@ -45,11 +45,13 @@ class BlockedConvolution:
         scratch.reserve(*self._scratch_sizes(), dtype=dtype)
         self.columns: Array | None = None
 
-    def load(self, weight: Array, bias: Array) -> None:
-        """Takes the parameters: weight (F, C, KH, KW), bias (F,)."""
+    def load(self, weight: Array, bias: Array | None) -> None:
+        """Takes the parameters: weight (F, C, KH, KW), bias (F,) if there is one."""
         g = self.geometry
         np.copyto(self.weight.reshape(g.kh, g.kw, g.c, g.f), weight.transpose(2, 3, 1, 0))
-        np.copyto(self.bias_tile, bias)
+        self.has_bias = bias is not None
+        if bias is not None:
+            np.copyto(self.bias_tile, bias)
 
     def forward(self, out: Array) -> None:
         """From `inbox` (N, C, H, W) to `out` (N, F, OH, OW)."""
@@ -57,15 +59,19 @@ class BlockedConvolution:
             columns, y = self._unroll(rows), layout.native(out)[rows]
             product = self._rows(y)
             np.matmul(columns, self.weight, out=product)
-            np.add(product, self.bias_tile[: len(product)], out=product)
+            if self.has_bias:
+                np.add(product, self.bias_tile[: len(product)], out=product)
             if not y.flags.c_contiguous:
                 np.copyto(y, product.reshape(y.shape))
 
-    def backward(self, dy: Array, dweight: Array, dbias: Array, need_dx: bool) -> Array | None:
+    def backward(
+        self, dy: Array, dweight: Array, dbias: Array | None, need_dx: bool
+    ) -> Array | None:
         """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
         g = self.geometry
         self.dweight[...] = 0
-        dbias[...] = 0
+        if dbias is not None:
+            dbias[...] = 0
         if need_dx and not self.is_pointwise:
             self.dpadded[...] = 0
         for rows in self._blocks():
@@ -75,8 +81,9 @@ class BlockedConvolution:
                 np.copyto(block.reshape(of_rows.shape), of_rows)
             np.matmul(columns.T, block, out=self.dweight_part)
             np.add(self.dweight, self.dweight_part, out=self.dweight)
-            np.matmul(self.ones[:, : len(block)], block, out=self.db_part)
-            np.add(dbias, self.db_part[0], out=dbias)
+            if dbias is not None:
+                np.matmul(self.ones[:, : len(block)], block, out=self.db_part)
+                np.add(dbias, self.db_part[0], out=dbias)
             if need_dx and self.is_pointwise:
                 np.matmul(block, self.weight.T, out=self._pixels(self.dpadded, rows))
             elif need_dx:
@@ -173,12 +180,12 @@ class FewChannelConvolution:
         self.rows = np.empty((g.oh, self.parts, part, g.f), dtype)
         self.shifts = self._shifts()
 
-    def load(self, weight: Array, bias: Array) -> None:
-        """Takes the parameters: weight (F, C, KH, KW), bias (F,)."""
+    def load(self, weight: Array, bias: Array | None) -> None:
+        """Takes the parameters: weight (F, C, KH, KW), bias (F,) if there is one."""
         g = self.geometry
         inner = self.weight[:, : self.width].reshape(g.kh, g.kw, g.c, g.f)
         np.copyto(inner, weight.transpose(2, 3, 1, 0))
-        if self.has_ones:
+        if self.has_ones and bias is not None:
             np.copyto(self.weight[0, self.width], bias)
 
     def forward(self, out: Array) -> None:
@@ -192,7 +199,9 @@ class FewChannelConvolution:
         if y is None:
             np.copyto(layout.native(out), rows.reshape(layout.native(out).shape))
 
-    def backward(self, dy: Array, dweight: Array, dbias: Array, need_dx: bool) -> Array | None:
+    def backward(
+        self, dy: Array, dweight: Array, dbias: Array | None, need_dx: bool
+    ) -> Array | None:
         """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
         rows = self._as_rows(dy)
         if rows is None:
@@ -206,13 +215,13 @@ class FewChannelConvolution:
         self._fold(rows, 0)
         return self.geometry.interior(self.dpadded)
 
-    def _parameter_gradients(self, dweight: Array, dbias: Array) -> None:
+    def _parameter_gradients(self, dweight: Array, dbias: Array | None) -> None:
         """The sum over rows and parts, as weight and bias."""
         g = self.geometry
         np.add.reduce(self.dweight, axis=(0, 1), out=self.dweight_sum.reshape(self.depth, -1))
         inner = self.dweight_sum[:, : self.width].reshape(g.kh, g.kw, g.c, g.f)
         np.copyto(dweight, inner.transpose(3, 2, 0, 1))
-        if self.has_ones:
+        if self.has_ones and dbias is not None:
             np.copyto(dbias, self.dweight_sum[0, self.width])
 
     def _shifts(self) -> list[tuple[Array, Array]]:

@@ -42,10 +42,12 @@ class PooledFewChannelConvolution(FewChannelConvolution):
         self.scratch.reserve(4 * self.run, 2 * self.run, dtype=dtype)
         self.pair: Array | None = None
 
-    def load(self, weight: Array, bias: Array) -> None:
-        """Takes the parameters: weight (F, C, KH, KW), bias (F,)."""
+    def load(self, weight: Array, bias: Array | None) -> None:
+        """Takes the parameters: weight (F, C, KH, KW), bias (F,) if there is one."""
         super().load(weight, bias)
-        np.copyto(self.bias_run.reshape(-1, self.geometry.f), bias)
+        self.has_bias = bias is not None
+        if bias is not None:
+            np.copyto(self.bias_run.reshape(-1, self.geometry.f), bias)
 
     def forward(self, out: Array) -> None:
         """From `inbox` (N, C, H, W) to `out` (N, F, OH / 2, OW / 2)."""
@@ -58,11 +60,14 @@ class PooledFewChannelConvolution(FewChannelConvolution):
             np.matmul(self.windows[2 * i : 2 * i + 2].transpose(0, 1, 3, 2), weight, out=pair)
             take_larger(left, right, columns, self.right_wins[i])
             take_larger(columns[0], columns[1], pooled, self.lower_wins[i])
-            np.add(pooled, self.bias_run, out=pooled)
+            if self.has_bias:
+                np.add(pooled, self.bias_run, out=pooled)
         if images is None:
             np.copyto(out, self.pooled)
 
-    def backward(self, dy: Array, dweight: Array, dbias: Array, need_dx: bool) -> Array | None:
+    def backward(
+        self, dy: Array, dweight: Array, dbias: Array | None, need_dx: bool
+    ) -> Array | None:
         """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
         pair, left, right, columns = self._slabs()
         images = self._as_runs(dy)
@@ -79,8 +84,9 @@ class PooledFewChannelConvolution(FewChannelConvolution):
             if need_dx:
                 self._fold(pair, rows.start)
         self._parameter_gradients(dweight, dbias)
-        np.matmul(self.ones, images.reshape(len(images), -1, self.geometry.f), out=self.dbias)
-        np.add.reduce(self.dbias, axis=(0, 1), out=dbias)
+        if dbias is not None:
+            np.matmul(self.ones, images.reshape(len(images), -1, self.geometry.f), out=self.dbias)
+            np.add.reduce(self.dbias, axis=(0, 1), out=dbias)
         return self.geometry.interior(self.dpadded) if need_dx else None
 
     def _slabs(self) -> tuple[Array, Array, Array, Array]:

@@ -56,8 +56,8 @@ class Im2colConvolution:
         self.y = np.empty((rows, g.f), dtype)
         self.dy = np.empty((rows, g.f), dtype)
 
-    def load(self, weight: Array, bias: Array) -> None:
-        """Takes the parameters: weight (F, C, KH, KW), bias (F,)."""
+    def load(self, weight: Array, bias: Array | None) -> None:
+        """Takes the parameters: weight (F, C, KH, KW), bias (F,) if there is one."""
         self.weight = weight.reshape(len(weight), -1)  # (F, C * KH * KW)
         self.bias = bias
 
@@ -65,14 +65,18 @@ class Im2colConvolution:
         """From `inbox` (N, C, H, W) to `out` (N, F, OH, OW)."""
         im2col(self.padded, self.geometry.kernel, self.geometry.stride, self.columns)
         np.matmul(self.columns, self.weight.T, out=self.y)
-        np.add(self.y, self.bias, out=self.y)
+        if self.bias is not None:
+            np.add(self.y, self.bias, out=self.y)
         np.copyto(out, self._as_images(self.y))
 
-    def backward(self, dy: Array, dweight: Array, dbias: Array, need_dx: bool) -> Array | None:
+    def backward(
+        self, dy: Array, dweight: Array, dbias: Array | None, need_dx: bool
+    ) -> Array | None:
         """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
         np.copyto(self._as_images(self.dy), dy)
         np.matmul(self.dy.T, self.columns, out=dweight.reshape(self.weight.shape))
-        np.add.reduce(self.dy, axis=0, out=dbias)
+        if dbias is not None:
+            np.add.reduce(self.dy, axis=0, out=dbias)
         if not need_dx:
             return None
         np.matmul(self.dy, self.weight, out=self.dcolumns)

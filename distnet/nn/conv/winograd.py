@@ -170,7 +170,7 @@ class WinogradConvolution:
         self.ones = np.ones((1, pixels), self.dtype)
         self.db, self.db_part = np.empty((2, 1, g.f), self.dtype)
 
-    def load(self, weight: Array, bias: Array) -> None:
+    def load(self, weight: Array, bias: Array | None) -> None:
         """U = G g G^T and its transpose from the weight (F, C, k, k); the bias (F,) for every tile.
 
         BLAS wants both as they are read. To transform twice costs less than to transpose U.
@@ -179,7 +179,9 @@ class WinogradConvolution:
         np.matmul(self.gg, _flat(self.transposed_filters), out=_flat(self.ut))
         np.copyto(self.filters, self.transposed_filters.swapaxes(2, 3))
         np.matmul(self.gg, _flat(self.filters), out=_flat(self.u))
-        np.copyto(self.bias_tile, bias)
+        self.has_bias = bias is not None
+        if bias is not None:
+            np.copyto(self.bias_tile, bias)
 
     def forward(self, out: Array) -> None:
         """From `inbox` (N, C, H, W) to `out` (N, F, OH, OW)."""
@@ -187,12 +189,15 @@ class WinogradConvolution:
         self._bind(y, self.dy if self.dy is not None else self.whole_dy)
         for block in self.blocks:
             multiply(block.input_to_m)
-            np.add(block.m_bias, self.bias_tile[: len(block.m_bias)], out=block.m_bias)
+            if self.has_bias:
+                np.add(block.m_bias, self.bias_tile[: len(block.m_bias)], out=block.m_bias)
             self._to_output(block)
         if y is not out:
             np.copyto(out, y[:, :, : out.shape[2], : out.shape[3]])
 
-    def backward(self, dy: Array, dweight: Array, dbias: Array, need_dx: bool) -> Array | None:
+    def backward(
+        self, dy: Array, dweight: Array, dbias: Array | None, need_dx: bool
+    ) -> Array | None:
         """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
         if not self._has_whole_tiles(dy):
             np.copyto(self.whole_dy[:, :, : dy.shape[2], : dy.shape[3]], dy)
@@ -203,18 +208,24 @@ class WinogradConvolution:
             margin[...] = 0
         for i, block in enumerate(self.blocks):
             self._from_gradient(block)
-            du, db = (self.du_part, self.db_part) if i else (self.du, self.db)
-            np.matmul(block.v.transpose(0, 2, 1), block.m, out=du)
-            np.matmul(self.ones[:, : len(block.m_bias)], block.m_bias, out=db)
-            if i:
-                np.add(self.du, du, out=self.du)
-                np.add(self.db, db, out=self.db)
+            self._add_product(i, block.v.transpose(0, 2, 1), block.m, self.du, self.du_part)
+            if dbias is not None:
+                ones = self.ones[:, : len(block.m_bias)]
+                self._add_product(i, ones, block.m_bias, self.db, self.db_part)
             if need_dx:
                 multiply(block.m_to_dv)
                 multiply(block.dv_to_dx)
-        np.copyto(dbias, self.db[0])
+        if dbias is not None:
+            np.copyto(dbias, self.db[0])
         self._filter_gradient(dweight)
         return self.dx if need_dx else None
+
+    @staticmethod
+    def _add_product(i: int, left: Array, right: Array, total: Array, part: Array) -> None:
+        """total += left @ right, or total = left @ right for the first of the parts, i = 0."""
+        np.matmul(left, right, out=part if i else total)
+        if i:
+            np.add(total, part, out=total)
 
     def _to_output(self, block: Block) -> None:
         multiply(block.m_to_output)

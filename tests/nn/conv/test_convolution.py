@@ -60,6 +60,23 @@ def test_every_algorithm_equals_the_loops(geometry, algorithm, n, seed):
         np.testing.assert_allclose(found, value, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_without_bias_equals_a_bias_of_zero(algorithm):
+    with_bias, without = (
+        build(Conv2d(4, 3, pad=1, bias=bias, algorithm=algorithm), (3, 6, 5))
+        for bias in (True, False)
+    )
+    with_bias.bias.value.fill(0)
+    without.weight.value[...] = with_bias.weight.value
+    for layer in (with_bias, without):
+        layer.refresh()
+    x, dy = images((2, 3, 6, 5)), images((2, 4, 6, 5), seed=1)
+    assert [name for name, _ in without.parameters()] == ["weight"]
+    np.testing.assert_allclose(without.forward(x), with_bias.forward(x), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(without.backward(dy), with_bias.backward(dy), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(without.weight.grad, with_bias.weight.grad, rtol=1e-12, atol=1e-12)
+
+
 # Filters, kernel, stride, pad, input shape: those of the book's networks, and larger steps.
 REAL = [
     (16, 3, 1, 1, (1, 28, 28)),

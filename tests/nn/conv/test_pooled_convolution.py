@@ -11,9 +11,9 @@ from distnet.nn import Conv2d, MaxPool2d, Network, ReLU, Sequential, layout
 from distnet.nn.conv.conv2d import POOLING_ALGORITHMS
 
 
-def build(algorithm, shape, pad, kernel=3, stride=1):
+def build(algorithm, shape, pad, kernel=3, stride=1, bias=True):
     """The pair in a network, with biases that are not zero; the network's convolution alone."""
-    conv = Conv2d(3, kernel, stride=stride, pad=pad, algorithm=algorithm)
+    conv = Conv2d(3, kernel, stride=stride, pad=pad, bias=bias, algorithm=algorithm)
     net = Network([conv, MaxPool2d(2)], shape, dtype=np.float64)
     net.values[:] = np.random.default_rng(2).standard_normal(net.values.size)
     net.refresh()
@@ -28,14 +28,15 @@ def build(algorithm, shape, pad, kernel=3, stride=1):
     st.integers(2, 4),
     st.integers(1, 2),
     st.integers(1, 3),
+    st.booleans(),
     st.integers(0, 9),
 )
-def test_equals_convolution_then_pooling(algorithm, shape, pad, kernel, stride, n, seed):
+def test_equals_convolution_then_pooling(algorithm, shape, pad, kernel, stride, n, bias, seed):
     if algorithm.startswith("winograd"):
         stride = 1
         kernel = 5 if algorithm == "winograd2" and kernel == 4 else 3
     assume((min(shape[1:]) + 2 * pad - kernel) // stride >= 1)  # room for a window
-    net, conv, pool = build(algorithm, shape, pad, kernel, stride)
+    net, conv, pool = build(algorithm, shape, pad, kernel, stride, bias)
     x = images((n, *shape), seed=seed)
     dy = images((n, *net.output_shape), seed=seed + 1)
 
