@@ -3,7 +3,8 @@
 from distnet.data.augment import random_affine, random_shift
 from distnet.data.cache import default_cache_dir
 from distnet.data.dataset import Dataset, Samples, load_dataset
-from distnet.data.formats.idx import DataError
+from distnet.data.errors import DataError
+from distnet.data.own import dataset_from_arrays
 from distnet.data.sampler import Sampler
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Dataset",
     "Sampler",
     "Samples",
+    "dataset_from_arrays",
     "default_cache_dir",
     "load_dataset",
     "random_affine",

@@ -19,7 +19,8 @@ import numpy as np
 
 from distnet.base.arrays import Array, Shape
 from distnet.data.cache import decompressed
-from distnet.data.formats.idx import Bytes, DataError, explained, read_idx, take_idx
+from distnet.data.errors import DataError, explained
+from distnet.data.formats.idx import Bytes, read_idx, take_idx
 
 # The published names and their numbers of dimensions, in the order in which `pack` joins them.
 IDX_FILES = {

@@ -13,7 +13,8 @@ import gzip
 from pathlib import Path
 
 from distnet.data.dataset import Dataset, load_dataset
-from distnet.data.formats.idx import DataError, format_idx
+from distnet.data.errors import DataError
+from distnet.data.formats.idx import format_idx
 
 
 def pack(dataset: Dataset, path: Path) -> None:

@@ -12,22 +12,17 @@ import gzip
 import math
 import mmap
 import struct
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distnet.data.errors import DataError, explained
+
 Bytes = NDArray[np.uint8]
 
 _UNSIGNED_BYTE = 0x08
 _CHUNK_BYTES = 1 << 20
-
-
-class DataError(ValueError):
-    """A data set that cannot be used; one line says where, what was found and what expected."""
 
 
 def read_idx(path: Path, num_dims: int) -> Bytes:
@@ -62,16 +57,6 @@ def format_idx(array: Bytes) -> bytes:
     """`array` as the content of an IDX file."""
     magic = _UNSIGNED_BYTE << 8 | array.ndim
     return struct.pack(f">I{array.ndim}I", magic, *array.shape) + array.tobytes()
-
-
-@contextmanager
-def explained(path: object) -> Iterator[None]:
-    """Turns every way in which reading a file can fail into a `DataError` that names the file."""
-    try:
-        yield
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot be read ({reason}), fetch the file again") from error
 
 
 def _mapped(path: Path) -> mmap.mmap | bytes:

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from distnet.data.formats.idx import DataError, explained
+from distnet.data.errors import DataError, explained
 
 Floats = NDArray[np.floating[Any]]
 

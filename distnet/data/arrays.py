@@ -1,0 +1,222 @@
+"""What counts as images and labels: the one door through which arrays of a user come in.
+
+Pixels follow one rule everywhere. Bytes (uint8) mean 0 to 1, so the network reads them divided by
+255; true and false are black and white; floats are taken as they are; other integers are refused,
+because 0 to 255, 0 to 65535 and 0 to 1 would all be possible. Called by `fit`, `predict` and
+`evaluate`, and by `own`, which makes data sets of arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import numpy as np
+
+from distnet.base.arrays import Array, Shape
+from distnet.data.dataset import Samples
+from distnet.data.errors import DataError
+from distnet.data.file_array import FileArray
+
+CHANNELS = (1, 3)  # grey, and red, green, blue
+PIECE_BYTES = 1 << 22  # of floats that are searched for NaN at a time
+
+
+def checked_samples(
+    images: object, labels: object, input_shape: Shape, num_classes: int
+) -> Samples:
+    """Images and labels for a network of that input shape and number of classes.
+
+    The rules are those of `checked_images` and `checked_labels`; there has to be a label for each
+    image. Raises DataError, one line, for everything else.
+    """
+    inputs, targets = checked_images(images, input_shape), checked_labels(labels, num_classes)
+    check_same_length(inputs, targets)
+    return Samples(inputs, targets)
+
+
+def checked_images(images: object, input_shape: Shape, what: str = "images") -> Array:
+    """`images` as uint8 or floats `(N, *input_shape)`, without a copy where that is possible.
+
+    Beside that shape, images of one channel may lack it, `(N, H, W)`, and channels may come last,
+    `(N, H, W, C)`. `what` names the images in an error. Raises DataError for other shapes, for
+    integers other than uint8, for NaN and infinities and for an empty array.
+    """
+    array = pixels(images, what)
+    found = array.shape[1:]
+    if found != input_shape and len(input_shape) == 3:
+        c, h, w = input_shape
+        if found == (h, w) and c == 1:
+            array = array.reshape(len(array), 1, h, w)
+        elif found == (h, w, c):
+            array = array.transpose(0, 3, 1, 2)
+    if array.shape[1:] != input_shape:
+        raise DataError(
+            f"{what}: found shape {array.shape}, expected {_shape(('N', *input_shape))}"
+            f"{_shape_hint(array.shape, input_shape)}"
+        )
+    check_finite(array, what)
+    return array
+
+
+def checked_labels(labels: object, num_classes: int, what: str = "labels") -> Array:
+    """`labels` as integers `(N,)` from 0 to `num_classes` - 1.
+
+    Takes integers, booleans (0 and 1), lists, columns `(N, 1)` and rows with a single 1 for each
+    sample `(N, num_classes)`. Raises DataError for everything else.
+    """
+    values = label_values(labels, what)
+    if values.dtype.kind in "U":
+        raise DataError(f"{what}: found text such as '{values[0]}', expected whole numbers{_HINT}")
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= num_classes:
+        wrong = low if low < 0 else high
+        raise DataError(
+            f"{what}: found {wrong}, expected 0 to {num_classes - 1} for {num_classes} classes"
+            f"{_HINT}"
+        )
+    return values
+
+
+_HINT = "; a data set made of the arrays maps labels of any kind"
+
+
+def pixels(images: object, what: str = "images") -> Array:
+    """`images`, an array or what NumPy makes one of, as uint8 or floats of the same shape."""
+    array = as_array(images, what)
+    if array.dtype == np.bool_:
+        array = np.where(array[:], np.uint8(255), np.uint8(0))
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise DataError(
+            f"{what}: found {array.dtype}, expected uint8 (0 to 255, read as 0 to 1) or floats; "
+            "images.astype('uint8') if they are bytes, otherwise divide by their largest value"
+        )
+    if 0 in array.shape:
+        raise DataError(f"{what}: found an empty array {array.shape}, expected samples")
+    return array
+
+
+def channels_first(images: Array, layout: str | None = None, what: str = "images") -> Array:
+    """Images `(N, C, H, W)` from those of shape `(N, H, W)`, `(N, C, H, W)` or `(N, H, W, C)`.
+
+    Rows of numbers `(N, D)` stay as they are. `layout` is "NCHW" or "NHWC" where the shape does
+    not tell; without it there have to be 1 or 3 channels. Raises DataError for other shapes.
+    """
+    if images.ndim == 2:
+        return images
+    if images.ndim == 3:
+        n, h, w = images.shape
+        return images.reshape(n, 1, h, w)
+    if images.ndim != 4 or layout not in (None, "NCHW", "NHWC"):
+        raise DataError(
+            f"{what}: found shape {images.shape} in layout {layout}, expected (N, H, W) or 'NCHW' "
+            "or 'NHWC' with four numbers"
+        )
+    first, last = images.shape[1] in CHANNELS, images.shape[3] in CHANNELS
+    if layout is None and first == last:
+        why = "both could be" if first else "neither is"
+        raise DataError(
+            f"{what}: found shape {images.shape}, expected 1 or 3 channels in the second or in the "
+            f'last place, and {why}; say layout="NCHW" or "NHWC"'
+        )
+    return images.transpose(0, 3, 1, 2) if layout == "NHWC" or (layout is None and last) else images
+
+
+def check_finite(images: Array, what: str = "images") -> None:
+    """Raises DataError that names the first image with a NaN or an infinity."""
+    if images.dtype.kind != "f":
+        return
+    rows = max(1, PIECE_BYTES * len(images) // images.nbytes)
+    for start in range(0, len(images), rows):
+        finite = np.isfinite(images[start : start + rows])
+        if not finite.all():
+            number = start + int((~finite).reshape(len(finite), -1).any(axis=1).argmax())
+            value = "NaN" if np.isnan(images[number]).any() else "an infinite number"
+            raise DataError(f"{what}: the data hold {value} in image {number}, counted from 0")
+
+
+def check_same_length(images: Array, labels: Array, what: str = "labels") -> None:
+    """Raises DataError unless there is a label for each image."""
+    if len(images) != len(labels):
+        raise DataError(f"{what}: found {len(labels)}, expected {len(images)}, one for each image")
+
+
+def label_values(labels: object, what: str = "labels") -> Array:
+    """`labels` as integers or text `(N,)`: columns are flattened, rows with a single 1 counted.
+
+    Raises DataError for floats, missing values, other shapes and an empty array.
+    """
+    array = as_array(labels, what)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 2 and array.dtype.kind in "biuf" and array.size:
+        return _places_of_ones(array, what)
+    if array.dtype == object and array.ndim == 1 and array.size:
+        array = _of_one_kind(array, what)
+    if array.dtype.kind not in "biuUST" or array.ndim != 1:
+        raise DataError(
+            f"{what}: found {array.dtype} of shape {array.shape}, expected (N,) whole numbers, "
+            f"text or booleans, or (N, classes) with a single 1 in each row{_float_hint(array)}"
+        )
+    if not len(array):
+        raise DataError(f"{what}: found none, expected one for each image")
+    if array.dtype.kind == "S":
+        return np.char.decode(array, "utf-8", "replace")
+    return array.astype(str if array.dtype.kind == "T" else _integer_type(array), copy=False)
+
+
+def as_array(values: object, what: str) -> Array:
+    """`values` as an array, not copied if it is one, in memory or in a file; or DataError."""
+    if isinstance(values, FileArray):
+        return cast(Array, values)
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{what}: found no array ({reason:.200}), expected one") from None
+
+
+def _integer_type(array: Array) -> np.dtype[np.generic]:
+    return np.dtype(np.uint8) if array.dtype == np.bool_ else array.dtype
+
+
+def _places_of_ones(rows: Array, what: str) -> Array:
+    """Where the 1 is in each row of `(N, classes)`."""
+    right = (np.count_nonzero(rows, axis=1) == 1) & (rows.max(axis=1) == 1)
+    if not right.all():
+        number = int((~right).argmax())
+        raise DataError(
+            f"{what}: found rows of {rows.shape[1]} numbers, expected a single 1 and else 0 in "
+            f"each, but row {number} is {np.array2string(rows[number], threshold=8)!s:.80}"
+        )
+    return rows.argmax(axis=1)
+
+
+def _of_one_kind(array: Array, what: str) -> Array:
+    """An array of Python objects as one of text or of whole numbers."""
+    kinds: tuple[tuple[type, ...], ...] = ((str,), (bool, np.bool_), (int, np.integer))
+    kind = next((kind for kind in kinds if isinstance(array.flat[0], kind)), ())
+    for number, value in enumerate(array.flat):
+        if not isinstance(value, kind):
+            raise DataError(
+                f"{what}: found {value!r:.40} at place {number}, expected text throughout or whole "
+                "numbers throughout"
+            )
+    return np.array(array.tolist())
+
+
+def _float_hint(array: Array) -> str:
+    return "; labels.astype(int) if they are whole numbers" if array.dtype.kind == "f" else ""
+
+
+def _shape(sizes: tuple[object, ...]) -> str:
+    return f"({', '.join(map(str, sizes))})"
+
+
+def _shape_hint(found: Shape, input_shape: Shape) -> str:
+    """What to do about a wrong shape, where that can be told."""
+    if found in (input_shape, input_shape[1:], input_shape[1:] + input_shape[:1]):
+        return "; a single image is images[None]"
+    if math.prod(found[1:]) == math.prod(input_shape):
+        return f"; images.reshape{_shape((-1, *input_shape))} if the order of the numbers is that"
+    return ""

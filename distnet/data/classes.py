@@ -1,0 +1,87 @@
+"""Labels of any kind become 0 to K - 1, with a name for each class and a line that says how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from distnet.base.arrays import Array
+from distnet.data.arrays import label_values
+from distnet.data.errors import DataError
+
+MAX_SHOWN = 4  # classes that a note names
+
+
+def mapped_labels(
+    parts: Sequence[object], names: Sequence[str] | None = None, what: str = "labels"
+) -> tuple[list[Array], tuple[str, ...], tuple[str, ...]]:
+    """The labels of the parts of a data set as 0 to K - 1, the K classes, and notes for the user.
+
+    Labels may be integers, booleans, text, lists of these, or rows with a single 1 (`arrays`).
+    The classes are what occurs in any part, in the order of numbers or of the alphabet; `names`
+    are their names in that order. Text that occurs in `names`, and integers from 0 to K - 1, keep
+    the place that they have in `names`, which may then name classes that do not occur.
+    Mapped labels are of the smallest unsigned type that holds K. Raises DataError.
+    """
+    values = [label_values(part, what) for part in parts]
+    if len({part.dtype.kind in "U" for part in values}) > 1:
+        raise DataError(f"{what}: found text and numbers, expected the same in training and test")
+    found = sorted(set[object]().union(*(np.unique(part).tolist() for part in values)), key=_place)
+    is_mask = all(np.asarray(part).dtype == np.bool_ for part in parts)
+    order, classes = _classes(found, names, is_mask, what)
+    kind = np.min_scalar_type(len(order) - 1)
+    mapped = [_mapped(part, order, kind) for part in values]
+    is_same = order == list(range(len(order)))
+    notes = () if is_same and not is_mask else (_note(order, classes, is_mask, what),)
+    return mapped, classes, notes
+
+
+def _place(value: object) -> tuple[bool, int, str]:
+    """Numbers in their order, also where they are written as text, before other text."""
+    is_number = isinstance(value, int) or (isinstance(value, str) and value.isdecimal())
+    return not is_number, int(str(value)) if is_number else 0, str(value)
+
+
+def _classes(
+    found: list[object], names: Sequence[str] | None, is_mask: bool, what: str
+) -> tuple[list[object], tuple[str, ...]]:
+    """The values that are classes 0, 1, ..., and the names of these."""
+    if names is None:
+        if is_mask:
+            return [0, 1], ("False", "True")
+        return found, tuple(map(str, found))
+    classes = tuple(map(str, names))
+    if len(set(classes)) != len(classes) or not classes:
+        raise DataError(f"{what}: found class names {classes!s:.200}, expected different names")
+    for order in (list[object](classes), list[object](range(len(classes)))):
+        if set(found) <= set(order):
+            return order, classes
+    if len(found) == len(classes) and not isinstance(found[0], str):
+        return found, classes
+    known = set(classes)
+    strangers = [value for value in found if value not in known]
+    raise DataError(
+        f"{what}: found {len(found)} classes, such as {strangers[0]!r:.40}, expected those of the "
+        f"{len(classes)} names {_some(classes)}"
+    )
+
+
+def _mapped(values: Array, order: list[object], kind: np.dtype[np.generic]) -> Array:
+    """The place in `order` of each value."""
+    if order == list(range(len(order))):
+        return values.astype(kind)
+    kinds, places = np.unique(values, return_inverse=True)
+    place = {value: number for number, value in enumerate(order)}
+    return np.array([place[value] for value in kinds.tolist()], kind)[places]
+
+
+def _note(order: list[object], classes: tuple[str, ...], is_mask: bool, what: str) -> str:
+    shown = classes if is_mask else tuple(map(str, order))
+    return f"{what} {_some(shown)} are classes 0 to {len(order) - 1}, in this order"
+
+
+def _some(names: Sequence[str]) -> str:
+    if len(names) <= MAX_SHOWN:
+        return ", ".join(names)
+    return f"{', '.join(names[: MAX_SHOWN - 1])} ... {names[-1]}"

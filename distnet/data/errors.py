@@ -1,0 +1,21 @@
+"""What is raised for data that cannot be used, and how a file that cannot be read becomes that."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class DataError(ValueError):
+    """Data that cannot be used; one line says where, what was found and what was expected."""
+
+
+@contextmanager
+def explained(path: object) -> Iterator[None]:
+    """Turns every way in which reading a file can fail into a `DataError` that names the file."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read ({reason}), fetch the file again") from error

@@ -1,0 +1,79 @@
+"""Data sets of one's own: arrays in memory, with labels of any kind, become a `Dataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from distnet.base.arrays import Array
+from distnet.data.arrays import (
+    channels_first,
+    check_finite,
+    check_same_length,
+    pixels,
+)
+from distnet.data.classes import mapped_labels
+from distnet.data.dataset import Dataset, Samples
+from distnet.data.errors import DataError
+
+LARGEST_USUAL = 100  # of floats that were scaled or standardized
+
+
+def dataset_from_arrays(
+    train_images: object,
+    train_labels: object,
+    test_images: object = None,
+    test_labels: object = None,
+    *,
+    name: str = "arrays",
+    classes: Sequence[str] | None = None,
+    layout: str | None = None,
+) -> Dataset:
+    """A data set of arrays, or of what NumPy makes arrays of; large memory maps are not copied.
+
+    Images are `(N, H, W)`, `(N, C, H, W)` or `(N, H, W, C)` with 1 or 3 channels, or `(N, D)` rows
+    of numbers; `layout`, "NCHW" or "NHWC", says which where the shape does not tell or there are
+    more channels. Bytes (uint8) mean 0 to 1 and floats are taken as they are (`arrays`). Labels
+    are integers, booleans, text or rows with a single 1, one for each image, and become 0 to K - 1;
+    `classes` gives them names (`classes.mapped_labels`). Without test data the test set is empty.
+
+    `Dataset.notes` says in a line each what was done to the labels and what looks unusual. Raises
+    DataError, one line: what was found, what was expected.
+    """
+    if (test_images is None) != (test_labels is None):
+        raise DataError("found test images without test labels or the reverse, expected both")
+    train = _images(train_images, layout, "train_images")
+    has_test = test_images is not None
+    test = _images(test_images, layout, "test_images") if has_test else train[:0]
+    if test.shape[1:] != train.shape[1:]:
+        raise DataError(
+            f"test_images: found images {test.shape[1:]}, expected {train.shape[1:]} as in training"
+        )
+    parts = [train_labels, test_labels] if has_test else [train_labels]
+    labels, names, notes = mapped_labels(parts, classes)
+    check_same_length(train, labels[0], "train_labels")
+    if has_test:
+        check_same_length(test, labels[1], "test_labels")
+    else:
+        labels.append(labels[0][:0])
+        notes += ("there are no test data",)
+    samples = Samples(train, labels[0]), Samples(test, labels[1])
+    return Dataset(name, *samples, names, notes + _notes(train))
+
+
+def _images(images: object, layout: str | None, what: str) -> Array:
+    array = channels_first(pixels(images, what), layout, what)
+    check_finite(array, what)
+    return array
+
+
+def _notes(images: Array) -> tuple[str, ...]:
+    """What looks like a mistake and may be none."""
+    first = images[:1000]
+    if images.dtype.kind == "f" and np.abs(first).max() > LARGEST_USUAL:
+        return (
+            f"images are floats up to {first.max():.4g} and taken as they are; divide by 255 if "
+            "they are grey values",
+        )
+    return ()
