@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from distnet.data import Dataset, Sampler, default_cache_dir, load_dataset
-from distnet.models import DeepConvNet, SimpleConvNet, TwoLayerNet
+from distnet.models import MODELS
 from distnet.nn import Network
 from distnet.optim import Optimizer, make_optimizer, make_schedule
 from distnet.parallel import REDUCTIONS, Communicator, agree, make_reducer, run_command, together
@@ -88,7 +86,7 @@ def build_trainer(config: TrainConfig, dataset: Dataset, comm: Communicator) -> 
             config.schedule,
             config.lr,
             num_steps(config, sampler),
-            warmup_fraction=config.warmup,
+            **config.settings("schedule"),
         ),
         sampler=sampler,
         feed=Feed(network, *dataset.train, config.augment_shift),
@@ -105,25 +103,20 @@ def num_steps(config: TrainConfig, sampler: Sampler) -> int:
 
 def build_network(config: TrainConfig, dataset: Dataset) -> Network:
     """The network that `--model` names, for the images and classes of the data set."""
-    shape, classes, seed = dataset.input_shape, dataset.num_classes, config.seed
-    networks: dict[str, Callable[[], Network]] = {
-        "deep_convnet": lambda: DeepConvNet(shape, classes, dropout=config.dropout, seed=seed),
-        "simple_convnet": lambda: SimpleConvNet(shape, classes, seed=seed),
-        "two_layer": lambda: TwoLayerNet(shape, num_classes=classes, seed=seed),
-    }
-    return networks[config.model]()
+    maker = MODELS[config.model]
+    return maker(
+        dataset.input_shape, dataset.num_classes, seed=config.seed, **config.settings("model")
+    )
 
 
 def build_optimizer(config: TrainConfig, network: Network) -> Optimizer:
     """The optimizer that `--optimizer` names."""
-    takes_momentum = config.optimizer in ("momentum", "nesterov")
-    hyper: dict[str, Any] = {"momentum": config.momentum} if takes_momentum else {}
     return make_optimizer(
         config.optimizer,
         network.values.size,
         weight_decay=config.weight_decay,
         decayed=network.decayed,
-        **hyper,
+        **config.settings("optimizer"),
     )
 
 

@@ -6,10 +6,13 @@ exactly and with the same gradient, and ReLU then has a quarter of the elements 
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Shape
+from distnet.base.options import Option
 from distnet.nn import (
     Conv2d,
     Dropout,
@@ -22,6 +25,10 @@ from distnet.nn import (
 )
 
 DIGITS: Shape = (1, 28, 28)
+ACTIVATIONS: dict[str, type[Layer]] = {"sigmoid": Sigmoid, "relu": ReLU}
+COUNT = {">=": 1, "<=": 65536}
+
+Hidden = Annotated[int, Option("units of the hidden layer", metavar="N", limits=COUNT)]
 
 
 class TwoLayerNet(Network):
@@ -33,17 +40,18 @@ class TwoLayerNet(Network):
     def __init__(
         self,
         input_shape: Shape = DIGITS,
-        hidden_size: int = 50,
         num_classes: int = 10,
         *,
-        activation: str = "sigmoid",
+        hidden_size: Hidden = 50,
+        activation: Annotated[
+            str, Option("function of the hidden units", choices=tuple(ACTIVATIONS))
+        ] = "sigmoid",
         seed: int = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        activations: dict[str, type[Layer]] = {"sigmoid": Sigmoid, "relu": ReLU}
         layers = [
             Linear(hidden_size, init=0.01),
-            activations[activation](),
+            ACTIVATIONS[activation](),
             Linear(num_classes, init=0.01),
         ]
         super().__init__(layers, input_shape, seed=seed, dtype=dtype)
@@ -58,9 +66,11 @@ class ThreeLayerNet(Network):
     def __init__(
         self,
         input_shape: Shape = DIGITS,
-        hidden_sizes: tuple[int, int] = (50, 100),
         num_classes: int = 10,
         *,
+        hidden_sizes: Annotated[
+            tuple[int, ...], Option("units of the hidden layers", metavar="N", limits=COUNT)
+        ] = (50, 100),
         seed: int = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
@@ -82,9 +92,13 @@ class SimpleConvNet(Network):
         input_shape: Shape = DIGITS,
         num_classes: int = 10,
         *,
-        filters: int = 30,
-        kernel: int = 5,
-        hidden_size: int = 100,
+        filters: Annotated[
+            int, Option("filters of the convolution", metavar="N", limits=COUNT)
+        ] = 30,
+        kernel: Annotated[
+            int, Option("rows and columns of a filter", metavar="N", limits=COUNT)
+        ] = 5,
+        hidden_size: Hidden = 100,
         seed: int = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
@@ -113,7 +127,14 @@ class DeepConvNet(Network):
         input_shape: Shape = DIGITS,
         num_classes: int = 10,
         *,
-        dropout: float = 0.5,
+        dropout: Annotated[
+            float,
+            Option(
+                "fraction of the hidden units that a training step drops",
+                metavar="X",
+                limits={">=": 0, "<": 1},
+            ),
+        ] = 0.5,
         seed: int = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:

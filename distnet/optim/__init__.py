@@ -12,7 +12,7 @@ from distnet.optim.optimizers import (
     RMSprop,
     make_optimizer,
 )
-from distnet.optim.schedules import SCHEDULES, Schedule, make_schedule
+from distnet.optim.schedules import SCHEDULES, Schedule, depends_on_length, make_schedule
 
 __all__ = [
     "OPTIMIZERS",
@@ -26,6 +26,7 @@ __all__ = [
     "Optimizer",
     "RMSprop",
     "Schedule",
+    "depends_on_length",
     "make_optimizer",
     "make_schedule",
 ]

@@ -10,30 +10,27 @@ In the rules below p are the parameters, g the gradient, lr the learning rate of
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
+
+from distnet.base.options import Option, check, pick
 
 Vector = np.ndarray
 State = Sequence[np.ndarray]
 
 BLOCK = 65536  # elements; longer blocks save calls, shorter ones would stay in the cache
 
-# The values that a number may have: low <= value < high. A smaller eps would be zero in float32.
-FRACTION = (0.0, 1.0)
-NOT_NEGATIVE = (0.0, math.inf)
-POSITIVE = (float(np.finfo(np.float32).tiny), math.inf)
-RANGES = {
-    "lr": NOT_NEGATIVE,
-    "weight_decay": NOT_NEGATIVE,
-    "momentum": FRACTION,
-    "decay_rate": FRACTION,
-    "beta1": FRACTION,
-    "beta2": FRACTION,
-    "eps": POSITIVE,
-    "eps_hat": NOT_NEGATIVE,
-}
+# What hyper-parameters of several rules mean. A smaller eps would be zero in float32.
+SHARE = {">=": 0, "<": 1}
+MOMENTUM = Option(
+    "share of the last velocity that the next one keeps", 0.9, metavar="X", limits=SHARE
+)
+EPS = Option(
+    "added to the root that the update is divided by", metavar="X", limits={">=": 1e-37, "<=": 1}
+)
 
 
 class Optimizer:
@@ -43,12 +40,14 @@ class Optimizer:
     the gradient before the rule sees it; the reported loss stays without the penalty. `decayed`,
     shape `(size,)`, is 1 where a parameter decays and 0 where it does not; None: all decay.
 
-    A rule declares its hyper-parameters in `defaults` and the names of its vectors in `slots`.
-    `state` holds these vectors, all that a checkpoint needs besides t. Raises ValueError for a
-    hyper-parameter that the rule does not have or whose value makes no sense.
+    A rule declares its hyper-parameters in `options`, a learning rate that suits it as `lr`, and
+    the names of its vectors in `slots`. `state` holds these vectors, all that a checkpoint needs
+    besides t. Raises ValueError for a hyper-parameter that the rule does not have or whose value
+    makes no sense.
     """
 
-    defaults: ClassVar[Mapping[str, float]] = {}
+    options: ClassVar[Mapping[str, Option]] = {}
+    lr: ClassVar[float]
     slots: ClassVar[Sequence[str]] = ()
 
     def __init__(
@@ -62,9 +61,12 @@ class Optimizer:
     ) -> None:
         self.size = size
         self.dtype = np.dtype(dtype)
-        self.hyper: dict[str, float] = {**self.defaults, **hyper}
         self._check_known(hyper)
-        self._check_ranges(weight_decay=weight_decay, **self.hyper)
+        self._check_not_negative(weight_decay=weight_decay)
+        self.hyper = {
+            name: check(settings, hyper.get(name, settings.default), f"{self._name}: {name}")
+            for name, settings in self.options.items()
+        }
         self.state = {slot: np.zeros(size, dtype) for slot in self.slots}
         self._decay = self._decay_factors(weight_decay, decayed)
         self._scratch = np.empty((2, min(size, BLOCK)), dtype)
@@ -77,7 +79,7 @@ class Optimizer:
         """
         self._check_vector("params", params)
         self._check_vector("grads", grads)
-        self._check_ranges(lr=lr)
+        self._check_not_negative(lr=lr)
         if t < 1:
             raise ValueError(f"{self._name}: t is {t}, expected the number of the update, from 1")
         for start in range(0, self.size, BLOCK):
@@ -117,20 +119,17 @@ class Optimizer:
         return type(self).__name__
 
     def _check_known(self, hyper: Mapping[str, float]) -> None:
-        known = [*self.defaults, "weight_decay"]
+        known = [*self.options, "weight_decay"]
         for name in hyper:
             if name not in known:
                 raise ValueError(
                     f"{self._name} has no hyper-parameter {name!r}, only {', '.join(known)}"
                 )
 
-    def _check_ranges(self, **values: float) -> None:
+    def _check_not_negative(self, **values: float) -> None:
         for name, value in values.items():
-            low, high = RANGES[name]
-            if not low <= value < high:
-                raise ValueError(
-                    f"{self._name}: {name} is {value}, expected {low:.3g} <= {name} < {high:g}"
-                )
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{self._name}: {name}: found {value}, expected a number >= 0")
 
     def _check_vector(self, name: str, vector: Vector) -> None:
         if vector.shape != (self.size,) or vector.dtype != self.dtype:
@@ -143,6 +142,8 @@ class Optimizer:
 class SGD(Optimizer):
     """Stochastic gradient descent: p -= lr g (book section 6.1.2)."""
 
+    lr = 0.1
+
     def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
         np.multiply(g, lr, out=a)
         p -= a
@@ -154,7 +155,8 @@ class Momentum(Optimizer):
     PyTorch leaves lr out of v and multiplies by it afterwards, which is the same while lr stays.
     """
 
-    defaults = {"momentum": 0.9}
+    options = {"momentum": MOMENTUM}
+    lr = 0.02
     slots = ("v",)
 
     def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
@@ -170,7 +172,8 @@ class Nesterov(Optimizer):
     arXiv:1212.0901, equation 7, for the method of Sutskever et al. 2013; so does the book's code.
     """
 
-    defaults = {"momentum": 0.9}
+    options = {"momentum": MOMENTUM}
+    lr = 0.02
     slots = ("v",)
 
     def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
@@ -188,7 +191,8 @@ class AdaGrad(Optimizer):
     Duchi et al. 2011, JMLR 12, figure 1 (diagonal); book section 6.1.5.
     """
 
-    defaults = {"eps": 1e-7}
+    options = {"eps": replace(EPS, default=1e-7)}
+    lr = 0.01
     slots = ("h",)
 
     def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
@@ -204,7 +208,13 @@ class RMSprop(Optimizer):
     Tieleman and Hinton 2012, lecture 6.5; in the book's code and named in section 6.1.5.
     """
 
-    defaults = {"decay_rate": 0.99, "eps": 1e-7}
+    options = {
+        "decay_rate": Option(
+            "share of the last mean square that the next one keeps", 0.99, metavar="X", limits=SHARE
+        ),
+        "eps": replace(EPS, default=1e-7),
+    }
+    lr = 0.001
     slots = ("h",)
 
     def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
@@ -229,7 +239,18 @@ class Adam(Optimizer):
     It is used when eps_hat is not 0; the book (section 6.1.6) is `Adam(size, eps_hat=1e-7)`.
     """
 
-    defaults = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "eps_hat": 0.0}
+    options = {
+        "beta1": Option("decay of the mean of gradients", 0.9, metavar="X", limits=SHARE),
+        "beta2": Option("decay of the mean of their squares", 0.999, metavar="X", limits=SHARE),
+        "eps": replace(EPS, default=1e-8),
+        "eps_hat": Option(
+            "in place of eps, added before the bias is corrected; 0: not",
+            0.0,
+            metavar="X",
+            limits={">=": 0, "<=": 1},
+        ),
+    }
+    lr = 0.004
     slots = ("m", "v")
 
     def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
@@ -278,9 +299,7 @@ def make_optimizer(
     **hyper: float,
 ) -> Optimizer:
     """The optimizer that OPTIMIZERS calls `name`; raises ValueError as `Optimizer` does."""
-    if name not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {name!r}, expected one of {', '.join(OPTIMIZERS)}")
-    optimizer = OPTIMIZERS[name]
+    optimizer = pick(OPTIMIZERS, "optimizer", name)
     return optimizer(size, dtype=dtype, weight_decay=weight_decay, decayed=decayed, **hyper)
 
 

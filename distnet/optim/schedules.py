@@ -5,47 +5,30 @@ arXiv:1706.02677, section 2.2) step s has (s + 1) / (W + 1) of the peak; step W 
 all of it. `training/trainer.py` asks before each update.
 """
 
+import inspect
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Annotated, Any
+
+from distnet.base.options import Option, check, own_options, pick
 
 Schedule = Callable[[int], float]
-SCHEDULES = ("constant", "step", "linear", "cosine")
 
-
-def make_schedule(
-    name: str,
-    lr: float,
-    total_steps: int,
-    *,
-    warmup_fraction: float = 0.0,
-    milestones: Sequence[int] = (),
-    gamma: float = 0.1,
-) -> Schedule:
-    """The schedule called `name` with peak `lr` for a run of `total_steps`.
-
-    "linear" and "cosine" warm up during `warmup_fraction` of the run and end at 0; "step" goes by
-    `milestones` (steps) and `gamma`; "constant" by `lr` alone. Raises ValueError for an unknown
-    name and for numbers that make no sense, whether or not the schedule uses them.
-    """
-    _check(0 <= lr < math.inf, "lr", lr, "0 <= lr < inf")
-    _check(total_steps >= 1, "total_steps", total_steps, "at least 1")
-    _check(0 <= warmup_fraction < 1, "warmup_fraction", warmup_fraction, "0 <= fraction < 1")
-    _check(0 < gamma <= 1, "gamma", gamma, "0 < gamma <= 1")
-    ordered = all(a < b for a, b in pairwise((0, *milestones)))
-    _check(ordered, "milestones", milestones, "rising step numbers from 1")
-    num_warmup_steps = min(round(warmup_fraction * total_steps), total_steps - 1)
-    match name:
-        case "constant":
-            return constant(lr)
-        case "step":
-            return step_decay(lr, milestones, gamma)
-        case "linear":
-            return linear(lr, total_steps, num_warmup_steps)
-        case "cosine":
-            return cosine(lr, total_steps, num_warmup_steps)
-    raise ValueError(f"unknown schedule {name!r}, expected one of {', '.join(SCHEDULES)}")
+Warmup = Annotated[
+    float,
+    Option(
+        "fraction of the run during which the rate rises to --lr",
+        metavar="X",
+        limits={">=": 0, "<": 1},
+    ),
+]
+Milestones = Annotated[
+    tuple[float, ...],
+    Option("fractions of the run at which the rate falls", metavar="X", limits={">": 0, "<": 1}),
+]
+Gamma = Annotated[float, Option("factor of each fall", metavar="X", limits={">": 0, "<=": 1})]
 
 
 def constant(lr: float) -> Schedule:
@@ -54,26 +37,67 @@ def constant(lr: float) -> Schedule:
 
 
 def step_decay(lr: float, milestones: Sequence[int], gamma: float) -> Schedule:
-    """`lr` times `gamma` for each rising milestone reached (He et al. 2016, section 4.2)."""
+    """`lr` times `gamma` for each of the rising `milestones`, in steps, that was reached."""
     return lambda step: lr * gamma ** bisect_right(milestones, step)
 
 
-def linear(lr: float, total_steps: int, num_warmup_steps: int) -> Schedule:
+def stepwise(
+    lr: float, total_steps: int, *, milestones: Milestones = (0.5, 0.75), gamma: Gamma = 0.1
+) -> Schedule:
+    """`step_decay` at fractions of the run; He et al. 2016, section 4.2, have these defaults.
+
+    Raises ValueError unless the milestones rise.
+    """
+    rises = all(a < b for a, b in pairwise(milestones))
+    _check(rises, "milestones", milestones, "rising fractions of the run")
+    return step_decay(lr, [max(1, round(part * total_steps)) for part in milestones], gamma)
+
+
+def linear(lr: float, total_steps: int, *, warmup: Warmup = 0.1) -> Schedule:
     """A straight line up to `lr` during the warm-up, another down to 0 at the end of the run."""
-    return _warmed_up(lr, total_steps, num_warmup_steps, lambda passed: 1 - passed)
+    return _warmed_up(lr, total_steps, warmup, lambda passed: 1 - passed)
 
 
-def cosine(lr: float, total_steps: int, num_warmup_steps: int) -> Schedule:
+def cosine(lr: float, total_steps: int, *, warmup: Warmup = 0.1) -> Schedule:
     """After the warm-up half a cosine down to 0 (Loshchilov and Hutter 2017, equation 5)."""
-    return _warmed_up(
-        lr, total_steps, num_warmup_steps, lambda passed: (1 + math.cos(math.pi * passed)) / 2
-    )
+    return _warmed_up(lr, total_steps, warmup, lambda passed: (1 + math.cos(math.pi * passed)) / 2)
+
+
+# Called with the peak, the length of the run if it is a parameter, and options of their own.
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "constant": constant,
+    "step": stepwise,
+    "linear": linear,
+    "cosine": cosine,
+}
+
+
+def make_schedule(name: str, lr: float, total_steps: int, **options: Any) -> Schedule:
+    """The schedule that SCHEDULES calls `name`, with peak `lr`, for a run of `total_steps`.
+
+    Raises ValueError for an unknown name or option and for numbers that make no sense.
+    """
+    factory = pick(SCHEDULES, "schedule", name)
+    _check(0 <= lr < math.inf, "lr", lr, "a number >= 0")
+    _check(total_steps >= 1, "total_steps", total_steps, "at least 1")
+    known = own_options(factory)
+    given = {
+        option: check(pick(known, f"option of schedule {name}", option), value, option)
+        for option, value in options.items()
+    }
+    return factory(lr, total_steps, **given) if depends_on_length(name) else factory(lr, **given)
+
+
+def depends_on_length(name: str) -> bool:
+    """Whether the rates of the schedule follow from the length of the run."""
+    return "total_steps" in inspect.signature(SCHEDULES[name]).parameters
 
 
 def _warmed_up(
-    lr: float, total_steps: int, num_warmup_steps: int, shape: Callable[[float], float]
+    lr: float, total_steps: int, warmup: float, shape: Callable[[float], float]
 ) -> Schedule:
     """A warm-up to `lr`, then `lr` times `shape` of how much of the rest has passed, 0 to 1."""
+    num_warmup_steps = min(round(warmup * total_steps), total_steps - 1)
 
     def schedule(step: int) -> float:
         if step < num_warmup_steps:
@@ -86,4 +110,4 @@ def _warmed_up(
 
 def _check(valid: bool, name: str, value: object, expected: str) -> None:
     if not valid:
-        raise ValueError(f"schedule: {name} is {value}, expected {expected}")
+        raise ValueError(f"schedule: {name}: found {value}, expected {expected}")

@@ -4,21 +4,28 @@
 `identity` into every checkpoint.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from distnet.base.arrays import ceil_divide
 from distnet.base.options import (
     ConfigError,
-    check_value,
+    Option,
     details,
     flag,
     option,
+    option_of,
+    own_options,
     parse_values,
+    settle,
     to_toml,
+    with_options_of,
 )
+from distnet.models import MODELS
+from distnet.optim import OPTIMIZERS, SCHEDULES, depends_on_length
+from distnet.parallel import REDUCTIONS
 
 __all__ = ["ConfigError", "TrainConfig", "identity", "parse", "to_toml"]
 
@@ -33,23 +40,30 @@ MAX_DEFAULT_MICRO_BATCH = 32
 MAX_STEPS = 1_000_000_000
 STEPS = {">=": 0, "<=": MAX_STEPS}
 COUNT = {">=": 1, "<=": 1_000_000}
-FRACTION = {">=": 0, "<": 1}
+DATASETS = ("mnist",)
+EXACT = [name for name, kind in REDUCTIONS.items() if kind.exact]
+OTHERS = [name for name, kind in REDUCTIONS.items() if not kind.exact]
+
+# The options that the entries of the registries take, by entry.
+ENTRIES: dict[str, dict[str, Mapping[str, Option]]] = {
+    "model": {name: own_options(maker) for name, maker in MODELS.items()},
+    "optimizer": {name: optimizer.options for name, optimizer in OPTIMIZERS.items()},
+    "schedule": {name: own_options(factory) for name, factory in SCHEDULES.items()},
+}
+LR = Option("peak learning rate", metavar="X", limits={">": 0, "<=": 1000})
 
 
 @dataclass(frozen=True)
+@with_options_of({"model": WHAT, "optimizer": UPDATE, "schedule": UPDATE}, **ENTRIES)
 class TrainConfig:
     """Trains a network on a data set; the number of ranks does not change the result.
 
-    Raises ConfigError for a value that the options below do not allow.
+    Beside the options below it has those that the networks, optimizers and schedules declare; None
+    are those that the chosen one does not take. Raises ConfigError for a value that is not allowed.
     """
 
-    model: str = option(
-        "deep_convnet",
-        "network of the book",
-        group=WHAT,
-        choices=("deep_convnet", "simple_convnet", "two_layer"),
-    )
-    data: str = option("mnist", "data set", group=WHAT, choices=("mnist",))
+    model: str = option("deep_convnet", "network", group=WHAT, choices=MODELS)
+    data: str = option("mnist", "data set", group=WHAT, choices=DATASETS)
     data_dir: str = option(
         "",
         "directory with the files of the data set (default: the files inside the package)",
@@ -92,40 +106,18 @@ class TrainConfig:
         "adam",
         "update rule",
         group=UPDATE,
-        choices=("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"),
+        choices=OPTIMIZERS,
     )
-    lr: float = option(
-        0.004, "peak learning rate", group=UPDATE, metavar="X", limits={">": 0, "<=": 1000}
-    )
-    momentum: float = option(
-        0.9, "momentum of momentum and nesterov", group=UPDATE, metavar="X", limits=FRACTION
+    lr: float = option_of(
+        "optimizer", {name: replace(LR, default=o.lr) for name, o in OPTIMIZERS.items()}, UPDATE
     )
     weight_decay: float = option(
         0.0, "weight decay factor", group=UPDATE, metavar="X", limits={">=": 0, "<=": 1}
     )
-    schedule: str = option(
-        "linear",
-        "course of the learning rate; linear and cosine end at 0",
-        group=UPDATE,
-        choices=("constant", "linear", "cosine"),
-    )
-    warmup: float = option(
-        0.1,
-        "fraction of the run during which linear and cosine rise to --lr",
-        group=UPDATE,
-        metavar="X",
-        limits=FRACTION,
-    )
+    schedule: str = option("linear", "course of the learning rate", group=UPDATE, choices=SCHEDULES)
 
     seed: int = option(
         0, "seed of all randomness", group=NOISE, metavar="N", limits={">=": 0, "<=": 2**63 - 1}
-    )
-    dropout: float = option(
-        0.3,
-        "fraction of units dropped where the network has dropout",
-        group=NOISE,
-        metavar="X",
-        limits=FRACTION,
     )
     augment_shift: int = option(
         1,
@@ -137,10 +129,10 @@ class TrainConfig:
 
     reduction: str = option(
         "exact",
-        "gradient sum; the same bits on any number of ranks: exact or, in half the bytes, exact32; "
-        "not the same: float32, float16, bfloat16",
+        f"gradient sum; the same bits on any number of ranks: {', '.join(EXACT)}; not the same: "
+        f"{', '.join(OTHERS)}",
         group=RANKS,
-        choices=("exact", "exact32", "float32", "float16", "bfloat16"),
+        choices=REDUCTIONS,
     )
     bucket_bytes: int = option(
         0,
@@ -234,10 +226,12 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = check_value(item, getattr(self, item.name), item.name)
-            object.__setattr__(self, item.name, value)
+        settle(self)
         _check_together(self)
+
+    def settings(self, registry: str) -> dict[str, Any]:
+        """The options that the chosen "model", "optimizer" or "schedule" takes, by name."""
+        return {name: getattr(self, name) for name in ENTRIES[registry][getattr(self, registry)]}
 
     @property
     def out_dir(self) -> Path:
@@ -271,14 +265,22 @@ def default_micro_batch_size(batch_size: int) -> int:
 def identity(config: TrainConfig) -> dict[str, Any]:
     """The options that decide the results: equal on all ranks, and equal when a run is resumed.
 
-    Of `epochs` and `steps` the one in force, and none if no schedule refers to it: a run with a
-    constant learning rate may be resumed to train for longer.
+    As JSON has them. Of `epochs` and `steps` the one in force, and none if the schedule does not
+    depend on the length: a run with a constant learning rate may be resumed to train for longer.
     """
-    names = [item.name for item in fields(config) if details(item).decides]
     idle = {"epochs" if config.steps else "steps"}
-    if config.schedule == "constant":
-        idle = {"epochs", "steps", "warmup"}
-    return {name: getattr(config, name) for name in names if name not in idle}
+    if not depends_on_length(config.schedule):
+        idle = {"epochs", "steps"}
+    values = {
+        item.name: getattr(config, item.name)
+        for item in fields(config)
+        if details(item).decides and item.name not in idle
+    }
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def _check_together(config: TrainConfig) -> None:

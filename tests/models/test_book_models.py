@@ -116,7 +116,10 @@ def test_widths_of_initial_values():
 
 @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
 def test_two_layer_net_is_the_formula_of_the_book(activation):
-    net, (x, _) = TwoLayerNet((6,), 5, 3, activation=activation, dtype=np.float64), batch((6,))
+    net, (x, _) = (
+        TwoLayerNet((6,), 3, hidden_size=5, activation=activation, dtype=np.float64),
+        batch((6,)),
+    )
     rng = np.random.default_rng(1)
     net.values[...] = rng.standard_normal(net.values.size)
     net.refresh()

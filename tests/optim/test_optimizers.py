@@ -275,7 +275,7 @@ def test_an_empty_vector_has_nothing_to_update(name):
 
 
 def test_unknown_optimizer_is_rejected():
-    with one_line_error("unknown optimizer 'sdg', expected one of sgd, momentum, "):
+    with one_line_error("unknown optimizer 'sdg', expected one of sgd, .*; did you mean sgd"):
         make_optimizer("sdg", 3)
 
 
@@ -286,14 +286,14 @@ def test_unknown_hyper_parameter_is_rejected(name):
 
 
 HYPER_PARAMETERS = [
-    (name, hyper) for name in OPTIMIZERS for hyper in [*OPTIMIZERS[name].defaults, "weight_decay"]
+    (name, hyper) for name in OPTIMIZERS for hyper in [*OPTIMIZERS[name].options, "weight_decay"]
 ]
 
 
 @pytest.mark.parametrize(("name", "hyper"), HYPER_PARAMETERS)
 @pytest.mark.parametrize("value", [-0.1, math.inf, math.nan])
 def test_hyper_parameter_out_of_range_is_rejected(name, hyper, value):
-    with one_line_error(f"{hyper} is {value}, expected .* <= {hyper} < "):
+    with one_line_error(f": {hyper}: found {value}, expected a number >= "):
         make_optimizer(name, 3, **{hyper: value})
 
 
@@ -301,20 +301,20 @@ def test_hyper_parameter_out_of_range_is_rejected(name, hyper, value):
     ("name", "hyper"), [(n, h) for n, h in HYPER_PARAMETERS if not h.startswith(("eps", "weight"))]
 )
 def test_rate_of_one_is_rejected(name, hyper):
-    with one_line_error(f"{hyper} is 1.0, expected 0 <= {hyper} < 1"):
+    with one_line_error(f": {hyper}: found 1.0, expected a number >= 0 and < 1"):
         make_optimizer(name, 3, **{hyper: 1.0})
 
 
 def test_eps_of_zero_is_rejected():
-    with one_line_error("Adam: eps is 0, expected 1.18e-38 <= eps < inf"):
+    with one_line_error("Adam: eps: found 0.0, expected a number >= 1e-37 and <= 1"):
         make_optimizer("adam", 3, eps=0)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"lr": -1.0}, "Adam: lr is -1.0, expected 0 <= lr < inf"),
-        ({"lr": math.nan}, "Adam: lr is nan"),
+        ({"lr": -1.0}, "Adam: lr: found -1.0, expected a number >= 0"),
+        ({"lr": math.nan}, "Adam: lr: found nan"),
         ({"t": 0}, "Adam: t is 0, expected the number of the update, from 1"),
         ({"params": np.ones(4, np.float32)}, r"Adam: params has shape \(4,\) and dtype float32"),
         ({"grads": np.ones(3)}, r"grads has shape \(3,\) and dtype float64, expected \(3,\)"),

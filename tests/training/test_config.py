@@ -1,5 +1,6 @@
 """Flags, TOML files and Python describe the same configuration, and nothing else gets through."""
 
+import json
 import math
 import os
 import re
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from distnet.base.options import MAX_FILE_BYTES, details, flag
-from distnet.optim import OPTIMIZERS, SCHEDULES
+from distnet.models import MODELS
+from distnet.optim import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
 from distnet.parallel import REDUCTIONS
 from distnet.training.config import (
     ConfigError,
@@ -51,13 +53,16 @@ def test_without_arguments_the_defaults():
 @pytest.mark.parametrize("item", fields(TrainConfig), ids=lambda item: item.name)
 def test_every_option_has_its_flag(item):
     settings = details(item)
-    if type(item.default) is bool:
+    if settings.kind is bool:
         assert getattr(parse(["--no-" + item.name]), item.name) is False
         return
-    value = settings.choices[-1] if settings.choices else {float: "0.5"}.get(type(item.default))
+    value = settings.choices[-1] if settings.choices else {float: "0.5"}.get(settings.kind)
     value = value or ("4096" if item.name == "bucket_bytes" else "7")
     argv = ["--batch-size", "8", flag(item.name), value]
-    assert str(getattr(parse(argv), item.name)) == value
+    if settings.owner:
+        argv += [flag(settings.owner), next(iter(settings.takers))]
+    found = getattr(parse(argv), item.name)
+    assert str(*found if settings.is_list else [found]) == value
 
 
 def test_dashes_and_underscores_and_equals_signs_are_the_same():
@@ -85,6 +90,12 @@ def test_resume_alone_means_the_latest_checkpoint():
         ("--lr inf", "--lr: found inf, expected a number > 0 and <= 1000"),
         ("--lr 1e400", "--lr: found inf, expected a number > 0 and <= 1000"),
         ("--momentum 1", "--momentum: found 1.0, expected a number >= 0 and < 1"),
+        ("--momentum 0.5", "--momentum: optimizer adam does not take it; momentum and nesterov do"),
+        ("--model two_layer --dropout 0", "--dropout: model two_layer does not take it; "),
+        ("--schedule constant --warmup 0", "--warmup: schedule constant does not take it; linear"),
+        ("--schedule step --milestones 0.5 x", "--milestones: found 'x', expected a number > 0"),
+        ("--schedule step --milestones", "--milestones: expected at least one argument"),
+        ("--optimizer adm", "--optimizer: found 'adm', expected one of sgd, momentum, nesterov,"),
         ("--model vgg", "--model: found 'vgg', expected one of deep_convnet, simple_convnet,"),
         ("--epoch 3", "unknown option '--epoch'; did you mean --epochs?"),
         ("--batchsize=3", "unknown option '--batchsize'; did you mean --batch-size?"),
@@ -152,11 +163,66 @@ def test_python_is_held_to_the_same_rules():
             TrainConfig(**values)
 
 
+REGISTRIES = {"model": MODELS, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+ENTRY = [(owner, entry) for owner, registry in REGISTRIES.items() for entry in registry]
+
+
 def test_the_choices_are_what_the_package_offers():
-    choices = {item.name: details(item).choices for item in fields(TrainConfig)}
-    assert choices["optimizer"] == tuple(OPTIMIZERS)
-    assert choices["reduction"] == tuple(REDUCTIONS)
-    assert set(choices["schedule"]) == set(SCHEDULES) - {"step"}, "milestones have no option"
+    for name, registry in (REGISTRIES | {"reduction": REDUCTIONS}).items():
+        (item,) = (item for item in fields(TrainConfig) if item.name == name)
+        assert details(item).choices == tuple(registry)
+
+
+@pytest.mark.parametrize(("owner", "entry"), ENTRY)
+def test_an_entry_has_values_for_what_it_takes_and_for_nothing_else(owner, entry):
+    config = parse([flag(owner), entry])
+    for item in fields(TrainConfig):
+        if details(item).owner == owner:
+            takes = entry in details(item).takers
+            assert (getattr(config, item.name) is not None) == takes
+            assert (item.name in config.settings(owner)) == (takes and item.name != "lr")
+    assert tomllib.loads(to_toml(config)).keys() >= config.settings(owner).keys()
+
+
+@pytest.mark.parametrize(("owner", "entry"), ENTRY)
+def test_what_an_entry_takes_makes_what_it_names(owner, entry):
+    config = parse([flag(owner), entry])
+    match owner:
+        case "model":
+            assert MODELS[entry]((1, 28, 28), 10, seed=0, **config.settings("model")).values.size
+        case "optimizer":
+            made = make_optimizer(entry, 3, **config.settings("optimizer"))
+            assert made.hyper == config.settings("optimizer")
+            assert made.lr == config.lr
+        case _:
+            assert make_schedule(entry, config.lr, 10, **config.settings("schedule"))(5) > 0
+
+
+def test_a_value_is_held_to_the_rules_of_the_chosen_entry():
+    assert TrainConfig(model="two_layer", activation="relu").activation == "relu"
+    assert TrainConfig(model="three_layer", hidden_sizes=[7, 8, 9]).hidden_sizes == (7, 8, 9)
+    with pytest.raises(
+        ConfigError, match="activation: found 'tanh', expected one of sigmoid, relu"
+    ):
+        TrainConfig(model="two_layer", activation="tanh")
+    with pytest.raises(ConfigError, match="--hidden-size: model deep_convnet does not take it; "):
+        TrainConfig(hidden_size=50)
+
+
+def test_the_learning_rate_is_what_suits_the_optimizer():
+    assert parse(["--optimizer", "sgd"]).lr == OPTIMIZERS["sgd"].lr
+    assert parse(["--optimizer", "sgd", "--lr", "0.3"]).lr == 0.3
+    assert parse([]).lr == 0.004
+
+
+def test_who_names_another_entry_leaves_behind_what_was_said_about_the_one_before(tmp_path):
+    path = toml_file(tmp_path, to_toml(TrainConfig(lr=0.5, beta1=0.5, warmup=0.3, seed=4)))
+    other = parse(["--config", str(path), "--optimizer", "momentum"])
+    assert other == TrainConfig(optimizer="momentum", warmup=0.3, seed=4)
+    same = parse(["--config", str(path), "--optimizer", "adam", "--beta1", "0.6"])
+    assert (same.lr, same.beta1) == (0.5, 0.6)
+    unnamed = toml_file(tmp_path, "lr = 0.5\nmomentum = 0.8\n")
+    assert parse(["--config", str(unnamed), "--optimizer", "nesterov"]).momentum == 0.8
 
 
 def test_toml_is_complete_and_runnable_again(tmp_path):
@@ -164,8 +230,15 @@ def test_toml_is_complete_and_runnable_again(tmp_path):
         lr=1e-05, out='Ünï "quoted" \\ dir', seed=2**63 - 1, progress=False, batch_size=64
     )
     text = to_toml(config)
-    assert tomllib.loads(text) == asdict(config)
+    taken = {name: value for name, value in asdict(config).items() if value is not None}
+    assert tomllib.loads(text) == taken
     assert parse(["--config", str(toml_file(tmp_path, text))]) == config
+
+
+@pytest.mark.parametrize(("owner", "entry"), ENTRY)
+def test_toml_of_every_entry_is_runnable_again(tmp_path, owner, entry):
+    config = parse([flag(owner), entry])
+    assert parse(["--config", str(toml_file(tmp_path, to_toml(config)))]) == config
 
 
 def test_flags_win_over_the_file(tmp_path):
@@ -204,6 +277,11 @@ def test_a_wrong_file_is_wrong_even_where_a_flag_wins(tmp_path):
         (b"out = '\xff'", "found byte 0xff at offset 7, expected UTF-8 text"),
         (b"\x89PNG\r\n\x1a\n", "found byte 0x89 at offset 0, expected UTF-8 text"),
         ("batch_size = 8\nmicro_batch_size = 9", "--micro-batch-size: found 9, expected at most"),
+        ("momentum = 0.5", "--momentum: optimizer adam does not take it; momentum and nesterov do"),
+        ("momentum = 1", "momentum: found 1.0, expected a number >= 0 and < 1"),
+        ("milestones = 0.5", "milestones: found 0.5, expected a list, each a number > 0 and < 1"),
+        ("milestones = [0.5, 'x']", "milestones: found 'x', expected a number > 0 and < 1"),
+        ("optimizer = 'adm'", "rmsprop, adam, adamw; did you mean adam?"),
     ],
 )
 def test_a_bad_file_is_one_line_that_names_key_found_and_expected(tmp_path, content, message):
@@ -259,9 +337,16 @@ def test_identity_holds_what_decides_the_results_and_nothing_else():
     config = TrainConfig()
     free = "data_dir stop_at bucket_bytes out resume checkpoint_every keep"
     free += " balance stall_timeout stall_action verify_every log_every timeline progress"
-    assert set(identity(config)) == set(DEFAULTS) - set(free.split()) - {"steps"}
+    taken = {name for name, value in DEFAULTS.items() if value is not None}
+    assert set(identity(config)) == taken - set(free.split()) - {"steps"}
     assert identity(replace(config, out="x", keep=1, stop_at=3)) == identity(config)
     assert identity(replace(config, seed=1)) != identity(config)
+    assert replace(config, **identity(config)) == config
+
+
+def test_identity_is_as_a_checkpoint_gives_it_back():
+    config = TrainConfig(model="three_layer", schedule="step", milestones=(0.2, 0.4))
+    assert json.loads(json.dumps(identity(config))) == identity(config)
     assert replace(config, **identity(config)) == config
 
 
@@ -280,6 +365,7 @@ def test_results_go_where_a_user_finds_them():
 
 def test_every_number_has_bounds_that_exclude_nan_and_infinity():
     for item in fields(TrainConfig):
-        if type(item.default) in (int, float):
-            assert len(details(item).limits) == 2
-            assert all(map(math.isfinite, details(item).limits.values()))
+        for settings in details(item).takers.values() or [details(item)]:
+            if settings.kind in (int, float):
+                assert len(settings.limits) == 2
+                assert all(map(math.isfinite, settings.limits.values()))

@@ -48,7 +48,7 @@ def run(lab: Lab) -> Numbers:
         *train,
         steps=steps,
         optimizer="adam",
-        lr=cosine(0.002, steps, num_warmup_steps=steps // 20),
+        lr=cosine(0.002, steps, warmup=1 / 20),
         batch_size=BATCH,
         micro_batch_size=50,
         evaluate_on={"test": (images, labels)},
