@@ -2,25 +2,30 @@
 
 from distnet.base.keys import MicroBatch
 from distnet.nn.branches import Branches, Residual
+from distnet.nn.conv.average_pooling import AvgPool2d, GlobalAvgPool2d
 from distnet.nn.conv.conv2d import Conv2d
 from distnet.nn.conv.pooling import MaxPool2d
 from distnet.nn.layer import Layer
-from distnet.nn.layers.activations import ReLU, Sigmoid, Tanh
+from distnet.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
 from distnet.nn.layers.dropout import Dropout
 from distnet.nn.layers.linear import Flatten, Linear
-from distnet.nn.layers.normalization import BatchNorm
+from distnet.nn.layers.normalization import BatchNorm, LocalResponseNorm
 from distnet.nn.losses import SoftmaxCrossEntropy, log_softmax, softmax
 from distnet.nn.network import Network
 from distnet.nn.sequential import Sequential
 
 __all__ = [
+    "AvgPool2d",
     "BatchNorm",
     "Branches",
     "Conv2d",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool2d",
     "Layer",
+    "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "MaxPool2d",
     "MicroBatch",
     "Network",

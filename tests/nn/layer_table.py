@@ -16,13 +16,17 @@ import numpy as np
 
 import distnet.nn
 from distnet.nn import (
+    AvgPool2d,
     BatchNorm,
     Branches,
     Conv2d,
     Dropout,
     Flatten,
+    GlobalAvgPool2d,
     Layer,
+    LeakyReLU,
     Linear,
+    LocalResponseNorm,
     MaxPool2d,
     MicroBatch,
     ReLU,
@@ -34,10 +38,11 @@ from distnet.nn import (
 )
 from distnet.nn.branches import _Paths
 from distnet.nn.conv.conv2d import ALGORITHMS
+from distnet.nn.conv.pooling import Pooling
 from distnet.nn.layers.activations import Activation
 from distnet.nn.parameters import flatten_parameters, flatten_statistics
 
-BASES = {Layer, Activation, _Paths}  # not layers themselves
+BASES = {Layer, Activation, Pooling, _Paths}  # not layers themselves
 TRAIN = MicroBatch(seed=3, step=5, number=2, share=0.25)
 MODES = [TRAIN, None]
 MODE_NAMES = ["train", "evaluate"]
@@ -78,6 +83,18 @@ def inception() -> Branches:
         [MaxPool2d(3, stride=1, pad=1), Conv2d(2, 1)],
         [],
     )
+
+
+def wide_pool() -> MaxPool2d:
+    return MaxPool2d((2, 3), stride=(1, 2), pad=(0, 1))
+
+
+def average_of_pixels() -> AvgPool2d:
+    return AvgPool2d((2, 3), stride=(1, 2), pad=1, count_include_pad=False)
+
+
+def average_rounded_up() -> AvgPool2d:
+    return AvgPool2d((3, 2), stride=(2, 3), pad=(1, 0), ceil_mode=True)
 
 
 def fits(algorithm: str, kernel: tuple[int, int], stride: int) -> bool:
@@ -128,6 +145,18 @@ CASES = [
     Case("pool 3 stride 2", lambda: MaxPool2d(3, stride=2), (2, 7, 5)),
     Case("pool 2 stride 3", lambda: MaxPool2d(2, stride=3), (2, 5, 8)),
     Case("pool 3 stride 2 pad 2", lambda: MaxPool2d(3, stride=2, pad=2), (2, 2, 5)),
+    Case("pool (2, 3) stride (1, 2) pad (0, 1)", wide_pool, (2, 4, 5)),
+    Case("pool 3 stride 2, rounded up", lambda: MaxPool2d(3, stride=2, ceil_mode=True), (2, 6, 4)),
+    Case("pool 3, one window sticks out", lambda: MaxPool2d(3, ceil_mode=True), (2, 2, 7)),
+    Case("average pool 2", lambda: AvgPool2d(2), (3, 4, 5)),
+    Case("average pool 3 stride 1 pad 1", lambda: AvgPool2d(3, stride=1, pad=1), (2, 4, 5)),
+    Case("average pool of the image's pixels", average_of_pixels, (2, 4, 6)),
+    Case("average pool (3, 2), rounded up", average_rounded_up, (2, 6, 4)),
+    Case("global average pool", GlobalAvgPool2d, (3, 4, 5)),
+    Case("lrn of images", LocalResponseNorm, (7, 2, 3)),
+    Case("lrn of an even window", lambda: LocalResponseNorm(4, alpha=2, beta=0.6, k=2), (6, 3, 2)),
+    Case("lrn of vectors", lambda: LocalResponseNorm(3, alpha=0.5), (6,)),
+    Case("lrn of fewer channels than neighbours", lambda: LocalResponseNorm(9, alpha=3), (2, 2, 3)),
     Case("linear of vectors", lambda: Linear(5), (7,)),
     Case("linear of images", lambda: Linear(4), (3, 2, 4)),
     Case("linear of pixels", lambda: Linear(4), (3, 1, 1)),
@@ -135,6 +164,8 @@ CASES = [
     Case("flatten", Flatten, (3, 2, 4)),
     Case("relu of images", ReLU, (3, 4, 5)),
     Case("relu of vectors", ReLU, (9,)),
+    Case("leaky relu of images", LeakyReLU, (3, 4, 5)),
+    Case("leaky relu of vectors", lambda: LeakyReLU(-0.25), (9,)),
     Case("sigmoid", Sigmoid, (2, 3, 4)),
     Case("tanh", Tanh, (6,)),
     Case("dropout of images", lambda: Dropout(0.3), (3, 4, 5)),

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from distnet.nn import BatchNorm, Dropout, Linear, Network, arguments
+from distnet.nn import (
+    BatchNorm,
+    Dropout,
+    LeakyReLU,
+    Linear,
+    LocalResponseNorm,
+    Network,
+    arguments,
+)
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), np.array(3)])
@@ -57,6 +65,9 @@ def test_real_refuses_all_else(value):
         (lambda: BatchNorm(momentum=2), r"BatchNorm: found momentum 2, expected .* in \[0, 1\]"),
         (lambda: BatchNorm(eps=-1), "BatchNorm: found eps -1, expected a number of at least 0"),
         (lambda: BatchNorm(eps=np.nan), "BatchNorm: found eps nan, expected a number of at least"),
+        (lambda: LocalResponseNorm(0), "LocalResponseNorm: found size 0, expected a whole number"),
+        (lambda: LocalResponseNorm(k=0), "LocalResponseNorm: found k 0, expected a number above"),
+        (lambda: LeakyReLU("0.1"), "LeakyReLU: found slope '0.1', expected a finite number"),
         (lambda: Dropout(1), r"Dropout: found ratio 1, expected a number in \[0, 1\)"),
         (lambda: Dropout(True), r"Dropout: found ratio True, expected a number in \[0, 1\)"),
     ],

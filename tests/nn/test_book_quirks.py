@@ -187,7 +187,7 @@ def test_q21_sigmoid_does_not_overflow_and_relu_is_flat_at_zero():
 
 def test_q22_a_kernel_that_does_not_fit_is_refused():
     for layer in (Conv2d(2, 5), MaxPool2d(5)):
-        with pytest.raises(ValueError, match="a kernel of 5 does not fit into 4 pixels"):
+        with pytest.raises(ValueError, match=r"a kernel of 5.* does not fit into 4"):
             layer.build((1, 4, 4))
 
 

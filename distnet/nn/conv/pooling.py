@@ -1,48 +1,156 @@
-"""Max pooling (book section 7.3).
+"""Max pooling (book section 7.3), and where the windows of any pooling lie.
 
-Of equal elements in a window the first in row order receives the gradient.
+Of equal elements in a window the first in row order receives the gradient. A window with a NaN has
+the maximum NaN, and its last NaN receives the gradient, as in PyTorch.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distnet.base.arrays import Array, Shape
+from distnet.base.arrays import Array, Shape, ceil_divide
 from distnet.base.keys import MicroBatch
-from distnet.nn import layout
-from distnet.nn.conv.geometry import output_size
+from distnet.nn import arguments, layout
 from distnet.nn.layer import Layer
 
+Pair = int | tuple[int, int]
 
-class MaxPool2d(Layer):
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows of a pooling on images of `size` pixels; every pair is (rows, columns).
+
+    Windows of `kernel` pixels are `stride` apart. The first one begins `pad` pixels outside of the
+    image. The last one ends at most `pad` pixels outside, or with `ceil_mode` begins at most in
+    the last pixel of the image, however far it ends beyond the padding.
+    """
+
+    size: tuple[int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+    ceil_mode: bool = False
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """(OH, OW): how many windows there are."""
+        return self._count(0), self._count(1)
+
+    @property
+    def has_margin(self) -> bool:
+        """Whether a padded image is more than the image."""
+        return self.padded_size != self.size
+
+    @property
+    def padded_size(self) -> tuple[int, int]:
+        """The pixels of an image with all that some window may reach of what is around it."""
+        return self._padded(0), self._padded(1)
+
+    def inside(self, padded: Array) -> Array:
+        """The images `(N, C, H, W)` in an array of padded ones."""
+        (h, w), (top, left) = self.size, self.pad
+        return padded[:, :, top : top + h, left : left + w]
+
+    def elements(self, padded: Array) -> list[Array]:
+        """For each pixel of a window, in row order, that pixel of all windows: (N, C, OH, OW)."""
+        (oh, ow), (sh, sw), (kh, kw) = self.counts, self.stride, self.kernel
+        return [
+            padded[:, :, i : i + sh * oh : sh, j : j + sw * ow : sw]
+            for i in range(kh)
+            for j in range(kw)
+        ]
+
+    def bounds(self, axis: int, *, of_image: bool) -> Array:
+        """(2, O): the first pixel of each window and the one after its last, counted in the window.
+
+        Pixels that are outside of the padded image do not count, nor does the padding `of_image`.
+        """
+        starts = np.arange(self.counts[axis]) * self.stride[axis]
+        first = self.pad[axis] if of_image else 0
+        stop = self.size[axis] + self.pad[axis] + (0 if of_image else self.pad[axis])
+        return np.clip([first - starts, stop - starts], 0, self.kernel[axis])
+
+    def _count(self, axis: int) -> int:
+        size, kernel, stride = self.size[axis], self.kernel[axis], self.stride[axis]
+        room = size + 2 * self.pad[axis] - kernel
+        if not self.ceil_mode:
+            return room // stride + 1
+        count = ceil_divide(room, stride) + 1
+        return count if (count - 1) * stride < size + self.pad[axis] else count - 1
+
+    def _padded(self, axis: int) -> int:
+        reached = (self.counts[axis] - 1) * self.stride[axis] + self.kernel[axis]
+        return max(self.size[axis] + 2 * self.pad[axis], reached)
+
+
+class Pooling(Layer):
+    """What all poolings by windows share: their arguments, shapes, and arrays around the images."""
+
+    def __init__(
+        self, kernel: Pair, *, stride: Pair | None = None, pad: Pair = 0, ceil_mode: bool = False
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        self.kernel = arguments.pair(owner, "kernel", kernel)
+        self.stride = self.kernel if stride is None else arguments.pair(owner, "stride", stride)
+        self.pad = arguments.pair(owner, "pad", pad, minimum=0)
+        self.ceil_mode = ceil_mode
+        if self.pad[0] >= self.kernel[0] or self.pad[1] >= self.kernel[1]:
+            raise arguments.refusal(owner, "pad", pad, f"less than the kernel, {kernel}")
+
+    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
+        super().build(shape, dtype)
+        c, h, w = self.shape = arguments.image_shape(type(self).__name__, shape)
+        self.windows = Windows((h, w), self.kernel, self.stride, self.pad, self.ceil_mode)
+        if min(self.windows.counts) < 1:
+            raise ValueError(
+                f"{type(self).__name__}: a kernel of {self.kernel[0]} x {self.kernel[1]} does not "
+                f"fit into {h} x {w} pixels with padding {self.pad}; use a smaller kernel, larger "
+                "images or more padding"
+            )
+        self.output_shape = (c, *self.windows.counts)
+        return self.output_shape
+
+    def padded_array(self, n: int, value: float) -> Array:
+        """Images with all that is around them, filled with `value`."""
+        padded = layout.empty((n, self.shape[0], *self.windows.padded_size), self.dtype)
+        padded[...] = value
+        return padded
+
+    def elements(self, x: Array, padded: Array | None) -> list[Array]:
+        """The elements of all windows on images, which are copied into `padded` if they need it."""
+        if padded is None:
+            return self.windows.elements(x)
+        np.copyto(self.windows.inside(padded), x)
+        return self.windows.elements(padded)
+
+
+class MaxPool2d(Pooling):
     """The maximum of each window: images `(N, C, H, W)` to `(N, C, OH, OW)`.
 
-    Windows of `kernel` x `kernel` pixels, `stride` (default: `kernel`) apart. Padding counts as
-    minus infinity, so it never wins.
+    Windows of `kernel` pixels lie `stride` (default: `kernel`) apart: OH = (H + 2 pad - KH) //
+    stride + 1, rounded up instead of down in `ceil_mode` if that window begins inside the image.
+    `kernel`, `stride` and `pad` are numbers or pairs (rows, columns). Padding never wins, not even
+    where a window holds nothing but minus infinity.
     """
 
     kind = "pool"
 
-    def __init__(self, kernel: int, *, stride: int | None = None, pad: int = 0) -> None:
-        super().__init__()
-        self.kernel, self.stride, self.pad = kernel, stride or kernel, pad
-        if pad >= kernel:
-            raise ValueError(f"MaxPool2d: found pad {pad}, expected less than the kernel {kernel}")
-        self._methods: dict[int, _Windows | _Pairs] = {}
+    def __init__(
+        self, kernel: Pair, *, stride: Pair | None = None, pad: Pair = 0, ceil_mode: bool = False
+    ) -> None:
+        super().__init__(kernel, stride=stride, pad=pad, ceil_mode=ceil_mode)
+        self._methods: dict[int, _AnyWindows | _Pairs] = {}
 
     @property
     def halves(self) -> bool:
         """Whether the windows are 2 x 2 and tile the images, but perhaps for an odd last line."""
-        return (self.kernel, self.stride, self.pad) == (2, 2, 0)
-
-    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
-        super().build(shape, dtype)
-        c, h, w = self.shape = shape
-        oh = output_size(h, self.kernel, self.stride, self.pad)
-        ow = output_size(w, self.kernel, self.stride, self.pad)
-        self.output_shape = (c, oh, ow)
-        return self.output_shape
+        return (self.kernel, self.stride, self.pad) == ((2, 2), (2, 2), (0, 0)) and (
+            not self.ceil_mode
+        )
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         y = self.output((len(x), *self.output_shape), out)
@@ -56,48 +164,51 @@ class MaxPool2d(Layer):
         self._method(len(dy)).backward(dy, dx)
         return dx
 
-    def _method(self, n: int) -> _Windows | _Pairs:
+    def _method(self, n: int) -> _AnyWindows | _Pairs:
         if n not in self._methods:
             _, h, w = self.shape
             pairs = self.halves and (h % 2, w % 2) == (0, 0)
-            self._methods[n] = _Pairs(self, n) if pairs else _Windows(self, n)
+            self._methods[n] = _Pairs(self, n) if pairs else _AnyWindows(self, n)
         return self._methods[n]
 
 
-class _Windows:
+class _AnyWindows:
     """Any kernel, stride and padding: one element of all windows at a time."""
 
     def __init__(self, layer: MaxPool2d, n: int) -> None:
-        c, h, w = layer.shape
-        k, p, s = layer.kernel, layer.pad, layer.stride
-        _, oh, ow = layer.output_shape
-        self.padded = layout.empty((n, c, h + 2 * p, w + 2 * p), layer.dtype)
-        self.padded[...] = -np.inf
-        self.dpadded = layout.empty(self.padded.shape, layer.dtype)
-        self.inside = np.s_[:, :, p : p + h, p : p + w]
-        self.places = [
-            np.s_[:, :, i : i + s * oh : s, j : j + s * ow : s] for i in range(k) for j in range(k)
-        ]
-        self.chosen = layout.empty((n, *layer.output_shape), np.int16)
+        self.layer = layer
+        has_margin = layer.windows.has_margin
+        self.padded = layer.padded_array(n, -np.inf) if has_margin else None
+        self.dpadded = layer.padded_array(n, 0) if has_margin else None
+        kh, kw = layer.kernel
+        self.chosen = layout.empty((n, *layer.output_shape), np.min_scalar_type(kh * kw))
         self.mask = layout.empty(self.chosen.shape, bool)
         self.routed = layout.empty(self.chosen.shape, layer.dtype)
+        (rows, _), (columns, _) = (layer.windows.bounds(axis, of_image=True) for axis in (0, 1))
+        # (OH, OW): the first element of each window that is a pixel of the image.
+        self.first = (rows[:, None] * kw + columns).astype(self.chosen.dtype)
 
     def forward(self, x: Array, y: Array) -> None:
-        np.copyto(self.padded[self.inside], x)
-        np.copyto(y, self.padded[self.places[0]])
-        self.chosen[...] = 0
-        for k, place in enumerate(self.places[1:], start=1):
-            np.greater(self.padded[place], y, out=self.mask)
+        elements = self.layer.elements(x, self.padded)
+        np.copyto(y, elements[0])
+        np.copyto(self.chosen, self.first)
+        for k, element in enumerate(elements[1:], start=1):
+            np.greater(element, y, out=self.mask)
             np.copyto(self.chosen, k, where=self.mask)
-            np.maximum(self.padded[place], y, out=y)
+            np.maximum(element, y, out=y)
+        if holds_nan(y):
+            for k, element in enumerate(elements):
+                np.copyto(self.chosen, k, where=np.isnan(element, out=self.mask))
 
     def backward(self, dy: Array, dx: Array) -> None:
-        self.dpadded[...] = 0
-        for k, place in enumerate(self.places):
+        dpadded = dx if self.dpadded is None else self.dpadded
+        dpadded[...] = 0
+        for k, element in enumerate(self.layer.windows.elements(dpadded)):
             np.equal(self.chosen, k, out=self.mask)
             np.multiply(dy, self.mask, out=self.routed)
-            self.dpadded[place] += self.routed
-        np.copyto(dx, self.dpadded[self.inside])
+            element += self.routed
+        if self.dpadded is not None:
+            np.copyto(dx, self.layer.windows.inside(self.dpadded))
 
 
 class _Pairs:
@@ -118,6 +229,9 @@ class _Pairs:
         take_larger(left, right, self.columns, self.second_column)
         upper, lower = self.columns[:, :, 0::2], self.columns[:, :, 1::2]
         take_larger(upper, lower, y, self.second_row)
+        if holds_nan(y):
+            self.second_column |= np.isnan(right)
+            self.second_row |= np.isnan(lower)
 
     def backward(self, dy: Array, dx: Array) -> None:
         upper, lower = self.columns[:, :, 0::2], self.columns[:, :, 1::2]
@@ -136,3 +250,8 @@ def give_to_larger(gradient: Array, second_wins: Array, first: Array, second: Ar
     """The way back of `take_larger`: all of the gradient to one of the pair, zero to the other."""
     np.multiply(gradient, second_wins, out=second)
     np.subtract(gradient, second, out=first)
+
+
+def holds_nan(x: Array) -> bool:
+    """Whether any element is NaN, found in one pass over `x`."""
+    return bool(np.isnan(np.max(x, initial=-np.inf)))

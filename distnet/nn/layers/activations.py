@@ -6,7 +6,7 @@ import numpy as np
 
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
-from distnet.nn import layout
+from distnet.nn import arguments, layout
 from distnet.nn.layer import Layer
 
 
@@ -59,6 +59,33 @@ class ReLU(Activation):
             self._masks[dy.shape] = layout.empty(dy.shape, bool)
         active = np.greater(self.y, 0, out=self._masks[dy.shape])
         return np.multiply(dy, active, out=out)
+
+
+class LeakyReLU(Layer):
+    """y = x where x > 0, else `slope` x (Maas et al. 2013). At x = 0 the derivative is `slope`."""
+
+    kind = "leakyrelu"
+    in_place = True
+
+    def __init__(self, slope: float = 0.01) -> None:
+        super().__init__()
+        self.slope = arguments.real("LeakyReLU", "slope", slope)
+        self._slopes: dict[Shape, Array] = {}
+        self._masks: dict[Shape, Array] = {}
+
+    def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
+        if x.shape not in self._masks:
+            self._masks[x.shape] = layout.empty(x.shape, bool)
+        active = np.greater(x, 0, out=self._masks[x.shape])
+        self.slopes = self._own(self._slopes, x.shape)
+        np.copyto(self.slopes, self.slope)
+        np.copyto(self.slopes, 1, where=active)
+        return np.multiply(x, self.slopes, out=self.output(x.shape, out))
+
+    def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
+        if not need_dx:
+            return None
+        return np.multiply(dy, self.slopes, out=self.input_gradient(dy.shape, out))
 
 
 class Sigmoid(Activation):

@@ -1,4 +1,4 @@
-"""Batch normalisation per channel (Ioffe & Szegedy 2015; book section 6.3)."""
+"""Normalisation: over the batch (book section 6.3), and over neighbouring channels."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from distnet.nn.parameters import Parameter, Statistic
 
 class BatchNorm(Layer):
     """y = gamma (x - mean) / sqrt(var + eps) + beta for `(N, C, H, W)` or `(N, C)`, per channel C.
+
+    Batch normalisation (Ioffe & Szegedy 2015, algorithms 1 and 2; book section 6.3).
 
     In training the mean and the (biased) variance are those of the *micro-batch*, the unit of work,
     as in ghost batch normalisation (Hoffer et al. 2017, algorithm 1): the output of a micro-batch
@@ -96,3 +98,69 @@ class BatchNorm(Layer):
         """Shaped to broadcast over (N, C) or (N, C, H, W), in the layer's dtype."""
         shape = (-1, *(1,) * (ndim - 2))
         return per_channel.astype(self.dtype).reshape(shape)
+
+
+class LocalResponseNorm(Layer):
+    """y = x (k + alpha / n * S)^-beta, with S the sum of x^2 over n neighbouring channels.
+
+    For `(N, C, H, W)` or `(N, C)`. The neighbours of channel c are c - n // 2 to c + (n - 1) // 2,
+    fewer at both ends. Krizhevsky et al. 2012, section 3.3, without the division of alpha by n:
+    PyTorch and ONNX have it, so the paper's alpha is to be multiplied by its n = 5 here.
+    """
+
+    kind = "lrn"
+
+    def __init__(
+        self, size: int = 5, *, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+    ) -> None:
+        super().__init__()
+        owner = "LocalResponseNorm"
+        self.size = arguments.whole(owner, "size", size)
+        at_least_0 = "a number of at least 0"
+        self.alpha = arguments.real(owner, "alpha", alpha, at_least_0, lambda a: a >= 0)
+        self.beta = arguments.real(owner, "beta", beta)
+        self.k = arguments.real(owner, "k", k, "a number above 0", lambda k: k > 0)
+        self._bases: dict[Shape, Array] = {}
+        self._factors: dict[Shape, Array] = {}
+        self._terms: dict[Shape, Array] = {}
+
+    def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
+        self.x = x
+        term = np.multiply(x, x, out=self._own(self._terms, x.shape))
+        base = self.base = self._own(self._bases, x.shape)
+        self._sum_neighbours(term, base, reach=(self.size // 2, (self.size - 1) // 2))
+        np.multiply(base, self.alpha / self.size, out=base)
+        np.add(base, self.k, out=base)
+        # base ** -beta: np.power takes ten times as long as these two, which run on SIMD.
+        factor = self.factor = np.log(base, out=self._own(self._factors, x.shape))
+        np.multiply(factor, -self.beta, out=factor)
+        np.exp(factor, out=factor)
+        return np.multiply(x, factor, out=self.output(x.shape, out))
+
+    def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
+        """dx_c = dy_c f_c - 2 alpha beta / n * x_c * (sum of dy_i x_i f_i / b_i), f = b^-beta.
+
+        The sum is over the channels i whose neighbour c is.
+        """
+        if not need_dx:
+            return None
+        term = np.multiply(dy, self.x, out=self._own(self._terms, dy.shape))
+        np.multiply(term, self.factor, out=term)
+        np.divide(term, self.base, out=term)
+        dx = self.input_gradient(dy.shape, out)
+        self._sum_neighbours(term, dx, reach=((self.size - 1) // 2, self.size // 2))
+        np.multiply(dx, self.x, out=dx)
+        np.multiply(dx, -2 * self.alpha * self.beta / self.size, out=dx)
+        np.multiply(dy, self.factor, out=term)
+        return np.add(dx, term, out=dx)
+
+    @staticmethod
+    def _sum_neighbours(terms: Array, out: Array, reach: tuple[int, int]) -> None:
+        """For each channel c, the sum of `terms` over channels c - reach[0] to c + reach[1]."""
+        np.copyto(out, terms)
+        num_channels = terms.shape[1]
+        for distance in range(1, min(max(reach) + 1, num_channels)):
+            if distance <= reach[0]:
+                out[:, distance:] += terms[:, :-distance]
+            if distance <= reach[1]:
+                out[:, :-distance] += terms[:, distance:]

@@ -1,10 +1,10 @@
-"""ReLU, Sigmoid and Tanh: values, extremes, and the derivative where it jumps."""
+"""ReLU, LeakyReLU, Sigmoid and Tanh: values, extremes, and the derivative where it jumps."""
 
 import numpy as np
 import pytest
 from layer_table import build
 
-from distnet.nn import ReLU, Sigmoid, Tanh
+from distnet.nn import LeakyReLU, ReLU, Sigmoid, Tanh
 
 X = np.array([[-1000.0, -30.0, -1.0, -1e-3, 0.0, 1e-3, 1.0, 30.0, 1000.0]])
 
@@ -14,6 +14,7 @@ X = np.array([[-1000.0, -30.0, -1.0, -1e-3, 0.0, 1e-3, 1.0, 30.0, 1000.0]])
     ("layer", "function", "derivative"),
     [
         (ReLU, lambda x: np.where(x > 0, x, 0), lambda x: np.where(x > 0, 1, 0)),
+        (LeakyReLU, lambda x: np.where(x > 0, x, x / 100), lambda x: np.where(x > 0, 1, 0.01)),
         (Sigmoid, lambda x: 1 / (1 + np.exp(-x)), lambda x: 1 / (2 * np.cosh(x / 2)) ** 2),
         (Tanh, np.tanh, lambda x: 1 / np.cosh(x) ** 2),
     ],
@@ -57,7 +58,18 @@ def test_relu_has_no_gradient_at_zero():
     np.testing.assert_array_equal(layer.backward(np.ones((1, 3))), [[0, 0, 1]])
 
 
-def test_relu_lets_nan_through():
+@pytest.mark.parametrize(("layer", "of_minus_one"), [(ReLU, 0), (LeakyReLU, -0.01)])
+def test_relu_lets_nan_through(layer, of_minus_one):
     """A step that went wrong must show: the trainer looks for values that are not finite."""
-    layer = build(ReLU(), (2,))
-    np.testing.assert_array_equal(layer.forward(np.array([[np.nan, -1.0]])), [[np.nan, 0]])
+    layer = build(layer(), (2,))
+    y = layer.forward(np.array([[np.nan, -1.0]]))
+    np.testing.assert_array_equal(y, [[np.nan, of_minus_one]])
+
+
+def test_a_leaky_relu_of_any_slope():
+    x = np.array([[-np.inf, -2.0, 0.0, 3.0, np.inf]])
+    for slope, expected in [(0.5, [-np.inf, -1, 0, 3, np.inf]), (2, [-np.inf, -4, 0, 3, np.inf])]:
+        layer = build(LeakyReLU(slope), (5,))
+        np.testing.assert_array_equal(layer.forward(x), [expected])
+        dx = layer.backward(np.ones((1, 5)))
+        np.testing.assert_array_equal(dx, [[slope, slope, slope, 1, 1]])
