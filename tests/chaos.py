@@ -59,8 +59,7 @@ class Round:
 
 def is_elastic() -> bool:
     """Whether the mpirun of this environment is Open MPI 5 or later."""
-    command = [str(launching.find_mpirun()), "--version"]
-    words = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    words = launching.version_of_mpirun()
     return "Open MPI" in words and int(words.split("Open MPI) ")[1].split(".")[0]) >= 5
 
 

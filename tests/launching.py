@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,23 @@ def find_mpirun() -> Path:
             "install one with: pip install mpich"
         )
     return Path(found)
+
+
+@cache
+def version_of_mpirun() -> str:
+    """What `mpirun --version` says."""
+    command = [str(find_mpirun()), "--version"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def codes_of_abort(code: int) -> set[int]:
+    """The exit codes that mpirun may return when a rank has called abort(code).
+
+    Open MPI's returns that code. MPICH's combines the exit codes of all ranks bit by bit, also of
+    those that it has killed, if it collects one before the output of the others is closed: then
+    it returns their SIGKILL, which happens on a busy machine.
+    """
+    return {code} if "Open MPI" in version_of_mpirun() else {code, int(signal.SIGKILL)}
 
 
 @contextmanager

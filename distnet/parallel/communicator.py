@@ -127,7 +127,9 @@ class Communicator(Protocol):
     def abort(self, code: int) -> NoReturn:
         """Ends all ranks at once with exit code `code`, from any one of them.
 
-        Where losses can be survived only this one, by a signal, which the others notice.
+        MPICH's `mpirun` may return 9 instead, never 0: it combines the exit codes of all ranks, and
+        on a busy machine counts those that it has killed itself. Where losses can be survived, only
+        this rank ends, by a signal, which the others notice.
         """
 
     def close(self) -> None:

@@ -7,8 +7,10 @@ or computes. From the files two things can be told:
 - *Stall*: a rank has waited longer than `stall_timeout` in a collective call. It names the ranks
   that have not begun that call and shows its stacks; it ends the job if told to.
 - *Hang*: the heartbeat of a process on this host has stopped (SIGSTOP, a dead disk). If losses can
-  be survived it is killed, which the others notice. Time is counted in beats of this rank, not by
-  the clock: where all processes stood still, as on a suspended machine, nobody is suspected.
+  be survived it is killed, which the others notice.
+
+Time is counted in beats of this rank, not by the clock: where all processes stood still, as on a
+suspended or a very busy machine, nobody is suspected.
 
 `training.run` starts it. File `rank-N.json`, N as started: {"rank", "host", "pid", "beat",
 "position": [repairs, step, calls], "waits": seconds}.
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import math
 import os
 import signal
 import sys
@@ -51,18 +54,19 @@ class Pulse:
 class Watch:
     """The thread of one rank; `start` begins, the end of the process ends it.
 
-    stall_timeout: seconds, 0 for never; stall_ends: whether a stall ends the job (exit code 76).
+    stall_timeout: seconds, 0 for never; stall_ends: whether a stall ends the job, with exit code 76
+    (of `mpirun` 9 at times, see `abort`).
     """
 
     def __init__(
         self, comm: Communicator, directory: Path, stall_timeout: float, stall_ends: bool
     ) -> None:
         self._comm, self._directory = comm, directory
-        self._timeout, self._ends = stall_timeout, stall_ends
+        self._stall_beats, self._ends = math.ceil(stall_timeout / BEAT_SECONDS), stall_ends
         self._me = comm.processes[comm.rank]
         self._beat = 0
         self._pulses: dict[Process, Pulse] = {}
-        self._reported = 0.0  # when the wait that was reported last began
+        self._since, self._waited = 0.0, 0  # when the wait at hand began; beats in it
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -87,7 +91,7 @@ class Watch:
             self._feel_pulses()
             if self._comm.survives_losses:
                 self._kill_hung()
-            if self._timeout:
+            if self._stall_beats and self._count_waiting() == self._stall_beats:
                 self._report_stall()
 
     # Heartbeats.
@@ -159,12 +163,15 @@ class Watch:
 
     # Stalls.
 
+    def _count_waiting(self) -> int:
+        """How many beats this rank has spent in the wait at hand, this one included."""
+        since = self._comm.position.since
+        same = self._comm.position.waits_for and since == self._since
+        self._since, self._waited = since, self._waited + 1 if same else 0
+        return self._waited
+
     def _report_stall(self) -> None:
         position = self._comm.position
-        since = position.since
-        if not position.waits_for or since == self._reported or self._waits() < self._timeout:
-            return
-        self._reported = since
         late, silent = self._missing()
         who = name_ranks(late) if late else "no rank"
         hint = f"; no heartbeat from {name_ranks(silent)}" if silent else ""
@@ -175,8 +182,7 @@ class Watch:
             f"{hint}; stacks of {name_ranks([self._me.rank])}:\n{_stacks()}"
         )
         if self._ends:
-            # The other ranks shall show theirs; and MPICH's launcher returns the exit code of an
-            # abort only if it is the only one.
+            # The other ranks shall show theirs; and one rank alone shall abort.
             time.sleep(BEAT_SECONDS * (2 + 4 * min(self._comm.rank, 10)))
             self._comm.abort(STALLED)
 
