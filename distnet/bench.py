@@ -5,16 +5,32 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("step", "conv", "memory", "scaling", "allreduce")
+from distnet.base.options import ConfigError, pick
+from distnet.benchmarks.jobs import JobError
+
+NAMES = {
+    "step": "whole training steps against PyTorch, one thread each",
+    "conv": "one convolution of any shape, every algorithm, beside PyTorch",
+    "memory": "peak resident size of a training process, beside PyTorch",
+    "scaling": "1, 2, 4 ... ranks against independent copies and PyTorch's DDP",
+    "allreduce": "every wire format against plain MPI calls of the same bytes",
+}
 
 
 def main(argv: list[str]) -> int:
-    """Runs the benchmark that the first argument names."""
-    if not argv or argv[0] not in NAMES:
-        found = repr(argv[0]) if argv else "nothing"
-        print(f"distnet.bench: found {found}, expected one of {', '.join(NAMES)}", file=sys.stderr)
-        return 2
-    return importlib.import_module(f"distnet.benchmarks.{argv[0]}").main(argv[1:])
+    """Runs the benchmark that the first argument names; returns the exit code."""
+    if argv[:1] in (["-h"], ["--help"]):
+        print("usage: python -m distnet.bench NAME [options]; NAME --help lists its options\n")
+        print("\n".join(f"  {name:<10} {what}" for name, what in NAMES.items()))
+        return 0
+    try:
+        if not argv:
+            raise ConfigError(f"found no benchmark, expected one of {', '.join(NAMES)}")
+        pick(NAMES, "benchmark", argv[0])
+        return importlib.import_module(f"distnet.benchmarks.{argv[0]}").main(argv[1:])
+    except (ConfigError, JobError) as error:
+        print(f"distnet: error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
 
 
 if __name__ == "__main__":

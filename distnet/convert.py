@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from distnet.base.arrays import Array
+from distnet.base.options import argument, parse_options
 from distnet.data.formats.pickled import read_pickled_arrays
 from distnet.models import DeepConvNet, SimpleConvNet, ThreeLayerNet, TwoLayerNet
 from distnet.nn import Network
 from distnet.training import checkpoint
 from distnet.training.checkpoint import Checkpoint
-
-USAGE = "usage: python -m distnet.convert BOOK.pkl OUT.safetensors"
 
 # The dimensions of W1, W2, ... tell the networks of the book apart.
 NETWORKS: dict[tuple[int, ...], tuple[str, Callable[[], Network]]] = {
@@ -32,15 +32,19 @@ NETWORKS: dict[tuple[int, ...], tuple[str, Callable[[], Network]]] = {
 }
 
 
+@dataclass(frozen=True)
+class ConvertOptions:
+    """Writes the book's weights, a pickle, as a checkpoint of distnet."""
+
+    source: str = argument("file of the book, such as params.pkl", "BOOK.pkl", path=True)
+    target: str = argument("the checkpoint to write", "OUT.safetensors", path=True)
+
+
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
-    if argv in (["-h"], ["--help"]):
-        print(USAGE)
-        return 0
     try:
-        if len(argv) != 2:
-            raise ValueError(f"found {len(argv)} arguments, expected 2; {USAGE}")
-        source, target = map(Path, argv)
+        options = parse_options(ConvertOptions, argv, "python -m distnet.convert")
+        source, target = Path(options.source), Path(options.target)
         if target.suffix != ".safetensors":
             raise ValueError(f"{target}: found no name that ends in .safetensors, expected one")
         model, params = converted(read_pickled_arrays(source), str(source))

@@ -261,5 +261,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(capsys, argv):
 
 
 def test_help(capsys):
-    assert main(["--help"]) == 0
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
     assert "BOOK.pkl OUT.safetensors" in capsys.readouterr().out

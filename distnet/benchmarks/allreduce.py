@@ -10,76 +10,69 @@ Last come whole training steps in each format, which take turns on the same rank
 
 from __future__ import annotations
 
-import argparse
-import json
-import shlex
-import sys
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from distnet.benchmarks.jobs import JobError, Result, find_mpirun, run_ranks
+from distnet.base.options import option, parse_options, with_default
+from distnet.benchmarks.jobs import Result, run_ranks
 from distnet.benchmarks.rounds import describe_machine
-from distnet.benchmarks.scaling import (
-    RANK_WORKER,
-    add_common_options,
-    add_run_options,
-    settle_micro_batches,
-    task_of,
-)
+from distnet.benchmarks.scaling import COUNT, JOBS, RANK_WORKER, JobOptions
 
 DEEP_CONVNET, LARGE, TINY = 123_552, 2_000_000, 100
 TIMES = ("reduction", "without_mpi", "allreduce")
 
 
+@dataclass(frozen=True)
+class AllreduceOptions(JobOptions):
+    """Measures every wire format against plain MPI calls of the same bytes."""
+
+    ranks: tuple[int, ...] = with_default(JobOptions, "ranks", (2, 4))
+    rounds: int = with_default(JobOptions, "rounds", 3)
+    steps: int = with_default(JobOptions, "steps", 60)
+    batch_size: int = with_default(JobOptions, "batch_size", 100)
+    sizes: tuple[int, ...] = option(
+        (TINY, DEEP_CONVNET, LARGE), "elements of a sum", group=JOBS, metavar="N", limits=COUNT
+    )
+    repeats: int = option(50, "sums of a child job", group=JOBS, metavar="N", limits=COUNT)
+
+
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m distnet.bench allreduce", description=__doc__)
-    add_common_options(parser, ranks=[2, 4], rounds=3)
-    parser.add_argument("--sizes", nargs="+", type=int, default=[TINY, DEEP_CONVNET, LARGE])
-    parser.add_argument("--repeats", type=int, default=50, help="reductions of a child job")
-    add_run_options(parser, batch_size=100, steps=60)
-    options = parser.parse_args(argv)
-    settle_micro_batches(options)
-    try:
-        launcher = shlex.split(options.mpirun) or [find_mpirun()]
-        print(describe_machine())
-        results = {
-            f"{num_ranks} ranks, {size} elements": _formats(options, launcher, num_ranks, size)
-            for num_ranks in options.ranks
-            for size in options.sizes
-        }
-        steps = {n: _steps(options, launcher, n) for n in options.ranks}
-    except JobError as error:
-        print(f"distnet.bench: {error}", file=sys.stderr)
-        return 1
+    """The benchmark; returns its exit code. Raises JobError."""
+    options = parse_options(AllreduceOptions, argv, "python -m distnet.bench allreduce")
+    launcher = options.launcher
+    print(describe_machine())
+    results = {
+        f"{num_ranks} ranks, {size} elements": _formats(options, launcher, num_ranks, size)
+        for num_ranks in options.ranks
+        for size in options.sizes
+    }
+    steps = {n: _steps(options, launcher, n) for n in options.ranks}
     for title, rows in results.items():
         print_table(title, rows)
     for num_ranks, rows in steps.items():
         print_steps(f"{num_ranks} ranks, {options.model}, batch {options.batch_size}", rows)
-    if options.json:
-        result = {"options": vars(options), "machine": describe_machine()}
-        result |= {"results": results, "steps": steps}
-        Path(options.json).write_text(json.dumps(result, indent=2) + "\n")
+    options.save(results=results, steps=steps)
     return 0
 
 
 def _rounds(
-    options: argparse.Namespace, launcher: Sequence[str], num_ranks: int, do: dict[str, Any]
+    options: AllreduceOptions, launcher: Sequence[str], num_ranks: int, do: dict[str, Any]
 ) -> list[Result]:
-    task = task_of(options) | do
+    task = options.task | do
     return [run_ranks(launcher, num_ranks, RANK_WORKER, task) for _ in range(options.rounds)]
 
 
 def _formats(
-    options: argparse.Namespace, launcher: Sequence[str], num_ranks: int, size: int
+    options: AllreduceOptions, launcher: Sequence[str], num_ranks: int, size: int
 ) -> dict[str, dict[str, Any]]:
     rounds = _rounds(options, launcher, num_ranks, {"do": "formats", "size": size})
     return {kind: make_row([each[kind] for each in rounds]) for kind in rounds[0]}
 
 
 def _steps(
-    options: argparse.Namespace, launcher: Sequence[str], num_ranks: int
+    options: AllreduceOptions, launcher: Sequence[str], num_ranks: int
 ) -> dict[str, dict[str, Any]]:
     rounds = _rounds(options, launcher, num_ranks, {"do": "steps_of_formats"})
     seconds = {kind: [s for each in rounds for s in each[kind]] for kind in rounds[0]}

@@ -6,15 +6,16 @@ so an algorithm that multiplies less may exceed the machine's.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import numpy as np
 
+from distnet.base.options import ConfigError, option, parse_options
 from distnet.benchmarks.rounds import describe_machine, interleave, ratios
 from distnet.nn import layout
 from distnet.nn.conv.conv2d import ALGORITHMS, fastest_algorithm, suits
@@ -22,22 +23,29 @@ from distnet.nn.conv.geometry import Geometry
 from distnet.nn.scratch import Scratch
 from distnet.training.fingerprint import one_blas_thread
 
+SHAPE, TIMING = "shape", "measurement"
+COUNT = {">=": 1, "<=": 65536}
+
+
+@dataclass(frozen=True)
+class ConvOptions:
+    """Times one convolution of any shape, forward and backward, by every algorithm."""
+
+    batch: int = option(25, "images", group=SHAPE, metavar="N", limits=COUNT)
+    channels: int = option(32, "channels in", group=SHAPE, metavar="N", limits=COUNT)
+    size: int = option(16, "rows and columns of the input", group=SHAPE, metavar="N", limits=COUNT)
+    filters: int = option(32, "channels out", group=SHAPE, metavar="N", limits=COUNT)
+    kernel: int = option(3, "rows and columns of a filter", group=SHAPE, metavar="N", limits=COUNT)
+    stride: int = option(1, "step of the filter", group=SHAPE, metavar="N", limits=COUNT)
+    pad: int = option(
+        1, "zeros around the input", group=SHAPE, metavar="N", limits={">=": 0, "<=": 65536}
+    )
+    rounds: int = option(20, "timed calls of each", group=TIMING, metavar="N", limits=COUNT)
+
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m distnet.bench conv", description=__doc__)
-    for flag, default, text in (
-        ("--batch", 25, "images"),
-        ("--channels", 32, "channels in"),
-        ("--size", 16, "rows and columns of the input"),
-        ("--filters", 32, "channels out"),
-        ("--kernel", 3, "rows and columns of a filter"),
-        ("--stride", 1, ""),
-        ("--pad", 1, ""),
-        ("--rounds", 20, "timed calls of each"),
-    ):
-        parser.add_argument(flag, type=int, default=default, help=text)
-    options = parser.parse_args(argv)
-    print(describe_machine())
+    """The benchmark; returns its exit code."""
+    options = parse_options(ConvOptions, argv, "python -m distnet.bench conv")
     size, kernel = options.size, options.kernel
     try:
         geometry = Geometry(
@@ -51,7 +59,8 @@ def main(argv: list[str]) -> int:
             options.pad,
         )
     except ValueError as error:
-        parser.error(str(error))
+        raise ConfigError(str(error)) from None
+    print(describe_machine())
     with one_blas_thread():
         _compare(geometry, options.batch, options.rounds)
     return 0

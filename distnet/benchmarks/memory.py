@@ -6,13 +6,15 @@ bytes. The resident size counts memory that processes share as well.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import subprocess
 import sys
+from dataclasses import dataclass
 
+from distnet.base.options import option, parse_options
 from distnet.benchmarks.networks import CASES, torch_step
 from distnet.benchmarks.rounds import describe_machine
+from distnet.models import MODELS
 
 DISTNET = """
 import resource, sys, tempfile
@@ -31,13 +33,23 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+COUNT = {">=": 1, "<=": 1_000_000}
+
+
+@dataclass(frozen=True)
+class MemoryOptions:
+    """Measures the peak resident size of a training process, beside PyTorch's."""
+
+    model: str = option(
+        "deep_convnet", "network", group="run", choices=(n for n in CASES if n in MODELS)
+    )
+    batch_size: int = option(100, "global batch", group="run", metavar="N", limits=COUNT)
+    micro_batch_size: int = option(50, "of distnet", group="run", metavar="N", limits=COUNT)
+
+
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m distnet.bench memory", description=__doc__)
-    models = [name for name in CASES if name != "vgg_like"]
-    parser.add_argument("--model", choices=models, default="deep_convnet")
-    parser.add_argument("--batch-size", type=int, default=100)
-    parser.add_argument("--micro-batch-size", type=int, default=50)
-    options = parser.parse_args(argv)
+    """The benchmark; returns its exit code."""
+    options = parse_options(MemoryOptions, argv, "python -m distnet.bench memory")
     print(describe_machine())
     flags = ["--model", options.model, "--batch-size", str(options.batch_size)]
     flags += ["--micro-batch-size", str(options.micro_batch_size)]

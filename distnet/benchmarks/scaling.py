@@ -8,17 +8,18 @@ with PyTorch installed, its DistributedDataParallel on gloo. Ratios are medians 
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from distnet.benchmarks.jobs import JobError, Result, find_mpirun, run_group, run_ranks
+from distnet.base.options import option, parse_options
+from distnet.benchmarks.jobs import Result, find_mpirun, run_group, run_ranks
 from distnet.benchmarks.networks import CASES
 from distnet.benchmarks.rounds import describe_machine
 from distnet.parallel import REDUCTIONS
@@ -30,68 +31,86 @@ NOTHING_SECONDS = 1e-4  # to hide: less than the noise of a step
 Round = dict[str, Result]  # by name of the child job
 
 
+RUN, JOBS = "what is trained", "measurement"
+COUNT = {">=": 1, "<=": 1_000_000}
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What the benchmarks of several ranks share."""
+
+    ranks: tuple[int, ...] = option(
+        (1, 2, 4), "numbers of ranks", group=JOBS, metavar="N", limits=COUNT
+    )
+    rounds: int = option(5, "turns of each child job", group=JOBS, metavar="N", limits=COUNT)
+    mpirun: str = option(
+        "",
+        'command that starts ranks, such as "mpirun -hosts a,b" (default: that of this Python)',
+        group=JOBS,
+        metavar="COMMAND",
+    )
+    json: str = option(
+        "", "also write all figures to this file", group=JOBS, metavar="FILE", path=True
+    )
+    steps: int = option(40, "measured steps of a child job", group=JOBS, metavar="N", limits=COUNT)
+    warmups: int = option(5, "steps before these", group=JOBS, metavar="N", limits=COUNT)
+    turn: int = option(5, "steps of each contender in a row", group=JOBS, metavar="N", limits=COUNT)
+    model: str = option("deep_convnet", "network", group=RUN, choices=CASES)
+    batch_size: int = option(256, "global batch", group=RUN, metavar="N", limits=COUNT)
+    micro_batch_size: int = option(
+        0, "0: that of the training command", group=RUN, metavar="N", limits={">=": 0, "<=": 10**6}
+    )
+    bucket_bytes: int = option(
+        TrainConfig.bucket_bytes,
+        "gradient bytes that ranks add up at a time; 0: that of the training command",
+        group=RUN,
+        metavar="BYTES",
+        limits={">=": 0, "<=": 1 << 30},
+    )
+
+    def __post_init__(self) -> None:
+        size = self.micro_batch_size or default_micro_batch_size(self.batch_size)
+        object.__setattr__(self, "micro_batch_size", size)
+
+    @property
+    def launcher(self) -> list[str]:
+        """The words of the command that starts ranks; raises JobError if there is none."""
+        return shlex.split(self.mpirun) or [find_mpirun()]
+
+    @property
+    def task(self) -> dict[str, int | str]:
+        """The options as a child job gets them."""
+        return {key: value for key, value in asdict(self).items() if type(value) in (int, str)}
+
+    def save(self, **figures: Any) -> None:
+        """Writes the figures, with options and machine, to the file of `--json`."""
+        if self.json:
+            result = {"options": asdict(self), "machine": describe_machine(), **figures}
+            Path(self.json).write_text(json.dumps(result, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class ScalingOptions(JobOptions):
+    """Measures throughput on ranks against independent runs and PyTorch's DDP."""
+
+    reduction: str = option(TrainConfig.reduction, "gradient sum", group=RUN, choices=REDUCTIONS)
+    ddp: bool = option(True, "PyTorch's DistributedDataParallel, if it is there", group=JOBS)
+
+
 def main(argv: list[str]) -> int:
-    options = _parser().parse_args(argv)
-    settle_micro_batches(options)
-    try:
-        launcher = shlex.split(options.mpirun) or [find_mpirun()]
-        print(describe_machine())
-        rounds = [_play_round(options, launcher, n) for n in range(options.rounds)]
-    except JobError as error:
-        print(f"distnet.bench: {error}", file=sys.stderr)
-        return 1
+    """The benchmark; returns its exit code. Raises JobError."""
+    options = parse_options(ScalingOptions, argv, "python -m distnet.bench scaling")
+    launcher = options.launcher
+    print(describe_machine())
+    rounds = [_play_round(options, launcher, n) for n in range(options.rounds)]
     rows = [make_row(rounds, num_ranks) for num_ranks in options.ranks]
     print(f"\n{options.model}, global batch {options.batch_size}, {options.reduction}")
     print_table(rows)
-    if options.json:
-        result = {"options": vars(options), "machine": describe_machine()}
-        text = json.dumps(result | {"rows": rows, "rounds": rounds}, indent=2)
-        Path(options.json).write_text(text + "\n")
+    options.save(rows=rows, rounds=rounds)
     return 0
 
 
-def add_common_options(parser: argparse.ArgumentParser, ranks: list[int], rounds: int) -> None:
-    """What the benchmarks of several ranks share."""
-    parser.add_argument("--ranks", nargs="+", type=int, default=ranks)
-    parser.add_argument("--rounds", type=int, default=rounds)
-    parser.add_argument("--bucket-bytes", type=int, default=TrainConfig.bucket_bytes)
-    parser.add_argument(
-        "--mpirun", default="", help='command that starts ranks, such as "mpirun -hosts a,b"'
-    )
-    parser.add_argument("--json", metavar="FILE", help="also write all figures to this file")
-
-
-def add_run_options(parser: argparse.ArgumentParser, batch_size: int, steps: int) -> None:
-    """What is trained in a child job, and how long."""
-    parser.add_argument("--model", choices=CASES, default="deep_convnet")
-    parser.add_argument("--batch-size", type=int, default=batch_size, help="global batch")
-    parser.add_argument("--micro-batch-size", type=int, help="default: that of the command")
-    parser.add_argument("--steps", type=int, default=steps, help="measured steps of a child job")
-    parser.add_argument("--warmups", type=int, default=5, help="steps before these")
-    parser.add_argument("--turn", type=int, default=5, help="steps of each contender in a row")
-
-
-def settle_micro_batches(options: argparse.Namespace) -> None:
-    """The default of the micro-batch size follows from the batch size."""
-    size = options.micro_batch_size or default_micro_batch_size(options.batch_size)
-    options.micro_batch_size = size
-
-
-def task_of(options: argparse.Namespace) -> dict[str, int | str]:
-    """The options as a child job gets them."""
-    return {key: value for key, value in vars(options).items() if type(value) in (int, str)}
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m distnet.bench scaling", description=__doc__)
-    add_common_options(parser, ranks=[1, 2, 4], rounds=5)
-    add_run_options(parser, batch_size=256, steps=40)
-    parser.add_argument("--reduction", choices=REDUCTIONS, default=TrainConfig.reduction)
-    parser.add_argument("--no-ddp", action="store_true", help="leave PyTorch out")
-    return parser
-
-
-def _play_round(options: argparse.Namespace, launcher: Sequence[str], number: int) -> Round:
+def _play_round(options: ScalingOptions, launcher: Sequence[str], number: int) -> Round:
     """One of each child job, in turn; every other round in reverse."""
     jobs = _jobs(options, launcher)
     names = list(jobs) if number % 2 == 0 else list(jobs)[::-1]
@@ -99,9 +118,9 @@ def _play_round(options: argparse.Namespace, launcher: Sequence[str], number: in
     return {name: jobs[name]() for name in names}
 
 
-def _jobs(options: argparse.Namespace, launcher: Sequence[str]) -> dict[str, Callable[[], Result]]:
-    task = task_of(options)
-    has_torch = importlib.util.find_spec("torch") is not None and not options.no_ddp
+def _jobs(options: ScalingOptions, launcher: Sequence[str]) -> dict[str, Callable[[], Result]]:
+    task = options.task
+    has_torch = importlib.util.find_spec("torch") is not None and options.ddp
     jobs: dict[str, Callable[[], Result]] = {}
 
     def on_ranks(num_ranks: int, kind: str) -> Callable[[], Result]:

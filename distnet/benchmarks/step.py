@@ -6,17 +6,18 @@ optimizer. A step of PyTorch starts from float pixels that are ready. Both in st
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import numpy as np
 
+from distnet.base.options import option, parse_options
 from distnet.benchmarks.networks import CASES, Case, random_dataset, torch_step
 from distnet.benchmarks.rounds import describe_machine, interleave, ratios
 from distnet.data import Sampler
@@ -34,14 +35,25 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "429
 TURN = 6  # steps in a row, of which the first is not measured: a run is one step after another
 
 
+COUNT = {">=": 1, "<=": 1_000_000}
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """Times whole training steps against PyTorch, one thread each."""
+
+    models: tuple[str, ...] = option(tuple(CASES)[:3], "networks", group="steps", choices=CASES)
+    batch_size: int = option(100, "global batch", group="steps", metavar="N", limits=COUNT)
+    micro_batch_sizes: tuple[int, ...] = option(
+        (25, 50, 100), "of distnet, in turn", group="steps", metavar="N", limits=COUNT
+    )
+    rounds: int = option(10, "turns of each contender", group="steps", metavar="N", limits=COUNT)
+    layers: bool = option(False, "also the share of each layer", group="steps")
+
+
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m distnet.bench step", description=__doc__)
-    parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES)[:3])
-    parser.add_argument("--batch-size", type=int, default=100, help="global batch")
-    parser.add_argument("--micro-batch-sizes", nargs="+", type=int, default=[25, 50, 100])
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--layers", action="store_true", help="also the share of each layer")
-    options = parser.parse_args(argv)
+    """The benchmark; returns its exit code."""
+    options = parse_options(StepOptions, argv, "python -m distnet.bench step")
     has_torch = importlib.util.find_spec("torch") is not None
     if has_torch and not MALLOC.keys() <= os.environ.keys():
         # The settings take effect when a process starts; they favour PyTorch.
@@ -75,7 +87,7 @@ def trainer(case: Case, batch_size: int, micro_batch_size: int) -> Trainer:
     )
 
 
-def _compare(model: str, options: argparse.Namespace, has_torch: bool) -> None:
+def _compare(model: str, options: StepOptions, has_torch: bool) -> None:
     case, batch = CASES[model], options.batch_size
     contenders: dict[str, Callable[[], object]] = {}
     for size in options.micro_batch_sizes:

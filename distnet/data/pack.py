@@ -8,12 +8,14 @@ The result is a gzip file of the four IDX files one after the other, in the orde
 
 from __future__ import annotations
 
-import argparse
 import gzip
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from distnet.base.options import argument, parse_options
 from distnet.data.dataset import Dataset, load_dataset
-from distnet.data.errors import DataError
 from distnet.data.formats.idx import format_idx
 
 
@@ -33,16 +35,24 @@ def pack(dataset: Dataset, path: Path) -> None:
             packed.write(format_idx(array))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m distnet.data.pack", description=pack.__doc__)
-    parser.add_argument("idx_dir", type=Path, help="directory with the four IDX files")
-    parser.add_argument("out", type=Path, help="the file to write")
-    options = parser.parse_args(arguments)
+@dataclass(frozen=True)
+class PackOptions:
+    """Packs the four IDX files of a data set into the one file that ships with the package."""
+
+    idx_dir: str = argument("directory with the four IDX files", "IDX_DIR", path=True)
+    out: str = argument("the file to write", "OUT", path=True)
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command; returns its exit code."""
     try:
-        pack(load_dataset(data_dir=options.idx_dir), options.out)
-    except (DataError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
+        options = parse_options(PackOptions, argv, "python -m distnet.data.pack")
+        pack(load_dataset(data_dir=Path(options.idx_dir)), Path(options.out))
+    except (ValueError, OSError) as error:
+        print(f"distnet: error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -43,10 +43,14 @@ class LabOptions:
     """Runs an experiment of the book, alone or under mpirun with the same numbers."""
 
     out: str = option(
-        "runs/book", "directory for numbers and pictures", group="files", metavar="DIR"
+        "runs/book", "directory for numbers and pictures", group="files", metavar="DIR", path=True
     )
     weights: str = option(
-        "", "the book's own repository, for the weights in it", group="files", metavar="DIR"
+        "",
+        "the book's own repository, for the weights in it",
+        group="files",
+        metavar="DIR",
+        path=True,
     )
     quick: bool = option(False, "a reduced version, with looser requirements", group="size")
     seed: int = option(

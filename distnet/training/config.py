@@ -70,6 +70,7 @@ class TrainConfig:
         group=WHAT,
         metavar="DIR",
         decides=False,
+        path=True,
     )
 
     epochs: int = option(
@@ -172,6 +173,7 @@ class TrainConfig:
         group=FILES,
         metavar="DIR",
         decides=False,
+        path=True,
     )
     resume: str = option(
         "",
@@ -180,6 +182,7 @@ class TrainConfig:
         metavar="FILE",
         bare="latest",
         decides=False,
+        path=True,
     )
     checkpoint_every: int = option(
         0,
@@ -220,6 +223,7 @@ class TrainConfig:
         group=FILES,
         metavar="FILE",
         decides=False,
+        path=True,
     )
     progress: bool = option(
         True, "progress bar, if standard error is a terminal", group=FILES, decides=False

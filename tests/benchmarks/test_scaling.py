@@ -111,7 +111,7 @@ def test_allreduce_runs(tmp_path):
 def test_a_launcher_that_does_not_exist(name, capsys):
     assert main([name, "--rounds", "1", "--mpirun", "/no/such/mpirun"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("distnet.bench: cannot start /no/such/mpirun")
+    assert error.startswith("distnet: error: cannot start /no/such/mpirun")
 
 
 def test_a_child_that_fails_is_one_line():

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distnet.base.options import MAX_FILE_BYTES, details, flag
+from distnet.base.options import details, flag, recipes
+from distnet.base.options.toml import MAX_FILE_BYTES
 from distnet.models import MODELS
 from distnet.optim import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
 from distnet.parallel import REDUCTIONS
@@ -246,6 +247,14 @@ def test_flags_win_over_the_file(tmp_path):
     expected = replace(TrainConfig(), epochs=3, lr=1.0)
     assert parse(["--epochs", "3", "--config", str(path)]) == expected
     assert parse(["--config", str(path), "--epochs", "3"]) == expected
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_every_recipe_is_a_complete_and_valid_run(tmp_path, name):
+    config = parse(["--config", name])
+    assert parse(["--config", str(toml_file(tmp_path, to_toml(config)))]) == config
+    assert parse(["--config", str(toml_file(tmp_path, f"base = '{name}'"))]) == config
+    assert parse(["--config", name, "--seed", "7"]) == replace(config, seed=7)
 
 
 def test_a_wrong_file_is_wrong_even_where_a_flag_wins(tmp_path):
