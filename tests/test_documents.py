@@ -1,14 +1,34 @@
-"""The pages for readers: their links lead somewhere, the files that they name exist."""
+"""The pages for readers are true: links, names of files and flags, and every block that can run.
 
+The blocks of the README and the tutorials run in order, a page in one directory. A Python block
+whose first line is `# NAME.py` is saved under that name, so that a later block can start it on
+ranks. A block that cannot run here has its reason before it: `<!-- not run: REASON -->`.
+"""
+
+import os
 import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+import launching
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+WITH_BLOCKS = [page for page in PAGES if page.name.startswith(("README", "tutorial"))]
 LINK = re.compile(r"\]\(([^)]+)\)")
 NAMED_FILE = re.compile(r"`([\w.-]+/[\w./-]+\.(?:py|sh|sbatch|yaml|toml))`")
+FLAG = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]*)")
+FLAGS_OF_OTHERS = {"count", "kind", "resume", "with-ft"}  # of tests/, and mpirun
+BLOCK = re.compile(
+    r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?```(?P<kind>sh|python)\n(?P<code>.*?)^```",
+    re.DOTALL | re.MULTILINE,
+)
+SECONDS = 300  # for a block
+STOP_UNLESS_75 = "code=$?; [ $code = 75 ] || exit $code"  # 75: stopped early, as was asked
 
 
 def name_of(page):
@@ -48,3 +68,106 @@ def test_every_page_is_linked_from_another():
         if "://" not in link
     }
     assert [name_of(page) for page in PAGES[1:] if page not in links] == []
+
+
+@cache
+def known_flags():
+    """Those in the training command's help, and those that any program spells out."""
+    run = subprocess.run(
+        [sys.executable, "-m", "distnet.train", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    files = [
+        p for folder in ("distnet", "launch", "docs", "tests") for p in (ROOT / folder).rglob("*")
+    ]
+    sources = [p.read_text() for p in files if p.suffix in {".py", ".sh", ".sbatch"}]
+    return set(FLAG.findall("\n".join([run.stdout, *sources])))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_flags_that_are_named_exist(page):
+    assert sorted(set(FLAG.findall(page.read_text())) - known_flags()) == []
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page: `kind` is sh or python, `reason` why it cannot run here."""
+
+    kind: str
+    code: str
+    reason: str | None
+
+    @property
+    def file_name(self):
+        named = re.match(r"# (\w+\.py)\n", self.code)
+        return named[1] if named else f"block.{self.kind}"
+
+    @property
+    def command(self):
+        if self.kind == "python":
+            return [sys.executable, self.file_name]
+        return [
+            "bash",
+            "-Euo",
+            "pipefail",
+            "-c",
+            f"trap '{STOP_UNLESS_75}' ERR; . ./{self.file_name}",
+        ]
+
+
+def blocks_of(text):
+    return [Block(found["kind"], found["code"], found["reason"]) for found in BLOCK.finditer(text)]
+
+
+def run_block(block, directory):
+    """Saves and runs a block in `directory`; returns what it prints."""
+    (directory / block.file_name).write_text(block.code)
+    here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    run = subprocess.run(
+        block.command,
+        cwd=directory,
+        env={**os.environ, **launching.SETTINGS, "PATH": here},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert run.returncode == 0, f"{block.code}\n{run.stdout}\n{run.stderr}"
+    return run.stdout
+
+
+@pytest.mark.mpi_launch
+@pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)
+def test_blocks_run(page, tmp_path):
+    blocks = blocks_of(page.read_text())
+    assert blocks
+    outputs = [run_block(block, tmp_path) for block in blocks if not block.reason]
+    if page.name == "README.md":
+        check_the_claims_of_the_readme(outputs)
+
+
+def check_the_claims_of_the_readme(outputs):
+    """A program prints the same alone and on ranks, six runs end with one hash; what they print."""
+    _, (alone, on_ranks), same_bits = (output.splitlines() for output in outputs)
+    assert alone == on_ranks
+    assert same_bits[-1].startswith("      6 ")
+    shown = (ROOT / "README.md").read_text().split("```text\n")[1].split("```")[0].splitlines()
+    assert shown[2] in same_bits, "the table of the epochs has other columns now"
+
+
+def test_blocks_are_found_with_their_reasons():
+    text = (
+        "```sh\necho 1\n```\n<!-- not run: too long -->\n```python\n# a.py\n```\n```text\n1\n```\n"
+    )
+    first, second = blocks_of(text)
+    assert (first.kind, first.code, first.reason) == ("sh", "echo 1\n", None)
+    assert (second.file_name, second.reason) == ("a.py", "too long")
+
+
+def test_a_block_that_fails_is_noticed(tmp_path):
+    for kind, code in (("sh", "false | true\ntrue\n"), ("sh", "x=$none\n"), ("python", "1 / 0\n")):
+        with pytest.raises(AssertionError):
+            run_block(Block(kind, code, None), tmp_path)
+    assert run_block(Block("sh", "(exit 75)\necho on\n", None), tmp_path) == "on\n"
