@@ -16,13 +16,14 @@ from pathlib import Path
 import launching
 import pytest
 
+from distnet import bench
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITH_BLOCKS = [page for page in PAGES if page.name.startswith(("README", "tutorial"))]
 LINK = re.compile(r"\]\(([^)]+)\)")
 NAMED_FILE = re.compile(r"`([\w.-]+/[\w./-]+\.(?:py|sh|sbatch|yaml|toml))`")
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]*)")
-FLAGS_OF_OTHERS = {"count", "kind", "resume", "with-ft"}  # of tests/, and mpirun
 BLOCK = re.compile(
     r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?```(?P<kind>sh|python)\n(?P<code>.*?)^```",
     re.DOTALL | re.MULTILINE,
@@ -72,18 +73,21 @@ def test_every_page_is_linked_from_another():
 
 @cache
 def known_flags():
-    """Those in the training command's help, and those that any program spells out."""
-    run = subprocess.run(
-        [sys.executable, "-m", "distnet.train", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    files = [
-        p for folder in ("distnet", "launch", "docs", "tests") for p in (ROOT / folder).rglob("*")
+    """Those in the help of the commands, and those that a program spells out."""
+    commands = ["distnet.train", *(f"distnet.bench {name}" for name in bench.NAMES)]
+    texts = [
+        subprocess.run(
+            [sys.executable, "-m", *command.split(), "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for command in commands
     ]
-    sources = [p.read_text() for p in files if p.suffix in {".py", ".sh", ".sbatch"}]
-    return set(FLAG.findall("\n".join([run.stdout, *sources])))
+    for folder in ("distnet", "launch", "docs", "tests"):
+        files = (ROOT / folder).rglob("*")
+        texts += [path.read_text() for path in files if path.suffix in {".py", ".sh", ".sbatch"}]
+    return set(FLAG.findall("\n".join(texts)))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
