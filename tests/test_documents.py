@@ -20,6 +20,7 @@ from distnet import bench
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ALL_PAGES = [*PAGES, *sorted((ROOT / "docs" / "book").rglob("*.md"))]
 WITH_BLOCKS = [page for page in PAGES if page.name.startswith(("README", "tutorial"))]
 LINK = re.compile(r"\]\(([^)]+)\)")
 NAMED_FILE = re.compile(r"`([\w.-]+/[\w./-]+\.(?:py|sh|sbatch|yaml|toml))`")
@@ -54,11 +55,12 @@ def test_links_lead_somewhere(page):
     assert [link for link in links if not leads_somewhere(page, link)] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", ALL_PAGES, ids=name_of)
 def test_files_that_are_named_exist(page):
-    """From the checkout, or from the package, as the pages about it write."""
+    """From the checkout, the package or the page, as pages write."""
+    roots = ROOT, ROOT / "distnet", page.parent
     named = NAMED_FILE.findall(page.read_text())
-    assert [n for n in named if not any((ROOT / r / n).exists() for r in (".", "distnet"))] == []
+    assert [name for name in named if not any((root / name).exists() for root in roots)] == []
 
 
 def test_every_page_is_linked_from_another():
@@ -90,7 +92,7 @@ def known_flags():
     return set(FLAG.findall("\n".join(texts)))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", ALL_PAGES, ids=name_of)
 def test_flags_that_are_named_exist(page):
     assert sorted(set(FLAG.findall(page.read_text())) - known_flags()) == []
 
