@@ -24,6 +24,7 @@ sums, Hallberg & Adcroft 2014, doi:10.1016/j.parco.2014.04.007).
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -89,6 +90,44 @@ class FixedPoint:
             part = out[block]
             np.copyto(part, accumulator[block], casting="same_kind")
             part *= unit
+
+
+class WideFixedPoint:
+    """The same in two words a number, for a few numbers that need range and digits at once.
+
+    The high word holds a multiple of 2^-HIGH_BITS, the low one what is left of each contribution,
+    as finely as the head-room allows. With a thousand contributions a number may be as large as
+    2^41 and is rounded to a multiple of 2^-65, so that small differences of large sums are right.
+    """
+
+    HIGH_BITS = 12
+
+    def __init__(self, num_contributions: int, size: int) -> None:
+        self._high = FixedPoint(num_contributions, self.HIGH_BITS)
+        self.limit = self._high.limit
+        # What is left is at most 2^-(HIGH_BITS + 1), half of the limit that this scale gives.
+        low_bits = 2 * self.HIGH_BITS + round(math.log2(self.limit))
+        self._low = FixedPoint(num_contributions, low_bits)
+        self._rest = np.empty(size)
+
+    def add(self, accumulator: Array, values: Array) -> int | None:
+        """Adds `values` (size,), float64, to `accumulator` (2, size), int64; else as FixedPoint."""
+        high, low = accumulator
+        offender = self._high.add(high, values)
+        if offender is None:
+            rest = np.multiply(values, self._high.scale, out=self._rest)
+            np.rint(rest, out=rest)
+            rest *= 1 / self._high.scale
+            np.subtract(values, rest, out=rest)  # exact: of the bits of `values` the last ones
+            self._low.add(low, rest)
+        return offender
+
+    def to_float(self, accumulator: Array, out: Array) -> None:
+        """Writes the sum that `accumulator` (2, size) holds to `out` (size,), float64."""
+        high, low = accumulator
+        self._high.to_float(high, out)
+        self._low.to_float(low, self._rest)
+        out += self._rest
 
 
 def round_by_addition(x: Array, scale: float, out: Array) -> None:

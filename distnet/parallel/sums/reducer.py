@@ -17,9 +17,10 @@ The flat vector is cut into buckets from its end, where backward starts. The cut
 alone and buckets are sent in one order, so all ranks issue the same collectives by construction.
 
 The tally is a small float64 vector (loss, correct predictions, BatchNorm statistics) that is
-always summed exactly. Its message also counts the contributions and those that cannot be summed:
-every rank learns alike whether a value was NaN, infinite or too large, and raises the same error.
-It counts raised flags too: what one rank wants (to stop, say) all ranks learn in the same step.
+always summed exactly, and with nearly all its digits: a variance is the difference of two sums. Its
+message also counts the contributions and those that cannot be summed: every rank learns alike
+whether a value was NaN, infinite or too large, and raises the same error. It counts raised flags
+too: what one rank wants (to stop, say) all ranks learn in the same step.
 
 The trainer calls this. Bucketing and overlap: Li et al. 2020, PyTorch Distributed, section 3.2,
 arXiv:2006.15704.
@@ -37,7 +38,7 @@ from distnet.base.arrays import Array
 from distnet.parallel.communicator import Communicator, Request
 from distnet.parallel.errors import NonFiniteGradient
 from distnet.parallel.sums.exact32 import Exact32Sum
-from distnet.parallel.sums.fixed_point import FixedPoint, blocks_from_end
+from distnet.parallel.sums.fixed_point import WideFixedPoint, blocks_from_end
 from distnet.parallel.sums.formats import ExactSum, Float32Sum, GradientSum
 from distnet.parallel.sums.half import BFloat16Sum, Float16Sum
 from distnet.parallel.sums.shared import share_exact_sum
@@ -49,7 +50,6 @@ REDUCTIONS: dict[str, type[GradientSum]] = {
     "float16": Float16Sum,
     "bfloat16": BFloat16Sum,
 }
-TALLY_SCALE_BITS = 32  # coarser than gradients: losses and mean squares may reach millions
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,10 @@ class Reducer:
         self._gradients, self._size = gradients, size
         self.bucket_bytes = bucket_bytes or gradient_sum.best_bucket_bytes(comm)
         self._buckets = cut_buckets(size, self.bucket_bytes, gradient_sum.wire_itemsize)
-        self._fixed_point = FixedPoint(gradient_sum.num_contributions, TALLY_SCALE_BITS)
-        self._message = np.zeros(tally_size + 3, np.int64)
+        self._fixed_point = WideFixedPoint(gradient_sum.num_contributions, tally_size)
+        self._message = np.zeros(2 * tally_size + 3, np.int64)
         # Views of the message: the tally; how many contributions, offending ones and flags.
-        self._tally, self._counts = self._message[:tally_size], self._message[tally_size:]
+        self._tally, self._counts = self._message[:-3].reshape(2, -1), self._message[-3:]
         self._tally_out = np.zeros(tally_size, np.float64)
         self._requests: list[Request] = []
         self.exact = gradient_sum.exact

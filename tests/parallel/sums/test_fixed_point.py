@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distnet.parallel.sums.fixed_point import BLOCK, FixedPoint, blocks_from_end, last_beyond
+from distnet.parallel.sums.fixed_point import (
+    BLOCK,
+    FixedPoint,
+    WideFixedPoint,
+    blocks_from_end,
+    last_beyond,
+)
 
 INT64_MAX = 2**63 - 1
 counts = st.integers(1, 10**6)
@@ -135,3 +141,54 @@ def test_values_at_the_limit_are_within():
     assert last_beyond(np.array([-2.0, 2.0]), 2.0) is None
     assert last_beyond(np.array([]), 2.0) is None
     assert last_beyond(np.array([2.5, -2.5, 2.0]), 2.0) == 1
+
+
+# Two words a number.
+
+
+def wide_sum(contributions):
+    wide = WideFixedPoint(len(contributions), 1)
+    accumulator = np.zeros((2, 1), np.int64)
+    for value in contributions:
+        assert wide.add(accumulator, np.array([value])) is None
+    out = np.empty(1)
+    wide.to_float(accumulator, out)
+    return out[0], accumulator
+
+
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=50), st.randoms())
+def test_wide_sums_have_nearly_all_digits_in_any_order(values, random):
+    total, words = wide_sum(values)
+    exact = sum(map(Fraction, values))
+    error = abs(Fraction(float(total)) - exact)
+    assert error <= Fraction(len(values), 2**65) + abs(exact) / 2**51
+    random.shuffle(values)
+    np.testing.assert_array_equal(wide_sum(values)[1], words)
+
+
+def test_a_variance_from_wide_sums_is_right():
+    """The mean is 10,000 times the spread: mean squares that differ by 1e-8 of themselves."""
+    for scale in (1e-2, 1.0, 100.0):
+        x = scale * (10_000 + np.random.default_rng(0).standard_normal(64))
+        mean, square = wide_sum(x / 64)[0], wide_sum(x * x / 64)[0]
+        assert square - mean**2 == pytest.approx(x.var(), rel=1e-6)
+
+
+@pytest.mark.parametrize("num_contributions", [1, 3, 1000, 10**6])
+def test_wide_sums_of_extremes_do_not_wrap(num_contributions):
+    wide = WideFixedPoint(num_contributions, 2)
+    extreme = np.array([wide.limit, 2.0**-13])  # the largest, and the most that a low word holds
+    accumulator = np.zeros((2, 2), np.int64)
+    assert wide.add(accumulator, extreme) is None
+    exact = accumulator.astype(object) * num_contributions
+    assert (exact < 2**63).all()
+    out = np.empty(2)
+    wide.to_float(exact.astype(np.int64), out)
+    np.testing.assert_array_equal(out, num_contributions * extreme)
+
+
+def test_wide_sums_refuse_what_is_beyond_the_limit():
+    wide, accumulator = WideFixedPoint(10, 3), np.zeros((2, 3), np.int64)
+    assert wide.add(accumulator, np.array([1, np.nan, 0.5])) == 1
+    assert wide.add(accumulator, np.array([1, 2 * wide.limit, 0.5])) == 1
+    assert not accumulator.any()
