@@ -20,7 +20,7 @@ from distnet.benchmarks.rounds import describe_machine, interleave, ratios
 from distnet.nn import layout
 from distnet.nn.conv.conv2d import ALGORITHMS, fastest_algorithm, suits
 from distnet.nn.conv.geometry import Geometry
-from distnet.nn.scratch import Scratch
+from distnet.nn.memory import Memory
 from distnet.training.fingerprint import one_blas_thread
 
 SHAPE, TIMING = "shape", "measurement"
@@ -88,16 +88,19 @@ def _compare(g: Geometry, n: int, num_rounds: int) -> None:
 
 def _distnet(name: str, g: Geometry, n: int) -> Callable[[], object]:
     rng = np.random.default_rng(0)
-    algorithm = ALGORITHMS[name](g, n, np.float32, Scratch())
+    algorithm = ALGORITHMS[name](g, n, np.float32, Memory())
     weight = rng.standard_normal((g.f, g.c, *g.kernel)).astype(np.float32)
     bias, dweight, dbias = np.zeros(g.f, np.float32), np.empty_like(weight), np.empty(g.f, "f4")
     y, dy = (layout.empty(algorithm.output_shape, np.float32) for _ in range(2))
-    algorithm.inbox[...] = rng.standard_normal(algorithm.inbox.shape)
+    x = algorithm.inbox
+    if x is None:
+        x = layout.empty((n, g.c, g.h, g.w), np.float32)
+    x[...] = rng.standard_normal(x.shape)
     dy[...] = rng.standard_normal(dy.shape)
 
     def run() -> None:
         algorithm.load(weight, bias)
-        algorithm.forward(y)
+        algorithm.forward(x, y, keep=True)
         algorithm.backward(dy, dweight, dbias, need_dx=True)
 
     return run

@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
 from distnet.nn.layer import Layer
+from distnet.nn.memory import Memory
 from distnet.nn.parameters import Parameter, Statistic
 from distnet.nn.sequential import Sequential
 
@@ -38,6 +39,11 @@ class _Paths(Layer):
         for path in self.paths:
             yield from path.leaves()
 
+    def use(self, memory: Memory) -> None:
+        super().use(memory)
+        for i, path in enumerate(self.paths):
+            path.use(memory.for_inner(0) if i else memory.for_first())
+
     def refresh(self) -> None:
         for path in self.paths:
             path.refresh()
@@ -49,17 +55,22 @@ class _Paths(Layer):
     def _add_gradients(
         self, dys: Sequence[Array], out: Array | None, need_dx: bool
     ) -> Array | None:
-        """Runs all paths backward, each with its gradient; the sum of what they return."""
-        parts = [path.backward(dy, None, need_dx) for path, dy in zip(self.paths, dys, strict=True)]
-        if not need_dx:
-            return None
-        dx = self.input_gradient((len(dys[0]), *self.shape), out)
-        for i, part in enumerate(parts):
-            assert part is not None
-            if i == 0:
-                np.copyto(dx, part)
-            else:
+        """Runs all paths backward, each with its gradient; the sum of what they return.
+
+        The first path's gradient becomes the sum, unless it is `dys[0]` itself, the caller's.
+        """
+        dx: Array | None = None
+        for path, dy in zip(self.paths, dys, strict=True):
+            part = path.backward(dy, out if dx is None else None, need_dx)
+            if part is None or not need_dx:
+                continue
+            if dx is not None:
                 np.add(dx, part, out=dx)
+            elif part is not dy:
+                dx = part
+            else:
+                dx = self.input_gradient((len(dy), *self.shape), out)
+                np.copyto(dx, part)
         return dx
 
 
@@ -82,8 +93,11 @@ class Residual(_Paths):
         return residual
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
-        residual, shortcut = (path.forward(x, None, at) for path in self.paths)
-        return np.add(residual, shortcut, out=self.output((len(x), *self.output_shape), out))
+        y = self.output((len(x), *self.output_shape), out)
+        layers, shortcut = self.paths
+        # y is free for the residual, where nobody reads that again in backward.
+        residual = layers.forward(x, None if layers.needs_output else y, at)
+        return np.add(residual, shortcut.forward(x, None, at), out=y)
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         return self._add_gradients([dy, dy], out, need_dx)

@@ -5,9 +5,13 @@ NumPy's `out=` convention for where the result goes:
 
 * An array that a layer returns belongs to the layer and is overwritten by its next call with the
   same batch size: nothing is allocated in the steady state. Copy what must outlive that.
+* The gradient that `backward` returns lies in memory that the layers of a network take turns on. It
+  is there until the layer that wants it, the one in front, has run backward.
 * A layer never writes into `x` or `dy`, unless it is asked to by `out=x` or `out=dy`, which layers
-  with `in_place = True` allow.
+  with `in_place = True` allow. It may read `x` once more in `backward`: leave it alone until then.
 * `backward` overwrites `grad` of the layer's parameters with the gradient of the last forward pass.
+
+Where a layer gets its arrays is in `distnet.nn.memory`.
 
 The optional `inbox` lets a layer choose the memory in which it wants to find its input (a
 convolution: the inside of a zero-padded array), so that the producer writes there directly.
@@ -22,9 +26,8 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
-from distnet.nn import layout
+from distnet.nn.memory import Memory
 from distnet.nn.parameters import Parameter, Statistic
-from distnet.nn.scratch import Scratch
 
 
 class Layer:
@@ -37,9 +40,7 @@ class Layer:
     def __init__(self) -> None:
         self.index = 0  # position among the network's layers, keys its random stream
         self.dtype: np.dtype = np.dtype(np.float32)
-        self.scratch = Scratch()  # a network gives all its layers the same one
-        self._outputs: dict[Shape, Array] = {}
-        self._gradients: dict[Shape, Array] = {}
+        self.memory = Memory()  # a network gives its layers memory that they share
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         """Fixes the input shape of one sample, `(C, H, W)` or `(K,)`; returns the output's."""
@@ -58,6 +59,10 @@ class Layer:
         """The layers that compute something: the layer itself, or what a container holds."""
         yield self
 
+    def use(self, memory: Memory) -> None:
+        """Gives up all arrays and takes new ones from `memory`; a container hands it on."""
+        self.memory = memory
+
     def refresh(self) -> None:
         """Forgets what was derived from parameter values; to be called after changing them."""
 
@@ -75,13 +80,8 @@ class Layer:
 
     def output(self, shape: Shape, out: Array | None) -> Array:
         """`out`, or the layer's own output array of that shape."""
-        return self._own(self._outputs, shape) if out is None else out
+        return self.memory.array("output", shape, self.dtype) if out is None else out
 
     def input_gradient(self, shape: Shape, out: Array | None) -> Array:
-        """`out`, or the layer's own array for the gradient of its input."""
-        return self._own(self._gradients, shape) if out is None else out
-
-    def _own(self, arrays: dict[Shape, Array], shape: Shape) -> Array:
-        if shape not in arrays:
-            arrays[shape] = layout.empty(shape, self.dtype)
-        return arrays[shape]
+        """`out`, or the layer's array for the gradient of its input."""
+        return self.memory.gradient(shape, self.dtype) if out is None else out

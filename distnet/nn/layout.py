@@ -9,6 +9,8 @@ Vectors of features, `(N, K)`, are stored as they are written.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike
@@ -18,10 +20,15 @@ from distnet.base.arrays import Array, Shape
 
 def empty(shape: Shape, dtype: DTypeLike) -> Array:
     """An uninitialised array of logical shape `(N, C, H, W)` or `(N, K)`."""
+    return shaped(np.empty(math.prod(shape), dtype), shape)
+
+
+def shaped(flat: Array, shape: Shape) -> Array:
+    """The view of a flat array as one of logical shape `(N, C, H, W)` or `(N, K)`."""
     if len(shape) != 4:
-        return np.empty(shape, dtype)
+        return flat.reshape(shape)
     n, c, h, w = shape
-    return logical(np.empty((h, w, n, c), dtype))
+    return logical(flat.reshape(h, w, n, c))
 
 
 def zeros(shape: Shape, dtype: DTypeLike) -> Array:

@@ -11,8 +11,8 @@ from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch, Purpose, stream
 from distnet.nn.layer import Layer
 from distnet.nn.losses import SoftmaxCrossEntropy, count_correct
+from distnet.nn.memory import Memory
 from distnet.nn.parameters import flatten_parameters, flatten_statistics, slots
-from distnet.nn.scratch import Scratch
 from distnet.nn.sequential import Sequential
 
 Ready = Callable[[int], None]
@@ -125,9 +125,9 @@ class Network:
         return self.body.forward(x, at=at)
 
     def _initialize(self, seed: int) -> None:
-        scratch = Scratch()
+        self.body.use(Memory())
         for index, layer in enumerate(self.body.leaves()):
-            layer.index, layer.scratch = index, scratch
+            layer.index = index
         for index, (_, parameter) in enumerate(self.body.parameters()):
             rng = np.random.Generator(stream(seed, Purpose.INIT, layer=index))
             parameter.value[...] = parameter.init(rng, parameter.shape)

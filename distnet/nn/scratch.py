@@ -1,4 +1,4 @@
-"""Short-lived memory that all layers of a network overlay, so that it stays in the cache."""
+"""Short-lived memory that many arrays overlay, so that it is small and stays in the cache."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from distnet.base.arrays import Array
 
 
 class Scratch:
-    """Arrays whose contents live only during one forward or one backward call of one layer.
+    """Arrays of which only those taken last are in use: all of them overlay the same memory.
 
-    A layer reserves what it needs when it is planned and takes it at its first call, when all
-    layers have reserved: everything that is taken overlays the same memory.
+    It grows to the largest that was asked for, and grows in powers of two, so that it seldom does;
+    what nobody touches of it costs nothing. Arrays that were taken before it grew stay usable, in
+    the smaller memory: who keeps arrays for many calls asks `holds` whether to take them again.
     """
 
     def __init__(self) -> None:
-        self._reserved_bytes = 0
         self._memory = np.empty(0, np.uint8)
-
-    def reserve(self, *sizes: int, dtype: DTypeLike) -> None:
-        """Announces that arrays of these many elements will be taken together."""
-        total = sum(_aligned(size * np.dtype(dtype).itemsize) for size in sizes)
-        self._reserved_bytes = max(self._reserved_bytes, total)
 
     def take(self, *sizes: int, dtype: DTypeLike) -> list[Array]:
         """Flat arrays of these many elements, disjoint from each other, uninitialised."""
-        if self._memory.size < self._reserved_bytes:
-            self._memory = np.empty(self._reserved_bytes, np.uint8)
+        item_bytes = np.dtype(dtype).itemsize
+        needed = sum(_aligned(size * item_bytes) for size in sizes)
+        if needed > self._memory.size:
+            self._memory = np.empty(1 << (needed - 1).bit_length(), np.uint8)
         arrays, start = [], 0
         for size in sizes:
-            stop = start + size * np.dtype(dtype).itemsize
+            stop = start + size * item_bytes
             arrays.append(self._memory[start:stop].view(dtype))
             start += _aligned(stop - start)
         return arrays
+
+    def holds(self, array: Array | None) -> bool:
+        """Whether an array lies in the memory that would be taken from now."""
+        return array is not None and array.base is self._memory
 
 
 def _aligned(size_bytes: int) -> int:

@@ -14,6 +14,7 @@ from distnet.base.keys import MicroBatch
 from distnet.nn.conv.conv2d import Conv2d
 from distnet.nn.conv.pooling import MaxPool2d
 from distnet.nn.layer import Layer
+from distnet.nn.memory import Memory
 from distnet.nn.parameters import Parameter, Statistic
 
 
@@ -46,7 +47,6 @@ class Sequential(Layer):
     def __init__(self, layers: Iterable[Layer]) -> None:
         super().__init__()
         self.layers = list(layers)
-        self._destinations: dict[int, list[Destination]] = {}
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
@@ -63,8 +63,9 @@ class Sequential(Layer):
 
     @cached_property
     def stages(self) -> list[Stage]:
-        """What runs, in order: the layers, some pairs of them as one."""
-        named, stages = list(self.named_layers()), []
+        """What runs, in order: the layers, some pairs of them as one, none that holds nothing."""
+        named = [pair for pair in self.named_layers() if not _is_empty(pair[1])]
+        stages = []
         while named:
             name, layer = named.pop(0)
             pair = _as_one(layer, named[0][1]) if named else None
@@ -85,21 +86,32 @@ class Sequential(Layer):
         for layer in self.layers:
             yield from layer.leaves()
 
+    def use(self, memory: Memory) -> None:
+        super().use(memory)
+        turn = 0  # whose slot of two the next gradient goes to: not that of the one it is made from
+        for stage in self.stages:
+            if stage is self.stages[0]:
+                stage.run.use(memory.for_first())
+            elif self._overwrites_gradient(stage):
+                stage.run.use(memory.for_in_place())
+            else:
+                stage.run.use(memory.for_inner(turn))
+                turn = 1 - turn
+
     def refresh(self) -> None:
         for layer in (*self.layers, *(stage.run for stage in self.stages)):
             layer.refresh()
 
     @property
     def needs_output(self) -> bool:  # type: ignore[override]
-        return self.stages[-1].run.needs_output
+        return bool(self.stages) and self.stages[-1].run.needs_output
 
     def inbox(self, n: int) -> Array | None:
-        return self.stages[0].run.inbox(n)
+        return self.stages[0].run.inbox(n) if self.stages else None
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
-        if len(x) not in self._destinations:
-            self._destinations[len(x)] = self._plan(len(x))
-        for stage, destination in zip(self.stages, self._destinations[len(x)], strict=True):
+        destinations = self.memory.once(len(x), "destinations", lambda: self._plan(len(x)))
+        for stage, destination in zip(self.stages, destinations, strict=True):
             there = x if isinstance(destination, _Here) else destination
             if stage is self.stages[-1] and out is not None:
                 there = out
@@ -116,14 +128,22 @@ class Sequential(Layer):
         """As every layer's; `after(layer)`: the gradients from that layer on are final."""
         gradient: Array | None = dy
         for stage in reversed(self.stages):
-            first, last = stage is self.stages[0], stage is self.stages[-1]
+            first = stage is self.stages[0]
             assert gradient is not None
-            # The gradient that came from outside belongs to the caller: only ours is overwritten.
-            there = gradient if stage.run.in_place and not last else None
+            there = gradient if self._overwrites_gradient(stage) else None
             gradient = stage.run.backward(gradient, out if first else there, need_dx or not first)
             if after is not None:
                 after(stage.first)
         return gradient
+
+    def _overwrites_gradient(self, stage: Stage) -> bool:
+        """Whether a stage may write its gradient over the one it gets.
+
+        What comes from outside belongs to the caller: only ours is overwritten. And the first one's
+        goes to the caller, where it asks for it.
+        """
+        at_an_end = stage is self.stages[0] or stage is self.stages[-1]
+        return stage.run.in_place and not at_an_end
 
     def _plan(self, n: int) -> list[Destination]:
         """Where each stage writes its output for batch size `n`; the last one's is the caller's."""
@@ -138,6 +158,10 @@ class Sequential(Layer):
                 if isinstance(plan[i - 1], _Here):
                     plan[i - 1] = None
         return plan
+
+
+def _is_empty(layer: Layer) -> bool:
+    return isinstance(layer, Sequential) and not layer.stages
 
 
 def _as_one(layer: Layer, following: Layer) -> Layer | None:

@@ -12,7 +12,7 @@ import numpy as np
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch, Purpose, Words
 from distnet.data.augment import random_shift
-from distnet.nn import layout
+from distnet.nn.memory import Memory
 from distnet.nn.network import Network
 
 
@@ -23,7 +23,7 @@ class Feed:
         self.network, self.images, self.labels = network, images, labels
         self.max_shift = max_shift
         self._words = Words(Purpose.AUGMENT)
-        self._arrays: dict[int, Array] = {}
+        self._memory = Memory()
         self._scale = np.array(1 / 255, network.dtype)
 
     def training(self, samples: Array, train: MicroBatch) -> tuple[Array, Array]:
@@ -43,9 +43,7 @@ class Feed:
         return np.multiply(images, self._scale, out=x)
 
     def _inbox(self, shape: tuple[int, ...]) -> Array:
-        n = shape[0]
-        if n not in self._arrays:
-            inbox = self.network.inbox(n)
-            empty = layout.empty(shape, self.network.dtype)
-            self._arrays[n] = empty if inbox is None else inbox
-        return self._arrays[n]
+        inbox = self.network.inbox(shape[0])
+        if inbox is None:
+            return self._memory.array("pixels", shape, self.network.dtype)
+        return inbox

@@ -32,8 +32,6 @@ class AvgPool2d(Pooling):
     ) -> None:
         super().__init__(kernel, stride=stride, pad=pad, ceil_mode=ceil_mode)
         self.count_include_pad = count_include_pad
-        self._padded: dict[int, Array] = {}
-        self._shares: dict[Shape, Array] = {}
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
@@ -44,7 +42,7 @@ class AvgPool2d(Pooling):
         return self.output_shape
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
-        first, *others = self.elements(x, self._zero_padded(len(x)))
+        first, *others = self.elements(x, 0)
         y = self.output((len(x), *self.output_shape), out)
         np.copyto(y, first)
         for element in others:
@@ -54,23 +52,11 @@ class AvgPool2d(Pooling):
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         if not need_dx:
             return None
-        dx = self.input_gradient((len(dy), *self.shape), out)
-        share = np.divide(dy, self.num_pixels, out=self._own(self._shares, dy.shape))
-        padded = self._zero_padded(len(dy))
-        dpadded = dx if padded is None else padded
-        dpadded[...] = 0
+        share = np.divide(dy, self.num_pixels, out=self.memory.temporary(dy.shape, self.dtype))
+        dpadded = self.padded_gradient(len(dy))
         for element in self.windows.elements(dpadded):
             element += share
-        if padded is not None:
-            np.copyto(dx, self.windows.inside(padded))
-            padded[...] = 0  # for the next forward pass
-        return dx
-
-    def _zero_padded(self, n: int) -> Array | None:
-        """Room for images and the zeros around them, if there are any."""
-        if n not in self._padded and self.windows.has_margin:
-            self._padded[n] = self.padded_array(n, 0)
-        return self._padded.get(n)
+        return self.given(self.windows.inside(dpadded), out)
 
 
 class GlobalAvgPool2d(Layer):

@@ -1,7 +1,7 @@
 """Conv2d: the layer; the arithmetic is done by an algorithm chosen for its geometry.
 
-An algorithm is built for one geometry and one batch size, owns the workspaces and its (padded)
-input array, and offers `inbox`, `load`, `forward` and `backward`; `im2col.Im2colConvolution` is the
+An algorithm is built for one geometry and one batch size, owns its (padded) input array, if it has
+one, and offers `inbox`, `load`, `forward` and `backward`; `im2col.Im2colConvolution` is the
 reference that shows what each of them means. The others compute the same, faster.
 """
 
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -24,37 +26,39 @@ from distnet.nn.conv.winograd import WinogradConvolution, supports
 from distnet.nn.conv.winograd_pool import PooledWinogradConvolution
 from distnet.nn.initializers import constant, weight_initializer
 from distnet.nn.layer import Layer
+from distnet.nn.memory import Memory
 from distnet.nn.parameters import Parameter
-from distnet.nn.scratch import Scratch
 
 
 class Algorithm(Protocol):
     """How one convolution is computed for one batch size."""
 
-    inbox: Array
     output_shape: Shape
 
+    @property
+    def inbox(self) -> Array | None: ...
+
     def load(self, weight: Array, bias: Array | None) -> None: ...
-    def forward(self, out: Array) -> None: ...
+    def forward(self, x: Array, out: Array, keep: bool) -> None: ...
     def backward(
         self, dy: Array, dweight: Array, dbias: Array | None, need_dx: bool
     ) -> Array | None: ...
 
 
-Maker = Callable[[Geometry, int, DTypeLike, Scratch], Algorithm]
+Maker = Callable[[Geometry, int, DTypeLike, Memory], Algorithm]
 ALGORITHMS: dict[str, Maker] = {
-    "im2col": lambda g, n, dtype, scratch: Im2colConvolution(g, n, dtype),
-    "few_channels": lambda g, n, dtype, scratch: FewChannelConvolution(g, n, dtype),
+    "im2col": Im2colConvolution,
+    "few_channels": FewChannelConvolution,
     "blocked": BlockedConvolution,
-    "winograd2": lambda g, n, dtype, scratch: WinogradConvolution(g, n, dtype, scratch, m=2),
-    "winograd4": lambda g, n, dtype, scratch: WinogradConvolution(g, n, dtype, scratch, m=4),
+    "winograd2": partial(WinogradConvolution, m=2),
+    "winograd4": partial(WinogradConvolution, m=4),
 }
 
 # Those that also do the max pooling by 2 that follows, while their output is in the cache.
 POOLING_ALGORITHMS: dict[str, Maker] = {
     "few_channels": PooledFewChannelConvolution,
-    "winograd2": lambda g, n, dtype, scratch: PooledWinogradConvolution(g, n, dtype, scratch, m=2),
-    "winograd4": lambda g, n, dtype, scratch: PooledWinogradConvolution(g, n, dtype, scratch, m=4),
+    "winograd2": partial(PooledWinogradConvolution, m=2),
+    "winograd4": partial(PooledWinogradConvolution, m=4),
 }
 
 
@@ -118,8 +122,7 @@ class Conv2d(Layer):
         self.has_bias = bias
         self.kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
         self._makers = ALGORITHMS
-        self._algorithms: dict[int, Algorithm] = {}
-        self._loaded: set[int] = set()
+        self._loaded: WeakSet[Algorithm] = WeakSet()  # which have the present parameters
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
@@ -144,7 +147,7 @@ class Conv2d(Layer):
         if name not in POOLING_ALGORITHMS or g.oh % 2 or g.ow % 2:
             return None
         both = copy.copy(self)
-        both._makers, both._algorithms, both._loaded = POOLING_ALGORITHMS, {}, set()
+        both._makers, both._loaded, both.memory = POOLING_ALGORITHMS, WeakSet(), Memory()
         return both
 
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
@@ -160,14 +163,12 @@ class Conv2d(Layer):
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         self.current = self._algorithm(len(x))
-        if len(x) not in self._loaded:
+        if self.current not in self._loaded:
             bias = self.bias.value if self.has_bias else None
             self.current.load(self.weight.value, bias)
-            self._loaded.add(len(x))
-        if x is not self.current.inbox:
-            np.copyto(self.current.inbox, x)
+            self._loaded.add(self.current)
         y = self.output(self.current.output_shape, out)
-        self.current.forward(y)
+        self.current.forward(x, y, keep=at is not None)
         return y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
@@ -183,7 +184,7 @@ class Conv2d(Layer):
         return fastest_algorithm(self.geometry) if self.algorithm == "auto" else self.algorithm
 
     def _algorithm(self, n: int) -> Algorithm:
-        if n not in self._algorithms:
-            make = self._makers[self._algorithm_name]
-            self._algorithms[n] = make(self.geometry, n, self.dtype, self.scratch)
-        return self._algorithms[n]
+        make = self._makers[self._algorithm_name]
+        return self.memory.once(
+            n, "algorithm", lambda: make(self.geometry, n, self.dtype, self.memory)
+        )

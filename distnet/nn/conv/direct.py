@@ -11,13 +11,15 @@ Letters: images padded to HP x WP, output OH x OW, N images, C channels, F filte
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distnet.base.arrays import Array
+from distnet.base.arrays import Array, Shape
 from distnet.nn import blocking, layout
 from distnet.nn.conv.geometry import Geometry
-from distnet.nn.scratch import Scratch
+from distnet.nn.memory import Memory
 
 _BLOCK_BYTES = 1024 * 1024  # the unrolled windows of one block
 
@@ -25,25 +27,23 @@ _BLOCK_BYTES = 1024 * 1024  # the unrolled windows of one block
 class BlockedConvolution:
     """Forward and backward of one convolution for one batch size; unrolls twice to save memory."""
 
-    def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike, scratch: Scratch) -> None:
+    def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike, memory: Memory) -> None:
         g = self.geometry = geometry
-        self.dtype, self.scratch = np.dtype(dtype), scratch
-        self.padded = layout.zeros((n, g.c, *g.padded_size), dtype)
-        self.dpadded = layout.empty((n, g.c, *g.padded_size), dtype)
-        self.inbox = g.interior(self.padded)
+        self.n, self.dtype, self.memory = n, np.dtype(dtype), memory
+        # Without padding the images are read where they are.
+        self.padded = layout.zeros((n, g.c, *g.padded_size), dtype) if g.pad else None
+        self.inbox = None if self.padded is None else g.interior(self.padded)
         self.output_shape = (n, *g.output_shape)
         self.is_pointwise = (*g.kernel, g.stride, g.pad) == (1, 1, 1, 0)
         self.depth = g.kh * g.kw * g.c
-        self.weight = np.empty((self.depth, g.f), dtype)  # rows in the order of a window
-        self.dweight, self.dweight_part = np.empty_like(self.weight), np.empty_like(self.weight)
+        # Rows in the order of a window: (KH * KW * C, F).
+        self.weight = memory.constant("weight", (self.depth, g.f), dtype)
         self.row_pixels = g.ow * n
         row_bytes = self.row_pixels * self.depth * self.dtype.itemsize
         self.block_rows = max(1, min(g.oh, _BLOCK_BYTES // row_bytes))
-        self.bias_tile = np.empty((self.block_rows * self.row_pixels, g.f), dtype)
-        self.ones = np.ones((1, self.block_rows * self.row_pixels), dtype)
-        self.db_part = np.empty((1, g.f), dtype)
-        scratch.reserve(*self._scratch_sizes(), dtype=dtype)
-        self.columns: Array | None = None
+        self.block_pixels = self.block_rows * self.row_pixels
+        self.bias_row = np.empty(self.row_pixels * g.f, dtype)  # the bias for each pixel of a row
+        self.ones = np.ones((1, self.block_pixels), dtype)
 
     def load(self, weight: Array, bias: Array | None) -> None:
         """Takes the parameters: weight (F, C, KH, KW), bias (F,) if there is one."""
@@ -51,16 +51,19 @@ class BlockedConvolution:
         np.copyto(self.weight.reshape(g.kh, g.kw, g.c, g.f), weight.transpose(2, 3, 1, 0))
         self.has_bias = bias is not None
         if bias is not None:
-            np.copyto(self.bias_tile, bias)
+            np.copyto(self.bias_row.reshape(-1, g.f), bias)
 
-    def forward(self, out: Array) -> None:
-        """From `inbox` (N, C, H, W) to `out` (N, F, OH, OW)."""
+    def forward(self, x: Array, out: Array, keep: bool) -> None:
+        """From `x` (N, C, H, W) to `out` (N, F, OH, OW)."""
+        self.images = self._padded(x)
+        self._take()
         for rows in self._blocks():
             columns, y = self._unroll(rows), layout.native(out)[rows]
-            product = self._rows(y)
+            product = self._rows(y)  # (rows * OW * N, F)
             np.matmul(columns, self.weight, out=product)
             if self.has_bias:
-                np.add(product, self.bias_tile[: len(product)], out=product)
+                by_row = product.reshape(len(y), -1)
+                np.add(by_row, self.bias_row, out=by_row)
             if not y.flags.c_contiguous:
                 np.copyto(y, product.reshape(y.shape))
 
@@ -69,41 +72,60 @@ class BlockedConvolution:
     ) -> Array | None:
         """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
         g = self.geometry
-        self.dweight[...] = 0
+        total, part, db_part = self._take(self.weight.size, self.weight.size, g.f)
+        total, part = total.reshape(self.weight.shape), part.reshape(self.weight.shape)
+        total[...] = 0
         if dbias is not None:
             dbias[...] = 0
-        if need_dx and not self.is_pointwise:
-            self.dpadded[...] = 0
+        if need_dx:
+            self.dpadded = self.memory.gradient((self.n, g.c, *g.padded_size), self.dtype)
+            if not self.is_pointwise:
+                self.dpadded[...] = 0
         for rows in self._blocks():
             columns, of_rows = self._unroll(rows), layout.native(dy)[rows]
-            block = self._rows(of_rows)
+            block = self._rows(of_rows)  # (rows * OW * N, F)
             if not of_rows.flags.c_contiguous:
                 np.copyto(block.reshape(of_rows.shape), of_rows)
-            np.matmul(columns.T, block, out=self.dweight_part)
-            np.add(self.dweight, self.dweight_part, out=self.dweight)
+            np.matmul(columns.T, block, out=part)
+            np.add(total, part, out=total)
             if dbias is not None:
-                np.matmul(self.ones[:, : len(block)], block, out=self.db_part)
-                np.add(dbias, self.db_part[0], out=dbias)
+                np.matmul(self.ones[:, : len(block)], block, out=db_part.reshape(1, -1))
+                np.add(dbias, db_part, out=dbias)
             if need_dx and self.is_pointwise:
                 np.matmul(block, self.weight.T, out=self._pixels(self.dpadded, rows))
             elif need_dx:
                 np.matmul(block, self.weight.T, out=columns)
                 self._fold(columns, rows)
-        np.copyto(dweight, self.dweight.reshape(g.kh, g.kw, g.c, g.f).transpose(3, 2, 0, 1))
+        np.copyto(dweight, total.reshape(g.kh, g.kw, g.c, g.f).transpose(3, 2, 0, 1))
         return g.interior(self.dpadded) if need_dx else None
 
+    def _padded(self, x: Array) -> Array:
+        """`x` in the engine's memory order with zeros around it; where it lies, if it lies so."""
+        if self.padded is not None and self.inbox is not None:
+            if x is not self.inbox:
+                np.copyto(self.inbox, x)
+            return self.padded
+        if layout.native(x).flags.c_contiguous:
+            return x
+        images = self.memory.array("images", x.shape, self.dtype)
+        np.copyto(images, x)
+        return images
+
+    def _take(self, *sizes: int) -> list[Array]:
+        """Scratch memory: of a block the windows and the products; the sizes that are asked for."""
+        f = self.geometry.f
+        depth = 0 if self.is_pointwise else self.depth  # pixels are windows where they lie
+        columns, products, *others = self.memory.scratch.take(
+            self.block_pixels * depth, self.block_pixels * f, *sizes, dtype=self.dtype
+        )
+        self.columns = columns.reshape(self.block_pixels, depth)
+        self.products = products.reshape(self.block_pixels, f)
+        return others
+
     def _blocks(self) -> list[slice]:
-        if self.columns is None:
-            columns, products = self.scratch.take(*self._scratch_sizes(), dtype=self.dtype)
-            self.columns = columns.reshape(-1, self.depth)
-            self.products = products.reshape(-1, self.geometry.f)
+        """The rows of the output, a block at a time."""
         starts = range(0, self.geometry.oh, self.block_rows)
         return [slice(s, min(s + self.block_rows, self.geometry.oh)) for s in starts]
-
-    def _scratch_sizes(self) -> tuple[int, int]:
-        """Elements of: the unrolled windows of a block, their products."""
-        pixels = self.block_rows * self.row_pixels
-        return pixels * self.depth, pixels * self.geometry.f
 
     def _rows(self, block: Array) -> Array:
         """Some rows of output images (rows, OW, N, F) as a matrix; of memory apart if need be."""
@@ -119,10 +141,9 @@ class BlockedConvolution:
     def _unroll(self, rows: slice) -> Array:
         """The windows of some output rows, (rows * OW * N, KH * KW * C)."""
         if self.is_pointwise:
-            return self._pixels(self.padded, rows)
-        assert self.columns is not None
+            return self._pixels(self.images, rows)
         columns = self.columns[: (rows.stop - rows.start) * self.row_pixels]
-        for part, pixels in self._shifts(columns, self.padded, rows):
+        for part, pixels in self._shifts(columns, self.images, rows):
             np.copyto(part, pixels)
         return columns
 
@@ -133,7 +154,7 @@ class BlockedConvolution:
 
     def _shifts(self, columns: Array, padded: Array, rows: slice) -> list[tuple[Array, Array]]:
         """For each element of a window: its columns, and where they lie in the padded images."""
-        g, images = self.geometry, layout.native(padded)
+        g, images = self.geometry, layout.native(padded)  # (HP, WP, N, C)
         count, s = rows.stop - rows.start, g.stride
         windows = columns.reshape(count, g.ow, -1, g.kh, g.kw, g.c)
         pairs = []
@@ -141,7 +162,7 @@ class BlockedConvolution:
             first = rows.start * s + i
             for j in range(g.kw):
                 pixels = images[first : first + s * count : s, j : j + s * g.ow : s]
-                pairs.append((windows[:, :, :, i, j], pixels))
+                pairs.append((windows[:, :, :, i, j], pixels))  # both (rows, OW, N, C)
         return pairs
 
 
@@ -156,17 +177,17 @@ class FewChannelConvolution:
 
     has_ones = True
 
-    def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike) -> None:
+    def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike, memory: Memory) -> None:
         g = self.geometry = geometry
+        self.dtype, self.memory = np.dtype(dtype), memory
         self.padded = layout.zeros((n, g.c, *g.padded_size), dtype)
-        self.dpadded = layout.empty((n, g.c, *g.padded_size), dtype)
         self.inbox = g.interior(self.padded)
-        self.output_shape = (n, *g.output_shape)
+        self.output_shape: Shape = (n, *g.output_shape)
         self.width = g.kw * g.c
         height, pixels = g.padded_size[0], g.ow * n
         row_depth = self.width + self.has_ones
         self.unrolled = np.ones((height, row_depth, pixels), dtype)
-        self.depth = g.kh * row_depth
+        self.depth = g.kh * row_depth  # K
         self.parts = blocking.equal_parts(pixels, blocking.SMALL_PRODUCT // (self.depth * g.f))
         part = pixels // self.parts
         self.windows = layout.view(
@@ -174,10 +195,9 @@ class FewChannelConvolution:
             (g.oh, self.parts, self.depth, part),
             (g.stride * row_depth * pixels, part, pixels, 1),
         )
-        self.weight = np.zeros((g.kh, row_depth, g.f), dtype)
-        self.dweight = np.empty((g.oh, self.parts, self.depth, g.f), dtype)
-        self.dweight_sum = np.empty_like(self.weight)
-        self.rows = np.empty((g.oh, self.parts, part, g.f), dtype)
+        self.rows_shape = (g.oh, self.parts, part, g.f)  # of the output: (OH, parts, pixels, F)
+        self.dweight_shape = (g.oh, self.parts, self.depth, g.f)  # what each product adds to it
+        self.weight = memory.constant("weight", (g.kh, row_depth, g.f), dtype)
         self.shifts = self._shifts()
 
     def load(self, weight: Array, bias: Array | None) -> None:
@@ -188,12 +208,12 @@ class FewChannelConvolution:
         if self.has_ones and bias is not None:
             np.copyto(self.weight[0, self.width], bias)
 
-    def forward(self, out: Array) -> None:
-        """From `inbox` (N, C, H, W) to `out` (N, F, OH, OW)."""
-        for part, pixels in self.shifts:
-            np.copyto(part, pixels)
+    def forward(self, x: Array, out: Array, keep: bool) -> None:
+        """From `x` (N, C, H, W) to `out` (N, F, OH, OW)."""
+        self._unroll(x)
+        (copy,) = self.memory.scratch.take(math.prod(self.rows_shape), dtype=self.dtype)
         y = self._as_rows(out)
-        rows = self.rows if y is None else y
+        rows = copy.reshape(self.rows_shape) if y is None else y
         weight = self.weight.reshape(self.depth, -1)
         np.matmul(self.windows.transpose(0, 1, 3, 2), weight, out=rows)
         if y is None:
@@ -203,26 +223,43 @@ class FewChannelConvolution:
         self, dy: Array, dweight: Array, dbias: Array | None, need_dx: bool
     ) -> Array | None:
         """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
+        sizes = [math.prod(self.dweight_shape), self.weight.size, math.prod(self.rows_shape)]
+        parts, total, copy = self.memory.scratch.take(*sizes, dtype=self.dtype)
         rows = self._as_rows(dy)
         if rows is None:
-            rows = self.rows
+            rows = copy.reshape(self.rows_shape)
             np.copyto(rows.reshape(layout.native(dy).shape), layout.native(dy))
-        np.matmul(self.windows, rows, out=self.dweight)
-        self._parameter_gradients(dweight, dbias)
+        parts = parts.reshape(self.dweight_shape)
+        np.matmul(self.windows, rows, out=parts)
+        self._parameter_gradients(parts, total.reshape(self.weight.shape), dweight, dbias)
         if not need_dx:
             return None
-        self.dpadded[...] = 0
+        self._clear_dpadded()
         self._fold(rows, 0)
         return self.geometry.interior(self.dpadded)
 
-    def _parameter_gradients(self, dweight: Array, dbias: Array | None) -> None:
-        """The sum over rows and parts, as weight and bias."""
+    def _unroll(self, x: Array) -> None:
+        """Fills `unrolled` from the images."""
+        if x is not self.inbox:
+            np.copyto(self.inbox, x)
+        for part, pixels in self.shifts:
+            np.copyto(part, pixels)
+
+    def _clear_dpadded(self) -> None:
+        """Zeros for the gradient of the padded images, to which `_fold` adds."""
+        self.dpadded = self.memory.gradient(self.padded.shape, self.dtype)
+        self.dpadded[...] = 0
+
+    def _parameter_gradients(
+        self, parts: Array, total: Array, dweight: Array, dbias: Array | None
+    ) -> None:
+        """The sum of (OH, parts, K, F) over rows and parts, as weight and bias."""
         g = self.geometry
-        np.add.reduce(self.dweight, axis=(0, 1), out=self.dweight_sum.reshape(self.depth, -1))
-        inner = self.dweight_sum[:, : self.width].reshape(g.kh, g.kw, g.c, g.f)
+        np.add.reduce(parts, axis=(0, 1), out=total.reshape(self.depth, -1))
+        inner = total[:, : self.width].reshape(g.kh, g.kw, g.c, g.f)
         np.copyto(dweight, inner.transpose(3, 2, 0, 1))
         if self.has_ones and dbias is not None:
-            np.copyto(dbias, self.dweight_sum[0, self.width])
+            np.copyto(dbias, total[0, self.width])
 
     def _shifts(self) -> list[tuple[Array, Array]]:
         """For each kx and c: the unrolled rows and where they lie in the images."""

@@ -9,6 +9,9 @@ convolved and pooled, as `pooling.MaxPool2d` does it; what is written is a row o
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -17,7 +20,7 @@ from distnet.nn import layout
 from distnet.nn.conv.direct import FewChannelConvolution
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.pooling import give_to_larger, take_larger
-from distnet.nn.scratch import Scratch
+from distnet.nn.memory import Memory
 
 
 class PooledFewChannelConvolution(FewChannelConvolution):
@@ -28,19 +31,15 @@ class PooledFewChannelConvolution(FewChannelConvolution):
 
     has_ones = False
 
-    def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike, scratch: Scratch) -> None:
-        super().__init__(geometry, n, dtype)
-        g, self.scratch = geometry, scratch
+    def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike, memory: Memory) -> None:
+        super().__init__(geometry, n, dtype, memory)
+        g = geometry
         self.output_shape = (n, g.f, g.oh // 2, g.ow // 2)
         self.run = g.ow // 2 * n * g.f  # a row of the pooled image
-        self.pooled = layout.empty(self.output_shape, dtype)
         self.right_wins = np.empty((g.oh // 2, 2, self.run), bool)
         self.lower_wins = np.empty((g.oh // 2, self.run), bool)
         self.bias_run = np.empty(self.run, dtype)
         self.ones = np.ones((1, self.run // g.f), dtype)
-        self.dbias = np.empty((g.oh // 2, 1, g.f), dtype)
-        self.scratch.reserve(4 * self.run, 2 * self.run, dtype=dtype)
-        self.pair: Array | None = None
 
     def load(self, weight: Array, bias: Array | None) -> None:
         """Takes the parameters: weight (F, C, KH, KW), bias (F,) if there is one."""
@@ -49,63 +48,69 @@ class PooledFewChannelConvolution(FewChannelConvolution):
         if bias is not None:
             np.copyto(self.bias_run.reshape(-1, self.geometry.f), bias)
 
-    def forward(self, out: Array) -> None:
-        """From `inbox` (N, C, H, W) to `out` (N, F, OH / 2, OW / 2)."""
-        for part, pixels in self.shifts:
-            np.copyto(part, pixels)
-        pair, left, right, columns = self._slabs()
+    def forward(self, x: Array, out: Array, keep: bool) -> None:
+        """From `x` (N, C, H, W) to `out` (N, F, OH / 2, OW / 2)."""
+        self._unroll(x)
+        slabs, copy = self._take(math.prod(self.output_shape))
+        pair, left, right, columns = slabs
         weight = self.weight.reshape(self.depth, -1)
         images = self._as_runs(out)
-        for i, pooled in enumerate(self._runs(self.pooled) if images is None else images):
+        runs = copy.reshape(-1, self.run) if images is None else images
+        for i, pooled in enumerate(runs):
             np.matmul(self.windows[2 * i : 2 * i + 2].transpose(0, 1, 3, 2), weight, out=pair)
             take_larger(left, right, columns, self.right_wins[i])
             take_larger(columns[0], columns[1], pooled, self.lower_wins[i])
             if self.has_bias:
                 np.add(pooled, self.bias_run, out=pooled)
         if images is None:
-            np.copyto(out, self.pooled)
+            np.copyto(layout.native(out), runs.reshape(layout.native(out).shape))
 
     def backward(
         self, dy: Array, dweight: Array, dbias: Array | None, need_dx: bool
     ) -> Array | None:
         """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
-        pair, left, right, columns = self._slabs()
+        f, sizes = self.geometry.f, (math.prod(self.dweight_shape), self.weight.size)
+        slabs, copy, parts, total, db = self._take(dy.size, *sizes, dy.size // self.run * f)
+        pair, left, right, columns = slabs
         images = self._as_runs(dy)
         if images is None:
-            np.copyto(self.pooled, dy)
-            images = self._runs(self.pooled)
+            images = copy.reshape(-1, self.run)
+            np.copyto(images.reshape(layout.native(dy).shape), layout.native(dy))
+        parts = parts.reshape(self.dweight_shape)
         if need_dx:
-            self.dpadded[...] = 0
+            self._clear_dpadded()
         for i, pooled in enumerate(images):
             give_to_larger(pooled, self.lower_wins[i], columns[0], columns[1])
             give_to_larger(columns, self.right_wins[i], left, right)
             rows = slice(2 * i, 2 * i + 2)
-            np.matmul(self.windows[rows], pair, out=self.dweight[rows])
+            np.matmul(self.windows[rows], pair, out=parts[rows])
             if need_dx:
                 self._fold(pair, rows.start)
-        self._parameter_gradients(dweight, dbias)
+        self._parameter_gradients(parts, total.reshape(self.weight.shape), dweight, dbias)
         if dbias is not None:
-            np.matmul(self.ones, images.reshape(len(images), -1, self.geometry.f), out=self.dbias)
-            np.add.reduce(self.dbias, axis=(0, 1), out=dbias)
+            of_rows = db.reshape(-1, 1, f)
+            np.matmul(self.ones, images.reshape(len(images), -1, f), out=of_rows)
+            np.add.reduce(of_rows, axis=(0, 1), out=dbias)
         return self.geometry.interior(self.dpadded) if need_dx else None
 
-    def _slabs(self) -> tuple[Array, Array, Array, Array]:
-        """Two rows (2, parts, pixels, F); their even and odd columns, the larger: (2, run)."""
-        if self.pair is None:
-            pair, columns = self.scratch.take(4 * self.run, 2 * self.run, dtype=self.padded.dtype)
-            self.pair = pair.reshape(2, self.parts, -1, self.geometry.f)
-            self.by_phase = pair.reshape(2, 2, self.run)
-            self.columns = columns.reshape(2, self.run)
-        return self.pair, self.by_phase[:, 0], self.by_phase[:, 1], self.columns
+    def _take(self, *sizes: int) -> list[Any]:
+        """Scratch memory: slabs of two rows of pixels; arrays of the sizes that are asked for.
+
+        The slabs: two rows (2, parts, pixels, F); their left and their right pixels, and the larger
+        of these, all (2, run).
+        """
+        pair, columns, *others = self.memory.scratch.take(
+            4 * self.run, 2 * self.run, *sizes, dtype=self.dtype
+        )
+        by_phase = pair.reshape(2, 2, self.run)
+        rows = pair.reshape(2, self.parts, -1, self.geometry.f)
+        return [(rows, by_phase[:, 0], by_phase[:, 1], columns.reshape(2, self.run)), *others]
 
     def _in_order(self, pixels: Array) -> Array:
         rows, columns, n = pixels.shape
         return pixels.reshape(rows, columns // 2, 2, n).swapaxes(1, 2)
 
-    def _runs(self, images: Array) -> Array:
-        """Pooled images as (OH / 2, run), a view."""
-        return layout.native(images).reshape(-1, self.run)
-
     def _as_runs(self, images: Array) -> Array | None:
-        """The same, or None if the memory of `images` forbids it."""
-        return self._runs(images) if layout.native(images).flags.c_contiguous else None
+        """Pooled images as (OH / 2, run), a view, or None if the memory of `images` forbids it."""
+        pixels = layout.native(images)
+        return pixels.reshape(-1, self.run) if pixels.flags.c_contiguous else None

@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 from distnet.base.arrays import Array
 from distnet.nn import layout
 from distnet.nn.conv.geometry import Geometry
+from distnet.nn.memory import Memory
 
 
 def im2col(padded: Array, kernel: tuple[int, int], stride: int, out: Array | None = None) -> Array:
@@ -42,46 +43,45 @@ def col2im(columns: Array, padded: Array, kernel: tuple[int, int], stride: int) 
 
 
 class Im2colConvolution:
-    """Forward and backward of one convolution for one batch size; owns its workspaces."""
+    """Forward and backward of one convolution for one batch size."""
 
-    def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike) -> None:
+    def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike, memory: Memory) -> None:
         g = self.geometry = geometry
+        self.memory = memory
         self.padded = layout.zeros((n, g.c, *g.padded_size), dtype)
-        self.dpadded = layout.empty((n, g.c, *g.padded_size), dtype)
         self.inbox = g.interior(self.padded)
         self.output_shape = (n, *g.output_shape)
-        rows = n * g.oh * g.ow
-        self.columns = np.empty((rows, g.c * g.kh * g.kw), dtype)
-        self.dcolumns = np.empty_like(self.columns)
-        self.y = np.empty((rows, g.f), dtype)
-        self.dy = np.empty((rows, g.f), dtype)
+        self.columns = np.empty((n * g.oh * g.ow, g.c * g.kh * g.kw), dtype)
 
     def load(self, weight: Array, bias: Array | None) -> None:
         """Takes the parameters: weight (F, C, KH, KW), bias (F,) if there is one."""
         self.weight = weight.reshape(len(weight), -1)  # (F, C * KH * KW)
         self.bias = bias
 
-    def forward(self, out: Array) -> None:
-        """From `inbox` (N, C, H, W) to `out` (N, F, OH, OW)."""
+    def forward(self, x: Array, out: Array, keep: bool) -> None:
+        """From `x` (N, C, H, W) to `out` (N, F, OH, OW)."""
+        if x is not self.inbox:
+            np.copyto(self.inbox, x)
         im2col(self.padded, self.geometry.kernel, self.geometry.stride, self.columns)
-        np.matmul(self.columns, self.weight.T, out=self.y)
+        y = self.columns @ self.weight.T  # (N * OH * OW, F)
         if self.bias is not None:
-            np.add(self.y, self.bias, out=self.y)
-        np.copyto(out, self._as_images(self.y))
+            np.add(y, self.bias, out=y)
+        np.copyto(out, self._as_images(y))
 
     def backward(
         self, dy: Array, dweight: Array, dbias: Array | None, need_dx: bool
     ) -> Array | None:
         """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
-        np.copyto(self._as_images(self.dy), dy)
-        np.matmul(self.dy.T, self.columns, out=dweight.reshape(self.weight.shape))
+        rows = np.empty((len(self.columns), self.geometry.f), self.columns.dtype)
+        np.copyto(self._as_images(rows), dy)
+        np.matmul(rows.T, self.columns, out=dweight.reshape(self.weight.shape))
         if dbias is not None:
-            np.add.reduce(self.dy, axis=0, out=dbias)
+            np.add.reduce(rows, axis=0, out=dbias)
         if not need_dx:
             return None
-        np.matmul(self.dy, self.weight, out=self.dcolumns)
-        col2im(self.dcolumns, self.dpadded, self.geometry.kernel, self.geometry.stride)
-        return self.geometry.interior(self.dpadded)
+        dpadded = self.memory.gradient(self.padded.shape, self.padded.dtype)
+        col2im(rows @ self.weight, dpadded, self.geometry.kernel, self.geometry.stride)
+        return self.geometry.interior(dpadded)
 
     def _as_images(self, rows: Array) -> Array:
         n, f, oh, ow = self.output_shape

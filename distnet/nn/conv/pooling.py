@@ -114,18 +114,29 @@ class Pooling(Layer):
         self.output_shape = (c, *self.windows.counts)
         return self.output_shape
 
-    def padded_array(self, n: int, value: float) -> Array:
-        """Images with all that is around them, filled with `value`."""
-        padded = layout.empty((n, self.shape[0], *self.windows.padded_size), self.dtype)
-        padded[...] = value
-        return padded
-
-    def elements(self, x: Array, padded: Array | None) -> list[Array]:
-        """The elements of all windows on images, which are copied into `padded` if they need it."""
-        if padded is None:
+    def elements(self, x: Array, margin: float) -> list[Array]:
+        """The elements of all windows on images; what is around these, if anything, is `margin`."""
+        if not self.windows.has_margin:
             return self.windows.elements(x)
+        padded = self.memory.array("padded", self._padded_shape(len(x)), self.dtype, fill=margin)
         np.copyto(self.windows.inside(padded), x)
         return self.windows.elements(padded)
+
+    def padded_gradient(self, n: int) -> Array:
+        """Zeros, to which the gradients of the elements of all windows are added."""
+        dpadded = self.memory.gradient(self._padded_shape(n), self.dtype)
+        dpadded[...] = 0
+        return dpadded
+
+    def given(self, dx: Array, out: Array | None) -> Array:
+        """`dx`, in `out` if the caller has asked for it there."""
+        if out is None:
+            return dx
+        np.copyto(out, dx)
+        return out
+
+    def _padded_shape(self, n: int) -> Shape:
+        return (n, self.shape[0], *self.windows.padded_size)
 
 
 class MaxPool2d(Pooling):
@@ -138,12 +149,6 @@ class MaxPool2d(Pooling):
     """
 
     kind = "pool"
-
-    def __init__(
-        self, kernel: Pair, *, stride: Pair | None = None, pad: Pair = 0, ceil_mode: bool = False
-    ) -> None:
-        super().__init__(kernel, stride=stride, pad=pad, ceil_mode=ceil_mode)
-        self._methods: dict[int, _AnyWindows | _Pairs] = {}
 
     @property
     def halves(self) -> bool:
@@ -160,16 +165,12 @@ class MaxPool2d(Pooling):
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         if not need_dx:
             return None
-        dx = self.input_gradient((len(dy), *self.shape), out)
-        self._method(len(dy)).backward(dy, dx)
-        return dx
+        return self._method(len(dy)).backward(dy, out)
 
     def _method(self, n: int) -> _AnyWindows | _Pairs:
-        if n not in self._methods:
-            _, h, w = self.shape
-            pairs = self.halves and (h % 2, w % 2) == (0, 0)
-            self._methods[n] = _Pairs(self, n) if pairs else _AnyWindows(self, n)
-        return self._methods[n]
+        _, h, w = self.shape
+        pairs = self.halves and (h % 2, w % 2) == (0, 0)
+        return self.memory.once(n, "method", lambda: (_Pairs if pairs else _AnyWindows)(self, n))
 
 
 class _AnyWindows:
@@ -177,38 +178,33 @@ class _AnyWindows:
 
     def __init__(self, layer: MaxPool2d, n: int) -> None:
         self.layer = layer
-        has_margin = layer.windows.has_margin
-        self.padded = layer.padded_array(n, -np.inf) if has_margin else None
-        self.dpadded = layer.padded_array(n, 0) if has_margin else None
         kh, kw = layer.kernel
         self.chosen = layout.empty((n, *layer.output_shape), np.min_scalar_type(kh * kw))
-        self.mask = layout.empty(self.chosen.shape, bool)
-        self.routed = layout.empty(self.chosen.shape, layer.dtype)
         (rows, _), (columns, _) = (layer.windows.bounds(axis, of_image=True) for axis in (0, 1))
         # (OH, OW): the first element of each window that is a pixel of the image.
         self.first = (rows[:, None] * kw + columns).astype(self.chosen.dtype)
 
     def forward(self, x: Array, y: Array) -> None:
-        elements = self.layer.elements(x, self.padded)
+        elements = self.layer.elements(x, -np.inf)
+        mask = self.layer.memory.temporary(self.chosen.shape, bool)
         np.copyto(y, elements[0])
         np.copyto(self.chosen, self.first)
         for k, element in enumerate(elements[1:], start=1):
-            np.greater(element, y, out=self.mask)
-            np.copyto(self.chosen, k, where=self.mask)
+            np.greater(element, y, out=mask)
+            np.copyto(self.chosen, k, where=mask)
             np.maximum(element, y, out=y)
         if holds_nan(y):
             for k, element in enumerate(elements):
-                np.copyto(self.chosen, k, where=np.isnan(element, out=self.mask))
+                np.copyto(self.chosen, k, where=np.isnan(element, out=mask))
 
-    def backward(self, dy: Array, dx: Array) -> None:
-        dpadded = dx if self.dpadded is None else self.dpadded
-        dpadded[...] = 0
+    def backward(self, dy: Array, out: Array | None) -> Array:
+        dpadded = self.layer.padded_gradient(len(dy))
+        routed = self.layer.memory.temporary(dy.shape, self.layer.dtype)
         for k, element in enumerate(self.layer.windows.elements(dpadded)):
-            np.equal(self.chosen, k, out=self.mask)
-            np.multiply(dy, self.mask, out=self.routed)
-            element += self.routed
-        if self.dpadded is not None:
-            np.copyto(dx, self.layer.windows.inside(self.dpadded))
+            np.equal(self.chosen, k, out=routed)  # 1 where this element is the one, else 0
+            np.multiply(dy, routed, out=routed)
+            element += routed
+        return self.layer.given(self.layer.windows.inside(dpadded), out)
 
 
 class _Pairs:
@@ -219,25 +215,33 @@ class _Pairs:
     """
 
     def __init__(self, layer: MaxPool2d, n: int) -> None:
+        self.layer = layer
         c, h, w = layer.shape
-        self.columns = layout.empty((n, c, h, w // 2), layer.dtype)
-        self.second_column = layout.empty(self.columns.shape, bool)
+        self.second_column = layout.empty((n, c, h, w // 2), bool)
         self.second_row = layout.empty((n, c, h // 2, w // 2), bool)
 
     def forward(self, x: Array, y: Array) -> None:
         left, right = x[..., 0::2], x[..., 1::2]
-        take_larger(left, right, self.columns, self.second_column)
-        upper, lower = self.columns[:, :, 0::2], self.columns[:, :, 1::2]
+        columns = self._columns()
+        take_larger(left, right, columns, self.second_column)
+        upper, lower = columns[:, :, 0::2], columns[:, :, 1::2]
         take_larger(upper, lower, y, self.second_row)
         if holds_nan(y):
             self.second_column |= np.isnan(right)
             self.second_row |= np.isnan(lower)
 
-    def backward(self, dy: Array, dx: Array) -> None:
-        upper, lower = self.columns[:, :, 0::2], self.columns[:, :, 1::2]
+    def backward(self, dy: Array, out: Array | None) -> Array:
+        dx = self.layer.input_gradient((len(dy), *self.layer.shape), out)
+        columns = self._columns()
+        upper, lower = columns[:, :, 0::2], columns[:, :, 1::2]
         give_to_larger(dy, self.second_row, upper, lower)
         left, right = dx[..., 0::2], dx[..., 1::2]
-        give_to_larger(self.columns, self.second_column, left, right)
+        give_to_larger(columns, self.second_column, left, right)
+        return dx
+
+    def _columns(self) -> Array:
+        """The larger of two columns each, or its gradient: (N, C, H, W / 2)."""
+        return self.layer.memory.temporary(self.second_column.shape, self.layer.dtype)
 
 
 def take_larger(first: Array, second: Array, out: Array, second_wins: Array) -> None:

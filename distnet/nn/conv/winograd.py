@@ -18,6 +18,8 @@ tile (a, b); nc and nf stand for a contiguous run of N * C or N * F numbers.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,7 +31,7 @@ from distnet.nn import layout
 from distnet.nn.blocking import equal_parts
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.layout import view
-from distnet.nn.scratch import Scratch
+from distnet.nn.memory import Memory
 
 # By r: where polynomials are evaluated, besides at infinity. With 1/2 and -2 the largest errors are
 # half of those with 2 and -2 (Lavin & Gray), see docs/fast-convolution.md. Point 1 comes second.
@@ -106,15 +108,24 @@ def _flat(filters: Array) -> Array:
 
 
 @dataclass
-class Block:
-    """Some tile rows: what is multiplied for them, in order, on views that are made once."""
+class ForwardBlock:
+    """Some tile rows of a forward pass: what is multiplied, in order, on views made once."""
 
     first: int  # tile row
-    v: Array  # (r*r, P, C): the transformed input, P = tile rows * tiles * N
-    m: Array  # (r*r, P, F): the products; in backward, the transformed output gradient
-    m_bias: Array  # (P, F): point (1, 1) of m, which reaches every pixel of a tile with weight 1
+    m_bias: Array  # (tile rows, tiles * N * F): point (1, 1) of m, which reaches all pixels alike
     input_to_m: list[Product]
     m_to_output: list[Product]
+
+
+@dataclass
+class BackwardBlock:
+    """The same of a backward pass. P = tile rows * tiles * N."""
+
+    first: int  # tile row
+    v: Array  # (r*r, P, C): the transformed input
+    m: Array  # (r*r, P, F): the transformed output gradient
+    m_bias: Array  # (P, F): point (1, 1) of m
+    input_to_v: list[Product]  # none if v is that of the forward pass
     dy_to_m: list[Product]
     m_to_dv: list[Product]
     dv_to_dx: list[Product]  # of the rows of dx for which all points are there with this block
@@ -126,99 +137,96 @@ class WinogradConvolution:
     pool = 1  # y and dy are images whose sides are those of the convolution's output, over `pool`
 
     def __init__(
-        self, geometry: Geometry, n: int, dtype: DTypeLike, scratch: Scratch, m: int = 4
+        self, geometry: Geometry, n: int, dtype: DTypeLike, memory: Memory, m: int = 4
     ) -> None:
         g = self.geometry = geometry
-        self.n, self.dtype, self.scratch = n, np.dtype(dtype), scratch
+        self.n, self.dtype, self.memory = n, np.dtype(dtype), memory
         self.m, self.k, self.r = m, g.kh, m + g.kh - 1
         self.output_shape: Shape = (n, g.f, g.oh // self.pool, g.ow // self.pool)
         self.nc, self.nf = n * g.c, n * g.f
         self.th, self.tw = ceil_divide(g.oh, m), ceil_divide(g.ow, m)  # tiles of the output
         self.dth, self.dtw = ceil_divide(g.h, m), ceil_divide(g.w, m)  # tiles of the input gradient
-        bt, on_one_axis, at = transforms(m, self.k)
+        side = m // self.pool  # of a tile of y
+        self.whole_shape = (n, g.f, side * self.th, side * self.tw)  # y and dy with whole tiles
+        self._make_transforms()
+        self.padded = layout.zeros(
+            (n, g.c, m * self.th + self.k - 1, m * self.tw + self.k - 1), self.dtype
+        )
+        self.inbox = g.interior(self.padded)
+        self.v: Array | None = None  # of the last forward pass, if that was to be kept
+        self.u = memory.constant("u", (self.r**2, g.c, g.f), self.dtype)
+        self.ut = memory.constant("ut", (self.r**2, g.f, g.c), self.dtype)
+        row_bytes = self.r**2 * self.tw * max(self.nc, self.nf) * self.dtype.itemsize
+        self.block_rows = max(1, min(self.th, _BLOCK_BYTES // row_bytes))
+        self.bias_row = np.empty(self.tw * self.nf, self.dtype)  # for each tile of a row
+        self.ones = np.ones((1, self.block_rows * self.tw * n), self.dtype)
+        self._bound: list[tuple[Array | None, ...]] = [(), ()]  # what the views point into
+
+    def _make_transforms(self) -> None:
+        bt, on_one_axis, at = transforms(self.m, self.k)
         self.bt, self.at = bt.astype(self.dtype), at.astype(self.dtype)
         self.a = np.ascontiguousarray(self.at.T)
         self.gg = np.kron(on_one_axis, on_one_axis).astype(self.dtype)  # (r r, k k): both axes
-        gather, self.first_point = gather_matrix(m, self.k, g.pad)
+        gather, self.first_point = gather_matrix(self.m, self.k, self.geometry.pad)
         self.gather = gather.astype(self.dtype)
-        self.blocks: list[Block] = []
-        self.y: Array | None = None  # the arrays that the views of the blocks point into
-        self.dy: Array | None = None
-        self._allocate()
-        self.scratch.reserve(*self._scratch_sizes(), dtype=self.dtype)
-
-    def _allocate(self) -> None:
-        g, n, m, k, points = self.geometry, self.n, self.m, self.k, self.r**2
-        self.padded = layout.zeros((n, g.c, m * self.th + k - 1, m * self.tw + k - 1), self.dtype)
-        self.inbox = g.interior(self.padded)
-        side = m // self.pool  # of a tile of y
-        self.whole_shape = (n, g.f, side * self.th, side * self.tw)
-        self.whole_y = layout.zeros(self.whole_shape, self.dtype)
-        self.whole_dy = layout.zeros(self.whole_shape, self.dtype)
-        self.whole_dx = layout.empty((n, g.c, m * self.dth, m * self.dtw), self.dtype)
-        self.dx = self.whole_dx[:, :, : g.h, : g.w]
-        self.v = np.empty(points * self.th * self.tw * self.nc, self.dtype)
-        self.u = np.empty((points, g.c, g.f), self.dtype)
-        self.ut = np.empty((points, g.f, g.c), self.dtype)
-        self.du, self.du_part = np.empty_like(self.u), np.empty_like(self.u)
-        self.filters = np.empty((k, k, g.c, g.f), self.dtype)
-        self.transposed_filters = np.empty((k, k, g.f, g.c), self.dtype)
-        row_bytes = points * self.tw * max(self.nc, self.nf) * self.dtype.itemsize
-        self.block_rows = max(1, min(self.th, _BLOCK_BYTES // row_bytes))
-        pixels = self.block_rows * self.tw * n
-        self.bias_tile = np.empty((pixels, g.f), self.dtype)
-        self.ones = np.ones((1, pixels), self.dtype)
-        self.db, self.db_part = np.empty((2, 1, g.f), self.dtype)
 
     def load(self, weight: Array, bias: Array | None) -> None:
         """U = G g G^T and its transpose from the weight (F, C, k, k); the bias (F,) for every tile.
 
         BLAS wants both as they are read. To transform twice costs less than to transpose U.
         """
-        np.copyto(self.transposed_filters, weight.transpose(2, 3, 0, 1))
-        np.matmul(self.gg, _flat(self.transposed_filters), out=_flat(self.ut))
-        np.copyto(self.filters, self.transposed_filters.swapaxes(2, 3))
-        np.matmul(self.gg, _flat(self.filters), out=_flat(self.u))
+        k, c, f = self.k, self.geometry.c, self.geometry.f
+        transposed, filters = self.memory.scratch.take(weight.size, weight.size, dtype=self.dtype)
+        transposed, filters = transposed.reshape(k, k, f, c), filters.reshape(k, k, c, f)
+        np.copyto(transposed, weight.transpose(2, 3, 0, 1))
+        np.matmul(self.gg, _flat(transposed), out=_flat(self.ut))
+        np.copyto(filters, transposed.swapaxes(2, 3))
+        np.matmul(self.gg, _flat(filters), out=_flat(self.u))
         self.has_bias = bias is not None
         if bias is not None:
-            np.copyto(self.bias_tile, bias)
+            np.copyto(self.bias_row.reshape(-1, f), bias)
 
-    def forward(self, out: Array) -> None:
-        """From `inbox` (N, C, H, W) to `out` (N, F, OH, OW)."""
-        y = out if self._has_whole_tiles(out) else self.whole_y
-        self._bind(y, self.dy if self.dy is not None else self.whole_dy)
-        for block in self.blocks:
+    def forward(self, x: Array, out: Array, keep: bool) -> None:
+        """From `x` (N, C, H, W) to `out` (N, F, OH, OW).
+
+        `keep`: V, larger than x, stays for the backward pass, which else computes it again.
+        """
+        if x is not self.inbox:
+            np.copyto(self.inbox, x)
+        self._bind_output(out, keep)
+        for block in self.forward_blocks:
             multiply(block.input_to_m)
             if self.has_bias:
-                np.add(block.m_bias, self.bias_tile[: len(block.m_bias)], out=block.m_bias)
+                np.add(block.m_bias, self.bias_row, out=block.m_bias)
             self._to_output(block)
-        if y is not out:
-            np.copyto(out, y[:, :, : out.shape[2], : out.shape[3]])
+        if self.y is not out:
+            np.copyto(out, self.y[:, :, : out.shape[2], : out.shape[3]])
 
     def backward(
         self, dy: Array, dweight: Array, dbias: Array | None, need_dx: bool
     ) -> Array | None:
         """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
-        if not self._has_whole_tiles(dy):
-            np.copyto(self.whole_dy[:, :, : dy.shape[2], : dy.shape[3]], dy)
-            dy = self.whole_dy
-        assert self.y is not None
-        self._bind(self.y, dy)
+        self._bind_gradient(dy, need_dx)
+        if self.dy is not dy:
+            h, w = dy.shape[2:]
+            np.copyto(self.dy[:, :, :h, :w], dy)
+            self.dy[:, :, h:] = 0
+            self.dy[:, :, :, w:] = 0
         for margin in self.margins:
             margin[...] = 0
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.backward_blocks):
+            multiply(block.input_to_v)
             self._from_gradient(block)
             self._add_product(i, block.v.transpose(0, 2, 1), block.m, self.du, self.du_part)
             if dbias is not None:
                 ones = self.ones[:, : len(block.m_bias)]
                 self._add_product(i, ones, block.m_bias, self.db, self.db_part)
-            if need_dx:
-                multiply(block.m_to_dv)
-                multiply(block.dv_to_dx)
+            multiply(block.m_to_dv)
+            multiply(block.dv_to_dx)
         if dbias is not None:
             np.copyto(dbias, self.db[0])
         self._filter_gradient(dweight)
-        return self.dx if need_dx else None
+        return self.dx
 
     @staticmethod
     def _add_product(i: int, left: Array, right: Array, total: Array, part: Array) -> None:
@@ -227,10 +235,10 @@ class WinogradConvolution:
         if i:
             np.add(total, part, out=total)
 
-    def _to_output(self, block: Block) -> None:
+    def _to_output(self, block: ForwardBlock) -> None:
         multiply(block.m_to_output)
 
-    def _from_gradient(self, block: Block) -> None:
+    def _from_gradient(self, block: BackwardBlock) -> None:
         multiply(block.dy_to_m)
 
     def _filter_gradient(self, dweight: Array) -> None:
@@ -245,18 +253,92 @@ class WinogradConvolution:
         ordered = inner == tuple(s * images.itemsize for s in (n * c, c, 1))
         return ordered and images.shape == self.whole_shape
 
-    # The views. Everything below runs once for every pair of arrays y and dy.
+    # The views. Everything below runs once for every array y, and once for every dy.
 
-    def _scratch_sizes(self) -> tuple[int, int, int, int]:
-        """Elements of: one-axis transforms, products m, points dv, half-gathered rows z."""
-        m, r, tb, k = self.m, self.r, self.block_rows, self.k
-        one_axis = max(tb * r * (m * self.tw + k - 1) * self.nc, tb * r * m * self.tw * self.nf)
-        return (
-            one_axis,
-            r * r * tb * self.tw * self.nf,
-            r * self.th * r * self.tw * self.nc,
-            m * self._gathered_points * self.nc,
+    def _bind_output(self, out: Array, keep: bool) -> None:
+        """Points the views of the forward pass into `out`, or into scratch memory in its place."""
+        if keep and self.v is None:
+            self.v = np.empty(self._num_points(self.th) * self.nc, self.dtype)
+        if not keep:
+            self.v = None
+        if self._is_bound(0, out, self.v):
+            return
+        is_whole = self._has_whole_tiles(out)
+        half, products, v, whole = self.memory.scratch.take(
+            self._one_axis,
+            self._num_points(self.block_rows) * self.nf,
+            0 if keep else self._num_points(self.block_rows) * self.nc,
+            0 if is_whole else math.prod(self.whole_shape),
+            dtype=self.dtype,
         )
+        self.y = out if is_whole else layout.shaped(whole, self.whole_shape)
+        self.forward_blocks = [
+            self._forward_block(first, tb, half, products, self._v_of(first, tb, v))
+            for first, tb in self._tile_rows()
+        ]
+        self._bound[0] = out, self.v, half
+
+    def _bind_gradient(self, dy: Array, need_dx: bool) -> None:
+        """The same for the views of the backward pass and `dy`."""
+        g, m = self.geometry, self.m
+        whole_dx = None
+        if need_dx:
+            shape = (self.n, g.c, m * self.dth, m * self.dtw)
+            whole_dx = self.memory.gradient(shape, self.dtype)
+        if self._is_bound(1, dy, self.v, whole_dx):
+            return
+        is_whole = self._has_whole_tiles(dy)
+        half, products, v, du, du_part, db, db_part, filters, dv, z, whole = (
+            self.memory.scratch.take(
+                self._one_axis,
+                self._num_points(self.block_rows) * self.nf,
+                self._num_points(self.block_rows) * self.nc if self.v is None else 0,
+                self.u.size,
+                self.u.size,
+                g.f,
+                g.f,
+                self.k**2 * g.c * g.f,
+                self._num_points(self.th) * self.nc if need_dx else 0,
+                m * self._gathered_points * self.nc if need_dx else 0,
+                0 if is_whole else math.prod(self.whole_shape),
+                dtype=self.dtype,
+            )
+        )
+        self.du, self.du_part = du.reshape(self.u.shape), du_part.reshape(self.u.shape)
+        self.db, self.db_part = db.reshape(1, g.f), db_part.reshape(1, g.f)
+        self.filters = filters.reshape(self.k, self.k, g.c, g.f)
+        self.dv = dv.reshape(-1, self.r * self.tw * self.nc)  # rows (tile row, xi)
+        self.z = z.reshape(m, -1, self.nc)
+        self.margins = [self.z[:, : self._before], self.z[:, self._before + self.r * self.tw :]]
+        self.dy = dy if is_whole else layout.shaped(whole, self.whole_shape)
+        self.whole_dx = whole_dx
+        self.dx = None if whole_dx is None else whole_dx[:, :, : g.h, : g.w]
+        self.backward_blocks = [
+            self._backward_block(first, tb, half, products, self._v_of(first, tb, v))
+            for first, tb in self._tile_rows()
+        ]
+        self._bound[1] = dy, self.v, whole_dx, half
+
+    def _is_bound(self, index: int, *arrays: Array | None) -> bool:
+        """Whether the views point into these arrays and into the scratch memory as it is now."""
+        *bound, half = self._bound[index] or (None,)
+        same = len(bound) == len(arrays) and all(map(operator.is_, bound, arrays))
+        return same and self.memory.scratch.holds(half)
+
+    def _tile_rows(self) -> list[tuple[int, int]]:
+        """For each block, its first tile row and how many it has."""
+        starts = range(0, self.th, self.block_rows)
+        return [(first, min(self.block_rows, self.th - first)) for first in starts]
+
+    def _num_points(self, tile_rows: int) -> int:
+        """Points of the tiles of so many rows of tiles."""
+        return self.r**2 * tile_rows * self.tw
+
+    @property
+    def _one_axis(self) -> int:
+        """Elements of a block that is transformed along one axis."""
+        m, r, tb, k = self.m, self.r, self.block_rows, self.k
+        return max(tb * r * (m * self.tw + k - 1) * self.nc, tb * r * m * self.tw * self.nf)
 
     @property
     def _gathered_points(self) -> int:
@@ -268,49 +350,59 @@ class WinogradConvolution:
     def _before(self) -> int:
         return max(0, -self.first_point)
 
-    def _bind(self, y: Array, dy: Array) -> None:
-        if y is self.y and dy is self.dy:
-            return
-        self.y, self.dy = y, dy
-        self.one_axis, self.products, dv, z = self.scratch.take(
-            *self._scratch_sizes(), dtype=self.dtype
-        )
-        starts = range(0, self.th, self.block_rows)
-        self.dv = dv.reshape(-1, self.r * self.tw * self.nc)  # rows (tile row, xi)
-        self.z = z.reshape(self.m, -1, self.nc)
-        self.margins = [self.z[:, : self._before], self.z[:, self._before + self.r * self.tw :]]
-        self.blocks = [self._block(t, min(self.block_rows, self.th - t)) for t in starts]
+    def _v_of(self, first: int, tb: int, scratch: Array) -> Array:
+        """The transformed input of a block, flat: its part of what is kept, or scratch memory."""
+        size = self._num_points(tb) * self.nc
+        if self.v is None:
+            return scratch[:size]
+        start = self._num_points(first) * self.nc
+        return self.v[start : start + size]
 
-    def _block(self, first: int, tb: int) -> Block:
-        g, r, positions = self.geometry, self.r, self.tw * self.n
-        start, size = r * r * self.tw * self.nc * first, r * r * tb * self.tw * self.nc
-        v = self.v[start : start + size]
-        m = self.products[: r * r * tb * self.tw * self.nf]
-        m_points = m.reshape(r * r, tb * positions, g.f)
-        v_points = v.reshape(r * r, tb * positions, g.c)
-        dv = self.dv[r * first : r * (first + tb)].reshape(tb, r * r, positions, g.c)
-        by_row = m_points.reshape(r * r, tb, positions, g.f).transpose(1, 0, 2, 3)
-        return Block(
+    def _forward_block(
+        self, first: int, tb: int, half: Array, products: Array, v: Array
+    ) -> ForwardBlock:
+        points, positions = self.r**2, tb * self.tw * self.n
+        m = products[: self._num_points(tb) * self.nf]
+        m_points = m.reshape(points, positions, self.geometry.f)
+        v_points = v.reshape(points, positions, self.geometry.c)
+        return ForwardBlock(
             first=first,
-            v=v_points,
+            m_bias=m_points[self.r + 1].reshape(tb, -1),
+            input_to_m=[*self._input_products(first, tb, half, v), (v_points, self.u, m_points)],
+            m_to_output=self._output_products(first, tb, half, m),
+        )
+
+    def _backward_block(
+        self, first: int, tb: int, half: Array, products: Array, v: Array
+    ) -> BackwardBlock:
+        g, r, positions = self.geometry, self.r, self.tw * self.n
+        m = products[: self._num_points(tb) * self.nf]
+        m_points = m.reshape(r * r, tb * positions, g.f)
+        block = BackwardBlock(
+            first=first,
+            v=v.reshape(r * r, tb * positions, g.c),
             m=m_points,
             m_bias=m_points[r + 1],
-            input_to_m=[*self._input_products(first, tb, v), (v_points, self.u, m_points)],
-            m_to_output=self._output_products(first, tb, m),
-            dy_to_m=self._dy_products(first, tb, m),
-            m_to_dv=[(by_row, self.ut, dv)],
-            dv_to_dx=self._gather_products(
-                self._num_gathered(first), self._num_gathered(first + tb)
-            ),
+            input_to_v=[] if self.v is not None else self._input_products(first, tb, half, v),
+            dy_to_m=self._dy_products(first, tb, half, m),
+            m_to_dv=[],
+            dv_to_dx=[],
         )
+        if self.whole_dx is not None:
+            dv = self.dv[r * first : r * (first + tb)].reshape(tb, r * r, positions, g.c)
+            by_row = m_points.reshape(r * r, tb, positions, g.f).transpose(1, 0, 2, 3)
+            block.m_to_dv = [(by_row, self.ut, dv)]
+            block.dv_to_dx = self._gather_products(
+                self._num_gathered(first), self._num_gathered(first + tb), self.whole_dx
+            )
+        return block
 
-    def _input_products(self, first: int, tb: int, v: Array) -> list[Product]:
+    def _input_products(self, first: int, tb: int, half: Array, v: Array) -> list[Product]:
         """V = B^T d B: padded[m tu + i] -> [tu][xi][column] -> v[xi][eta][tu][tv]."""
         m, r, nc, tw = self.m, self.r, self.nc, self.tw
         row, e = (m * tw + self.k - 1) * nc, tb * tw * nc
         k, p = chunks(row)
         pixels = layout.native(self.padded)[m * first :]
-        half = self.one_axis
         return [
             (
                 self.bt,
@@ -324,14 +416,12 @@ class WinogradConvolution:
             ),
         ]
 
-    def _output_products(self, first: int, tb: int, products: Array) -> list[Product]:
+    def _output_products(self, first: int, tb: int, half: Array, products: Array) -> list[Product]:
         """Y = A^T M A: m[xi][eta][tu][tv] -> [a][eta][tu][tv] -> y[m tu + a][m tv + b]."""
         m, r, nf, tw = self.m, self.r, self.nf, self.tw
-        assert self.y is not None
         y, e = layout.native(self.y), tb * tw * nf
         k, p = chunks(r * e)
         row = y.strides[0] // y.itemsize
-        half = self.one_axis
         return [
             (
                 self.at,
@@ -345,14 +435,12 @@ class WinogradConvolution:
             ),
         ]
 
-    def _dy_products(self, first: int, tb: int, products: Array) -> list[Product]:
+    def _dy_products(self, first: int, tb: int, half: Array, products: Array) -> list[Product]:
         """dM = A dY A^T: dy[m tu + a][column] -> [tu][xi][column] -> m[xi][eta][tu][tv]."""
         m, r, nf, tw = self.m, self.r, self.nf, self.tw
-        assert self.dy is not None
         dy, e, width = layout.native(self.dy), tb * tw * nf, m * tw * nf
         k, p = chunks(width)
         row = dy.strides[0] // dy.itemsize
-        half = self.one_axis
         return [
             (
                 self.a,
@@ -373,14 +461,14 @@ class WinogradConvolution:
         reach = self.first_point + self.gather.shape[1]  # of tile row 0
         return min(self.dth, max(0, (self.r * num_rows - reach) // self.r + 1))
 
-    def _gather_products(self, start: int, stop: int) -> list[Product]:
+    def _gather_products(self, start: int, stop: int, whole_dx: Array) -> list[Product]:
         """dx = gather along both axes: dv[tu][xi][eta][tv] -> z[a][tv][eta] -> dx[m tu + a].
 
         For the tile rows [start, stop) of dx.
         """
         m, r, nc, tw, k = self.m, self.r, self.nc, self.tw, self.gather.shape[1]
         z, before, first = self.z, self._before, self.first_point
-        dx = layout.native(self.whole_dx)
+        dx = layout.native(whole_dx)
         z_row, dx_row, point = z.shape[1] * nc, dx.shape[1] * nc, r * tw * nc
         products: list[Product] = []
         for t in range(start, stop):

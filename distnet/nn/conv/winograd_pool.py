@@ -23,9 +23,16 @@ from distnet.base.arrays import Array
 from distnet.nn import layout
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.pooling import give_to_larger, take_larger
-from distnet.nn.conv.winograd import Block, Product, WinogradConvolution, chunks, multiply
+from distnet.nn.conv.winograd import (
+    BackwardBlock,
+    ForwardBlock,
+    Product,
+    WinogradConvolution,
+    chunks,
+    multiply,
+)
 from distnet.nn.layout import view
-from distnet.nn.scratch import Scratch
+from distnet.nn.memory import Memory
 
 
 @dataclass
@@ -33,7 +40,7 @@ class _Slabs:
     """One block of tiles in phase order, as views; h = m / 2, e = tiles * N * F numbers.
 
     left, right: y by column phase, flat (2 h h e). columns, rows: the larger of two, by the next
-    phase: (h, 2, h e) and (h, h e).
+    phase: (h, 2, h e) and (h, h e). In backward, the gradients of all these.
     """
 
     left: Array
@@ -42,8 +49,7 @@ class _Slabs:
     rows: Array
     right_wins: Array
     lower_wins: Array
-    images: Array  # rows, as they lie in the pooled output
-    gradients: Array  # rows, as they lie in the gradient of the pooled output
+    images: Array  # rows, as they lie in the pooled output, or in its gradient
 
 
 class PooledWinogradConvolution(WinogradConvolution):
@@ -52,44 +58,41 @@ class PooledWinogradConvolution(WinogradConvolution):
     pool = 2
 
     def __init__(
-        self, geometry: Geometry, n: int, dtype: DTypeLike, scratch: Scratch, m: int = 4
+        self, geometry: Geometry, n: int, dtype: DTypeLike, memory: Memory, m: int = 4
     ) -> None:
-        super().__init__(geometry, n, dtype, scratch, m)
+        super().__init__(geometry, n, dtype, memory, m)
         phases = [*range(0, m, 2), *range(1, m, 2)]
         self.at = np.ascontiguousarray(self.at[phases])
         self.a = np.ascontiguousarray(self.at.T)
         num_columns = self.th * self.tw * self.nf * m * m // 2
         self.right_wins = np.empty(num_columns, bool)
         self.lower_wins = np.empty(num_columns // 2, bool)
+        self.output_slabs: dict[int, _Slabs] = {}  # by first tile row
+        self.gradient_slabs: dict[int, _Slabs] = {}
 
-    def _to_output(self, block: Block) -> None:
+    def _to_output(self, block: ForwardBlock) -> None:
         multiply(block.m_to_output)
-        s = self.slabs[block.first]
+        s = self.output_slabs[block.first]
         take_larger(s.left, s.right, s.columns.reshape(-1), s.right_wins)
         for (upper, lower), winner, lower_wins in zip(s.columns, s.rows, s.lower_wins, strict=True):
             take_larger(upper, lower, winner, lower_wins)
         np.copyto(s.images, s.rows.reshape(s.images.shape))
 
-    def _from_gradient(self, block: Block) -> None:
-        s = self.slabs[block.first]
-        np.copyto(s.rows.reshape(s.gradients.shape), s.gradients)
+    def _from_gradient(self, block: BackwardBlock) -> None:
+        s = self.gradient_slabs[block.first]
+        np.copyto(s.rows.reshape(s.images.shape), s.images)
         for (upper, lower), winner, lower_wins in zip(s.columns, s.rows, s.lower_wins, strict=True):
             give_to_larger(winner, lower_wins, upper, lower)
         give_to_larger(s.columns.reshape(-1), s.right_wins, s.left, s.right)
         multiply(block.dy_to_m)
 
-    def _bind(self, y: Array, dy: Array) -> None:
-        if y is not self.y or dy is not self.dy:
-            self.slabs: dict[int, _Slabs] = {}  # by first tile row
-        super()._bind(y, dy)
-
-    def _output_products(self, first: int, tb: int, products: Array) -> list[Product]:
+    def _output_products(self, first: int, tb: int, half: Array, products: Array) -> list[Product]:
         """Y = A^T M A: m[xi][eta][tiles] -> [a][eta][tiles] -> y[b][a][tiles], over m's memory."""
-        m, r, half = self.m, self.r, self.one_axis
+        m, r = self.m, self.r
         e = tb * self.tw * self.nf
         k, p = chunks(r * e)
         kt, pt = chunks(e)
-        self.slabs[first] = self._slabs(first, tb, products)
+        self.output_slabs[first] = self._slabs(first, tb, products, self.y)
         return [
             (
                 self.at,
@@ -103,12 +106,13 @@ class PooledWinogradConvolution(WinogradConvolution):
             ),
         ]
 
-    def _dy_products(self, first: int, tb: int, products: Array) -> list[Product]:
+    def _dy_products(self, first: int, tb: int, half: Array, products: Array) -> list[Product]:
         """dM = A dY A^T: y[b][a][tiles] -> [eta][a][tiles] -> m[xi][eta][tiles]."""
-        m, r, half = self.m, self.r, self.one_axis
+        m, r = self.m, self.r
         e = tb * self.tw * self.nf
         k, p = chunks(m * e)
         kt, pt = chunks(e)
+        self.gradient_slabs[first] = self._slabs(first, tb, products, self.dy)
         return [
             (
                 self.a,
@@ -122,12 +126,10 @@ class PooledWinogradConvolution(WinogradConvolution):
             ),
         ]
 
-    def _slabs(self, first: int, tb: int, products: Array) -> _Slabs:
+    def _slabs(self, first: int, tb: int, products: Array, images: Array) -> _Slabs:
         """The slabs of a block, one behind the other in the memory of its products."""
         h, e = self.m // 2, tb * self.tw * self.nf
         size, start = 2 * h * h * e, 2 * h * h * first * self.tw * self.nf
-        assert self.y is not None
-        assert self.dy is not None
         return _Slabs(
             left=products[:size],
             right=products[size : 2 * size],
@@ -135,8 +137,7 @@ class PooledWinogradConvolution(WinogradConvolution):
             rows=products[3 * size : 3 * size + size // 2].reshape(h, h * e),
             right_wins=self.right_wins[start : start + size],
             lower_wins=self.lower_wins[start // 2 : (start + size) // 2].reshape(h, h * e),
-            images=self._by_phase(self.y, first, tb),
-            gradients=self._by_phase(self.dy, first, tb),
+            images=self._by_phase(images, first, tb),
         )
 
     def _by_phase(self, images: Array, first: int, tb: int) -> Array:

@@ -7,7 +7,7 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch, Purpose, Words
-from distnet.nn import arguments, layout
+from distnet.nn import arguments
 from distnet.nn.layer import Layer
 
 _LEVELS = 1 << 16  # masks are cut from 16-bit words
@@ -31,7 +31,6 @@ class Dropout(Layer):
         )
         self.threshold = min(round(ratio * _LEVELS), _LEVELS - 1)
         self._words = Words(Purpose.DROPOUT)
-        self._masks: dict[Shape, Array] = {}
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
@@ -53,9 +52,7 @@ class Dropout(Layer):
         return out
 
     def _draw(self, shape: Shape, at: MicroBatch) -> Array:
-        if shape not in self._masks:
-            self._masks[shape] = layout.empty(shape, self.dtype)
-        mask, count = self._masks[shape], int(np.prod(shape))
+        mask, count = self.memory.array("mask", shape, self.dtype), int(np.prod(shape))
         words = self._words.draw(at, -(-count // 4), self.index).astype("<u8", copy=False)
         keep = words.view("<u2")[:count].reshape(shape) >= self.threshold
         return np.multiply(keep, self.scale, out=mask)

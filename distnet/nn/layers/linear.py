@@ -19,15 +19,12 @@ _PRODUCTS_BYTES = 512 * 1024  # of the groups that are added up at a time: they 
 
 
 @dataclass
-class _Workspace:
-    """P groups of features, of which `len(products)` are multiplied at a time."""
+class _Groups:
+    """The weight and its gradient as P groups of features, views, for one batch size."""
 
-    weight: Array  # (P, K / P, out), a view; so is the next
-    weight_grad: Array
-    products: Array  # (groups, N, out): what each group contributes to the output
-    part: Array  # (N, out)
-    x: Array  # (N, K): images as vectors
-    dx: Array  # (N, K)
+    weight: Array  # (P, K / P, out)
+    weight_grad: Array  # (P, K / P, out)
+    at_a_time: int  # how many groups are multiplied before their products are added up
 
 
 class Linear(Layer):
@@ -44,7 +41,6 @@ class Linear(Layer):
         self.out_features = arguments.whole("Linear", "out_features", out_features)
         self.init = checked_init("Linear", init)
         self.has_bias = bias
-        self._workspaces: dict[int, _Workspace] = {}
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
@@ -67,67 +63,74 @@ class Linear(Layer):
         """
         if len(self.input_shape) != 3 or self.input_shape[0] > 1:
             return None
-        return self._workspace(n).x.reshape(n, *self.input_shape)
+        return self._own_vectors(n).reshape(n, *self.input_shape)
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
-        ws = self._workspace(len(x))
-        self.x = self._by_group(self._as_vectors(x, ws), ws)
+        groups = self._groups(len(x))
+        self.x = self._by_group(self._as_vectors(x), groups)
         y = self.output((len(x), self.out_features), out)
-        self._multiply(ws, y)
+        self._multiply(groups, y)
         return np.add(y, self.bias.value, out=y) if self.has_bias else y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
-        ws = self._workspace(len(dy))
-        np.matmul(self.x.transpose(0, 2, 1), dy, out=ws.weight_grad)
+        groups = self._groups(len(dy))
+        np.matmul(self.x.transpose(0, 2, 1), dy, out=groups.weight_grad)
         if self.has_bias:
             np.add.reduce(dy, axis=0, out=self.bias.grad)
         if not need_dx:
             return None
-        np.matmul(dy, ws.weight.transpose(0, 2, 1), out=self._by_group(ws.dx, ws))
-        if out is None and len(self.input_shape) == 1:
-            return ws.dx
         dx = self.input_gradient((len(dy), *self.input_shape), out)
-        np.copyto(dx, ws.dx.reshape(dx.shape))
+        # Vectors (N, K): dx itself, or what is copied to images in the engine's memory order.
+        vectors = dx
+        if not dx.flags.c_contiguous:
+            vectors = self.memory.temporary((len(dy), self.in_features), self.dtype)
+        by_group = self._by_group(vectors.reshape(len(dy), -1), groups)
+        np.matmul(dy, groups.weight.transpose(0, 2, 1), out=by_group)
+        if vectors is not dx:
+            np.copyto(dx, vectors.reshape(dx.shape))
         return dx
 
-    def _multiply(self, ws: _Workspace, y: Array) -> None:
+    def _multiply(self, groups: _Groups, y: Array) -> None:
         """y = x W, the sum of the groups' products."""
         if len(self.x) == 1:
-            np.matmul(self.x[0], ws.weight[0], out=y)
+            np.matmul(self.x[0], groups.weight[0], out=y)
             return
-        size = len(ws.products)
+        size = groups.at_a_time
+        products, part = self.memory.scratch.take(size * y.size, y.size, dtype=self.dtype)
+        products, part = products.reshape(size, *y.shape), part.reshape(y.shape)
         for start in range(0, len(self.x), size):
             group = slice(start, start + size)
-            products = ws.products[: len(self.x) - start]
-            np.matmul(self.x[group], ws.weight[group], out=products)
-            np.add.reduce(products, axis=0, out=ws.part if start else y)
+            some = products[: len(self.x) - start]  # (groups, N, out): what each contributes
+            np.matmul(self.x[group], groups.weight[group], out=some)
+            np.add.reduce(some, axis=0, out=part if start else y)
             if start:
-                np.add(y, ws.part, out=y)
+                np.add(y, part, out=y)
 
-    def _as_vectors(self, x: Array, ws: _Workspace) -> Array:
+    def _as_vectors(self, x: Array) -> Array:
         """`x` as (N, K): where it lies if it lies so, else a copy."""
         if x.flags.c_contiguous:
-            return x.reshape(ws.x.shape)
-        np.copyto(ws.x.reshape(x.shape), x)
-        return ws.x
+            return x.reshape(len(x), self.in_features)
+        vectors = self._own_vectors(len(x))
+        np.copyto(vectors.reshape(x.shape), x)
+        return vectors
 
-    def _by_group(self, vectors: Array, ws: _Workspace) -> Array:
+    def _own_vectors(self, n: int) -> Array:
+        return self.memory.array("x", (n, self.in_features), self.dtype)
+
+    def _by_group(self, vectors: Array, groups: _Groups) -> Array:
         """Vectors (N, K) as (P, N, K / P), a view."""
-        return vectors.reshape(len(vectors), len(ws.weight), -1).transpose(1, 0, 2)
+        return vectors.reshape(len(vectors), len(groups.weight), -1).transpose(1, 0, 2)
 
-    def _workspace(self, n: int) -> _Workspace:
-        if n not in self._workspaces:
-            k, out, p = self.in_features, self.out_features, self._num_groups(n)
-            at_a_time = min(p, max(1, _PRODUCTS_BYTES // (n * out * self.dtype.itemsize)))
-            self._workspaces[n] = _Workspace(
-                weight=self.weight.value.reshape(p, -1, out),
-                weight_grad=self.weight.grad.reshape(p, -1, out),
-                products=np.empty((at_a_time, n, out), self.dtype),
-                part=np.empty((n, out), self.dtype),
-                x=np.empty((n, k), self.dtype),
-                dx=np.empty((n, k), self.dtype),
-            )
-        return self._workspaces[n]
+    def _groups(self, n: int) -> _Groups:
+        return self.memory.once(n, "groups", lambda: self._make_groups(n))
+
+    def _make_groups(self, n: int) -> _Groups:
+        out, p = self.out_features, self._num_groups(n)
+        return _Groups(
+            weight=self.weight.value.reshape(p, -1, out),
+            weight_grad=self.weight.grad.reshape(p, -1, out),
+            at_a_time=min(p, max(1, _PRODUCTS_BYTES // (n * out * self.dtype.itemsize))),
+        )
 
     def _num_groups(self, n: int) -> int:
         longest = blocking.SMALL_PRODUCT // (n * self.out_features)

@@ -38,7 +38,6 @@ class BatchNorm(Layer):
         self.eps = arguments.real(
             "BatchNorm", "eps", eps, "a number of at least 0", lambda e: e >= 0
         )
-        self._normalized: dict[Shape, Array] = {}
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
@@ -73,7 +72,7 @@ class BatchNorm(Layer):
             np.multiply(var + mean**2, at.share, out=self.running_square.batch)
         self.axes, self.is_training = axes, at is not None
         self.inverse_std = self._column(1 / np.sqrt(var + self.eps), x.ndim)
-        xn = self.normalized = self._own(self._normalized, x.shape)
+        xn = self.normalized = self.memory.array("normalized", x.shape, self.dtype)
         np.subtract(x, self._column(mean, x.ndim), out=xn)
         np.multiply(xn, self.inverse_std, out=xn)
         y = self.output(x.shape, out)
@@ -120,19 +119,16 @@ class LocalResponseNorm(Layer):
         self.alpha = arguments.real(owner, "alpha", alpha, at_least_0, lambda a: a >= 0)
         self.beta = arguments.real(owner, "beta", beta)
         self.k = arguments.real(owner, "k", k, "a number above 0", lambda k: k > 0)
-        self._bases: dict[Shape, Array] = {}
-        self._factors: dict[Shape, Array] = {}
-        self._terms: dict[Shape, Array] = {}
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         self.x = x
-        term = np.multiply(x, x, out=self._own(self._terms, x.shape))
-        base = self.base = self._own(self._bases, x.shape)
+        term = np.multiply(x, x, out=self.memory.temporary(x.shape, self.dtype))
+        base = self.base = self.memory.array("base", x.shape, self.dtype)
         self._sum_neighbours(term, base, reach=(self.size // 2, (self.size - 1) // 2))
         np.multiply(base, self.alpha / self.size, out=base)
         np.add(base, self.k, out=base)
         # base ** -beta: np.power takes ten times as long as these two, which run on SIMD.
-        factor = self.factor = np.log(base, out=self._own(self._factors, x.shape))
+        factor = self.factor = np.log(base, out=self.memory.array("factor", x.shape, self.dtype))
         np.multiply(factor, -self.beta, out=factor)
         np.exp(factor, out=factor)
         return np.multiply(x, factor, out=self.output(x.shape, out))
@@ -144,7 +140,7 @@ class LocalResponseNorm(Layer):
         """
         if not need_dx:
             return None
-        term = np.multiply(dy, self.x, out=self._own(self._terms, dy.shape))
+        term = np.multiply(dy, self.x, out=self.memory.temporary(dy.shape, self.dtype))
         np.multiply(term, self.factor, out=term)
         np.divide(term, self.base, out=term)
         dx = self.input_gradient(dy.shape, out)

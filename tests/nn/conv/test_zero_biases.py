@@ -8,7 +8,7 @@ import pytest
 
 from distnet.data import load_dataset
 from distnet.models import DeepConvNet
-from distnet.nn import Conv2d, MicroBatch
+from distnet.nn import Conv2d, Linear, MaxPool2d, MicroBatch, Network, ReLU
 
 N = 25
 
@@ -19,12 +19,21 @@ def digits():
     return data.train.inputs[:N] / 255, data.train.targets[:N]
 
 
+def with_algorithm(algorithm, dtype):
+    """DeepConvNet as it starts, but for dropout."""
+    layers = []
+    for filters, pad in ((16, 1), (32, 2), (64, 1)):
+        first = algorithm if layers else "auto"
+        layers += [Conv2d(filters, 3, pad=1, algorithm=first), ReLU()]
+        layers += [Conv2d(filters, 3, pad=pad, algorithm=algorithm), MaxPool2d(2), ReLU()]
+    network = Network([*layers, Linear(50), ReLU(), Linear(10)], (1, 28, 28), dtype=dtype)
+    network.load_values(DeepConvNet().named_values())
+    return network
+
+
 def gradients(digits, algorithm, dtype, bias):
     """The loss and each parameter's gradient, with `algorithm` in all layers but the first."""
-    network = DeepConvNet(dropout=0, dtype=dtype)
-    for layer in network.body.leaves():
-        if isinstance(layer, Conv2d) and layer.geometry.c > 1:
-            layer.algorithm = algorithm
+    network = with_algorithm(algorithm, dtype)
     for name, value in network.named_values().items():
         if name.endswith("bias"):
             value[...] = bias
