@@ -116,6 +116,8 @@ def build_optimizer(config: TrainConfig, network: Network) -> Optimizer:
         network.values.size,
         weight_decay=config.weight_decay,
         decayed=network.decayed,
+        clip_norm=config.clip_norm,
+        segments=[(slot.start, slot.stop) for slot in network.slots],
         **config.settings("optimizer"),
     )
 

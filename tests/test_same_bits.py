@@ -24,6 +24,7 @@ RECIPES = {
     "simple_convnet": "--optimizer momentum --weight-decay 1e-3 --lr 0.1 --schedule cosine"
     " --reduction exact32",
     "two_layer": "--optimizer adamw --weight-decay 0.1 --lr 0.01 --augment-shift 0",
+    "three_layer": "--optimizer lamb --weight-decay 0.1 --lr 0.1 --schedule step --clip-norm 0.05",
 }
 MEASURED = ("params_sha256", "test_accuracy", "test_loss", "steps", "seed")
 
@@ -101,8 +102,17 @@ def test_what_decides_the_result_changes_it(recipe, tmp_path, changed):
     assert measured(tmp_path)["params_sha256"] != measured(recipe.reference)["params_sha256"]
 
 
-@pytest.mark.parametrize("recipe", ["deep_convnet"], indirect=True)
-@pytest.mark.parametrize("changed", ["--dropout 0.3", "--augment-shift 0"])
+@pytest.mark.parametrize(
+    ("recipe", "changed"),
+    [
+        ("deep_convnet", "--dropout 0.3"),
+        ("deep_convnet", "--augment-shift 0"),
+        ("three_layer", "--clip-norm 0"),
+        ("three_layer", "--hidden-sizes 50 90"),
+        ("three_layer", "--gamma 0.2"),
+    ],
+    indirect=["recipe"],
+)
 def test_so_does_what_only_some_recipes_have(recipe, tmp_path, changed):
     recipe.run(ALONE, tmp_path, *changed.split())
     assert measured(tmp_path)["params_sha256"] != measured(recipe.reference)["params_sha256"]

@@ -1,7 +1,16 @@
-"""Optimizers and learning-rate schedules on flat vectors; they never see a network."""
+"""Optimizers, learning-rate schedules and averages on flat vectors; they never see a network.
 
+OPTIMIZERS and SCHEDULES are all of them by name. An optimizer is added by its file and a line here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distnet.base.options import pick
+from distnet.optim.averaging import ExponentialMovingAverage
+from distnet.optim.layerwise import LAMB, LARS
 from distnet.optim.optimizers import (
-    OPTIMIZERS,
     SGD,
     AdaGrad,
     Adam,
@@ -10,17 +19,19 @@ from distnet.optim.optimizers import (
     Nesterov,
     Optimizer,
     RMSprop,
-    make_optimizer,
 )
 from distnet.optim.schedules import SCHEDULES, Schedule, depends_on_length, make_schedule
 
 __all__ = [
+    "LAMB",
+    "LARS",
     "OPTIMIZERS",
     "SCHEDULES",
     "SGD",
     "AdaGrad",
     "Adam",
     "AdamW",
+    "ExponentialMovingAverage",
     "Momentum",
     "Nesterov",
     "Optimizer",
@@ -30,3 +41,24 @@ __all__ = [
     "make_optimizer",
     "make_schedule",
 ]
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "momentum": Momentum,
+    "nesterov": Nesterov,
+    "adagrad": AdaGrad,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+    "lars": LARS,
+    "lamb": LAMB,
+}
+
+
+def make_optimizer(name: str, size: int, **settings: Any) -> Optimizer:
+    """The optimizer that OPTIMIZERS calls `name`, for vectors of `size` elements.
+
+    settings: keyword arguments of `Optimizer` and hyper-parameters of the rule. Raises ValueError
+    for a name that is unknown, and as `Optimizer` does.
+    """
+    return pick(OPTIMIZERS, "optimizer", name)(size, **settings)

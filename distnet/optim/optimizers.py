@@ -1,25 +1,26 @@
 """Optimizers turn a gradient into the next parameters: SGD and its well-known descendants.
 
-All vectors are flat, shape `(size,)`. A rule works on each element alone, so cutting the vectors
-anywhere and giving every piece its own optimizer leads to the same bits. `training/trainer.py`
-calls `step` once per global batch.
+All vectors are flat, shape `(size,)`. The rules here work on each element alone, so cutting the
+vectors anywhere and giving every piece its own optimizer leads to the same bits; `layerwise.py` has
+rules that look at whole arrays. `training/trainer.py` calls `step` once per global batch.
 
 In the rules below p are the parameters, g the gradient, lr the learning rate of this update, t = 1,
 2, ... its number; every other vector starts at zero.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distnet.base.options import Option, check, pick
+from distnet.base.options import Option, check
 
 Vector = np.ndarray
 State = Sequence[np.ndarray]
+Segment = tuple[int, int]  # [start, stop)
 
 BLOCK = 65536  # elements; longer blocks save calls, shorter ones would stay in the cache
 
@@ -40,6 +41,13 @@ class Optimizer:
     the gradient before the rule sees it; the reported loss stays without the penalty. `decayed`,
     shape `(size,)`, is 1 where a parameter decays and 0 where it does not; None: all decay.
 
+    `clip_norm` is the largest Euclidean norm that a gradient may have: a longer one is scaled down
+    to it before anything else sees it (Pascanu et al. 2013, arXiv:1211.5063, algorithm 1). With 0
+    there is no limit. The gradient is the sum over all ranks: any number of them finds one norm.
+
+    `segments` are the places (start, stop) of the arrays that make up the vector, in order, for the
+    rules of `layerwise.py`; None: it is one array.
+
     A rule declares its hyper-parameters in `options`, a learning rate that suits it as `lr`, and
     the names of its vectors in `slots`. `state` holds these vectors, all that a checkpoint needs
     besides t. Raises ValueError for a hyper-parameter that the rule does not have or whose value
@@ -49,6 +57,7 @@ class Optimizer:
     options: ClassVar[Mapping[str, Option]] = {}
     lr: ClassVar[float]
     slots: ClassVar[Sequence[str]] = ()
+    elementwise: ClassVar[bool] = True  # whether the rule may have its vectors cut anywhere
 
     def __init__(
         self,
@@ -57,19 +66,24 @@ class Optimizer:
         dtype: DTypeLike = np.float32,
         weight_decay: float = 0.0,
         decayed: Vector | None = None,
+        clip_norm: float = 0.0,
+        segments: Sequence[Segment] | None = None,
         **hyper: float,
     ) -> None:
         self.size = size
         self.dtype = np.dtype(dtype)
         self._check_known(hyper)
-        self._check_not_negative(weight_decay=weight_decay)
+        self._check_not_negative(weight_decay=weight_decay, clip_norm=clip_norm)
         self.hyper = {
             name: check(settings, hyper.get(name, settings.default), f"{self._name}: {name}")
             for name, settings in self.options.items()
         }
         self.state = {slot: np.zeros(size, dtype) for slot in self.slots}
+        self.clip_norm = clip_norm
+        self.segments = self._checked_segments(segments)
         self._decay = self._decay_factors(weight_decay, decayed)
-        self._scratch = np.empty((2, min(size, BLOCK)), dtype)
+        self._scratch = np.empty((3 if clip_norm else 2, min(size, BLOCK)), dtype)
+        self._doubles = np.empty(min(size, BLOCK) if clip_norm or not self.elementwise else 0)
 
     def step(self, params: Vector, grads: Vector, lr: float, t: int) -> None:
         """Makes update number `t` of `params` in place and leaves `grads` alone, both `(size,)`.
@@ -82,15 +96,28 @@ class Optimizer:
         self._check_not_negative(lr=lr)
         if t < 1:
             raise ValueError(f"{self._name}: t is {t}, expected the number of the update, from 1")
-        for start in range(0, self.size, BLOCK):
-            block = slice(start, start + BLOCK)
-            self._step_block(block, params[block], grads[block], float(lr), t)
+        self._walk(params, grads, float(lr), t, self._factor(grads))
+
+    def _walk(self, params: Vector, grads: Vector, lr: float, t: int, factor: float) -> None:
+        """The update, block by block; `factor` scales the gradient."""
+        for block in blocks(0, self.size):
+            self._step_block(block, params[block], self._scaled(grads[block], factor), lr, t)
 
     def _step_block(self, block: slice, p: Vector, g: Vector, lr: float, t: int) -> None:
-        a, b = self._scratch[:, : p.size]
+        a, b = self._scratch[:2, : p.size]
         if self._decay is not None:
             g = self._add_decay(p, g, self._decay[block], lr, a)
         self._update(p, g, lr, t, b, [vector[block] for vector in self.state.values()])
+
+    def _factor(self, grads: Vector) -> float:
+        """What the gradient is multiplied by, so that it is no longer than `clip_norm`."""
+        if not self.clip_norm:
+            return 1.0
+        norm = math.sqrt(squared_norm(grads, self._doubles))
+        return self.clip_norm / norm if norm > self.clip_norm else 1.0
+
+    def _scaled(self, g: Vector, factor: float) -> Vector:
+        return g if factor == 1 else np.multiply(g, factor, out=self._scratch[2, : g.size])
 
     def _add_decay(self, p: Vector, g: Vector, decay: Vector, lr: float, a: Vector) -> Vector:
         """Applies weight decay; returns the gradient for the rule, in the scratch memory `a`."""
@@ -101,6 +128,16 @@ class Optimizer:
     def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
         """The rule, on one block: changes `p` and `state` in place, with scratch memory `a`."""
         raise NotImplementedError
+
+    def _checked_segments(self, segments: Sequence[Segment] | None) -> list[Segment]:
+        segments = [(0, self.size)] if segments is None else list(segments)
+        stops = [0, *(stop for _, stop in segments)]
+        if [start for start, _ in segments] != stops[:-1] or stops[-1] != self.size:
+            raise ValueError(
+                f"{self._name}: segments: found {segments}, expected those of arrays one after "
+                f"another, from 0 to {self.size}"
+            )
+        return segments
 
     def _decay_factors(self, weight_decay: float, decayed: Vector | None) -> Vector | None:
         if decayed is not None and decayed.shape != (self.size,):
@@ -220,7 +257,7 @@ class RMSprop(Optimizer):
     def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
         (h,) = state
         np.multiply(g, g, out=a)
-        _average(h, a, self.hyper["decay_rate"], a)
+        average(h, a, self.hyper["decay_rate"], a)
         _descend(p, g, h, lr, self.hyper["eps"], a)
 
 
@@ -255,14 +292,18 @@ class Adam(Optimizer):
 
     def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
         m, v = state
+        self._learn(g, m, v, a)
         beta1, beta2 = self.hyper["beta1"], self.hyper["beta2"]
-        _average(m, g, beta1, a)
-        np.multiply(g, g, out=a)
-        _average(v, a, beta2, a)
         # sqrt(1 - beta2^t) moves from v_hat to the scalars: one pass over the block less.
         correction = math.sqrt(1 - beta2**t)
         eps = self.hyper["eps_hat"] or self.hyper["eps"] * correction
         _descend(p, m, v, lr * correction / (1 - beta1**t), eps, a)
+
+    def _learn(self, g: Vector, m: Vector, v: Vector, a: Vector) -> None:
+        """Brings m and v up to date."""
+        average(m, g, self.hyper["beta1"], a)
+        np.multiply(g, g, out=a)
+        average(v, a, self.hyper["beta2"], a)
 
 
 class AdamW(Adam):
@@ -278,29 +319,24 @@ class AdamW(Adam):
         return g
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "sgd": SGD,
-    "momentum": Momentum,
-    "nesterov": Nesterov,
-    "adagrad": AdaGrad,
-    "rmsprop": RMSprop,
-    "adam": Adam,
-    "adamw": AdamW,
-}
+def blocks(start: int, stop: int) -> Iterator[slice]:
+    """[start, stop) in pieces of at most BLOCK."""
+    for begin in range(start, stop, BLOCK):
+        yield slice(begin, min(begin + BLOCK, stop))
 
 
-def make_optimizer(
-    name: str,
-    size: int,
-    *,
-    dtype: DTypeLike = np.float32,
-    weight_decay: float = 0.0,
-    decayed: Vector | None = None,
-    **hyper: float,
-) -> Optimizer:
-    """The optimizer that OPTIMIZERS calls `name`; raises ValueError as `Optimizer` does."""
-    optimizer = pick(OPTIMIZERS, "optimizer", name)
-    return optimizer(size, dtype=dtype, weight_decay=weight_decay, decayed=decayed, **hyper)
+def squared_norm(vector: Vector, doubles: Vector) -> float:
+    """The sum of squares, in float64 and always in the same order; `doubles` is scratch memory.
+
+    doubles: as long as `vector`, or BLOCK long.
+    """
+    total = 0.0
+    for block in blocks(0, vector.size):
+        squares = doubles[: block.stop - block.start]
+        squares[...] = vector[block]
+        np.multiply(squares, squares, out=squares)
+        total += float(np.add.reduce(squares))
+    return total
 
 
 def _accelerate(v: Vector, g: Vector, momentum: float, lr: float, a: Vector) -> None:
@@ -310,7 +346,7 @@ def _accelerate(v: Vector, g: Vector, momentum: float, lr: float, a: Vector) -> 
     v -= a
 
 
-def _average(mean: Vector, x: Vector, rate: float, a: Vector) -> None:
+def average(mean: Vector, x: Vector, rate: float, a: Vector) -> None:
     """mean = rate mean + (1 - rate) x, a running mean; `a` may be `x`."""
     np.subtract(x, mean, out=a)
     a *= 1 - rate

@@ -115,6 +115,13 @@ class TrainConfig:
     weight_decay: float = option(
         0.0, "weight decay factor", group=UPDATE, metavar="X", limits={">=": 0, "<=": 1}
     )
+    clip_norm: float = option(
+        0.0,
+        "a gradient that is longer is scaled down to this Euclidean norm; 0: never",
+        group=UPDATE,
+        metavar="X",
+        limits={">=": 0, "<=": 1_000_000},
+    )
     schedule: str = option("linear", "course of the learning rate", group=UPDATE, choices=SCHEDULES)
 
     seed: int = option(

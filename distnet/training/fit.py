@@ -150,7 +150,11 @@ def _optimizer(optimizer: str | Optimizer, network: Network, weight_decay: float
     if isinstance(optimizer, Optimizer):
         return optimizer
     return make_optimizer(
-        optimizer, network.values.size, weight_decay=weight_decay, decayed=network.decayed
+        optimizer,
+        network.values.size,
+        weight_decay=weight_decay,
+        decayed=network.decayed,
+        segments=[(slot.start, slot.stop) for slot in network.slots],
     )
 
 

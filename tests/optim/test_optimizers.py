@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from distnet.optim import OPTIMIZERS, make_optimizer
-from distnet.optim.optimizers import BLOCK
+from distnet.optim.optimizers import BLOCK, squared_norm
 
 SIZE = 2 * BLOCK + 617  # two whole blocks and a short one
 
@@ -58,6 +58,20 @@ def adam_of_the_book(p, g, lr, t, h, s):
     return p - lr_t * s["m"] / (np.sqrt(s["v"]) + h["eps_hat"])
 
 
+# Those of whole arrays also get the penalty, weight decay times p, by itself.
+
+
+def lars(p, g, penalty, lr, t, h, s):
+    ratio = h["trust"] * np.linalg.norm(p) / (np.linalg.norm(g) + np.linalg.norm(penalty))
+    s["v"] = h["momentum"] * s["v"] - lr * ratio * (g + penalty)
+    return p + s["v"]
+
+
+def lamb(p, g, penalty, lr, t, h, s):
+    direction = adam(np.zeros_like(p), g, -1.0, t, h, s) + penalty
+    return p - lr * np.linalg.norm(p) / np.linalg.norm(direction) * direction
+
+
 # name: the formula and hyper-parameters that all leave their mark on the result.
 CASES = {
     "sgd": (sgd, {}),
@@ -67,11 +81,16 @@ CASES = {
     "rmsprop": (rmsprop, {"decay_rate": 0.8, "eps": 0.1}),
     "adam": (adam, {"beta1": 0.7, "beta2": 0.9, "eps": 0.1}),
     "adamw": (adam, {"beta1": 0.7, "beta2": 0.9, "eps": 0.1}),
+    "lars": (lars, {"momentum": 0.7, "trust": 0.5}),
+    "lamb": (lamb, {"beta1": 0.7, "beta2": 0.9, "eps": 0.1}),
 }
 WEIGHT_DECAY = 0.05
 NUM_UPDATES = 6
 
 every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
+ELEMENTWISE = [name for name, optimizer in OPTIMIZERS.items() if optimizer.elementwise]
+LAYERWISE = [name for name in OPTIMIZERS if name not in ELEMENTWISE]
+SEGMENTS = [(0, 617), (617, 617), (617, 900), (900, SIZE)]  # one of them longer than a block
 
 
 def learning_rate(t):
@@ -92,16 +111,26 @@ def run(optimizer, params, gradients, first=1):
     return params
 
 
-def run_formula(name, hyper, params, gradients, decayed):
-    formula, state = CASES[name][0], dict.fromkeys(("m", "v", "h"), np.zeros(params.size))
+def run_formula(name, hyper, params, gradients, decayed, segments=((0, SIZE),)):
     params, decayed = params.astype(np.float64), decayed.astype(np.float64)
+    state = [dict.fromkeys(("m", "v", "h"), np.zeros(stop - start)) for start, stop in segments]
     for t, grads in enumerate(np.asarray(gradients, np.float64), 1):
-        lr, penalty = learning_rate(t), WEIGHT_DECAY * decayed * params
-        if name == "adamw":
-            params = formula(params, grads, lr, t, hyper, state) - lr * penalty
-        else:
-            params = formula(params, grads + penalty, lr, t, hyper, state)
+        penalty = WEIGHT_DECAY * decayed * params
+        for (start, stop), s in zip(segments, state, strict=True):
+            if start < stop:
+                piece = slice(start, stop)
+                vectors = params[piece], grads[piece], penalty[piece]
+                params[piece] = formula_of(name, *vectors, learning_rate(t), t, hyper, s)
     return params
+
+
+def formula_of(name, p, g, penalty, lr, t, hyper, state):
+    formula = CASES[name][0]
+    if name in LAYERWISE:
+        return formula(p, g, penalty, lr, t, hyper, state)
+    if name == "adamw":
+        return formula(p, g, lr, t, hyper, state) - lr * penalty
+    return formula(p, g + penalty, lr, t, hyper, state)
 
 
 def test_every_optimizer_has_its_formula_here():
@@ -114,11 +143,17 @@ def test_follows_its_formula(name, dtype, tolerance):
     start, *gradients = random_vectors(1 + NUM_UPDATES, dtype=dtype)
     hyper, decayed = CASES[name][1], random_mask()
     optimizer = make_optimizer(
-        name, SIZE, dtype=dtype, weight_decay=WEIGHT_DECAY, decayed=decayed, **hyper
+        name,
+        SIZE,
+        dtype=dtype,
+        weight_decay=WEIGHT_DECAY,
+        decayed=decayed,
+        segments=SEGMENTS,
+        **hyper,
     )
     kept = [grads.copy() for grads in gradients]
     params = run(optimizer, start.copy(), gradients)
-    expected = run_formula(name, hyper, start, gradients, decayed)
+    expected = run_formula(name, hyper, start, gradients, decayed, SEGMENTS)
     np.testing.assert_allclose(params, expected, rtol=tolerance, atol=tolerance)
     np.testing.assert_array_equal(gradients, kept)
 
@@ -131,7 +166,7 @@ def test_formulas_tell_a_hyper_parameter_that_is_off_by_a_thousandth(name, which
     hyper = CASES[name][1]
     wrong = {**hyper, which: hyper[which] * 1.001}
     params = run(make_optimizer(name, 100, dtype=np.float64, **wrong), start.copy(), gradients)
-    expected = run_formula(name, hyper, start, gradients, decayed=np.zeros(100))
+    expected = run_formula(name, hyper, start, gradients, np.zeros(100), [(0, 100)])
     assert np.abs(params - expected).max() > 1e-6
 
 
@@ -206,7 +241,7 @@ def test_decay_of_adamw_is_decoupled_from_the_gradient():
     np.testing.assert_allclose(params, [0.95, -3.8], rtol=1e-15)
 
 
-@every_optimizer
+@pytest.mark.parametrize("name", ELEMENTWISE)
 def test_undecayed_elements_never_feel_the_decay(name):
     start, *gradients = random_vectors(1 + NUM_UPDATES, dtype=np.float32)
     decayed = random_mask()
@@ -219,7 +254,76 @@ def test_undecayed_elements_never_feel_the_decay(name):
     assert np.mean(whole != plain) > 0.9
 
 
+@pytest.mark.parametrize("name", LAYERWISE)
+def test_an_array_that_does_not_decay_or_is_zero_has_no_trust_ratio(name):
+    # Four arrays of two: an ordinary one, one that does not decay, zeros, one without gradient.
+    params = np.array([3.0, 4.0, 3.0, 4.0, 0.0, 0.0, 3.0, 4.0])
+    grads = np.array([0.3, 0.4, 0.3, 0.4, 0.3, 0.4, 0.0, 0.0])
+    decayed = np.array([1, 1, 0, 0, 1, 1, 1, 1], np.float32)
+    segments = [(i, i + 2) for i in range(0, 8, 2)]
+    optimizer = make_optimizer(
+        name, 8, dtype=np.float64, weight_decay=1e-9, decayed=decayed, segments=segments
+    )
+    before = params.copy()
+    optimizer.step(params, grads, 0.1, 1)
+    moved = before - params
+    plain = 0.1 * grads if name == "lars" else 0.1 * np.sign(grads)
+    np.testing.assert_allclose(moved[2:6], plain[2:6], rtol=1e-4)
+    length = np.linalg.norm(moved[:2])
+    expected = 0.1 * 5 * (optimizer.hyper["trust"] if name == "lars" else 1)
+    assert length == pytest.approx(expected, rel=1e-6)
+    no_slope = np.abs(moved[6:]).max()
+    assert no_slope <= expected and np.isfinite(no_slope)
+
+
+@pytest.mark.parametrize("name", LAYERWISE)
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_a_step_is_in_proportion_to_the_array_and_not_to_the_gradient(name, scale):
+    start, gradient = random_vectors(2, size=100)
+    steps = []
+    for p, g in ((start, gradient), (scale * start, gradient), (start, scale * gradient)):
+        params = p.copy()
+        hyper = {"eps": 1e-12} if name == "lamb" else {}
+        make_optimizer(name, 100, dtype=np.float64, **hyper).step(params, g, 0.1, 1)
+        steps.append(params - p)
+    np.testing.assert_allclose(steps[1], scale * steps[0], rtol=1e-6)
+    np.testing.assert_allclose(steps[2], steps[0], rtol=1e-6)
+
+
 @every_optimizer
+def test_a_gradient_that_is_too_long_is_scaled_down_to_the_limit(name):
+    start, *gradients = random_vectors(1 + NUM_UPDATES)
+    limit = 1.01 * np.linalg.norm(gradients[0])
+    gradients = [grads * (0.5 + t) for t, grads in enumerate(gradients)]  # all but one too long
+    settings = {"dtype": np.float64, "weight_decay": 0.01, "segments": SEGMENTS}
+    clipped = run(make_optimizer(name, SIZE, clip_norm=limit, **settings), start.copy(), gradients)
+    short = [grads * min(1, limit / np.linalg.norm(grads)) for grads in gradients]
+    expected = run(make_optimizer(name, SIZE, **settings), start.copy(), short)
+    np.testing.assert_allclose(clipped, expected, rtol=1e-12, atol=1e-12)
+    unclipped = run(make_optimizer(name, SIZE, **settings), start.copy(), gradients)
+    assert np.abs(clipped - unclipped).max() > 1e-6
+
+
+@every_optimizer
+def test_a_gradient_that_is_short_enough_keeps_its_bits(name):
+    start, *gradients = random_vectors(1 + NUM_UPDATES, dtype=np.float32)
+    clipped = run(make_optimizer(name, SIZE, clip_norm=1e9), start.copy(), gradients)
+    plain = run(make_optimizer(name, SIZE), start.copy(), gradients)
+    np.testing.assert_array_equal(bits(clipped), bits(plain))
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, SIZE])
+def test_squared_norm(size):
+    vector = np.random.default_rng(3).standard_normal(size).astype(np.float32)
+    expected = math.fsum(x * x for x in vector.astype(np.float64).tolist())
+    assert squared_norm(vector, np.empty(BLOCK)) == pytest.approx(expected, rel=1e-13)
+    huge = np.full(size, 3e38, np.float32)
+    assert squared_norm(huge, np.empty(BLOCK)) == pytest.approx(
+        size * float(huge.max(initial=0)) ** 2
+    )
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
 @pytest.mark.parametrize("cut", [1, 617, BLOCK, SIZE // 2, SIZE])
 def test_pieces_of_a_vector_get_the_bits_of_the_whole(name, cut):
     start, *gradients = random_vectors(1 + NUM_UPDATES, dtype=np.float32)
@@ -233,6 +337,18 @@ def test_pieces_of_a_vector_get_the_bits_of_the_whole(name, cut):
         np.testing.assert_array_equal(bits(params), bits(expected[piece]))
         for slot, vector in optimizer.state.items():
             np.testing.assert_array_equal(bits(vector), bits(whole.state[slot][piece]))
+
+
+@pytest.mark.parametrize("name", LAYERWISE)
+def test_arrays_of_a_vector_get_the_bits_of_the_whole(name):
+    start, *gradients = random_vectors(1 + NUM_UPDATES, dtype=np.float32)
+    expected = run(
+        make_optimizer(name, SIZE, weight_decay=0.01, segments=SEGMENTS), start.copy(), gradients
+    )
+    for piece in (slice(*segment) for segment in SEGMENTS):
+        optimizer = make_optimizer(name, piece.stop - piece.start, weight_decay=0.01)
+        params = run(optimizer, start[piece].copy(), [grads[piece] for grads in gradients])
+        np.testing.assert_array_equal(bits(params), bits(expected[piece]))
 
 
 def bits(vector):
@@ -259,7 +375,9 @@ def test_continues_from_a_checkpoint_with_the_same_bits(name):
 @every_optimizer
 def test_a_step_allocates_no_vector(name):
     params, grads = random_vectors(2, dtype=np.float32)
-    optimizer = make_optimizer(name, SIZE, weight_decay=0.01, decayed=random_mask())
+    optimizer = make_optimizer(
+        name, SIZE, weight_decay=0.01, decayed=random_mask(), clip_norm=1.0, segments=SEGMENTS
+    )
     optimizer.step(params, grads, 0.1, 1)
     tracemalloc.start()
     optimizer.step(params, grads, 0.1, 2)
@@ -286,19 +404,22 @@ def test_unknown_hyper_parameter_is_rejected(name):
 
 
 HYPER_PARAMETERS = [
-    (name, hyper) for name in OPTIMIZERS for hyper in [*OPTIMIZERS[name].options, "weight_decay"]
+    (name, hyper)
+    for name in OPTIMIZERS
+    for hyper in [*OPTIMIZERS[name].options, "weight_decay", "clip_norm"]
 ]
 
 
 @pytest.mark.parametrize(("name", "hyper"), HYPER_PARAMETERS)
 @pytest.mark.parametrize("value", [-0.1, math.inf, math.nan])
 def test_hyper_parameter_out_of_range_is_rejected(name, hyper, value):
-    with one_line_error(f": {hyper}: found {value}, expected a number >= "):
+    with one_line_error(f": {hyper}: found {value}, expected a number >"):
         make_optimizer(name, 3, **{hyper: value})
 
 
 @pytest.mark.parametrize(
-    ("name", "hyper"), [(n, h) for n, h in HYPER_PARAMETERS if not h.startswith(("eps", "weight"))]
+    ("name", "hyper"),
+    [(n, h) for n, h in HYPER_PARAMETERS if not h.startswith(("eps", "weight", "clip", "trust"))],
 )
 def test_rate_of_one_is_rejected(name, hyper):
     with one_line_error(f": {hyper}: found 1.0, expected a number >= 0 and < 1"):
@@ -333,6 +454,16 @@ def test_step_rejects_what_does_not_fit_and_changes_nothing(change, message):
 def test_decay_mask_of_another_length_is_rejected():
     with one_line_error(r"SGD: decayed has shape \(2,\), expected \(3,\)"):
         make_optimizer("sgd", 3, decayed=np.ones(2, np.float32))
+
+
+@pytest.mark.parametrize(
+    "segments", [[(0, 2)], [(0, 2), (1, 3)], [(1, 3)], [(0, 1), (2, 3)], [(0, 4)], []]
+)
+def test_segments_that_are_not_those_of_the_vector_are_rejected(segments):
+    with one_line_error(
+        "SGD: segments: found .*, expected those of arrays one after another, from"
+    ):
+        make_optimizer("sgd", 3, segments=segments)
 
 
 def one_line_error(message):

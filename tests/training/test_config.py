@@ -91,7 +91,7 @@ def test_resume_alone_means_the_latest_checkpoint():
         ("--lr inf", "--lr: found inf, expected a number > 0 and <= 1000"),
         ("--lr 1e400", "--lr: found inf, expected a number > 0 and <= 1000"),
         ("--momentum 1", "--momentum: found 1.0, expected a number >= 0 and < 1"),
-        ("--momentum 0.5", "--momentum: optimizer adam does not take it; momentum and nesterov do"),
+        ("--momentum 0.5", "--momentum: optimizer adam does not take it; momentum, nesterov and"),
         ("--model two_layer --dropout 0", "--dropout: model two_layer does not take it; "),
         ("--schedule constant --warmup 0", "--warmup: schedule constant does not take it; linear"),
         ("--schedule step --milestones 0.5 x", "--milestones: found 'x', expected a number > 0"),
@@ -286,11 +286,11 @@ def test_a_wrong_file_is_wrong_even_where_a_flag_wins(tmp_path):
         (b"out = '\xff'", "found byte 0xff at offset 7, expected UTF-8 text"),
         (b"\x89PNG\r\n\x1a\n", "found byte 0x89 at offset 0, expected UTF-8 text"),
         ("batch_size = 8\nmicro_batch_size = 9", "--micro-batch-size: found 9, expected at most"),
-        ("momentum = 0.5", "--momentum: optimizer adam does not take it; momentum and nesterov do"),
+        ("momentum = 0.5", "--momentum: optimizer adam does not take it; momentum, nesterov and"),
         ("momentum = 1", "momentum: found 1.0, expected a number >= 0 and < 1"),
         ("milestones = 0.5", "milestones: found 0.5, expected a list, each a number > 0 and < 1"),
         ("milestones = [0.5, 'x']", "milestones: found 'x', expected a number > 0 and < 1"),
-        ("optimizer = 'adm'", "rmsprop, adam, adamw; did you mean adam?"),
+        ("optimizer = 'adm'", "adam, adamw, lars, lamb; did you mean adam?"),
     ],
 )
 def test_a_bad_file_is_one_line_that_names_key_found_and_expected(tmp_path, content, message):
