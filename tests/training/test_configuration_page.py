@@ -1,0 +1,63 @@
+"""What docs/configuration.md shows is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distnet.base.options import own_options
+from distnet.training.config import ConfigError, TrainConfig, parse, to_toml
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """The TOML files of the page, in the current directory."""
+    monkeypatch.chdir(tmp_path)
+    for content in blocks("toml"):
+        Path(content.split()[1]).write_text(content)
+    return tmp_path
+
+
+def test_files_and_flags(files):
+    digits = TrainConfig(
+        model="two_layer", hidden_size=100, optimizer="momentum", lr=0.05, epochs=2, seed=3
+    )
+    assert parse(["--config", "digits.toml", "--seed", "3"]) == digits
+    assert parse(["--config", "longer.toml"]).epochs == 20
+    assert parse(["--config", "longer.toml"]).hidden_size == 100
+    assert parse(["--config", "recipes/book"]).dropout == 0.5
+
+
+def test_another_optimizer_leaves_behind_what_the_file_says_of_its_own(files):
+    Path("config.toml").write_text(to_toml(TrainConfig(lr=0.5, beta1=0.5)))
+    assert parse(["--config", "config.toml", "--optimizer", "sgd"]) == TrainConfig(optimizer="sgd")
+
+
+def test_the_error_that_it_shows():
+    with pytest.raises(ConfigError) as caught:
+        parse(["--momentum", "0.5"])
+    assert f"distnet: error: {caught.value}\n" in PAGE
+
+
+def test_the_model_that_it_adds():
+    (code,) = blocks("python")
+    names: dict[str, type] = {}
+    exec(code, names)
+    tower = names["Tower"]
+    options = own_options(tower)
+    assert {name: settings.default for name, settings in options.items()} == {
+        "width": 64,
+        "depth": 3,
+    }
+    network = tower((1, 4, 4), 10, width=5, depth=2, seed=1)
+    assert network.values.size == 17 * 5 + 6 * 5 + 6 * 10
+    assert network.predict(np.zeros((2, 1, 4, 4), np.float32)).shape == (2, 10)
