@@ -5,7 +5,7 @@ Reads a pickle that the book publishes, `ch03/sample_weight.pkl`, `ch07/params.p
 0 with the same arrays under distnet's names, in the precision that they have. Nothing in the pickle
 is run. Exit code 2 and one line for whatever else it is given.
 
-    network.load_values(checkpoint.load(path).params)
+    network.parameters.load(checkpoint.load(path).params)
 """
 
 from __future__ import annotations
@@ -73,11 +73,13 @@ def converted(arrays: Mapping[str, Array], source: str) -> tuple[str, dict[str, 
         )
     model, build = NETWORKS[dims]
     network = build()
-    params = {slot.name: arrays[key] for slot, key in zip(network.slots, keys, strict=True)}
+    params = {
+        slot.name: arrays[key] for slot, key in zip(network.parameters.slots, keys, strict=True)
+    }
     if model == "deep_convnet":
         params |= without_dropout(params["linear2.weight"], params["linear2.bias"])
     try:
-        network.load_values(params)
+        network.parameters.load(params)
     except ValueError as error:
         raise ValueError(f"{source}: {error}, as in the book's {model}") from None
     return model, params

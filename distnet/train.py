@@ -12,18 +12,21 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from distnet.data import Dataset, Sampler, default_cache_dir, load_dataset
+from distnet.base.arrays import ceil_divide
+from distnet.data import Dataset, default_cache_dir, load_dataset
 from distnet.models import MODELS
 from distnet.nn import Network
+from distnet.nn.parameters import Parameters
+from distnet.objectives import Classification
 from distnet.optim import Optimizer, make_optimizer, make_schedule
-from distnet.parallel import REDUCTIONS, Communicator, agree, make_reducer, run_command, together
+from distnet.parallel import REDUCTIONS, Communicator, agree, run_command, together
 from distnet.training.config import TrainConfig, identity, parse
 from distnet.training.elastic import survive
-from distnet.training.feed import Feed
+from distnet.training.feed import Feed, shifts
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
 from distnet.training.run import Run
 from distnet.training.signals import StopSignals
-from distnet.training.trainer import TALLY, Trainer
+from distnet.training.trainer import Trainer, make_trainer
 
 NUM_CLASSES = {"mnist": 10}  # Fashion-MNIST, by --data-dir, has as many
 
@@ -48,8 +51,8 @@ def start(comm: Communicator, signals: StopSignals) -> Run:
     run = Run(
         config,
         trainer,
-        Feed(trainer.network, *dataset.test),
-        total_steps=num_steps(config, trainer.sampler),
+        Feed(trainer.objective, *dataset.test),
+        total_steps=num_steps(config, trainer.sampler.steps_per_epoch),
         identity=decisive,
         fingerprint=fingerprint,
         signals=signals,
@@ -67,38 +70,30 @@ def load(config: TrainConfig) -> Dataset:
 
 def build_trainer(config: TrainConfig, dataset: Dataset, comm: Communicator) -> Trainer:
     """The parts of a run, put together."""
-    network = build_network(config, dataset)
-    sampler = Sampler(
-        len(dataset.train.targets), config.batch_size, config.micro_batch_size, config.seed
-    )
-    reducer = make_reducer(
-        config.reduction,
-        comm,
-        network.grads,
-        TALLY + network.statistics.size,
-        num_contributions=sampler.max_micro_batches,
-        bucket_bytes=config.bucket_bytes,
-    )
-    return Trainer(
-        network=network,
-        optimizer=build_optimizer(config, network),
+    objective = Classification(build_network(config, dataset))
+    steps_per_epoch = ceil_divide(len(dataset.train.targets), config.batch_size)
+    return make_trainer(
+        objective,
+        Feed(objective, *dataset.train, shifts(config.augment_shift)),
+        optimizer=build_optimizer(config, objective.parameters),
         schedule=make_schedule(
             config.schedule,
             config.lr,
-            num_steps(config, sampler),
+            num_steps(config, steps_per_epoch),
             **config.settings("schedule"),
         ),
-        sampler=sampler,
-        feed=Feed(network, *dataset.train, config.augment_shift),
-        reducer=reducer,
-        comm=comm,
+        batch_size=config.batch_size,
+        micro_batch_size=config.micro_batch_size,
         seed=config.seed,
+        comm=comm,
+        reduction=config.reduction,
+        bucket_bytes=config.bucket_bytes,
     )
 
 
-def num_steps(config: TrainConfig, sampler: Sampler) -> int:
+def num_steps(config: TrainConfig, steps_per_epoch: int) -> int:
     """The length of the whole run, to which schedules refer."""
-    return config.steps or config.epochs * sampler.steps_per_epoch
+    return config.steps or config.epochs * steps_per_epoch
 
 
 def build_network(config: TrainConfig, dataset: Dataset) -> Network:
@@ -109,15 +104,15 @@ def build_network(config: TrainConfig, dataset: Dataset) -> Network:
     )
 
 
-def build_optimizer(config: TrainConfig, network: Network) -> Optimizer:
+def build_optimizer(config: TrainConfig, parameters: Parameters) -> Optimizer:
     """The optimizer that `--optimizer` names."""
     return make_optimizer(
         config.optimizer,
-        network.values.size,
+        parameters.values.size,
         weight_decay=config.weight_decay,
-        decayed=network.decayed,
+        decayed=parameters.decays,
         clip_norm=config.clip_norm,
-        segments=[(slot.start, slot.stop) for slot in network.slots],
+        segments=[(slot.start, slot.stop) for slot in parameters.slots],
         **config.settings("optimizer"),
     )
 

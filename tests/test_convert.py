@@ -128,14 +128,14 @@ def test_the_logits_are_those_of_the_book(tmp_path, capsys, model, dtype, protoc
     assert {array.dtype for array in saved.params.values()} == {np.dtype(dtype)}
 
     network = NETWORKS[model](dtype=np.float64)
-    network.load_values(saved.params)
+    network.parameters.load(saved.params)
     x = np.random.default_rng(2).random((3, 1, 28, 28))
     expected = BOOK[model](x, {name: array.astype(np.float64) for name, array in arrays.items()})
     assert np.abs(expected).max() > 0.3
     np.testing.assert_allclose(network.predict(x), expected, rtol=0, atol=1e-6)
 
     trained = NETWORKS[model]()  # as distnet computes, in float32
-    trained.load_values(saved.params)
+    trained.parameters.load(saved.params)
     np.testing.assert_allclose(trained.predict(x.astype(np.float32)), expected, atol=1e-4)
 
 

@@ -14,6 +14,12 @@ from distnet.base.arrays import Shape
 from distnet.data import Dataset, Samples
 from distnet.models import DeepConvNet, SimpleConvNet, TwoLayerNet
 from distnet.nn import Conv2d, Layer, Linear, MaxPool2d, Network, ReLU
+from distnet.objectives import Classification
+from distnet.optim import make_optimizer
+from distnet.optim.schedules import constant
+from distnet.parallel import Communicator, SerialCommunicator
+from distnet.training.feed import Feed
+from distnet.training.trainer import Trainer, make_trainer
 
 
 def vgg_like() -> Network:
@@ -79,6 +85,31 @@ def random_dataset(shape: Shape, num_samples: int) -> Dataset:
     labels = rng.integers(0, 10, num_samples).astype(np.uint8)
     samples = Samples(images, labels)
     return Dataset("random", samples, samples, tuple("0123456789"))
+
+
+def random_trainer(
+    case: Case,
+    batch_size: int,
+    micro_batch_size: int,
+    comm: Communicator | None = None,
+    **settings: Any,
+) -> Trainer:
+    """A run on random pixels, with the settings of `make_trainer`, by default in one process."""
+    objective, data = (
+        Classification(case.network()),
+        random_dataset(case.input_shape, 4 * batch_size),
+    )
+    return make_trainer(
+        objective,
+        Feed(objective, *data.train),
+        optimizer=make_optimizer(case.optimizer, objective.parameters.values.size),
+        schedule=constant(0.0001),
+        batch_size=batch_size,
+        micro_batch_size=micro_batch_size,
+        seed=0,
+        comm=comm or SerialCommunicator(),
+        **settings,
+    )
 
 
 def torch_step(

@@ -16,10 +16,8 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.benchmarks.networks import CASES, random_dataset
+from distnet.benchmarks.networks import CASES, random_trainer
 from distnet.benchmarks.rounds import interleave
-from distnet.data import Sampler
-from distnet.optim import make_optimizer
 from distnet.parallel import (
     REDUCTIONS,
     Communicator,
@@ -30,37 +28,25 @@ from distnet.parallel import (
     run_command,
 )
 from distnet.parallel.sums.reducer import cut_buckets
-from distnet.training.feed import Feed
 from distnet.training.fingerprint import one_blas_thread
-from distnet.training.trainer import TALLY, Trainer
+from distnet.training.trainer import Trainer
 
 Task = dict[str, Any]
 Result = dict[str, Any]
+NUM_SUMS = 2  # of a tally: the loss and the correct predictions
 NUM_REPEATS = 30  # of what takes less than a step
 
 
-def make_trainer(task: Task, comm: Communicator, reducing: Communicator) -> Trainer:
+def trainer_of(task: Task, comm: Communicator, reducing: Communicator) -> Trainer:
     """A run on random pixels: this rank's share of it, its sums combined over `reducing`."""
-    case, batch_size = CASES[task["model"]], task["batch_size"]
-    network, data = case.network(), random_dataset(case.input_shape, 4 * batch_size)
-    sampler = Sampler(len(data.train.targets), batch_size, task["micro_batch_size"], seed=0)
-    reducer = make_reducer(
-        task["reduction"],
-        reducing,
-        network.grads,
-        TALLY + network.statistics.size,
-        num_contributions=sampler.max_micro_batches,
-        bucket_bytes=task["bucket_bytes"],
-    )
-    return Trainer(
-        network=network,
-        optimizer=make_optimizer(case.optimizer, network.values.size),
-        schedule=lambda step: 0.0001,
-        sampler=sampler,
-        feed=Feed(network, *data.train),
-        reducer=reducer,
+    return random_trainer(
+        CASES[task["model"]],
+        batch_size=task["batch_size"],
+        micro_batch_size=task["micro_batch_size"],
         comm=comm,
-        seed=0,
+        reducing=reducing,
+        reduction=task["reduction"],
+        bucket_bytes=task["bucket_bytes"],
     )
 
 
@@ -95,9 +81,9 @@ def ranks(comm: Communicator, task: Task) -> Result:
 
     The two take turns, so that the cores are equally busy with other things.
     """
-    together = Steps(make_trainer(task, comm, comm), task["warmups"])
+    together = Steps(trainer_of(task, comm, comm), task["warmups"])
     task = task | {"bucket_bytes": together.trainer.reducer.bucket_bytes}
-    alone = Steps(make_trainer(task, comm, SerialCommunicator()), task["warmups"])
+    alone = Steps(trainer_of(task, comm, SerialCommunicator()), task["warmups"])
     window = _watch_window(alone.trainer)
     num_turns = max(1, task["steps"] // task["turn"])
     for _ in range(num_turns):
@@ -123,7 +109,7 @@ def ranks(comm: Communicator, task: Task) -> Result:
 
 def copies(comm: Communicator, task: Task) -> Result:
     """As many independent runs as ranks, at the same time; they share the machine alone."""
-    steps = Steps(make_trainer(task, SerialCommunicator(), SerialCommunicator()), task["warmups"])
+    steps = Steps(trainer_of(task, SerialCommunicator(), SerialCommunicator()), task["warmups"])
     comm.barrier()
     steps.take(task["steps"])
     rates = comm.allgather(task["steps"] * task["batch_size"] / steps.seconds)
@@ -138,7 +124,7 @@ def formats(comm: Communicator, task: Task) -> Result:
 def steps_of_formats(comm: Communicator, task: Task) -> Result:
     """Whole training steps in each wire format, in turn: the seconds of every one that counts."""
     runs = {
-        kind: Steps(make_trainer(task | {"reduction": kind}, comm, comm), task["warmups"]).step
+        kind: Steps(trainer_of(task | {"reduction": kind}, comm, comm), task["warmups"]).step
         for kind in REDUCTIONS
     }
     num_turns = max(1, task["steps"] // task["turn"])
@@ -151,10 +137,15 @@ def _format(comm: Communicator, kind: str, task: Task) -> Result:
     gradients = np.empty(size, np.float32)
     gradients[:] = 1e-3 * generator.standard_normal(size)
     reducer = make_reducer(
-        kind, comm, gradients, TALLY, num_contributions=comm.size, bucket_bytes=bucket_bytes
+        kind, comm, gradients, NUM_SUMS, num_contributions=comm.size, bucket_bytes=bucket_bytes
     )
     alone = make_reducer(
-        kind, SerialCommunicator(), gradients, TALLY, num_contributions=1, bucket_bytes=bucket_bytes
+        kind,
+        SerialCommunicator(),
+        gradients,
+        NUM_SUMS,
+        num_contributions=1,
+        bucket_bytes=bucket_bytes,
     )
     reduce_once(reducer)
     bare = np.zeros(max(1, reducer.bytes_sent // 4), np.float32)
@@ -176,7 +167,7 @@ def reduce_once(reducer: Reducer) -> None:
     """A step of a rank with one micro-batch, all of it ready at once."""
     reducer.start([0])
     reducer.ready(0)
-    reducer.add(0, np.zeros(TALLY))
+    reducer.add(0, np.zeros(NUM_SUMS))
     reducer.finish()
 
 
@@ -225,7 +216,7 @@ def _message_seconds(
     itemsize = gradient_sum.wire_itemsize
     buckets = cut_buckets(gradient_sum.size, bucket_bytes, itemsize) if gradient_sum.sends else []
     lengths = [(bucket.stop - bucket.start) * itemsize // 4 for bucket in buckets]
-    messages = [np.zeros(max(1, n), np.float32) for n in [*lengths, 2 * (TALLY + 3)]]
+    messages = [np.zeros(max(1, n), np.float32) for n in [*lengths, 2 * (NUM_SUMS + 3)]]
 
     def send(some: list[Array]) -> None:
         for request in [comm.iallreduce(message) for message in some]:

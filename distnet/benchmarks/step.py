@@ -18,16 +18,12 @@ from typing import Any
 import numpy as np
 
 from distnet.base.options import option, parse_options
-from distnet.benchmarks.networks import CASES, Case, random_dataset, torch_step
+from distnet.benchmarks.networks import CASES, Case, random_trainer, torch_step
 from distnet.benchmarks.rounds import describe_machine, interleave, ratios
-from distnet.data import Sampler
-from distnet.nn import Conv2d, Network
+from distnet.nn import Conv2d, Layer, Sequential
 from distnet.nn.conv.conv2d import fastest_algorithm, multiplications
-from distnet.optim import make_optimizer
-from distnet.parallel import SerialCommunicator, make_reducer
-from distnet.training.feed import Feed
 from distnet.training.fingerprint import one_blas_thread
-from distnet.training.trainer import TALLY, Trainer
+from distnet.training.trainer import Trainer
 
 # Keeps glibc from returning PyTorch's activations to the kernel at every step.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
@@ -69,29 +65,11 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def trainer(case: Case, batch_size: int, micro_batch_size: int) -> Trainer:
-    """The parts of a run on random pixels, in one process."""
-    network, data = case.network(), random_dataset(case.input_shape, 4 * batch_size)
-    sampler = Sampler(len(data.train.targets), batch_size, micro_batch_size, seed=0)
-    comm = SerialCommunicator()
-    contributions = sampler.max_micro_batches
-    return Trainer(
-        network=network,
-        optimizer=make_optimizer(case.optimizer, network.values.size),
-        schedule=lambda step: 0.001,
-        sampler=sampler,
-        feed=Feed(network, *data.train),
-        reducer=make_reducer("exact", comm, network.grads, TALLY, num_contributions=contributions),
-        comm=comm,
-        seed=0,
-    )
-
-
 def _compare(model: str, options: StepOptions, has_torch: bool) -> None:
     case, batch = CASES[model], options.batch_size
     contenders: dict[str, Callable[[], object]] = {}
     for size in options.micro_batch_sizes:
-        contenders[f"distnet micro-batch {size}"] = _steps(trainer(case, batch, size))
+        contenders[f"distnet micro-batch {size}"] = _steps(random_trainer(case, batch, size))
     ours, rivals = list(contenders), []
     if has_torch:
         for layout in ("NCHW", "channels_last"):
@@ -116,9 +94,9 @@ def _steps(trainer: Trainer) -> Callable[[], object]:
 
 def _print_layers(case: Case, micro_batch_size: int, num_rounds: int = 30) -> None:
     """The share of each layer in a step of one micro-batch, and what products alone would take."""
-    parts = trainer(case, micro_batch_size, micro_batch_size)
+    parts = random_trainer(case, micro_batch_size, micro_batch_size)
     seconds: dict[str, list[float]] = {}
-    for name, _, layer in parts.network.body.stages:
+    for name, _, layer in _body(parts).stages:
         for method in ("forward", "backward"):
             key = f"{name} {method}"
             setattr(layer, method, _timed(getattr(layer, method), seconds.setdefault(key, [])))
@@ -129,7 +107,7 @@ def _print_layers(case: Case, micro_batch_size: int, num_rounds: int = 30) -> No
         whole.append(time.perf_counter() - started)
     total = median(whole)
     print(f"\nmicro-batch {micro_batch_size}: {total / micro_batch_size * 1e6:.1f} us/image, of it")
-    for name, _, _ in parts.network.body.stages:
+    for name, _, _ in _body(parts).stages:
         both = [median(seconds[f"{name} {method}"]) for method in ("forward", "backward")]
         cells = "".join(f"{s / micro_batch_size * 1e6:>9.1f}" for s in both)
         print(f"  {name:<12}{cells}  {sum(both) / total:>6.1%}")
@@ -138,8 +116,15 @@ def _print_layers(case: Case, micro_batch_size: int, num_rounds: int = 30) -> No
         f"  feed, loss, sums, optimizer{rest / micro_batch_size * 1e6:>3.1f}  {rest / total:>6.1%}"
     )
     rate = _product_rate()
-    floor = 3 * _convolution_flops(parts.network) / rate
+    floor = 3 * _convolution_flops(_body(parts)) / rate
     print(f"  convolution products alone, at {rate / 1e9:.0f} GFLOP/s: {floor * 1e6:.1f} us/image")
+
+
+def _body(trainer: Trainer) -> Sequential:
+    """The layers of the one network that is trained."""
+    body = trainer.parameters.parts[""]
+    assert isinstance(body, Sequential)
+    return body
 
 
 def _timed(method: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
@@ -152,9 +137,9 @@ def _timed(method: Callable[..., Any], seconds: list[float]) -> Callable[..., An
     return timed
 
 
-def _convolution_flops(network: Network) -> float:
+def _convolution_flops(body: Layer) -> float:
     """Floating-point operations of one image's forward products, by the algorithms chosen."""
-    layers = [layer for layer in network.body.leaves() if isinstance(layer, Conv2d)]
+    layers = [layer for layer in body.leaves() if isinstance(layer, Conv2d)]
     geometries = [layer.geometry for layer in layers]
     return sum(2 * g.c * g.f * multiplications(fastest_algorithm(g), g) for g in geometries)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,27 +28,64 @@ class SoftmaxCrossEntropy:
 
     Logits x `(N, K)`, labels t `(N,)` of integers in [0, K). Divided by the count of the *global*
     batch, losses and gradients of micro-batches add up to those of the batch.
+
+    label_smoothing: e in the target (1 - e) onehot(t) + e / K (Szegedy et al. 2016,
+    arXiv:1512.00567, section 7). class_weights: `(K,)`, by which each row counts, that of its
+    label; what `count` has to be then is told by `weight_of`.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, label_smoothing: float = 0.0, class_weights: Sequence[float] | Array | None = None
+    ) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing: found {label_smoothing}, expected 0 <= e < 1")
+        self.smoothing = label_smoothing
+        self.weights = None if class_weights is None else _checked_weights(class_weights)
         self._rows: dict[tuple[Shape, Any], Array] = {}
 
-    def forward(self, x: Array, labels: Array, count: int | None = None) -> float:
+    def forward(self, x: Array, labels: Array, count: float | None = None) -> float:
         """The loss; `count` defaults to N. Raises ValueError for a wrong shape or label."""
         _check_labels(labels, *x.shape)
+        if self.weights is not None and len(self.weights) != x.shape[1]:
+            raise ValueError(
+                f"class_weights: found {len(self.weights)}, expected {x.shape[1]}, one a class"
+            )
         self.count = len(x) if count is None else count
         self.log_p = log_softmax(x)
         self.of_labels = np.arange(len(x)), labels
-        return -float(self.log_p[self.of_labels].sum(dtype=np.float64)) / self.count
+        losses = -self.log_p[self.of_labels]
+        if self.smoothing:
+            losses = (1 - self.smoothing) * losses - self.smoothing * self.log_p.mean(axis=1)
+        if self.weights is not None:
+            losses = losses * self.weights[labels]
+        return float(losses.sum(dtype=np.float64)) / self.count
 
     def backward(self, dloss: float = 1.0) -> Array:
-        """dloss * (softmax(x) - onehot(t)) / count, `(N, K)`."""
+        """dloss * (softmax(x) - target) / count, `(N, K)`, each row times its weight."""
         key = self.log_p.shape, self.log_p.dtype
         if key not in self._rows:
             self._rows[key] = layout.empty(*key)
         dx = np.exp(self.log_p, out=self._rows[key])
-        dx[self.of_labels] -= 1
+        dx[self.of_labels] -= 1 - self.smoothing
+        if self.smoothing:
+            dx -= dx.dtype.type(self.smoothing / dx.shape[1])
+        if self.weights is not None:
+            dx *= self.weights[self.of_labels[1], None].astype(dx.dtype)
         return np.multiply(dx, dx.dtype.type(dloss / self.count), out=dx)
+
+    def weight_of(self, labels: Array) -> float:
+        """How much rows with these labels count together: their number, or the sum of weights."""
+        if self.weights is None:
+            return len(labels)
+        return float(self.weights[labels].sum())
+
+
+def _checked_weights(weights: Sequence[float] | Array) -> Array:
+    """As float64 (K,); raises ValueError unless all are finite and positive."""
+    array = np.asarray(weights, np.float64)
+    if array.ndim != 1 or not np.all((array > 0) & np.isfinite(array)):
+        raise ValueError(f"class_weights: found {weights!r:.60}, expected positive numbers (K,)")
+    return array
 
 
 def _check_labels(labels: Array, n: int, num_classes: int) -> None:

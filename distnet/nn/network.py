@@ -1,8 +1,9 @@
-"""A network: a chain of layers over flat parameter vectors, with the loss at its end."""
+"""A network: a chain of layers over flat parameter vectors. It knows no loss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -10,23 +11,23 @@ from numpy.typing import DTypeLike
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch, Purpose, stream
 from distnet.nn.layer import Layer
-from distnet.nn.losses import SoftmaxCrossEntropy, count_correct
 from distnet.nn.memory import Memory
-from distnet.nn.parameters import flatten_parameters, flatten_statistics, slots
+from distnet.nn.parameters import Parameters
 from distnet.nn.sequential import Sequential
 
 Ready = Callable[[int], None]
 
+PREDICT_BLOCK = 100  # samples of one forward pass in `predict`: bounds its memory
+
 
 class Network:
-    """Layers built for one input shape, trained with softmax cross-entropy.
+    """Layers built for one input shape, `(C, H, W)` or `(K,)`.
 
-    values, grads: all parameters and their gradients, flat `(P,)`, in forward order.
-    statistics, batch_statistics: running averages, one micro-batch's part of them, `(S,)` float64.
-    slots, statistic_slots: the name, place and shape of every array in those vectors.
-    decayed: `(P,)`, 1 where weight decay applies (weights), 0 elsewhere (biases, gamma, beta).
+    parameters: all trained arrays and running statistics, in flat vectors.
+    body: the layers, one after another. output_shape: that of one sample.
 
-    The initial values are a pure function of the seed. After writing into `values`, call `refresh`.
+    The initial values are a pure function of the seed. What is trained for is not a matter of the
+    network but of an objective, see `distnet.objectives`.
     """
 
     def __init__(
@@ -40,89 +41,71 @@ class Network:
         self.body = Sequential(layers)
         self.input_shape, self.dtype = input_shape, np.dtype(dtype)
         self.output_shape = self.body.build(input_shape, dtype)
-        parameters, statistics = list(self.body.parameters()), list(self.body.statistics())
-        self.slots, self.statistic_slots = slots(parameters), slots(statistics)
-        self.values, self.grads = flatten_parameters(parameters, dtype)
-        self.statistics, self.batch_statistics = flatten_statistics(statistics)
-        self.decayed = np.repeat(
-            np.array([p.decays for _, p in parameters], dtype), [p.size for _, p in parameters]
-        )
-        self._momenta = np.repeat(
-            [s.momentum for _, s in statistics], [s.size for _, s in statistics]
-        )
+        self.parameters = Parameters({"": self.body}, dtype)
         self._starts = self._first_offsets()
-        self.loss = SoftmaxCrossEntropy()
+        self._pixel_scale = np.array(1 / 255, dtype)
+        self._memory = Memory()
+        self._predicting = threading.Lock()
         self._initialize(seed)
 
     def predict(self, x: Array) -> Array:
-        """The logits `(N, K)` in evaluation mode; the next call overwrites them."""
-        return self._logits(x)
+        """The outputs `(N, ...)` in evaluation mode, in a new array; for a classifier, the logits.
 
-    def loss_and_gradients(
-        self,
-        x: Array,
-        labels: Array,
-        at: MicroBatch,
-        count: int | None = None,
-        ready: Ready | None = None,
-    ) -> tuple[float, int]:
-        """One forward and backward pass over a micro-batch: fills `grads` and `batch_statistics`.
-
-        Returns the loss (the sum over the micro-batch divided by `count`, the size of the global
-        batch) and the number of correct predictions. During backward, `ready(start)` says that
-        `grads[start:]` is final.
+        x: `(N, *input_shape)`, of any length: it is computed in blocks, whose memory is bounded.
+        Bytes are pixels, 0 to 255, and mean 0 to 1; floats are taken as they are. Several threads
+        may call it; they take turns.
         """
-        logits = self._logits(x, at)
-        loss = self.loss.forward(logits, labels, count)
-        correct = count_correct(logits, labels)
+        x = self._checked(np.asarray(x))
+        result = np.empty((len(x), *self.output_shape), self.dtype)
+        with self._predicting:
+            for start in range(0, len(x), PREDICT_BLOCK):
+                block = x[start : start + PREDICT_BLOCK]
+                result[start : start + len(block)] = self.forward(self.as_input(block))
+        return result
+
+    def forward(self, x: Array, at: MicroBatch | None = None) -> Array:
+        """The outputs `(N, *output_shape)` for x `(N, *input_shape)` in the network's dtype.
+
+        `at` says which micro-batch this is in training; None is evaluation mode. The result belongs
+        to the network, and the next call with as many samples overwrites it.
+        """
+        return self.body.forward(self._checked(x), at=at)
+
+    def backward(
+        self, dy: Array, *, need_dx: bool = False, ready: Ready | None = None
+    ) -> Array | None:
+        """Fills `parameters.grads` from the gradient `dy` of the last forward pass's outputs.
+
+        Returns the gradient of the input if `need_dx`. During it `ready(start)` says that
+        `parameters.grads[start:]` is final.
+        """
         after = None if ready is None else lambda layer: ready(self._starts[layer])
-        self.body.backward(self.loss.backward(), need_dx=False, after=after)
-        return loss, correct
+        return self.body.backward(dy, need_dx=need_dx, after=after)
 
-    def evaluate(self, x: Array, labels: Array) -> tuple[float, int]:
-        """The summed loss and the number of correct predictions in evaluation mode."""
-        logits = self.predict(x)
-        return self.loss.forward(logits, labels, count=1), count_correct(logits, labels)
+    def as_input(self, x: Array) -> Array:
+        """`x` as the network reads it, where its first layer reads it: bytes 0 to 255 mean 0 to 1.
 
-    def update_statistics(self, batch_sums: Array) -> None:
-        """Moves the running averages towards the global batch's sums of `batch_statistics`."""
-        self.statistics += (1 - self._momenta) * (batch_sums - self.statistics)
+        The array is overwritten by the next call with as many samples.
+        """
+        out = self._input(x.shape)
+        if x.dtype == np.uint8:
+            return np.multiply(x, self._pixel_scale, out=out)
+        np.copyto(out, x)
+        return out
 
-    def refresh(self) -> None:
-        """To be called after every change of `values`."""
-        self.body.refresh()
+    def _input(self, shape: Shape) -> Array:
+        """The inbox of the first layer, or else an array of the network's."""
+        inbox = self.body.inbox(shape[0])
+        if inbox is not None:
+            return inbox
+        return self._memory.array("input", shape, self.dtype)
 
-    def inbox(self, n: int) -> Array | None:
-        """Where the first layer would like to find a batch of n; None: anywhere."""
-        return self.body.inbox(n)
-
-    def named_values(self) -> dict[str, Array]:
-        """Every parameter by name, as views: conv weights (F, C, KH, KW), linear ones (in, out)."""
-        return {s.name: self.values[s.start : s.stop].reshape(s.shape) for s in self.slots}
-
-    def named_statistics(self) -> dict[str, Array]:
-        """Every running statistic by name, as views."""
-        return {s.name: self.statistics[s.start : s.stop] for s in self.statistic_slots}
-
-    def load_values(self, named: Mapping[str, Array]) -> None:
-        """Copies parameters by name; raises ValueError for a missing or misshapen one."""
-        for name, value in self.named_values().items():
-            found = named[name].shape if name in named else "nothing"
-            if found != value.shape:
-                raise ValueError(f"parameter {name}: found {found}, expected shape {value.shape}")
-            np.copyto(value, named[name])
-        self.refresh()
-
-    def name_at(self, index: int) -> str:
-        """The parameter to which element `index` of the flat vector belongs."""
-        return next(s.name for s in self.slots if s.start <= index < s.stop)
-
-    def _logits(self, x: Array, at: MicroBatch | None = None) -> Array:
+    def _checked(self, x: Array) -> Array:
         # Otherwise a layer might broadcast one channel to many without a word.
         if x.shape[1:] != self.input_shape:
             expected = ", ".join(map(str, self.input_shape))
             raise ValueError(f"input: found shape {x.shape}, expected (N, {expected})")
-        return self.body.forward(x, at=at)
+        return x
 
     def _initialize(self, seed: int) -> None:
         self.body.use(Memory())
@@ -139,3 +122,32 @@ class Network:
             offsets[layer] = start
             start += sum(parameter.size for _, parameter in layer.parameters())
         return offsets
+
+
+def joined(**networks: Network) -> Parameters:
+    """The parameters of several networks in one vector, in the order given, under their names.
+
+    For an objective that trains them together. Its backward comes to them in reverse order, and
+    adds what `starts` says of a network to the offsets that the network tells `ready`.
+    """
+    whole = Parameters({name: network.body for name, network in networks.items()}, _dtype(networks))
+    statistic = 0
+    for name, network in networks.items():
+        own, start = network.parameters, whole.starts[name]
+        stop, end = start + own.values.size, statistic + own.statistics.size
+        own.move_to(
+            whole.values[start:stop],
+            whole.grads[start:stop],
+            whole.statistics[statistic:end],
+            whole.batch_statistics[statistic:end],
+        )
+        statistic = end
+    return whole
+
+
+def _dtype(networks: dict[str, Network]) -> np.dtype:
+    dtypes = {network.dtype for network in networks.values()}
+    if len(dtypes) != 1:
+        found = ", ".join(sorted(map(str, dtypes))) or "no network"
+        raise ValueError(f"joined: found {found}, expected networks of one dtype")
+    return dtypes.pop()

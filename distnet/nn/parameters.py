@@ -1,21 +1,22 @@
 """Parameters and running statistics as named views of flat vectors.
 
-A layer declares `Parameter`s and `Statistic`s when it is built; `flatten_parameters` and
-`flatten_statistics` give each of them its place in one contiguous vector, in forward order. After
-that, `value` and `grad` are views: the optimizer, the reducer, the checkpoint and the hash work on
-the vectors and never see a layer.
+A layer declares `Parameter`s and `Statistic`s when it is built; `Parameters` gives each of them its
+place in one contiguous vector, in forward order. After that, `value` and `grad` are views: the
+optimizer, the reducer, the checkpoint and the hash work on the vectors and never see a layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape
 
+T = TypeVar("T")
 Initializer = Callable[[np.random.Generator, Shape], Array]
 
 
@@ -62,34 +63,120 @@ class Slot:
     stop: int
     shape: Shape
 
+    def of(self, vector: Array) -> Array:
+        """The array in `vector`, a view."""
+        return vector[self.start : self.stop].reshape(self.shape)
 
-def slots(named: Sequence[tuple[str, Parameter | Statistic]]) -> list[Slot]:
+
+class Part(Protocol):
+    """What holds parameters and statistics: a layer, such as the body of a network."""
+
+    def parameters(self) -> Iterator[tuple[str, Parameter]]: ...
+    def statistics(self) -> Iterator[tuple[str, Statistic]]: ...
+    def refresh(self) -> None: ...
+
+
+class Parameters:
+    """All trained arrays and running statistics of some layers: flat vectors, with names.
+
+    values, grads: the parameters and their gradients, `(P,)`, in forward order.
+    decays: `(P,)`, 1 where weight decay applies (weights), 0 elsewhere (biases, gamma, beta).
+    statistics, batch_statistics: running averages, one micro-batch's part of them, `(S,)` float64.
+    slots, statistic_slots: the name, place and shape of every array in those vectors.
+    parts: the layers by name; the name comes before those of their arrays, unless it is empty.
+    starts: where in `values` the parameters of each part begin.
+
+    What parameters and statistics held before keep their values. After writing into `values`, call
+    `refresh`.
+    """
+
+    def __init__(self, parts: Mapping[str, Part], dtype: DTypeLike = np.float32) -> None:
+        self.parts, self.dtype = dict(parts), np.dtype(dtype)
+        self._parameters = dict(_named(parts, lambda part: part.parameters()))
+        self._statistics = dict(_named(parts, lambda part: part.statistics()))
+        parameters, statistics = self._parameters.values(), self._statistics.values()
+        self.slots, self.statistic_slots = slots(self._parameters), slots(self._statistics)
+        sizes = [p.size for p in parameters]
+        self.decays = np.repeat(np.array([p.decays for p in parameters], dtype), sizes)
+        self._momenta = np.repeat([s.momentum for s in statistics], [s.size for s in statistics])
+        self.starts = self._starts()
+        num_values, num_statistics = self.decays.size, self._momenta.size
+        self.move_to(
+            np.zeros(num_values, dtype),
+            np.zeros(num_values, dtype),
+            np.zeros(num_statistics),
+            np.zeros(num_statistics),
+        )
+
+    def _starts(self) -> dict[str, int]:
+        starts, start = {}, 0
+        for name, part in self.parts.items():
+            starts[name] = start
+            start += sum(parameter.size for _, parameter in part.parameters())
+        return starts
+
+    def move_to(
+        self, values: Array, grads: Array, statistics: Array, batch_statistics: Array
+    ) -> None:
+        """Makes every array a view of these vectors, `(P,)` and `(S,)`, and copies it there."""
+        self.values, self.grads = values, grads
+        self.statistics, self.batch_statistics = statistics, batch_statistics
+        for slot, parameter in zip(self.slots, self._parameters.values(), strict=True):
+            value, parameter.grad = slot.of(values), slot.of(grads)
+            value[...] = getattr(parameter, "value", 0)
+            parameter.value = value
+        for slot, statistic in zip(self.statistic_slots, self._statistics.values(), strict=True):
+            running, statistic.batch = slot.of(statistics), slot.of(batch_statistics)
+            running[...] = getattr(statistic, "value", statistic.start_value)
+            statistic.value = running
+
+    def named(self) -> dict[str, Array]:
+        """Every parameter by name, as views: conv weights (F, C, KH, KW), linear ones (in, out)."""
+        return {slot.name: slot.of(self.values) for slot in self.slots}
+
+    def named_statistics(self) -> dict[str, Array]:
+        """Every running statistic by name, as views."""
+        return {slot.name: slot.of(self.statistics) for slot in self.statistic_slots}
+
+    def load(self, named: Mapping[str, Array]) -> None:
+        """Copies parameters by name; raises ValueError for a missing or misshapen one."""
+        for name, value in self.named().items():
+            found = named[name].shape if name in named else "nothing"
+            if found != value.shape:
+                raise ValueError(f"parameter {name}: found {found}, expected shape {value.shape}")
+            np.copyto(value, named[name])
+        self.refresh()
+
+    def refresh(self) -> None:
+        """To be called after every change of `values`: layers forget what they derived from it."""
+        for part in self.parts.values():
+            part.refresh()
+
+    def update_statistics(self, batch_sums: Array) -> None:
+        """Moves the running averages towards the global batch's sums of `batch_statistics`."""
+        self.statistics += (1 - self._momenta) * (batch_sums - self.statistics)
+
+    def name_at(self, index: int) -> str:
+        """The parameter to which element `index` of the flat vector belongs."""
+        return next(slot.name for slot in self.slots if slot.start <= index < slot.stop)
+
+    def statistic_at(self, index: int) -> str:
+        """The same for the statistics."""
+        return next(slot.name for slot in self.statistic_slots if slot.start <= index < slot.stop)
+
+
+def slots(named: Mapping[str, Parameter | Statistic]) -> list[Slot]:
     """The places of the named arrays when laid end to end."""
     places, start = [], 0
-    for name, item in named:
+    for name, item in named.items():
         places.append(Slot(name, start, start + item.size, item.shape))
         start += item.size
     return places
 
 
-def flatten_parameters(
-    named: Sequence[tuple[str, Parameter]], dtype: DTypeLike
-) -> tuple[Array, Array]:
-    """Allocates the value and gradient vectors and makes every parameter a view of them."""
-    size = sum(parameter.size for _, parameter in named)
-    values, grads = np.zeros(size, dtype), np.zeros(size, dtype)
-    for slot, (_, parameter) in zip(slots(named), named, strict=True):
-        parameter.value = values[slot.start : slot.stop].reshape(slot.shape)
-        parameter.grad = grads[slot.start : slot.stop].reshape(slot.shape)
-    return values, grads
-
-
-def flatten_statistics(named: Sequence[tuple[str, Statistic]]) -> tuple[Array, Array]:
-    """Allocates the running and the per-micro-batch vectors of statistics, float64."""
-    size = sum(statistic.size for _, statistic in named)
-    values, batch = np.zeros(size), np.zeros(size)
-    for slot, (_, statistic) in zip(slots(named), named, strict=True):
-        statistic.value = values[slot.start : slot.stop].reshape(slot.shape)
-        statistic.batch = batch[slot.start : slot.stop].reshape(slot.shape)
-        statistic.value[...] = statistic.start_value
-    return values, batch
+def _named(
+    parts: Mapping[str, Part], items: Callable[[Part], Iterator[tuple[str, T]]]
+) -> Iterator[tuple[str, T]]:
+    for prefix, part in parts.items():
+        for name, item in items(part):
+            yield (f"{prefix}.{name}" if prefix else name), item

@@ -6,29 +6,34 @@ import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
-from distnet.nn.network import Network
+from distnet.nn.sequential import Sequential
+from distnet.objectives import Objective
 from distnet.parallel.errors import NonFiniteGradient
 
 
-def first_bad_layer(network: Network, x: Array, train: MicroBatch) -> str | None:
+def first_bad_layer(objective: Objective, x: Array, at: MicroBatch) -> str | None:
     """The first layer of the chain whose output for input `x` is not finite; None if all are.
 
-    Computes the forward pass of a micro-batch once more.
+    Computes the forward pass of a micro-batch once more. None, too, for an objective that trains
+    several networks: only it knows how they are connected.
     """
+    body = objective.parameters.parts.get("")
+    if not isinstance(body, Sequential):
+        return None
     with np.errstate(all="ignore"):
-        for name, layer in network.body.named_layers():
-            x = layer.forward(x, at=train)
+        for name, layer in body.named_layers():
+            x = layer.forward(x, at=at)
             if not np.isfinite(x).all():
                 return name
     return None
 
 
-def describe(network: Network, error: NonFiniteGradient, layer: str | None) -> str:
+def describe(objective: Objective, error: NonFiniteGradient, layer: str | None) -> str:
     """One line for `error`, whose micro-batch has its first bad number in the output of `layer`."""
     first = f"the output of {layer} is not finite, so that " if layer else ""
     return (
-        f"{first}{_name(network, error)} is {error.value:g} in micro-batch {error.micro_batch} on "
-        f"rank {error.rank}, expected a finite number of at most {error.limit:g}; lower --lr"
+        f"{first}{_name(objective, error)} is {error.value:g} in micro-batch {error.micro_batch} "
+        f"on rank {error.rank}, expected a finite number of at most {error.limit:g}; lower --lr"
     )
 
 
@@ -37,9 +42,10 @@ def bad_array(arrays: dict[str, Array]) -> str | None:
     return next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
 
 
-def _name(network: Network, error: NonFiniteGradient) -> str:
+def _name(objective: Objective, error: NonFiniteGradient) -> str:
     if error.part == "gradient":
-        return f"the gradient of {network.name_at(error.index)}"
-    tally = ["the loss", "the number of correct predictions"]
-    tally += [s.name for s in network.statistic_slots for _ in range(s.start, s.stop)]
-    return tally[error.index]
+        return f"the gradient of {objective.parameters.name_at(error.index)}"
+    sums = ["the loss", *(f"the count of {name}" for name in objective.counts)]
+    if error.index < len(sums):
+        return sums[error.index]
+    return objective.parameters.statistic_at(error.index - len(sums))

@@ -1,51 +1,36 @@
-"""Loss and accuracy on a test set, shared out over the ranks, every sample counted once."""
+"""An objective measured on a set of samples, shared out over ranks, every sample counted once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from distnet.nn.network import Network
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.dealing import deal
 from distnet.parallel.sums.fixed_point import FixedPoint
 from distnet.training.feed import Feed
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """`num_correct` of `num_samples` predictions are right; `loss` is the mean cross-entropy."""
-
-    num_correct: int
-    num_samples: int
-    loss: float
-
-    @property
-    def accuracy(self) -> float:
-        """Between 0 and 1."""
-        return self.num_correct / self.num_samples
+LOSS_BITS = 24  # losses are summed in multiples of 2^-24
 
 
-def evaluate(network: Network, feed: Feed, comm: Communicator, micro_batch_size: int) -> Evaluation:
-    """Evaluates `network` on all samples of `feed`.
+def evaluate(feed: Feed, comm: Communicator, micro_batch_size: int) -> dict[str, float]:
+    """The metrics of the objective of `feed` on all its samples, in evaluation mode.
 
-    Correct predictions are counted in integers and losses summed in fixed point, so the result is
-    the same on any number of ranks; the count also for any micro-batch size.
+    Counts are summed in integers and losses in fixed point, so the result is the same on any number
+    of ranks; what is counted is also the same for any micro-batch size.
     """
-    num_samples = len(feed.labels)
+    objective, num_samples = feed.objective, len(feed.targets)
     starts = range(0, num_samples, micro_batch_size)
-    exact = FixedPoint(len(starts), scale_bits=24)
-    loss_sum, num_correct = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    exact = FixedPoint(len(starts), scale_bits=LOSS_BITS)
+    totals = np.zeros(1 + len(objective.counts), np.int64)
     for m in deal(len(starts), comm.rank, comm.size):
-        x, labels = feed.evaluation(slice(starts[m], starts[m] + micro_batch_size))
-        loss, correct = network.evaluate(x, labels)
+        x, targets = feed.evaluation(slice(starts[m], starts[m] + micro_batch_size))
+        sums = objective.measure(x, targets)
         # A loss beyond the range of the sum says no more than the largest one in it.
-        bounded = min(np.nan_to_num(loss, nan=exact.limit, posinf=exact.limit), exact.limit)
-        exact.add(loss_sum, np.array([bounded]))
-        num_correct += correct
-    totals = np.concatenate([loss_sum, num_correct])
+        bounded = min(np.nan_to_num(sums[0], nan=exact.limit, posinf=exact.limit), exact.limit)
+        exact.add(totals[:1], np.array([bounded]))
+        totals[1:] += np.rint(sums[1:]).astype(np.int64)
     comm.allreduce(totals)
     total_loss = np.zeros(1)
     exact.to_float(totals[:1], total_loss)
-    return Evaluation(int(totals[1]), num_samples, float(total_loss[0]) / num_samples)
+    loss = float(total_loss[0]) / objective.divisor(feed.targets)
+    return objective.metrics(loss, totals[1:].astype(np.float64), num_samples)

@@ -1,49 +1,49 @@
-"""From the indices of a micro-batch to the array that the network reads.
+"""From the indices of a micro-batch to the arrays that an objective works on.
 
-Pixels go straight into the first layer's inbox: gathered as uint8, shifted, and scaled to [0, 1] on
-the way into float32, one copy each. The random bits are keyed by (seed, step, micro-batch), so the
-pixels do not depend on the rank.
+Pixels go straight into the first layer's inbox: gathered as bytes, augmented, and scaled to [0, 1]
+on the way into float32, one copy each. The random bits are keyed by (seed, step, micro-batch), so
+the pixels do not depend on the rank.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch, Purpose, Words
 from distnet.data.augment import random_shift
-from distnet.nn.memory import Memory
-from distnet.nn.network import Network
+from distnet.objectives import Objective
+
+Augment = Callable[[Array, Array], Array]
 
 
 class Feed:
-    """Micro-batches of images `(N, C, H, W)` uint8 and labels `(N,)`, ready for one network."""
+    """Micro-batches of samples, inputs `(N, ...)` and targets `(N, ...)`, ready for an objective.
 
-    def __init__(self, network: Network, images: Array, labels: Array, max_shift: int = 0) -> None:
-        self.network, self.images, self.labels = network, images, labels
-        self.max_shift = max_shift
+    augment(images, bits): new images from those of a micro-batch and a random uint64 for each.
+    """
+
+    def __init__(
+        self, objective: Objective, inputs: Any, targets: Any, augment: Augment | None = None
+    ) -> None:
+        self.objective, self.inputs, self.targets = objective, inputs, targets
+        self.augment = augment
         self._words = Words(Purpose.AUGMENT)
-        self._memory = Memory()
-        self._scale = np.array(1 / 255, network.dtype)
 
-    def training(self, samples: Array, train: MicroBatch) -> tuple[Array, Array]:
-        """The samples with those indices, augmented: pixels float32 (N, C, H, W), labels (N,)."""
-        images = self.images[samples]
-        if self.max_shift:
-            bits = self._words.draw(train, len(samples))
-            images = random_shift(images, bits, self.max_shift)
-        return self._pixels(images), self.labels[samples]
+    def training(self, samples: Array, at: MicroBatch) -> tuple[Array, Any]:
+        """The samples with those indices, augmented, and their targets."""
+        inputs = self.inputs[samples]
+        if self.augment is not None:
+            inputs = self.augment(inputs, self._words.draw(at, len(samples)))
+        return self.objective.as_input(inputs), self.targets[samples]
 
-    def evaluation(self, samples: slice) -> tuple[Array, Array]:
+    def evaluation(self, samples: slice) -> tuple[Array, Any]:
         """The samples as they are."""
-        return self._pixels(self.images[samples]), self.labels[samples]
+        return self.objective.as_input(self.inputs[samples]), self.targets[samples]
 
-    def _pixels(self, images: Array) -> Array:
-        x = self._inbox(images.shape)
-        return np.multiply(images, self._scale, out=x)
 
-    def _inbox(self, shape: tuple[int, ...]) -> Array:
-        inbox = self.network.inbox(shape[0])
-        if inbox is None:
-            return self._memory.array("pixels", shape, self.network.dtype)
-        return inbox
+def shifts(max_shift: int) -> Augment | None:
+    """Moves each image by up to `max_shift` whole pixels; None for 0."""
+    return partial(random_shift, max_shift=max_shift) if max_shift else None

@@ -7,24 +7,23 @@ no files, no checkpoints, everything measured in memory. The scripts in `docs/bo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.base.keys import MicroBatch
-from distnet.data.sampler import Sampler
 from distnet.nn.network import Network
+from distnet.objectives import Classification, Objective
 from distnet.optim import Optimizer, Schedule, make_optimizer
 from distnet.optim.schedules import constant
-from distnet.parallel import Communicator, Reducer, SerialCommunicator, make_reducer
-from distnet.training.evaluation import Evaluation, evaluate
-from distnet.training.feed import Feed
-from distnet.training.trainer import TALLY, StepResult, Trainer, TrainingDiverged
+from distnet.parallel import Communicator, SerialCommunicator
+from distnet.training.evaluation import evaluate
+from distnet.training.feed import Augment, Feed
+from distnet.training.trainer import StepResult, TrainingDiverged, make_trainer
 
-Samples = tuple[Array, Array]  # images and labels
-Augment = Callable[[Array, Array], Array]
+Samples = tuple[Array, Array]  # inputs and targets
+Metrics = dict[str, float]
 
 EVALUATION_SIZE = 200  # samples of a forward pass in evaluation
 
@@ -33,49 +32,39 @@ EVALUATION_SIZE = 200  # samples of a forward pass in evaluation
 class History:
     """What `fit` measured.
 
-    losses, accuracies: of every step on its batch, from the forward pass, before the update.
+    steps: the metrics of every step on its batch, from the forward pass, before the update.
     num_updates: how many updates had been made at each evaluation; 0: the network as it started.
-    evaluations: by the name of the set, one for each of `num_updates`.
+    evaluations: by the name of the set, the metrics at each of `num_updates`.
     diverged: why training ended early, if it did.
     params_sha256: of the final parameters, as little-endian float32.
     """
 
-    losses: list[float] = field(default_factory=list)
-    accuracies: list[float] = field(default_factory=list)
+    steps: list[Metrics] = field(default_factory=list)
     num_updates: list[int] = field(default_factory=list)
-    evaluations: dict[str, list[Evaluation]] = field(default_factory=dict)
+    evaluations: dict[str, list[Metrics]] = field(default_factory=dict)
     diverged: str | None = None
     params_sha256: str = ""
 
+    @property
+    def losses(self) -> list[float]:
+        """The loss of every step."""
+        return [step["loss"] for step in self.steps]
+
+    @property
+    def accuracies(self) -> list[float]:
+        """The accuracy of every step, between 0 and 1, of a classifier."""
+        return [step["accuracy"] for step in self.steps]
+
     def accuracy(self, name: str) -> list[float]:
-        """The accuracy on set `name` at each evaluation, between 0 and 1."""
-        return [evaluation.accuracy for evaluation in self.evaluations[name]]
+        """The accuracy on set `name` at each evaluation, between 0 and 1, of a classifier."""
+        return [evaluation["accuracy"] for evaluation in self.evaluations[name]]
 
     def add_step(self, result: StepResult) -> None:
-        self.losses.append(result.loss)
-        self.accuracies.append(result.num_correct / result.num_samples)
-
-
-class ArrayFeed(Feed):
-    """Images uint8, scaled to [0, 1], or floats as they are; any function of them to augment."""
-
-    def __init__(
-        self, network: Network, images: Array, labels: Array, augment: Augment | None = None
-    ) -> None:
-        super().__init__(network, images, labels)
-        self.augment = augment
-        if images.dtype != np.uint8:
-            self._scale = np.array(1, network.dtype)
-
-    def training(self, samples: Array, train: MicroBatch) -> tuple[Array, Array]:
-        if self.augment is None:
-            return super().training(samples, train)
-        bits = self._words.draw(train, len(samples))
-        return self._pixels(self.augment(self.images[samples], bits)), self.labels[samples]
+        self.steps.append(result.metrics)
 
 
 def fit(
-    network: Network,
+    network: Network | Objective,
     images: Array,
     labels: Array,
     *,
@@ -95,8 +84,10 @@ def fit(
 ) -> History:
     """Trains `network` in place for a number of `steps` or `epochs`; returns what was measured.
 
-    images: `(N, ...)` of the network's input shape, uint8 (scaled to [0, 1]) or floats; labels:
-    `(N,)` integers. An epoch is a permutation of all of them, its last batch may be short.
+    network: trained as a classifier, or an objective of your own, see `distnet.objectives`.
+    images: `(N, ...)` of the network's input shape, bytes (0 to 255 mean 0 to 1) or floats; labels:
+    `(N,)` integers, or the targets of the objective. An epoch is a permutation of all of them, its
+    last batch may be short.
     optimizer: a name (see OPTIMIZERS; with `weight_decay` on weights alone) or one of your own.
     micro_batch_size: None is one micro-batch a step, so that the ranks have nothing to share out
     and BatchNorm sees the whole batch, as in the book.
@@ -110,69 +101,62 @@ def fit(
     and `epochs` is given.
     """
     comm = SerialCommunicator() if comm is None else comm
-    sampler = Sampler(len(labels), batch_size, micro_batch_size or batch_size, seed)
-    num_steps = _num_steps(steps, epochs, sampler)
-    trainer = Trainer(
-        network=network,
-        optimizer=_optimizer(optimizer, network, weight_decay),
+    objective = network if isinstance(network, Objective) else Classification(network)
+    trainer = make_trainer(
+        objective,
+        Feed(objective, images, labels, augment),
+        optimizer=_optimizer(optimizer, objective, weight_decay),
         schedule=lr if callable(lr) else constant(lr),
-        sampler=sampler,
-        feed=ArrayFeed(network, images, labels, augment),
-        reducer=_reducer(network, sampler, comm),
-        comm=comm,
+        batch_size=batch_size,
+        micro_batch_size=micro_batch_size or batch_size,
         seed=seed,
+        comm=comm,
     )
-    feeds = {name: ArrayFeed(network, *samples) for name, samples in (evaluate_on or {}).items()}
+    steps_per_epoch = trainer.sampler.steps_per_epoch
+    num_steps = _num_steps(steps, epochs, steps_per_epoch)
+    feeds = {name: Feed(objective, *samples) for name, samples in (evaluate_on or {}).items()}
     history = History(evaluations={name: [] for name in feeds})
-    every = evaluate_every or sampler.steps_per_epoch
+    every = evaluate_every or steps_per_epoch
     with np.errstate(all="ignore" if may_diverge else None):
         try:
             for step in range(num_steps):
                 if step % every == 0:
-                    _evaluate(history, network, feeds, comm)
+                    _evaluate(history, feeds, comm)
                 history.add_step(trainer.step(step))
         except TrainingDiverged as error:
             if not may_diverge:
                 raise
             history.diverged = str(error)
-        _evaluate(history, network, feeds, comm)
-    history.params_sha256 = hashlib.sha256(network.values.astype("<f4").tobytes()).hexdigest()
+        _evaluate(history, feeds, comm)
+    values = objective.parameters.values
+    history.params_sha256 = hashlib.sha256(values.astype("<f4").tobytes()).hexdigest()
     return history
 
 
-def _num_steps(steps: int | None, epochs: int | None, sampler: Sampler) -> int:
+def _num_steps(steps: int | None, epochs: int | None, steps_per_epoch: int) -> int:
     if (steps is None) == (epochs is None):
         raise ValueError(f"fit: found steps {steps} and epochs {epochs}, expected one of them")
-    return steps if steps is not None else (epochs or 0) * sampler.steps_per_epoch
+    return steps if steps is not None else (epochs or 0) * steps_per_epoch
 
 
-def _optimizer(optimizer: str | Optimizer, network: Network, weight_decay: float) -> Optimizer:
+def _optimizer(optimizer: str | Optimizer, objective: Objective, weight_decay: float) -> Optimizer:
     if isinstance(optimizer, Optimizer):
         return optimizer
+    parameters = objective.parameters
     return make_optimizer(
         optimizer,
-        network.values.size,
+        parameters.values.size,
         weight_decay=weight_decay,
-        decayed=network.decayed,
-        segments=[(slot.start, slot.stop) for slot in network.slots],
+        decayed=parameters.decays,
+        segments=[(slot.start, slot.stop) for slot in parameters.slots],
     )
 
 
-def _reducer(network: Network, sampler: Sampler, comm: Communicator) -> Reducer:
-    tally_size = TALLY + network.statistics.size
-    num_contributions = sampler.max_micro_batches
-    return make_reducer(
-        "exact", comm, network.grads, tally_size, num_contributions=num_contributions
-    )
-
-
-def _evaluate(
-    history: History, network: Network, feeds: Mapping[str, Feed], comm: Communicator
-) -> None:
+def _evaluate(history: History, feeds: Mapping[str, Feed], comm: Communicator) -> None:
     """Notes how good the network is now, unless that is known."""
-    num_updates = len(history.losses)
+    num_updates = len(history.steps)
     if num_updates in history.num_updates[-1:]:
         return
     history.num_updates.append(num_updates)
     for name, feed in feeds.items():
-        history.evaluations[name].append(evaluate(network, feed, comm, EVALUATION_SIZE))
+        history.evaluations[name].append(evaluate(feed, comm, EVALUATION_SIZE))

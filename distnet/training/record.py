@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from distnet.training.checkpoint import CheckpointError
-from distnet.training.evaluation import Evaluation
 from distnet.training.trainer import StepResult
 
 
@@ -53,14 +52,14 @@ class Progress:
     def add_step(self, result: StepResult) -> None:
         """Counts the training samples of a step."""
         self.loss_sum += result.loss * result.num_samples
-        self.num_correct += result.num_correct
+        self.num_correct += round(result.counts[0])
         self.num_samples += result.num_samples
 
-    def add_evaluation(self, evaluation: Evaluation, step: int) -> None:
+    def add_evaluation(self, evaluation: Mapping[str, float], step: int) -> None:
         """Ends an epoch: takes the results after `step` updates and begins new sums."""
         self.train_loss = self.loss_sum / self.num_samples
         self.train_accuracy = self.num_correct / self.num_samples
-        self.test_loss, self.test_accuracy = evaluation.loss, evaluation.accuracy
+        self.test_loss, self.test_accuracy = evaluation["loss"], evaluation["accuracy"]
         self.num_evaluated += 1
         if self.num_evaluated == 1 or self.test_accuracy > self.best_test_accuracy:
             self.best_test_accuracy, self.best_step = self.test_accuracy, step

@@ -192,11 +192,9 @@ class Run:
 
     def _evaluate(self, done: int) -> None:
         """The end of an epoch."""
-        micro_batch_size = min(self.config.micro_batch_size, len(self.test_feed.labels))
-        network, progress = self.trainer.network, self.progress
-        progress.add_evaluation(
-            evaluate(network, self.test_feed, self.comm, micro_batch_size), done
-        )
+        micro_batch_size = min(self.config.micro_batch_size, len(self.test_feed.targets))
+        progress = self.progress
+        progress.add_evaluation(evaluate(self.test_feed, self.comm, micro_batch_size), done)
         load = self.meter.gather(self.comm)
         if self.config.balance:
             self.trainer.speeds = load.speeds(self.trainer.speeds)
@@ -260,12 +258,12 @@ class Run:
     # Checkpoints.
 
     def _snapshot(self, step: int) -> Checkpoint:
-        network = self.trainer.network
+        parameters = self.trainer.parameters
         return Checkpoint(
             step,
-            params=network.named_values(),
+            params=parameters.named(),
             optimizer=self.trainer.moments(),
-            statistics=network.named_statistics(),
+            statistics=parameters.named_statistics(),
             config=self.identity,
             fingerprint=self.fingerprint,
             progress=self.progress.entries(),
@@ -312,11 +310,11 @@ class Run:
     # What is said at the start and at the end.
 
     def _introduce(self) -> None:
-        config, comm, network = self.config, self.comm, self.trainer.network
+        config, comm, parameters = self.config, self.comm, self.trainer.parameters
         start = f"resumed at step {self.num_done}" if self.num_done else "from scratch"
         self.terminal.say(
-            f"distnet: {config.model} ({network.values.size:,} parameters) on {config.data} "
-            f"({len(self.trainer.feed.labels):,} training samples), {start}"
+            f"distnet: {config.model} ({parameters.values.size:,} parameters) on {config.data} "
+            f"({len(self.trainer.feed.targets):,} training samples), {start}"
         )
         self.terminal.say(
             f"ranks {comm.size} on {comm.node.count} host(s), batch {config.batch_size} in "
@@ -331,7 +329,7 @@ class Run:
 
     def _summarize(self) -> None:
         config, progress = self.config, self.progress
-        values = self.trainer.network.values.astype("<f4", copy=False)
+        values = self.trainer.parameters.values.astype("<f4", copy=False)
         self.directory.summarize(
             {
                 "model": config.model,

@@ -53,19 +53,21 @@ class Timeline:
 
     def watch(self, trainer: Trainer) -> None:
         """From now on, notes the phases of its steps."""
-        network, sums = trainer.network, trainer.reducer.gradient_sum
+        objective, sums = trainer.objective, trainer.reducer.gradient_sum
         numbers = "fixed point" if sums.exact else "sum"
-        for name, _, layer in network.body.stages:
-            self._replace(layer, "forward", f"forward {name}")
-            self._replace(layer, "backward", f"backward {name}")
+        for prefix, body in objective.parameters.parts.items():
+            for name, _, layer in getattr(body, "stages", ()):
+                self._replace(layer, "forward", f"forward {prefix} {name}".replace("  ", " "))
+                self._replace(layer, "backward", f"backward {prefix} {name}".replace("  ", " "))
         self._replace(trainer.sampler, "micro_batches", "sampler")
         self._replace(trainer.feed, "training", "feed")
-        self._replace(network.loss, "forward", "loss")
+        if hasattr(objective, "loss"):
+            self._replace(objective.loss, "forward", "loss")
         self._replace(sums, "add", f"to {numbers}")
         self._replace(sums, "read", f"from {numbers}")
         self._replace(sums, "complete", f"from {numbers}")
         self._replace(trainer.optimizer, "step", "optimizer")
-        self._replace(network, "refresh", "refresh")
+        self._replace(objective.parameters, "refresh", "refresh")
         self._watch_steps(trainer)
         self._watch_messages(trainer.comm)
 

@@ -15,31 +15,31 @@ import numpy as np
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
 from distnet.data.sampler import Sampler
-from distnet.nn.network import Network
+from distnet.objectives import Objective
 from distnet.optim.optimizers import Optimizer
 from distnet.optim.schedules import Schedule
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.dealing import deal
 from distnet.parallel.errors import AgreedError, NonFiniteGradient
-from distnet.parallel.sums.reducer import Reducer
+from distnet.parallel.sums.reducer import Reducer, make_reducer
 from distnet.training.checkpoint import REDUCTION_PREFIX, Checkpoint
 from distnet.training.diagnosis import bad_array, describe, first_bad_layer
 from distnet.training.feed import Feed
 from distnet.training.replicas import verify
-
-TALLY = 2  # loss and correct predictions; the network's batch statistics follow
 
 
 @dataclass(frozen=True)
 class StepResult:
     """What a step measured on its global batch before it changed the parameters.
 
+    loss, counts, metrics: those of the objective.
     stop: whether any rank was asked to stop, and all shall, after this step.
     """
 
     step: int
     loss: float
-    num_correct: int
+    counts: Array
+    metrics: dict[str, float]
     num_samples: int
     lr: float
     stop: bool
@@ -59,7 +59,7 @@ class Trainer:
     def __init__(
         self,
         *,
-        network: Network,
+        objective: Objective,
         optimizer: Optimizer,
         schedule: Schedule,
         sampler: Sampler,
@@ -68,12 +68,12 @@ class Trainer:
         comm: Communicator,
         seed: int,
     ) -> None:
-        self.network, self.optimizer, self.schedule = network, optimizer, schedule
+        self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
+        self.parameters = objective.parameters
         self.sampler, self.feed, self.reducer = sampler, feed, reducer
         self.comm, self.seed = comm, seed
         self.speeds: Sequence[int] | None = None
         self.mine = range(0)
-        self._tally = np.zeros(TALLY + network.statistics.size)
 
     def step(self, step: int, wants_stop: Callable[[], bool] = lambda: False) -> StepResult:
         """Advances from the state after `step` updates to the one after `step + 1`.
@@ -83,28 +83,28 @@ class Trainer:
 
         Raises TrainingDiverged, on all ranks alike; the state is then still the old one.
         """
-        network, reducer = self.network, self.reducer
+        objective, reducer, parameters = self.objective, self.reducer, self.parameters
         self.comm.position.begin_step(step)
         micro_batches = self.sampler.micro_batches(step)
         num_samples = sum(len(samples) for samples in micro_batches)
+        divisor = objective.divisor(self.feed.targets[self.sampler.batch(step)])
         mine = self.mine = self._deal(len(micro_batches))
 
         reducer.start(mine)
         for m in mine:
-            train = MicroBatch(self.seed, step, m, share=len(micro_batches[m]) / num_samples)
-            x, labels = self.feed.training(micro_batches[m], train)
-            loss, correct = network.loss_and_gradients(x, labels, train, num_samples, reducer.ready)
-            self._tally[:TALLY] = loss, correct
-            self._tally[TALLY:] = network.batch_statistics
-            reducer.add(m, self._tally)
+            at = MicroBatch(self.seed, step, m, share=len(micro_batches[m]) / num_samples)
+            x, targets = self.feed.training(micro_batches[m], at)
+            sums = objective.gradients(x, targets, at, divisor, reducer.ready)
+            reducer.add(m, np.concatenate([sums, parameters.batch_statistics]))
         grads, sums = self._reduce(step, wants_stop())
 
         lr = self.schedule(step)
-        self.optimizer.step(network.values, grads, lr, t=step + 1)
-        network.update_statistics(sums[TALLY:])
-        network.refresh()
-        loss, correct, stop = float(sums[0]), round(sums[1]), reducer.num_flags > 0
-        return StepResult(step, loss, correct, num_samples, lr, stop)
+        self.optimizer.step(parameters.values, grads, lr, t=step + 1)
+        loss, counts, statistics = self._split(sums)
+        parameters.update_statistics(statistics)
+        parameters.refresh()
+        metrics = objective.metrics(loss, counts, num_samples)
+        return StepResult(step, loss, counts, metrics, num_samples, lr, reducer.num_flags > 0)
 
     def _deal(self, num_micro_batches: int) -> range:
         """Those that this rank computes. Speeds of another group of ranks say nothing."""
@@ -114,8 +114,8 @@ class Trainer:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes the state that a checkpoint holds; the next step is number `checkpoint.step`."""
-        self.network.load_values(checkpoint.params)
-        for name, vector in self.network.named_statistics().items():
+        self.parameters.load(checkpoint.params)
+        for name, vector in self.parameters.named_statistics().items():
             np.copyto(vector, checkpoint.statistics[name])
         for name, vector in self.moments().items():
             np.copyto(vector, checkpoint.optimizer[name])
@@ -127,26 +127,26 @@ class Trainer:
 
     def adopt(self, root: int) -> None:
         """Takes the state of rank `root`; if interrupted by RankLost, it is still the old one."""
-        vectors = [self.network.values, self.network.statistics, *self.moments().values()]
+        vectors = [self.parameters.values, self.parameters.statistics, *self.moments().values()]
         received = [vector.copy() for vector in vectors]
         for vector in received:
             self.comm.broadcast(vector, root)
         self.comm.confirm()
         for own, vector in zip(vectors, received, strict=True):
             np.copyto(own, vector)
-        self.network.refresh()
+        self.parameters.refresh()
 
     def replica(self) -> dict[str, Array]:
         """All arrays that must be the same on every rank, by name, as views."""
-        network = self.network
+        parameters = self.parameters
         state = self.optimizer.state.items()
         moments = {
             f"{key} of {slot.name}": vector[slot.start : slot.stop]
             for key, vector in state
-            for slot in network.slots
+            for slot in parameters.slots
         }
         others = self.reducer.gradient_sum.state
-        return network.named_values() | network.named_statistics() | moments | others
+        return parameters.named() | parameters.named_statistics() | moments | others
 
     def verify(self, num_done: int) -> str:
         """Compares the replicas after `num_done` updates; see `verify.verify`.
@@ -156,17 +156,22 @@ class Trainer:
         arrays = self.replica()
         repaired = verify(self.comm, arrays)
         if repaired:
-            self.network.refresh()
+            self.parameters.refresh()
         if bad := bad_array(arrays):
             raise TrainingDiverged(f"step {num_done - 1}: {bad} is not finite; lower --lr")
         return repaired
+
+    def _split(self, sums: Array) -> tuple[float, Array, Array]:
+        """A tally: the loss, the counts, the batch statistics. (A run keeps the counts.)"""
+        stop = 1 + len(self.objective.counts)
+        return float(sums[0]), sums[1:stop].copy(), sums[stop:]
 
     def _reduce(self, step: int, flag: bool) -> tuple[Array, Array]:
         """The sums over all micro-batches of all ranks."""
         try:
             return self.reducer.finish(flag)
         except NonFiniteGradient as error:
-            text = describe(self.network, error, self._first_bad_layer(step, error))
+            text = describe(self.objective, error, self._first_bad_layer(step, error))
             raise TrainingDiverged(f"step {step}: {text}") from error
 
     def _first_bad_layer(self, step: int, error: NonFiniteGradient) -> str | None:
@@ -174,7 +179,48 @@ class Trainer:
         found = None
         if error.rank == self.comm.rank:
             samples = self.sampler.micro_batches(step)[error.micro_batch]
-            train = MicroBatch(self.seed, step, error.micro_batch)
-            x, _ = self.feed.training(samples, train)
-            found = first_bad_layer(self.network, x, train)
+            at = MicroBatch(self.seed, step, error.micro_batch)
+            x, _ = self.feed.training(samples, at)
+            found = first_bad_layer(self.objective, x, at)
         return self.comm.allgather(found)[error.rank]
+
+
+def make_trainer(
+    objective: Objective,
+    feed: Feed,
+    *,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    batch_size: int,
+    micro_batch_size: int,
+    seed: int,
+    comm: Communicator,
+    reduction: str = "exact",
+    bucket_bytes: int = 0,
+    reducing: Communicator | None = None,
+) -> Trainer:
+    """The parts of training, put together: the one place where that is done.
+
+    batch_size: samples of a step, over all ranks. reduction: how gradients are summed, a key of
+    REDUCTIONS. reducing: the ranks over which they are summed, if not all of `comm`.
+    """
+    parameters = objective.parameters
+    sampler = Sampler(len(feed.targets), batch_size, micro_batch_size, seed)
+    reducer = make_reducer(
+        reduction,
+        comm if reducing is None else reducing,
+        parameters.grads,
+        1 + len(objective.counts) + parameters.statistics.size,
+        num_contributions=sampler.max_micro_batches,
+        bucket_bytes=bucket_bytes,
+    )
+    return Trainer(
+        objective=objective,
+        optimizer=optimizer,
+        schedule=schedule,
+        sampler=sampler,
+        feed=feed,
+        reducer=reducer,
+        comm=comm,
+        seed=seed,
+    )

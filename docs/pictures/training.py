@@ -78,7 +78,7 @@ def predicted(run: Path, images: Array) -> Array:
     """The probabilities (N, 10) that the run's last network gives to `images`."""
     newest = sorted((run / "checkpoints").glob("step-*.safetensors"))[-1]
     network = DeepConvNet()
-    network.load_values(load(newest).params)
+    network.parameters.load(load(newest).params)
     logits = network.predict(images.astype(np.float32) / 255)
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)

@@ -57,8 +57,8 @@ def test_probes_look_at_what_the_network_computes():
     network = DeepConvNet()
     stages = outputs_of_stages(network, images)
     assert [stage.shape for stage in stages] == [(201, k) for k in (784, 3136, 2048, 1024)]
-    weight, bias = (network.named_values()[f"linear1.{part}"] for part in ("weight", "bias"))
+    weight, bias = (network.parameters.named()[f"linear1.{part}"] for part in ("weight", "bias"))
     hidden = np.maximum(stages[-1] @ weight + bias, 0)
-    last, end = (network.named_values()[f"linear2.{part}"] for part in ("weight", "bias"))
+    last, end = (network.parameters.named()[f"linear2.{part}"] for part in ("weight", "bias"))
     logits = network.predict(images / np.float32(255))
     np.testing.assert_allclose(hidden @ last + end, logits, rtol=1e-3, atol=1e-4)

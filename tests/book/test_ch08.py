@@ -51,7 +51,7 @@ def test_halved_images_have_the_rounded_mean():
 
 
 def test_size_of_the_small_network():
-    assert load(CHAPTER / "small_digits.py").SmallConvNet().values.size == 23_946
+    assert load(CHAPTER / "small_digits.py").SmallConvNet().parameters.values.size == 23_946
 
 
 def test_misclassified_digits_are_those_that_differ_from_their_label():

@@ -113,7 +113,7 @@ def test_published_weights_are_put_in(tmp_path):
     network = ThreeLayerNet()
     sha256 = lab.load_published(network, "sample_weight.pkl")
     assert len(sha256) == 64
-    np.testing.assert_array_equal(network.named_values()["linear2.weight"], arrays["W2"])
+    np.testing.assert_array_equal(network.parameters.named()["linear2.weight"], arrays["W2"])
     with pytest.raises(RankError, match=r"other\.pkl"):
         lab.load_published(network, "other.pkl")
 

@@ -28,7 +28,7 @@ def lab(tmp_path, monkeypatch):
 
 def publish(lab, network, name):
     """Writes the parameters of `network` as the book does; returns the beginning of the SHA-256."""
-    values = network.named_values()
+    values = network.parameters.named()
     layers = dict.fromkeys(key.split(".")[0] for key in values)
     arrays = {}
     for i, layer in enumerate(layers, 1):

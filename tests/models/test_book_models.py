@@ -5,6 +5,7 @@ import pytest
 
 from distnet.models import DeepConvNet, SimpleConvNet, TwoLayerNet
 from distnet.nn import Conv2d, Linear, MaxPool2d, MicroBatch, ReLU, layout
+from distnet.objectives import Classification
 from distnet.optim import make_optimizer
 
 MODELS = [TwoLayerNet, SimpleConvNet, DeepConvNet]
@@ -21,12 +22,12 @@ def batch(shape, n=8, num_classes=10, seed=0):
     ("model", "count"), [(TwoLayerNet, 39_760), (SimpleConvNet, 433_890), (DeepConvNet, 123_552)]
 )
 def test_parameter_counts(model, count):
-    assert model().values.shape == (count,)
-    assert model().values.dtype == np.float32
+    assert model().parameters.values.shape == (count,)
+    assert model().parameters.values.dtype == np.float32
 
 
 def shapes(net):
-    return {slot.name: slot.shape for slot in net.slots}
+    return {slot.name: slot.shape for slot in net.parameters.slots}
 
 
 def test_slots_of_two_layer_net():
@@ -84,12 +85,12 @@ def test_every_convolution_and_hidden_layer_is_followed_by_relu(model):
 @pytest.mark.parametrize("model", MODELS)
 def test_other_inputs(model, shape):
     net, (x, labels) = model(shape, num_classes=7), batch(shape, num_classes=7)
-    loss, _ = net.loss_and_gradients(x, labels, MicroBatch())
+    loss, _ = Classification(net).gradients(x, labels, MicroBatch())
     assert net.predict(x).shape == (8, 7)
     assert np.isfinite(loss)
-    assert np.isfinite(net.grads).all()
-    for slot in net.slots:
-        assert np.abs(net.grads[slot.start : slot.stop]).max() > 0, slot.name
+    assert np.isfinite(net.parameters.grads).all()
+    for slot in net.parameters.slots:
+        assert np.abs(net.parameters.grads[slot.start : slot.stop]).max() > 0, slot.name
 
 
 def test_simple_conv_net_on_a_size_that_the_book_gets_wrong():
@@ -100,16 +101,20 @@ def test_simple_conv_net_on_a_size_that_the_book_gets_wrong():
 @pytest.mark.parametrize("model", MODELS)
 def test_the_seed_decides_the_values(model):
     shape = (1, 8, 8)
-    np.testing.assert_array_equal(model(shape, seed=5).values, model(shape, seed=5).values)
-    assert not np.array_equal(model(shape, seed=5).values, model(shape, seed=6).values)
+    np.testing.assert_array_equal(
+        model(shape, seed=5).parameters.values, model(shape, seed=5).parameters.values
+    )
+    assert not np.array_equal(
+        model(shape, seed=5).parameters.values, model(shape, seed=6).parameters.values
+    )
 
 
 def test_widths_of_initial_values():
     for net in (TwoLayerNet(), SimpleConvNet()):
-        for name, value in net.named_values().items():
+        for name, value in net.parameters.named().items():
             expected = 0 if name.endswith("bias") else 0.01
             assert value.std() == pytest.approx(expected, rel=0.1), name
-    deep = DeepConvNet().named_values()
+    deep = DeepConvNet().parameters.named()
     assert deep["conv6.weight"].std() == pytest.approx(np.sqrt(2 / (64 * 9)), rel=0.02)
     assert deep["linear1.weight"].std() == pytest.approx(np.sqrt(2 / 1024), rel=0.02)
 
@@ -121,9 +126,9 @@ def test_two_layer_net_is_the_formula_of_the_book(activation):
         batch((6,)),
     )
     rng = np.random.default_rng(1)
-    net.values[...] = rng.standard_normal(net.values.size)
-    net.refresh()
-    w1, b1, w2, b2 = net.named_values().values()
+    net.parameters.values[...] = rng.standard_normal(net.parameters.values.size)
+    net.parameters.refresh()
+    w1, b1, w2, b2 = net.parameters.named().values()
     h = x @ w1 + b1
     h = 1 / (1 + np.exp(-h)) if activation == "sigmoid" else np.maximum(h, 0)
     np.testing.assert_allclose(net.predict(x), h @ w2 + b2, rtol=1e-12, atol=1e-12)
@@ -132,16 +137,16 @@ def test_two_layer_net_is_the_formula_of_the_book(activation):
 @pytest.mark.parametrize("model", MODELS)
 def test_the_loss_of_a_batch_falls(model):
     net, (x, labels) = model(), batch((1, 28, 28), n=20)
-    optimizer = make_optimizer("adam", net.values.size)
-    start, _ = net.evaluate(x, labels)
+    optimizer = make_optimizer("adam", net.parameters.values.size)
+    start, _ = Classification(net).measure(x, labels)
     for t in range(1, 31):
-        net.loss_and_gradients(x, labels, MicroBatch(step=t))
-        optimizer.step(net.values, net.grads, 0.003, t)
-        net.refresh()
-    assert net.evaluate(x, labels)[0] < 0.8 * start
+        Classification(net).gradients(x, labels, MicroBatch(step=t))
+        optimizer.step(net.parameters.values, net.parameters.grads, 0.003, t)
+        net.parameters.refresh()
+    assert Classification(net).measure(x, labels)[0] < 0.8 * start
 
 
 def test_dropout_can_be_left_out():
     net, (x, labels) = DeepConvNet((1, 8, 8), dropout=0), batch((1, 8, 8))
-    loss, _ = net.loss_and_gradients(x, labels, MicroBatch())
-    assert loss == pytest.approx(net.evaluate(x, labels)[0] / 8, rel=1e-6)
+    loss, _ = Classification(net).gradients(x, labels, MicroBatch())
+    assert loss == pytest.approx(Classification(net).measure(x, labels)[0] / 8, rel=1e-6)

@@ -40,7 +40,7 @@ from distnet.nn.branches import _Paths
 from distnet.nn.conv.conv2d import ALGORITHMS
 from distnet.nn.conv.pooling import Pooling
 from distnet.nn.layers.activations import Activation
-from distnet.nn.parameters import flatten_parameters, flatten_statistics
+from distnet.nn.parameters import Parameters
 
 BASES = {Layer, Activation, Pooling, _Paths}  # not layers themselves
 TRAIN = MicroBatch(seed=3, step=5, number=2, share=0.25)
@@ -197,8 +197,7 @@ def build(layer: Layer, shape: tuple[int, ...], dtype=np.float64, seed: int = 0)
     """The layer, built, with random parameters and running statistics."""
     rng = np.random.default_rng(seed)
     layer.build(shape, dtype)
-    values, _ = flatten_parameters(list(layer.parameters()), dtype)
-    flatten_statistics(list(layer.statistics()))
+    values = Parameters({"": layer}, dtype).values
     values[...] = rng.uniform(0.3, 1, values.shape) * rng.choice([-1, 1], values.shape)
     for _, statistic in layer.statistics():  # means, then squares that exceed those of the means
         statistic.value[...] = statistic.start_value + rng.uniform(0, 0.5, statistic.shape)

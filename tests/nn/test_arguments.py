@@ -82,6 +82,6 @@ def test_numpy_numbers_give_the_same_network():
     plain = Network([BatchNorm(momentum=0.5), Linear(4, init=0.5), Dropout(0.25)], (3,))
     layers = [BatchNorm(momentum=np.float32(0.5)), Linear(np.int64(4), init=np.float64(0.5))]
     other = Network([*layers, Dropout(np.float16(0.25))], (3,))
-    np.testing.assert_array_equal(other.values, plain.values)
+    np.testing.assert_array_equal(other.parameters.values, plain.parameters.values)
     x = np.ones((2, 3), np.float32)
     np.testing.assert_array_equal(other.predict(x), plain.predict(x))

@@ -25,6 +25,7 @@ from distnet.nn import (
 )
 from distnet.nn.conv.im2col import col2im, im2col
 from distnet.nn.gradient_check import gradient_errors, numerical_gradient
+from distnet.objectives import Classification
 
 ELSEWHERE = {
     12: "a fractional number of steps per epoch: distnet/data/sampler.py rounds up, in integers",
@@ -35,6 +36,16 @@ ELSEWHERE = {
     24: "a loader that needs the network and writes into the package: distnet/data",
     27: "a loss that is not a number, and training goes on: distnet/training/trainer.py stops",
 }
+
+
+def measured(net, x, labels):
+    """Summed loss and number of correct predictions in evaluation mode."""
+    return tuple(Classification(net).measure(x, labels))
+
+
+def trained(net, x, labels, at):
+    """Loss and number of correct predictions of one pass in training mode."""
+    return tuple(Classification(net).gradients(x, labels, at))
 
 
 def test_every_quirk_is_accounted_for_once():
@@ -93,11 +104,11 @@ def test_q6_batchnorm_normalises_channels_not_pixels():
 
 def test_q7_running_statistics_start_at_one_and_are_part_of_the_network():
     net = Network([BatchNorm(), Linear(2)], (3,))
-    named = net.named_statistics()
+    named = net.parameters.named_statistics()
     np.testing.assert_array_equal(named["batchnorm1.running_mean"], 0)
     np.testing.assert_array_equal(named["batchnorm1.running_square"], 1)
     assert net.body.layers[0].eps == 1e-5
-    assert {"batchnorm1.gamma", "batchnorm1.beta"} < set(net.named_values())
+    assert {"batchnorm1.gamma", "batchnorm1.beta"} < set(net.parameters.named())
 
 
 def test_q8_the_gradient_check_of_batchnorm_has_something_to_check():
@@ -125,10 +136,10 @@ def test_q11_the_loss_is_taken_in_a_stated_mode_and_no_logit_is_dropped():
     net, labels = DeepConvNet((1, 8, 8)), np.arange(6)
     assert isinstance(net.body.layers[-1], Linear)
     x = images((6, 1, 8, 8), np.float32)
-    assert net.evaluate(x, labels) == net.evaluate(x, labels)
+    assert measured(net, x, labels) == measured(net, x, labels)
     key = MicroBatch(step=3)
-    assert net.loss_and_gradients(x, labels, key) == net.loss_and_gradients(x, labels, key)
-    assert net.loss_and_gradients(x, labels, key) != net.loss_and_gradients(x, labels, MicroBatch())
+    assert trained(net, x, labels, key) == trained(net, x, labels, key)
+    assert trained(net, x, labels, key) != trained(net, x, labels, MicroBatch())
 
 
 @pytest.mark.parametrize("n", [50, 150])
@@ -138,7 +149,7 @@ def test_q13_no_sample_is_left_out_of_the_count(n):
     x = images((n, 12), np.float32)
     labels = net.predict(x).argmax(axis=1)
     cuts = range(0, n, 100)
-    assert sum(net.evaluate(x[i : i + 100], labels[i : i + 100])[1] for i in cuts) == n
+    assert sum(measured(net, x[i : i + 100], labels[i : i + 100])[1] for i in cuts) == n
 
 
 @pytest.mark.parametrize("shape", [(1, 11, 11), (3, 9, 14)])
@@ -149,17 +160,17 @@ def test_q14_sizes_are_inferred_in_integers(shape):
 
 def test_q15_the_loss_comes_from_the_forward_pass_of_the_step():
     net, x, labels = TwoLayerNet((12,)), images((5, 12), np.float32), np.arange(5)
-    loss, _ = net.loss_and_gradients(x, labels, MicroBatch())
-    assert loss == pytest.approx(net.evaluate(x, labels)[0] / 5, rel=1e-6)
+    loss, _ = Classification(net).gradients(x, labels, MicroBatch())
+    assert loss == pytest.approx(Classification(net).measure(x, labels)[0] / 5, rel=1e-6)
 
 
 def test_q17_layers_read_the_vector_that_the_optimizer_writes():
     net, x = TwoLayerNet((12,)), images((5, 12), np.float32)
-    net.values[net.slots[-1].start :] += np.arange(10)
-    net.refresh()
+    net.parameters.values[net.parameters.slots[-1].start :] += np.arange(10)
+    net.parameters.refresh()
     assert set(net.predict(x).argmax(axis=1)) == {9}
     other = TwoLayerNet((12,), seed=1)
-    other.load_values(net.named_values())  # by name, no lists of indices
+    other.parameters.load(net.parameters.named())  # by name, no lists of indices
     np.testing.assert_array_equal(other.predict(x), net.predict(x))
 
 
@@ -193,16 +204,18 @@ def test_q22_a_kernel_that_does_not_fit_is_refused():
 
 def test_q25_the_loss_holds_no_weight_decay():
     net, x, labels = TwoLayerNet((12,)), images((5, 12), np.float32), np.arange(5)
-    loss, _ = net.evaluate(x, labels)
+    loss, _ = Classification(net).measure(x, labels)
     assert loss == SoftmaxCrossEntropy().forward(net.predict(x), labels, count=1)
-    decayed = {s.name for s in net.slots if net.decayed[s.start : s.stop].any()}
+    decayed = {
+        s.name for s in net.parameters.slots if net.parameters.decays[s.start : s.stop].any()
+    }
     assert decayed == {"linear1.weight", "linear2.weight"}
 
 
 def test_q26_labels_are_integers_in_training_and_evaluation_alike():
     net, x = TwoLayerNet((12,)), images((3, 12), np.float32)
     for labels in (np.array([1, 5, 9], np.uint8), np.array([1, 5, 9])):
-        net.loss_and_gradients(x, labels, MicroBatch())
-        net.evaluate(x, labels)
+        Classification(net).gradients(x, labels, MicroBatch())
+        Classification(net).measure(x, labels)
     with pytest.raises(ValueError, match=r"labels: found shape \(3, 10\)"):
-        net.evaluate(x, np.eye(10)[[1, 5, 9]])
+        Classification(net).measure(x, np.eye(10)[[1, 5, 9]])

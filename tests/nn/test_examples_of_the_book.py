@@ -5,13 +5,14 @@ import pytest
 
 from distnet.nn import Linear, MicroBatch, Network, Sigmoid
 from distnet.nn.gradient_check import numerical_gradient
+from distnet.objectives import Classification
 
 
 def test_the_network_of_three_layers():
     """Section 3.4: 2-3-2-2 with sigmoids and the identity at the end."""
     layers = [Linear(3), Sigmoid(), Linear(2), Sigmoid(), Linear(2)]
     net = Network(layers, (2,), dtype=np.float64)
-    net.load_values(
+    net.parameters.load(
         {
             "linear1.weight": np.array([[0.1, 0.3, 0.5], [0.2, 0.4, 0.6]]),
             "linear1.bias": np.array([0.1, 0.2, 0.3]),
@@ -64,12 +65,12 @@ def test_the_gradient_of_a_single_layer():
     """Section 4.4.2: weights of 2 x 3, one sample, softmax and cross-entropy."""
     net = Network([Linear(3, bias=False)], (2,), dtype=np.float64)
     weight = [[0.47355232, 0.9977393, 0.84668094], [0.85557411, 0.03563661, 0.69422093]]
-    net.load_values({"linear1.weight": np.array(weight)})
+    net.parameters.load({"linear1.weight": np.array(weight)})
     x = np.array([[0.6, 0.9]])
     logits = net.predict(x)
     np.testing.assert_allclose(logits, [[1.05414809, 0.63071653, 1.1328074]], rtol=0, atol=1e-7)
-    loss, correct = net.loss_and_gradients(x, np.array([2]), MicroBatch())
+    loss, correct = Classification(net).gradients(x, np.array([2]), MicroBatch())
     printed = -np.log(np.exp(-loss) + 1e-7)  # the book adds 1e-7 inside the logarithm
     assert (printed, correct) == (pytest.approx(0.92806828, abs=1e-8), 1)
     expected = [[0.21924757, 0.14356243, -0.36281], [0.32887136, 0.21534364, -0.544215]]
-    np.testing.assert_allclose(net.grads.reshape(2, 3), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(net.parameters.grads.reshape(2, 3), expected, rtol=0, atol=1e-6)

@@ -20,6 +20,7 @@ from layer_table import (
 from distnet.models import DeepConvNet, SimpleConvNet
 from distnet.nn import BatchNorm, Conv2d, Layer, MicroBatch
 from distnet.nn.gradient_check import gradient_errors, numerical_gradient, relative_error
+from distnet.objectives import Classification
 
 TOLERANCE = 1e-6
 BATCH = 4
@@ -99,7 +100,7 @@ def test_numerical_gradient_leaves_its_argument_as_it_was():
 
 def book_network():
     net = SimpleConvNet((1, 8, 9), filters=3, kernel=3, hidden_size=6, dtype=np.float64)
-    net.values *= 20  # the book's std of 0.01 leaves nearly nothing to differentiate
+    net.parameters.values *= 20  # the book's std of 0.01 leaves nearly nothing to differentiate
     return net
 
 
@@ -112,15 +113,17 @@ def test_the_gradient_of_a_network(make):
     net, rng = make(), np.random.default_rng(0)
     x = off_kinks((BATCH, *net.input_shape), seed=2)
     labels, train = rng.integers(0, 10, BATCH), MicroBatch(seed=4)
-    chosen = rng.choice(net.values.size, min(200, net.values.size), replace=False)
+    chosen = rng.choice(
+        net.parameters.values.size, min(200, net.parameters.values.size), replace=False
+    )
 
     def loss() -> float:
-        net.values[chosen] = part
-        net.refresh()
-        return net.loss_and_gradients(x, labels, train)[0]
+        net.parameters.values[chosen] = part
+        net.parameters.refresh()
+        return Classification(net).gradients(x, labels, train)[0]
 
-    part = net.values[chosen].copy()
+    part = net.parameters.values[chosen].copy()
     loss()
-    analytic = net.grads[chosen].copy()
+    analytic = net.parameters.grads[chosen].copy()
     assert np.count_nonzero(np.abs(analytic) > 1e-4) > 20
     assert relative_error(analytic, numerical_gradient(loss, part)) < TOLERANCE

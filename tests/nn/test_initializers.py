@@ -48,12 +48,12 @@ def test_layers_count_their_fan_in(layer, shape, fan_in):
     net = Network([layer], shape)
     assert layer.weight.value.std() == pytest.approx(np.sqrt(2 / fan_in), rel=0.03)
     np.testing.assert_array_equal(layer.bias.value, 0)
-    assert net.values.dtype == np.float32
+    assert net.parameters.values.dtype == np.float32
 
 
 def values(seed=0, extra: list[Layer] | None = None, dtype=np.float32):
     layers = [Conv2d(4, 3), BatchNorm(), ReLU(), Linear(5), *(extra or [])]
-    return Network(layers, (2, 6, 6), seed=seed, dtype=dtype).values
+    return Network(layers, (2, 6, 6), seed=seed, dtype=dtype).parameters.values
 
 
 def test_values_are_a_function_of_the_seed():

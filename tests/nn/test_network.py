@@ -15,8 +15,10 @@ from distnet.nn import (
     Network,
     ReLU,
     Sequential,
+    SoftmaxCrossEntropy,
     Tanh,
 )
+from distnet.objectives import Classification
 
 SHAPE = (2, 8, 8)
 
@@ -35,8 +37,9 @@ def batch(n, dtype=np.float32, seed=0):
 
 def run(net, n, step=0, **options):
     """Copies of all that one micro-batch gives."""
-    result = net.loss_and_gradients(*batch(n, net.dtype, step), MicroBatch(step=step), **options)
-    return *result, net.grads.copy(), net.batch_statistics.copy()
+    x, labels = batch(n, net.dtype, step)
+    result = Classification(net).gradients(x, labels, MicroBatch(step=step), **options)
+    return *result, net.parameters.grads.copy(), net.parameters.batch_statistics.copy()
 
 
 def assert_same(found, expected):
@@ -49,42 +52,44 @@ def assert_same(found, expected):
 
 
 def test_slots_lie_end_to_end_and_cover_the_vector():
-    net = network()
-    starts, stops = [s.start for s in net.slots], [s.stop for s in net.slots]
+    parameters = network().parameters
+    starts, stops = [s.start for s in parameters.slots], [s.stop for s in parameters.slots]
     assert starts == [0, *stops[:-1]]
-    assert stops[-1] == net.values.size == net.grads.size == net.decayed.size
-    assert all(s.stop - s.start == np.prod(s.shape) for s in net.slots)
-    assert {a.dtype for a in (net.values, net.grads, net.decayed)} == {np.dtype(np.float32)}
+    assert stops[-1] == parameters.values.size == parameters.grads.size == parameters.decays.size
+    assert all(s.stop - s.start == np.prod(s.shape) for s in parameters.slots)
+    assert {a.dtype for a in (parameters.values, parameters.grads, parameters.decays)} == {
+        np.dtype(np.float32)
+    }
 
 
 def test_every_parameter_is_a_view():
     net = network()
     for _, parameter in net.body.parameters():
-        assert np.shares_memory(parameter.value, net.values)
-        assert np.shares_memory(parameter.grad, net.grads)
-    for name, value in net.named_values().items():
-        assert np.shares_memory(value, net.values), name
+        assert np.shares_memory(parameter.value, net.parameters.values)
+        assert np.shares_memory(parameter.grad, net.parameters.grads)
+    for name, value in net.parameters.named().items():
+        assert np.shares_memory(value, net.parameters.values), name
 
 
 def test_only_weights_decay():
-    net = network()
-    decayed = {s.name for s in net.slots if net.decayed[s.start : s.stop].all()}
-    free = {s.name for s in net.slots if not net.decayed[s.start : s.stop].any()}
-    assert decayed == {s.name for s in net.slots if s.name.endswith(".weight")}
-    assert decayed | free == {s.name for s in net.slots}
+    parameters = network().parameters
+    decayed = {s.name for s in parameters.slots if parameters.decays[s.start : s.stop].all()}
+    free = {s.name for s in parameters.slots if not parameters.decays[s.start : s.stop].any()}
+    assert decayed == {s.name for s in parameters.slots if s.name.endswith(".weight")}
+    assert decayed | free == {s.name for s in parameters.slots}
 
 
 def test_name_at_finds_the_parameter_of_an_element():
-    net = network()
-    for slot in net.slots:
-        assert net.name_at(slot.start) == net.name_at(slot.stop - 1) == slot.name
+    parameters = network().parameters
+    for slot in parameters.slots:
+        assert parameters.name_at(slot.start) == parameters.name_at(slot.stop - 1) == slot.name
 
 
 def test_a_change_of_the_vector_counts_after_refresh():
     net, other = network(), network(seed=1)
     before = run(net, 4)
-    net.values[...] = other.values
-    net.refresh()
+    net.parameters.values[...] = other.parameters.values
+    net.parameters.refresh()
     found = run(net, 4)
     assert found[0] != before[0]
     assert_same(found, run(other, 4))
@@ -92,8 +97,8 @@ def test_a_change_of_the_vector_counts_after_refresh():
 
 def test_load_values_restores_a_network():
     net, other = network(), network(seed=1)
-    other.load_values({name: value.copy() for name, value in net.named_values().items()})
-    np.testing.assert_array_equal(other.values, net.values)
+    other.parameters.load({name: value.copy() for name, value in net.parameters.named().items()})
+    np.testing.assert_array_equal(other.parameters.values, net.parameters.values)
     assert_same(run(other, 4), run(net, 4))
 
 
@@ -106,9 +111,9 @@ def test_load_values_restores_a_network():
 )
 def test_load_values_refuses_what_does_not_fit(change, message):
     net = network()
-    named = {name: value.copy() for name, value in net.named_values().items()} | change
+    named = {name: value.copy() for name, value in net.parameters.named().items()} | change
     with pytest.raises(ValueError, match=message):
-        net.load_values({name: value for name, value in named.items() if value is not None})
+        net.parameters.load({name: value for name, value in named.items() if value is not None})
 
 
 # Gradients that are final early.
@@ -116,16 +121,17 @@ def test_load_values_refuses_what_does_not_fit(change, message):
 
 def test_gradients_are_final_from_where_ready_says():
     net, snapshots = network(), []
-    net.grads[...] = np.nan
-    run(net, 4, ready=lambda start: snapshots.append((start, net.grads[start:].copy())))
+    net.parameters.grads[...] = np.nan
+    run(net, 4, ready=lambda start: snapshots.append((start, net.parameters.grads[start:].copy())))
     starts = [start for start, _ in snapshots]
     assert starts == sorted(starts, reverse=True)
     assert starts[-1] == 0
-    parents = {slot.start for slot in net.slots if slot.name.endswith((".weight", ".gamma"))}
-    inside_of_a_block = {s.start for s in net.slots if s.name.startswith("block1.")}
+    slots = net.parameters.slots
+    parents = {slot.start for slot in slots if slot.name.endswith((".weight", ".gamma"))}
+    inside_of_a_block = {s.start for s in net.parameters.slots if s.name.startswith("block1.")}
     assert set(starts) >= parents - inside_of_a_block
     for start, suffix in snapshots:
-        np.testing.assert_array_equal(suffix, net.grads[start:])
+        np.testing.assert_array_equal(suffix, net.parameters.grads[start:])
 
 
 def test_ready_changes_nothing():
@@ -140,7 +146,7 @@ def test_a_micro_batch_does_not_depend_on_what_ran_before(dtype):
     alone = {(n, step): run(network(dtype), n, step) for n in (1, 3, 4) for step in (0, 1)}
     net = network(dtype)
     for n, step in [(4, 0), (4, 0), (1, 1), (4, 1), (3, 0), (3, 1), (1, 0), (4, 0)]:
-        net.evaluate(*batch(n, dtype, seed=9))
+        Classification(net).measure(*batch(n, dtype, seed=9))
         assert_same(run(net, n, step), alone[n, step])
         assert run(net, n, step)[2].dtype == dtype
 
@@ -149,15 +155,15 @@ def test_the_input_may_be_given_in_the_inbox_of_the_first_layer():
     net = network()
     x, labels = batch(4)
     expected = run(net, 4)
-    inbox = net.inbox(4)
+    inbox = net.body.inbox(4)
     inbox[...] = x
-    loss, correct = net.loss_and_gradients(inbox, labels, MicroBatch())
+    loss, correct = Classification(net).gradients(inbox, labels, MicroBatch())
     assert (loss, correct) == expected[:2]
-    np.testing.assert_array_equal(net.grads, expected[2])
+    np.testing.assert_array_equal(net.parameters.grads, expected[2])
 
 
 def test_any_layer_can_be_the_first():
-    assert Network([Flatten(), Linear(5)], SHAPE).inbox(4) is None
+    assert Network([Flatten(), Linear(5)], SHAPE).body.inbox(4) is None
 
 
 def test_two_networks_do_not_share_memory():
@@ -175,11 +181,12 @@ def test_micro_batches_add_up_to_the_batch(cuts):
     # Dropout and batch normalisation work on micro-batches by design.
     net = network(np.float64, dropout=0, normalization=Tanh)
     x, labels = batch(6, np.float64)
-    whole = net.loss_and_gradients(x, labels, MicroBatch())
-    expected, grads, totals = net.grads.copy(), np.zeros_like(net.grads), np.zeros(2)
+    whole = Classification(net).gradients(x, labels, MicroBatch())
+    expected, totals = net.parameters.grads.copy(), np.zeros(2)
+    grads = np.zeros_like(expected)
     for part, some in zip(np.split(x, cuts), np.split(labels, cuts), strict=True):
-        totals += net.loss_and_gradients(part, some, MicroBatch(), count=6)
-        grads += net.grads
+        totals += Classification(net).gradients(part, some, MicroBatch(), 6)
+        grads += net.parameters.grads
     np.testing.assert_allclose(totals, whole, rtol=1e-13)
     np.testing.assert_allclose(grads, expected, rtol=1e-10, atol=1e-14)
 
@@ -187,8 +194,8 @@ def test_micro_batches_add_up_to_the_batch(cuts):
 def test_evaluation_gives_the_sum_of_the_losses_and_counts_all():
     net = network(np.float64)
     x, labels = batch(7, np.float64)
-    loss, correct = net.evaluate(x, labels)
-    parts = [net.evaluate(x[i : i + 3], labels[i : i + 3]) for i in (0, 3, 6)]
+    loss, correct = Classification(net).measure(x, labels)
+    parts = [Classification(net).measure(x[i : i + 3], labels[i : i + 3]) for i in (0, 3, 6)]
     assert loss == pytest.approx(sum(part for part, _ in parts), rel=1e-12)
     assert correct == sum(part for _, part in parts) == (net.predict(x).argmax(1) == labels).sum()
 
@@ -196,9 +203,9 @@ def test_evaluation_gives_the_sum_of_the_losses_and_counts_all():
 def test_training_reports_the_loss_of_the_pass_that_it_differentiates():
     net = network()
     x, labels = batch(4)
-    loss, correct = net.loss_and_gradients(x, labels, MicroBatch(step=3))
+    loss, correct = Classification(net).gradients(x, labels, MicroBatch(step=3))
     logits = net.body.forward(x, at=MicroBatch(step=3))
-    assert loss == net.loss.forward(logits, labels)
+    assert loss == SoftmaxCrossEntropy().forward(logits, labels)
     assert correct == (logits.argmax(axis=1) == labels).sum()
 
 
@@ -212,4 +219,4 @@ def test_inputs_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match=message):
         net.predict(x)
     with pytest.raises(ValueError, match=message):
-        net.loss_and_gradients(x, np.zeros(len(x), int), MicroBatch())
+        Classification(net).gradients(x, np.zeros(len(x), int), MicroBatch())

@@ -110,13 +110,23 @@ def backward(layer, dy):
 def one_by_one(net, x, dy, train):
     y = forward(net.body, x, train)
     dx = backward(net.body, dy)
-    return {"y": y, "dx": dx, "grads": net.grads, "statistics": net.batch_statistics}
+    return {
+        "y": y,
+        "dx": dx,
+        "grads": net.parameters.grads,
+        "statistics": net.parameters.batch_statistics,
+    }
 
 
 def at_once(net, x, dy, train):
     y = net.body.forward(x, at=train).copy()
     dx = net.body.backward(dy).copy()
-    return {"y": y, "dx": dx, "grads": net.grads, "statistics": net.batch_statistics}
+    return {
+        "y": y,
+        "dx": dx,
+        "grads": net.parameters.grads,
+        "statistics": net.parameters.batch_statistics,
+    }
 
 
 @settings(max_examples=100)
@@ -164,7 +174,7 @@ def test_an_output_that_is_needed_is_not_overwritten():
 def test_names_count_each_kind():
     layers = [Conv2d(2, 3), ReLU(), Conv2d(2, 3), Sequential([Linear(4), ReLU(), Linear(3)])]
     net = Network(layers, SHAPE)
-    assert [slot.name for slot in net.slots] == [
+    assert [slot.name for slot in net.parameters.slots] == [
         "conv1.weight",
         "conv1.bias",
         "conv2.weight",
@@ -191,7 +201,7 @@ def test_the_gradient_of_the_input_can_be_left_out(first):
     x, dy = images((5, 4), np.float32), images((5, 3), np.float32)
     net.body.forward(x, at=TRAIN)
     net.body.backward(dy)
-    expected = net.grads.copy()
-    net.grads[...] = np.nan
+    expected = net.parameters.grads.copy()
+    net.parameters.grads[...] = np.nan
     assert net.body.backward(dy, need_dx=False) is None
-    np.testing.assert_array_equal(net.grads, expected)
+    np.testing.assert_array_equal(net.parameters.grads, expected)

@@ -4,8 +4,7 @@ import tracemalloc
 
 import pytest
 
-from distnet.benchmarks.networks import CASES
-from distnet.benchmarks.step import trainer
+from distnet.benchmarks.networks import CASES, random_trainer
 
 NUM_STEPS = 20
 PIXEL_COPIES = 3  # of the bytes of one micro-batch: gathered, zero-padded, shifted
@@ -14,7 +13,7 @@ PIXEL_COPIES = 3  # of the bytes of one micro-batch: gathered, zero-padded, shif
 @pytest.mark.parametrize("name", ["deep_convnet", "simple_convnet", "two_layer"])
 def test_steady_state_allocates_nothing(name):
     case, micro_batch_size = CASES[name], 25
-    parts = trainer(case, batch_size=50, micro_batch_size=micro_batch_size)
+    parts = random_trainer(case, batch_size=50, micro_batch_size=micro_batch_size)
     for step in range(3):
         parts.step(step)
     tracemalloc.start()
@@ -27,7 +26,7 @@ def test_steady_state_allocates_nothing(name):
         after, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    pixels = PIXEL_COPIES * micro_batch_size * parts.feed.images[0].nbytes
+    pixels = PIXEL_COPIES * micro_batch_size * parts.feed.inputs[0].nbytes
     # A single float32 array of the hidden layers would take more than what is allowed beside.
     assert peak - before < pixels + 64 * 1024
     # Nothing is left behind, apart from freed tuples that Python keeps for reuse.

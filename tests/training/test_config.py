@@ -190,7 +190,8 @@ def test_what_an_entry_takes_makes_what_it_names(owner, entry):
     config = parse([flag(owner), entry])
     match owner:
         case "model":
-            assert MODELS[entry]((1, 28, 28), 10, seed=0, **config.settings("model")).values.size
+            network = MODELS[entry]((1, 28, 28), 10, seed=0, **config.settings("model"))
+            assert network.parameters.values.size
         case "optimizer":
             made = make_optimizer(entry, 3, **config.settings("optimizer"))
             assert made.hyper == config.settings("optimizer")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from distnet.nn import Linear, MicroBatch, Network, ReLU
+from distnet.objectives import Classification
 from distnet.parallel import NonFiniteGradient, SerialCommunicator
 from distnet.train import train
 from distnet.training.checkpoint import latest
@@ -23,25 +24,27 @@ def network() -> Network:
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
 def test_the_first_layer_that_computes_a_bad_number_is_named(name, value):
     net, x = network(), np.ones((3, 5), np.float32)
-    net.named_values()[f"{name}.weight"][...] = value
-    net.named_values()[f"{name}.bias"][...] = value
-    assert first_bad_layer(network(), x, MicroBatch()) is None
+    net.parameters.named()[f"{name}.weight"][...] = value
+    net.parameters.named()[f"{name}.bias"][...] = value
+    assert first_bad_layer(Classification(network()), x, MicroBatch()) is None
     for each in ("linear1", "linear2"):  # so that nothing stops at a ReLU
         if each != name:
-            net.named_values()[f"{each}.bias"][...] = 1
-    assert first_bad_layer(net, x, MicroBatch()) == name
+            net.parameters.named()[f"{each}.bias"][...] = 1
+    assert first_bad_layer(Classification(net), x, MicroBatch()) == name
 
 
 def test_the_line_names_layer_gradient_and_place():
     where = {"limit": 2.0, "micro_batch": 4, "rank": 1}
     error = NonFiniteGradient("gradient", 20, float("nan"), **where)
     tail = "is nan in micro-batch 4 on rank 1, expected a finite number of at most 2; lower --lr"
-    assert describe(network(), error, None) == f"the gradient of linear1.bias {tail}"
-    assert describe(network(), error, "relu2") == (
+    assert (
+        describe(Classification(network()), error, None) == f"the gradient of linear1.bias {tail}"
+    )
+    assert describe(Classification(network()), error, "relu2") == (
         f"the output of relu2 is not finite, so that the gradient of linear1.bias {tail}"
     )
     loss = NonFiniteGradient("tally", 0, float("nan"), **where)
-    assert describe(network(), loss, None) == f"the loss {tail}"
+    assert describe(Classification(network()), loss, None) == f"the loss {tail}"
 
 
 def test_the_first_bad_array_is_named():

@@ -120,7 +120,7 @@ def test_the_state_of_a_survivor_that_is_ahead_is_adopted(train_on, monkeypatch)
 
     def record(self, result, progress, ends):
         trainer = self.trainer
-        vectors = trainer.network.values, trainer.network.statistics
+        vectors = trainer.parameters.values, trainer.parameters.statistics
         vectors = [v.copy() for v in (*vectors, *trainer.optimizer.state.values())]
         states.append(((self.num_done, self.latest, self.progress), vectors))
         after(self, result, progress, ends)

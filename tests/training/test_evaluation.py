@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from distnet.nn import Conv2d, Linear, Network, ReLU
+from distnet.objectives import Classification
 from distnet.parallel import SerialCommunicator
 from distnet.training.evaluation import evaluate
 from distnet.training.feed import Feed
@@ -20,7 +21,7 @@ def feed() -> Feed:
     images = rng.integers(0, 256, (NUM_SAMPLES, 1, 6, 6), np.uint8)
     labels = rng.integers(0, 3, NUM_SAMPLES).astype(np.uint8)
     network = Network([Conv2d(4, 3, pad=1), ReLU(), Linear(3)], (1, 6, 6), seed=2)
-    return Feed(network, images, labels)
+    return Feed(Classification(network), images, labels)
 
 
 def one_by_one(feed: Feed) -> tuple[int, float]:
@@ -28,7 +29,7 @@ def one_by_one(feed: Feed) -> tuple[int, float]:
     num_correct, loss_sum = 0, 0.0
     for i in range(NUM_SAMPLES):
         x, labels = feed.evaluation(slice(i, i + 1))
-        logits = feed.network.predict(x)[0].astype(np.float64)
+        logits = feed.objective.network.predict(x)[0].astype(np.float64)
         num_correct += int(logits.argmax() == labels[0])
         loss_sum += float(np.log(np.exp(logits).sum()) - logits[labels[0]])
     return num_correct, loss_sum / NUM_SAMPLES
@@ -38,17 +39,16 @@ def one_by_one(feed: Feed) -> tuple[int, float]:
 @pytest.mark.parametrize("micro_batch_size", [1, 5, 7, 12, 36, 37, 100])
 def test_every_sample_counts_once(comm, feed, num_ranks, micro_batch_size):
     assert comm.size >= num_ranks
-    result = evaluate(feed.network, feed, comm, micro_batch_size)
+    result = evaluate(feed, comm, micro_batch_size)
     num_correct, loss = one_by_one(feed)
     assert 0 < num_correct < NUM_SAMPLES
-    assert (result.num_correct, result.num_samples) == (num_correct, NUM_SAMPLES)
-    assert result.accuracy == num_correct / NUM_SAMPLES
-    np.testing.assert_allclose(result.loss, loss, rtol=1e-6)
+    assert result["accuracy"] == num_correct / NUM_SAMPLES
+    np.testing.assert_allclose(result["loss"], loss, rtol=1e-6)
 
 
 @pytest.mark.parametrize("num_ranks", RANKS)
 @pytest.mark.parametrize("micro_batch_size", [5, 12])
 def test_ranks_find_what_one_process_finds(comm, feed, num_ranks, micro_batch_size):
     assert comm.size >= num_ranks
-    alone = evaluate(feed.network, feed, SerialCommunicator(), micro_batch_size)
-    assert evaluate(feed.network, feed, comm, micro_batch_size) == alone
+    alone = evaluate(feed, SerialCommunicator(), micro_batch_size)
+    assert evaluate(feed, comm, micro_batch_size) == alone

@@ -19,7 +19,7 @@ from distnet.training.trainer import StepResult, Trainer
 
 def state() -> dict[str, np.ndarray]:
     network = TwoLayerNet((1, 4, 4), hidden_size=5)
-    return {**network.named_values(), "m of linear1.weight": np.arange(3, dtype=np.float64)}
+    return {**network.parameters.named(), "m of linear1.weight": np.arange(3, dtype=np.float64)}
 
 
 def flip(array: np.ndarray, bit: int = 0) -> None:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from distnet.base.arrays import Array
-from distnet.data import Sampler
 from distnet.nn import BatchNorm, Conv2d, Dropout, Linear, MicroBatch, Network, ReLU
+from distnet.objectives import Classification
 from distnet.optim import make_optimizer
 from distnet.optim.schedules import constant
-from distnet.parallel import Communicator, SerialCommunicator, make_reducer
-from distnet.training.feed import Feed
-from distnet.training.trainer import TALLY, Trainer, TrainingDiverged
+from distnet.parallel import Communicator, SerialCommunicator
+from distnet.training.feed import Feed, shifts
+from distnet.training.trainer import Trainer, TrainingDiverged, make_trainer
 
 SEED = 3
 NUM_SAMPLES, BATCH, MICRO_BATCH = 46, 20, 6  # micro-batches of 6, 6, 6, 2; in the last batch just 6
@@ -23,9 +23,9 @@ RANKS = [pytest.param(n, marks=pytest.mark.mpi(min_size=n)) for n in (1, 2, 3, 5
 class PoisonedFeed(Feed):
     """One pixel of the last micro-batch of step 1 is NaN."""
 
-    def training(self, samples: Array, train: MicroBatch) -> tuple[Array, Array]:
-        x, labels = super().training(samples, train)
-        if (train.step, train.number) == (1, 3):
+    def training(self, samples: Array, at: MicroBatch) -> tuple[Array, Array]:
+        x, labels = super().training(samples, at)
+        if (at.step, at.number) == (1, 3):
             x[1, 0, 2, 2] = np.nan
         return x, labels
 
@@ -41,33 +41,28 @@ def deep_network() -> Network:
     return Network([*convolution, Linear(7), BatchNorm(), ReLU(), Linear(4)], (2, 6, 6), seed=SEED)
 
 
-def make_trainer(
+def trainer_of(
     comm: Communicator, network: Network, feed: type[Feed] = Feed, max_shift: int = 1
 ) -> Trainer:
-    sampler = Sampler(NUM_SAMPLES, BATCH, MICRO_BATCH, SEED)
-    return Trainer(
-        network=network,
-        optimizer=make_optimizer("adam", network.values.size, weight_decay=1e-3),
+    objective = Classification(network)
+    return make_trainer(
+        objective,
+        feed(objective, *images_and_labels(), shifts(max_shift)),
+        optimizer=make_optimizer("adam", network.parameters.values.size, weight_decay=1e-3),
         schedule=constant(0.01),
-        sampler=sampler,
-        feed=feed(network, *images_and_labels(), max_shift),
-        reducer=make_reducer(
-            "exact",
-            comm,
-            network.grads,
-            TALLY + network.statistics.size,
-            num_contributions=sampler.max_micro_batches,
-            bucket_bytes=256,
-        ),
-        comm=comm,
+        batch_size=BATCH,
+        micro_batch_size=MICRO_BATCH,
         seed=SEED,
+        comm=comm,
+        bucket_bytes=256,
     )
 
 
 def bits(trainer: Trainer) -> dict[str, bytes]:
     """All that a step may change."""
-    network, optimizer = trainer.network, trainer.optimizer
-    arrays = {"values": network.values, "statistics": network.statistics, **optimizer.state}
+    parameters, optimizer = trainer.parameters, trainer.optimizer
+    vectors = {"values": parameters.values, "statistics": parameters.statistics}
+    arrays = {**vectors, **optimizer.state}
     return {name: array.tobytes() for name, array in arrays.items()}
 
 
@@ -75,8 +70,8 @@ def bits(trainer: Trainer) -> dict[str, bytes]:
 def test_ranks_compute_the_bits_of_one_process(comm, num_ranks):
     """Parameters, BatchNorm's running moments, optimizer state, and what every step measures."""
     assert comm.size >= num_ranks
-    shared = make_trainer(comm, deep_network())
-    alone = make_trainer(SerialCommunicator(), deep_network())
+    shared = trainer_of(comm, deep_network())
+    alone = trainer_of(SerialCommunicator(), deep_network())
     for step in range(STEPS):
         before = bits(alone)
         assert shared.step(step) == alone.step(step)
@@ -89,17 +84,17 @@ def test_ranks_compute_the_bits_of_one_process(comm, num_ranks):
 def test_running_moments_are_those_of_the_global_batch(comm, num_ranks):
     """Not a mean of the means of micro-batches, of which the last has 2 samples, the others 6."""
     network = Network([BatchNorm(momentum=0), Linear(4)], (2, 6, 6), seed=SEED)
-    trainer = make_trainer(comm, network, max_shift=0)
+    trainer = trainer_of(comm, network, max_shift=0)
     trainer.step(0)
     pixels = images_and_labels()[0][trainer.sampler.batch(0)] / 255
-    mean, square = network.named_statistics().values()
+    mean, square = network.parameters.named_statistics().values()
     np.testing.assert_allclose(mean, pixels.mean(axis=(0, 2, 3)), rtol=1e-6)
     np.testing.assert_allclose(square, (pixels**2).mean(axis=(0, 2, 3)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("num_ranks", RANKS)
 def test_a_nan_on_one_rank_is_told_by_all_and_changes_nothing(comm, num_ranks):
-    trainer = make_trainer(comm, deep_network(), PoisonedFeed)
+    trainer = trainer_of(comm, deep_network(), PoisonedFeed)
     trainer.step(0)
     before = bits(trainer)
     with pytest.raises(TrainingDiverged) as caught:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -18,12 +18,10 @@ from distnet.nn.parameters import Parameter
 _PRODUCTS_BYTES = 512 * 1024  # of the groups that are added up at a time: they stay in the cache
 
 
-@dataclass
-class _Groups:
-    """The weight and its gradient as P groups of features, views, for one batch size."""
+class _Groups(NamedTuple):
+    """How the features are cut into groups for one batch size."""
 
-    weight: Array  # (P, K / P, out)
-    weight_grad: Array  # (P, K / P, out)
+    number: int  # P
     at_a_time: int  # how many groups are multiplied before their products are added up
 
 
@@ -74,7 +72,7 @@ class Linear(Layer):
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         groups = self._groups(len(dy))
-        np.matmul(self.x.transpose(0, 2, 1), dy, out=groups.weight_grad)
+        np.matmul(self.x.transpose(0, 2, 1), dy, out=self._grouped(self.weight.grad, groups))
         if self.has_bias:
             np.add.reduce(dy, axis=0, out=self.bias.grad)
         if not need_dx:
@@ -85,7 +83,8 @@ class Linear(Layer):
         if not dx.flags.c_contiguous:
             vectors = self.memory.temporary((len(dy), self.in_features), self.dtype)
         by_group = self._by_group(vectors.reshape(len(dy), -1), groups)
-        np.matmul(dy, groups.weight.transpose(0, 2, 1), out=by_group)
+        weight = self._grouped(self.weight.value, groups)
+        np.matmul(dy, weight.transpose(0, 2, 1), out=by_group)
         if vectors is not dx:
             np.copyto(dx, vectors.reshape(dx.shape))
         return dx
@@ -93,15 +92,15 @@ class Linear(Layer):
     def _multiply(self, groups: _Groups, y: Array) -> None:
         """y = x W, the sum of the groups' products."""
         if len(self.x) == 1:
-            np.matmul(self.x[0], groups.weight[0], out=y)
+            np.matmul(self.x[0], self.weight.value, out=y)
             return
-        size = groups.at_a_time
+        weight, size = self._grouped(self.weight.value, groups), groups.at_a_time
         products, part = self.memory.scratch.take(size * y.size, y.size, dtype=self.dtype)
         products, part = products.reshape(size, *y.shape), part.reshape(y.shape)
         for start in range(0, len(self.x), size):
             group = slice(start, start + size)
             some = products[: len(self.x) - start]  # (groups, N, out): what each contributes
-            np.matmul(self.x[group], groups.weight[group], out=some)
+            np.matmul(self.x[group], weight[group], out=some)
             np.add.reduce(some, axis=0, out=part if start else y)
             if start:
                 np.add(y, part, out=y)
@@ -119,18 +118,18 @@ class Linear(Layer):
 
     def _by_group(self, vectors: Array, groups: _Groups) -> Array:
         """Vectors (N, K) as (P, N, K / P), a view."""
-        return vectors.reshape(len(vectors), len(groups.weight), -1).transpose(1, 0, 2)
+        return vectors.reshape(len(vectors), groups.number, -1).transpose(1, 0, 2)
 
     def _groups(self, n: int) -> _Groups:
         return self.memory.once(n, "groups", lambda: self._make_groups(n))
 
     def _make_groups(self, n: int) -> _Groups:
         out, p = self.out_features, self._num_groups(n)
-        return _Groups(
-            weight=self.weight.value.reshape(p, -1, out),
-            weight_grad=self.weight.grad.reshape(p, -1, out),
-            at_a_time=min(p, max(1, _PRODUCTS_BYTES // (n * out * self.dtype.itemsize))),
-        )
+        return _Groups(p, min(p, max(1, _PRODUCTS_BYTES // (n * out * self.dtype.itemsize))))
+
+    def _grouped(self, weight: Array, groups: _Groups) -> Array:
+        """A weight or its gradient (K, out) as (P, K / P, out), a view."""
+        return weight.reshape(groups.number, -1, self.out_features)
 
     def _num_groups(self, n: int) -> int:
         longest = blocking.SMALL_PRODUCT // (n * self.out_features)

@@ -43,7 +43,7 @@ WEIGHTS = {
 def run(lab: Lab) -> Numbers:
     layers = [Linear(3), Sigmoid(), Linear(2), Sigmoid(), Linear(2)]
     network = Network(layers, (2,), dtype=np.float64)
-    network.load_values({name: np.array(value) for name, value in WEIGHTS.items()})
+    network.parameters.load({name: np.array(value) for name, value in WEIGHTS.items()})
     p = softmax(np.array([0.3, 2.9, 4.0]))
     return {
         "output": network.predict(np.array([[1.0, 0.5]])),

@@ -18,6 +18,7 @@ from distnet.data import Sampler
 from distnet.experiments import Lab, Numbers, Required, at_least, at_most, main
 from distnet.nn import Linear, MicroBatch, Network, Sigmoid
 from distnet.nn.gradient_check import numerical_gradient
+from distnet.objectives import Classification
 from distnet.optim import SGD
 
 if TYPE_CHECKING:
@@ -60,29 +61,29 @@ def learn(
     """The loss on each batch before its update."""
     layers = [Linear(10, init="xavier"), Sigmoid(), Linear(10, init="xavier")]
     network = Network(layers, pixels.shape[1:], seed=lab.seed, dtype=np.float64)
-    optimizer = SGD(network.values.size, dtype=np.float64)
+    optimizer = SGD(network.parameters.values.size, dtype=np.float64)
     sampler = Sampler(len(labels), BATCH, BATCH, lab.seed)
     losses = []
     for step in range(num_updates):
         samples = sampler.batch(step)
         x, t = pixels[samples], labels[samples]
         losses.append(mean_loss(network, x, t))
-        optimizer.step(network.values, gradient(network, x, t), lr=4.0, t=step + 1)
+        optimizer.step(network.parameters.values, gradient(network, x, t), lr=4.0, t=step + 1)
     return losses
 
 
 def mean_loss(network: Network, x: Array, t: Array) -> float:
-    network.refresh()  # its parameters have changed
-    return network.evaluate(x, t)[0] / len(t)
+    network.parameters.refresh()  # its parameters have changed
+    return Classification(network).measure(x, t)[0] / len(t)
 
 
 def by_differences(network: Network, x: Array, t: Array) -> Array:
-    return numerical_gradient(lambda: mean_loss(network, x, t), network.values)
+    return numerical_gradient(lambda: mean_loss(network, x, t), network.parameters.values)
 
 
 def by_backpropagation(network: Network, x: Array, t: Array) -> Array:
-    network.loss_and_gradients(x, t, MicroBatch())
-    return network.grads
+    Classification(network).gradients(x, t, MicroBatch())
+    return network.parameters.grads
 
 
 def draw_losses(figure: Figure, losses: dict[str, list[float]]) -> None:

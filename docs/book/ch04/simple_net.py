@@ -10,6 +10,7 @@ import numpy as np
 from distnet.experiments import Lab, Numbers, Required, at_most, main, near
 from distnet.nn import Linear, MicroBatch, Network
 from distnet.nn.gradient_check import numerical_gradient, relative_error
+from distnet.objectives import Classification
 
 REQUIRED = [
     Required(
@@ -32,24 +33,24 @@ X, LABELS = np.array([[0.6, 0.9]]), np.array([2])
 
 def run(lab: Lab) -> Numbers:
     network = Network([Linear(3, bias=False)], (2,), dtype=np.float64)
-    network.load_values({"linear1.weight": WEIGHT})
+    network.parameters.load({"linear1.weight": WEIGHT})
     output = network.predict(X).copy()
     loss = loss_of(network)
-    numerical = numerical_gradient(lambda: loss_of(network), network.values, h=1e-4)
-    network.loss_and_gradients(X, LABELS, MicroBatch())
+    numerical = numerical_gradient(lambda: loss_of(network), network.parameters.values, h=1e-4)
+    Classification(network).gradients(X, LABELS, MicroBatch())
     return {
         "output": output,
         "loss": loss,
         "book_loss": -np.log(np.exp(-loss) + 1e-7),
         "gradient": numerical.reshape(WEIGHT.shape),
-        "error": relative_error(numerical, network.grads),
+        "error": relative_error(numerical, network.parameters.grads),
     }
 
 
 def loss_of(network: Network) -> float:
     """With the weights as they are now."""
-    network.refresh()
-    return network.evaluate(X, LABELS)[0]
+    network.parameters.refresh()
+    return Classification(network).measure(X, LABELS)[0]
 
 
 if __name__ == "__main__":

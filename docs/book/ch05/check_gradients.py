@@ -27,6 +27,7 @@ from distnet.nn import (
     Tanh,
 )
 from distnet.nn.gradient_check import gradient_errors, numerical_gradient, relative_error
+from distnet.objectives import Classification
 
 VECTOR, IMAGE = (6,), (2, 6, 6)
 BATCH = 4
@@ -88,7 +89,9 @@ def layers() -> list[tuple[Layer, Shape]]:
 def layer_error(layer: Layer, shape: Shape) -> float:
     """The worst relative error of dx and of all parameters, in training mode."""
     network = Network([layer], shape, dtype=np.float64)
-    network.values[...] = np.random.default_rng(0).standard_normal(network.values.shape)
+    network.parameters.values[...] = np.random.default_rng(0).standard_normal(
+        network.parameters.values.shape
+    )
     x = away_from_kinks((BATCH, *shape))
     return max(error for _, error in gradient_errors(network.body, x, MicroBatch()))
 
@@ -112,13 +115,13 @@ def mean_differences(network: Network, x: Array, t: Array) -> dict[str, float]:
     """For each parameter array the mean difference of its gradients, without a sign."""
 
     def mean_loss() -> float:
-        network.refresh()
-        return network.evaluate(x, t)[0] / len(t)
+        network.parameters.refresh()
+        return Classification(network).measure(x, t)[0] / len(t)
 
-    numerical = numerical_gradient(mean_loss, network.values)
-    network.loss_and_gradients(x, t, MicroBatch())
-    difference = np.abs(numerical - network.grads)
-    return {s.name: float(difference[s.start : s.stop].mean()) for s in network.slots}
+    numerical = numerical_gradient(mean_loss, network.parameters.values)
+    Classification(network).gradients(x, t, MicroBatch())
+    difference = np.abs(numerical - network.parameters.grads)
+    return {s.name: float(difference[s.start : s.stop].mean()) for s in network.parameters.slots}
 
 
 if __name__ == "__main__":

@@ -42,9 +42,9 @@ class DropoutOfTheBook(Dropout):
         self.scale = self.dtype.type(1)
         return shape
 
-    def forward(self, x: Array, out: Array | None = None, train: MicroBatch | None = None) -> Array:
-        y = super().forward(x, out, train)
-        return y if train else np.multiply(y, self.kept, out=y)
+    def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
+        y = super().forward(x, out, at)
+        return y if at else np.multiply(y, self.kept, out=y)
 
 
 REMEDIES = [

@@ -65,10 +65,10 @@ def numbers(trainings: dict[str, list[History]]) -> Numbers:
     result: Numbers = {}
     for name, histories in trainings.items():
         train, test = ([h.evaluations[kind][-1] for h in histories] for kind in ("train", "test"))
-        result[f"{name}_train"] = [end.accuracy for end in train]
-        result[f"{name}_test"] = [end.accuracy for end in test]
+        result[f"{name}_train"] = [end["accuracy"] for end in train]
+        result[f"{name}_test"] = [end["accuracy"] for end in test]
         result[f"{name}_gap"] = np.mean(result[f"{name}_train"]) - np.mean(result[f"{name}_test"])
-        result[f"{name}_test_loss"] = np.mean([end.loss for end in test])
+        result[f"{name}_test_loss"] = np.mean([end["loss"] for end in test])
     return result
 
 

@@ -52,7 +52,7 @@ def two_layers(lab: Lab, init: str | float) -> Network:
 
 def hidden_weights(network: Network) -> Array:
     """`(784, 50)`, a column for each hidden unit."""
-    return network.named_values()["linear1.weight"]
+    return network.parameters.named()["linear1.weight"]
 
 
 def spread(weights: Array) -> float:

@@ -35,7 +35,7 @@ def run(lab: Lab) -> Numbers:
     (images, labels), _ = lab.digits
     size = 12_000 if lab.quick else 60_000
     network = SimpleConvNet(seed=lab.seed)
-    weight = network.named_values()["conv1.weight"]  # (30, 1, 5, 5), a view
+    weight = network.parameters.named()["conv1.weight"]  # (30, 1, 5, 5), a view
     fresh = weight.copy()
     lab.fit(
         network,
@@ -85,7 +85,9 @@ def picture() -> Array:
 def apply(weight: Array, image: Array) -> Array:
     """The image (1, 1, H, W) seen through each filter, (F, H - 4, W - 4)."""
     network = Network([Conv2d(len(weight), 5)], image.shape[1:])
-    network.load_values({"conv1.weight": weight, "conv1.bias": np.zeros(len(weight), np.float32)})
+    network.parameters.load(
+        {"conv1.weight": weight, "conv1.bias": np.zeros(len(weight), np.float32)}
+    )
     return network.predict(image)[0]
 
 

@@ -12,6 +12,7 @@ from distnet.experiments import Lab, Numbers, Required, at_most, main
 from distnet.models import SimpleConvNet
 from distnet.nn import MicroBatch
 from distnet.nn.gradient_check import numerical_gradient, relative_error
+from distnet.objectives import Classification
 
 REQUIRED = [
     Required("A2", "SimpleConvNet: analytic against numerical gradient", "worst", at_most(1e-6)),
@@ -25,20 +26,20 @@ def run(lab: Lab) -> Numbers:
     )
     x, labels = rng.uniform(0, 1, (4, 1, 10, 10)), rng.integers(0, 10, 4)
     # Ten times the book's initial weights: few sums lie within a step of a kink of ReLU.
-    network.values *= 10
+    network.parameters.values *= 10
 
     def loss() -> float:
-        network.refresh()
-        return network.evaluate(x, labels)[0] / len(x)
+        network.parameters.refresh()
+        return Classification(network).measure(x, labels)[0] / len(x)
 
-    numerical = numerical_gradient(loss, network.values)
-    network.refresh()
-    network.loss_and_gradients(x, labels, MicroBatch())
+    numerical = numerical_gradient(loss, network.parameters.values)
+    network.parameters.refresh()
+    Classification(network).gradients(x, labels, MicroBatch())
     errors = {
         slot.name: relative_error(
-            network.grads[slot.start : slot.stop], numerical[slot.start : slot.stop]
+            network.parameters.grads[slot.start : slot.stop], numerical[slot.start : slot.stop]
         )
-        for slot in network.slots
+        for slot in network.parameters.slots
     }
     return {**errors, "worst": max(errors.values())}
 

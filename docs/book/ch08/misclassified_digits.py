@@ -59,8 +59,8 @@ def run(lab: Lab) -> Numbers:
     evaluation = history.evaluations["test"][-1]
     return {
         "num_wrong": len(wrong),
-        "uncounted": len(wrong) - (num_test - evaluation.num_correct),
-        "test_accuracy": evaluation.accuracy,
+        "uncounted": len(wrong) - round(num_test * (1 - evaluation["accuracy"])),
+        "test_accuracy": evaluation["accuracy"],
         "index_label_prediction": wrong,
     }
 

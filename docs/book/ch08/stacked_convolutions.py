@@ -50,7 +50,7 @@ def stack(kernels: list[int], seed: int, channels: int = 1) -> Network:
 
 def num_weights(network: Network) -> int:
     """Without the biases."""
-    return int(network.decayed.sum())
+    return int(network.parameters.decays.sum())
 
 
 def input_gradient(network: Network) -> Array:

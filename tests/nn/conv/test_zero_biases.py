@@ -9,6 +9,7 @@ import pytest
 from distnet.data import load_dataset
 from distnet.models import DeepConvNet
 from distnet.nn import Conv2d, Linear, MaxPool2d, MicroBatch, Network, ReLU
+from distnet.objectives import Classification
 
 N = 25
 
@@ -27,20 +28,23 @@ def with_algorithm(algorithm, dtype):
         layers += [Conv2d(filters, 3, pad=1, algorithm=first), ReLU()]
         layers += [Conv2d(filters, 3, pad=pad, algorithm=algorithm), MaxPool2d(2), ReLU()]
     network = Network([*layers, Linear(50), ReLU(), Linear(10)], (1, 28, 28), dtype=dtype)
-    network.load_values(DeepConvNet().named_values())
+    network.parameters.load(DeepConvNet().parameters.named())
     return network
 
 
 def gradients(digits, algorithm, dtype, bias):
     """The loss and each parameter's gradient, with `algorithm` in all layers but the first."""
     network = with_algorithm(algorithm, dtype)
-    for name, value in network.named_values().items():
+    for name, value in network.parameters.named().items():
         if name.endswith("bias"):
             value[...] = bias
-    network.refresh()
+    network.parameters.refresh()
     x, labels = digits
-    loss, _ = network.loss_and_gradients(x.astype(dtype), labels, MicroBatch(), N)
-    return loss, {s.name: network.grads[s.start : s.stop].astype(float) for s in network.slots}
+    loss, _ = Classification(network).gradients(x.astype(dtype), labels, MicroBatch(), N)
+    return loss, {
+        s.name: network.parameters.grads[s.start : s.stop].astype(float)
+        for s in network.parameters.slots
+    }
 
 
 def errors(digits, algorithm, bias):

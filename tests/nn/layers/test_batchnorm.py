@@ -5,6 +5,7 @@ import pytest
 from layer_table import build, images
 
 from distnet.nn import BatchNorm, Linear, MicroBatch, Network
+from distnet.objectives import Classification
 
 SHAPES = [(6, 3, 4, 5), (8, 4)]
 in_all_shapes = pytest.mark.parametrize("shape", SHAPES, ids=["images", "vectors"])
@@ -87,11 +88,11 @@ def network(shape, momentum=0.9):
 
 def sums_over(net, x, cuts):
     """What the micro-batches of one global batch contribute together."""
-    total = np.zeros_like(net.statistics)
+    total = np.zeros_like(net.parameters.statistics)
     for m, part in enumerate(np.split(x, cuts)):
         train = MicroBatch(number=m, share=len(part) / len(x))
-        net.loss_and_gradients(part, np.zeros(len(part), int), train, len(x))
-        total += net.batch_statistics
+        Classification(net).gradients(part, np.zeros(len(part), int), train, len(x))
+        total += net.parameters.batch_statistics
     return total
 
 
@@ -104,23 +105,23 @@ def test_statistics_of_micro_batches_add_up_to_those_of_the_batch(shape, cuts):
     moments = np.concatenate([x.mean(axis=axes), (x**2).mean(axis=axes)])
     np.testing.assert_allclose(total[: moments.size], moments, rtol=1e-13)
 
-    net.update_statistics(total)
+    net.parameters.update_statistics(total)
     start = np.repeat([0.0, 1.0], shape[1])
     np.testing.assert_allclose(
-        net.statistics[: moments.size], 0.9 * start + 0.1 * moments, rtol=1e-13
+        net.parameters.statistics[: moments.size], 0.9 * start + 0.1 * moments, rtol=1e-13
     )
 
 
 def test_a_micro_batch_is_the_whole_batch_unless_told_otherwise():
     net, x = network((8, 4)), skewed((8, 4))
-    net.loss_and_gradients(x, np.zeros(8, int), MicroBatch())
-    np.testing.assert_allclose(net.batch_statistics[:4], x.mean(axis=0), rtol=1e-13)
+    Classification(net).gradients(x, np.zeros(8, int), MicroBatch())
+    np.testing.assert_allclose(net.parameters.batch_statistics[:4], x.mean(axis=0), rtol=1e-13)
 
 
 @in_all_shapes
 def test_running_variance_becomes_that_of_the_batch(shape):
     net, x = network(shape, momentum=0.0), skewed(shape)
-    net.update_statistics(sums_over(net, x, [2, 3]))
+    net.parameters.update_statistics(sums_over(net, x, [2, 3]))
     axes = (0, 2, 3)[: x.ndim - 1]
     layer = net.body.layers[0]
     np.testing.assert_allclose(layer.running_mean.value, x.mean(axis=axes), rtol=1e-12)
@@ -131,28 +132,33 @@ def test_running_variance_becomes_that_of_the_batch(shape):
 
 def test_each_layer_moves_with_its_own_momentum():
     net, x = network((8, 4), momentum=0.5), skewed((8, 4))
-    before = net.statistics.copy()
+    before = net.parameters.statistics.copy()
     total = sums_over(net, x, [])
-    net.update_statistics(total)
+    net.parameters.update_statistics(total)
     kept = np.repeat([0.5, 0.9], [8, 4])  # mean and square of 4 channels, then of 2
-    np.testing.assert_allclose(net.statistics, kept * before + (1 - kept) * total, rtol=1e-13)
+    np.testing.assert_allclose(
+        net.parameters.statistics, kept * before + (1 - kept) * total, rtol=1e-13
+    )
 
 
 def test_evaluation_changes_no_statistics():
     net, x = network((8, 4)), skewed((8, 4))
     sums_over(net, x, [])
-    running, batch = net.statistics.copy(), net.batch_statistics.copy()
+    running, batch = net.parameters.statistics.copy(), net.parameters.batch_statistics.copy()
     net.predict(x)
-    np.testing.assert_array_equal(net.statistics, running)
-    np.testing.assert_array_equal(net.batch_statistics, batch)
+    np.testing.assert_array_equal(net.parameters.statistics, running)
+    np.testing.assert_array_equal(net.parameters.batch_statistics, batch)
 
 
 def test_names_of_statistics():
     net = network((8, 4))
-    assert {name: value.shape for name, value in net.named_statistics().items()} == {
+    assert {name: value.shape for name, value in net.parameters.named_statistics().items()} == {
         "batchnorm1.running_mean": (4,),
         "batchnorm1.running_square": (4,),
         "batchnorm2.running_mean": (2,),
         "batchnorm2.running_square": (2,),
     }
-    assert all(np.shares_memory(v, net.statistics) for v in net.named_statistics().values())
+    assert all(
+        np.shares_memory(v, net.parameters.statistics)
+        for v in net.parameters.named_statistics().values()
+    )

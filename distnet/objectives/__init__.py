@@ -1,0 +1,12 @@
+"""What is trained for: a number to be made small, and what is counted beside it.
+
+An objective is added by its file and one line of `OBJECTIVES`.
+"""
+
+from distnet.objectives.classification import Classification
+from distnet.objectives.objective import Objective
+from distnet.objectives.regression import Regression
+
+OBJECTIVES = {"classification": Classification, "regression": Regression}
+
+__all__ = ["OBJECTIVES", "Classification", "Objective", "Regression"]

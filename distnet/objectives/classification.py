@@ -1,0 +1,72 @@
+"""Which class a sample belongs to: softmax cross-entropy (book sections 3.5, 4.2 and 5.6.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distnet.base.arrays import Array
+from distnet.base.keys import MicroBatch
+from distnet.nn.losses import SoftmaxCrossEntropy, count_correct
+from distnet.nn.network import Network
+from distnet.objectives.objective import Objective, Ready
+
+
+class Classification(Objective):
+    """Trains a network whose outputs are logits `(N, K)` on labels `(N,)`, integers in [0, K).
+
+    label_smoothing: the part e of the target that is spread evenly over all K classes (Szegedy et
+    al. 2016, arXiv:1512.00567, section 7): the target is (1 - e) onehot(t) + e / K.
+    class_weights: `(K,)`, how much a sample of each class counts. The loss of a batch is then the
+    weighted mean: it is divided by the sum of the weights of all its samples.
+
+    Metrics: loss (cross-entropy in nats) and accuracy, between 0 and 1.
+    """
+
+    counts = ("correct",)
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | Array | None = None,
+    ) -> None:
+        if len(network.output_shape) != 1:
+            raise ValueError(
+                f"Classification: found outputs of shape {network.output_shape}, expected (K,), one"
+                " logit for each class; end the network with Linear(K)"
+            )
+        self.network, self.parameters = network, network.parameters
+        self.loss = SoftmaxCrossEntropy(label_smoothing, class_weights)
+
+    def as_input(self, inputs: Array) -> Array:
+        return self.network.as_input(inputs)
+
+    def gradients(
+        self,
+        x: Array,
+        targets: Array,
+        at: MicroBatch,
+        divisor: float | None = None,
+        ready: Ready | None = None,
+    ) -> Array:
+        logits = self.network.forward(x, at)
+        divisor = self.divisor(targets) if divisor is None else divisor
+        loss = self.loss.forward(logits, targets, divisor)
+        correct = count_correct(logits, targets)
+        self.network.backward(self.loss.backward(), ready=ready)
+        return self.sums(loss, correct)
+
+    def measure(self, x: Array, targets: Array) -> Array:
+        logits = self.network.forward(x)
+        loss = self.loss.forward(logits, targets, 1)
+        return self.sums(loss, count_correct(logits, targets))
+
+    def divisor(self, targets: Array) -> float:
+        return self.loss.weight_of(targets)
+
+    def metrics(self, loss: float, counts: Array, num_samples: int) -> dict[str, float]:
+        return {"loss": loss, "accuracy": float(counts[0]) / num_samples}
+
+    def score(self, metrics: dict[str, float]) -> float:
+        return metrics["accuracy"]

@@ -1,0 +1,71 @@
+"""The contract between the trainer and what is trained."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from distnet.base.arrays import Array
+from distnet.base.keys import MicroBatch
+from distnet.nn.parameters import Parameters
+
+Ready = Callable[[int], None]
+
+
+class Objective(ABC):
+    """A number to be made small: all that the trainer asks of what is trained.
+
+    parameters: what is trained, in flat vectors.
+    counts: the names of what is counted beside the loss, such as ("correct",). Counts are summed
+    exactly over micro-batches and ranks, as the loss is; a confusion matrix is many of them.
+
+    The loss of a batch is a sum over its samples divided by `divisor` of the *whole* batch, so that
+    the losses and gradients of its micro-batches add up to those of the batch.
+    """
+
+    parameters: Parameters
+    counts: tuple[str, ...] = ()
+
+    @abstractmethod
+    def as_input(self, inputs: Array) -> Array:
+        """Inputs of the data set, `(N, ...)`, as `gradients` and `measure` take them."""
+
+    @abstractmethod
+    def gradients(
+        self,
+        x: Array,
+        targets: Any,
+        at: MicroBatch,
+        divisor: float | None = None,
+        ready: Ready | None = None,
+    ) -> Array:
+        """One forward and backward pass over a micro-batch: fills `parameters.grads`.
+
+        Returns `(1 + len(counts),)` float64: the loss, that is the sum over the micro-batch divided
+        by `divisor` (None: its own), and the counts. Running statistics go to
+        `parameters.batch_statistics`. During backward, `ready(start)` says that
+        `parameters.grads[start:]` is final.
+        """
+
+    @abstractmethod
+    def measure(self, x: Array, targets: Any) -> Array:
+        """The same sums in evaluation mode, with the loss not divided."""
+
+    def divisor(self, targets: Any) -> float:
+        """What the losses of a batch with these targets are divided by: its number of samples."""
+        return len(targets)
+
+    def metrics(self, loss: float, counts: Array, num_samples: int) -> dict[str, float]:
+        """What is told of a batch or an epoch, by name; the loss is divided already."""
+        return {"loss": loss}
+
+    def score(self, metrics: dict[str, float]) -> float:
+        """How good an evaluation is, larger is better: it decides which checkpoint is the best."""
+        return -metrics["loss"]
+
+    def sums(self, loss: float, *counts: float) -> Array:
+        """As `gradients` and `measure` return them."""
+        return np.array([loss, *counts], np.float64)

@@ -1,0 +1,61 @@
+"""Numbers to be predicted: the mean squared error (book section 4.2.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distnet.base.arrays import Array
+from distnet.base.keys import MicroBatch
+from distnet.nn import layout
+from distnet.nn.network import Network
+from distnet.objectives.objective import Objective, Ready
+
+
+class Regression(Objective):
+    """Trains outputs y `(N, ...)` to be targets t, with the loss 1/2 sum (y - t)^2 of a sample.
+
+    The book's error, whose gradient is y - t. Targets have as many elements a sample as outputs, in
+    (C, H, W) order; bytes are pixels and mean 0 to 1, so that images may be targets. Metrics: loss,
+    and rmse, the root of the mean of (y - t)^2 over all samples and elements.
+    """
+
+    counts = ()
+
+    def __init__(self, network: Network) -> None:
+        self.network, self.parameters = network, network.parameters
+
+    def as_input(self, inputs: Array) -> Array:
+        return self.network.as_input(inputs)
+
+    def gradients(
+        self,
+        x: Array,
+        targets: Array,
+        at: MicroBatch,
+        divisor: float | None = None,
+        ready: Ready | None = None,
+    ) -> Array:
+        difference = self._difference(self.network.forward(x, at), targets)
+        divisor = self.divisor(targets) if divisor is None else divisor
+        self.network.backward(difference * difference.dtype.type(1 / divisor), ready=ready)
+        return self.sums(_half_square(difference) / divisor)
+
+    def measure(self, x: Array, targets: Array) -> Array:
+        return self.sums(_half_square(self._difference(self.network.forward(x), targets)))
+
+    def metrics(self, loss: float, counts: Array, num_samples: int) -> dict[str, float]:
+        size = int(np.prod(self.network.output_shape))
+        return {"loss": loss, "rmse": float(np.sqrt(2 * loss / size))}
+
+    def _difference(self, y: Array, targets: Array) -> Array:
+        if len(targets) != len(y) or targets.size != y.size:
+            raise ValueError(f"targets: found shape {targets.shape}, expected {y.shape}")
+        if targets.dtype == np.uint8:
+            targets = targets * y.dtype.type(1 / 255)
+        difference = layout.empty(y.shape, y.dtype)
+        return np.subtract(y, targets.reshape(y.shape), out=difference, casting="same_kind")
+
+
+def _half_square(difference: Array) -> float:
+    """The sum is taken in float64, in the order of the memory, which is that of the micro-batch."""
+    return 0.5 * float(np.square(difference, dtype=np.float64).sum())
