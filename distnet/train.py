@@ -28,8 +28,6 @@ from distnet.training.run import Run
 from distnet.training.signals import StopSignals
 from distnet.training.trainer import Trainer, make_trainer
 
-NUM_CLASSES = {"mnist": 10}  # Fashion-MNIST, by --data-dir, has as many
-
 
 def train(comm: Communicator) -> int:
     """The command: everything between the flags and the exit code."""
@@ -65,7 +63,7 @@ def load(config: TrainConfig) -> Dataset:
     """The data set that the configuration names; raises DataError."""
     data_dir = Path(config.data_dir) if config.data_dir else None
     cache_dir = default_cache_dir(os.environ)
-    return load_dataset(config.data, data_dir, cache_dir, NUM_CLASSES[config.data])
+    return load_dataset(config.data, data_dir, cache_dir)
 
 
 def build_trainer(config: TrainConfig, dataset: Dataset, comm: Communicator) -> Trainer:

@@ -14,8 +14,8 @@ import launching
 import numpy as np
 import pytest
 
-from distnet.data.dataset import IDX_FILES
 from distnet.data.formats.idx import format_idx
+from distnet.data.formats.idx_set import IDX_FILES
 
 pytestmark = pytest.mark.mpi_launch
 

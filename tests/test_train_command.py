@@ -27,8 +27,8 @@ from training_runs import (
     write_digits,
 )
 
-from distnet.data.dataset import IDX_FILES
 from distnet.data.formats.idx import format_idx
+from distnet.data.formats.idx_set import IDX_FILES
 
 pytestmark = pytest.mark.mpi_launch
 
@@ -116,8 +116,8 @@ def swap_magic_number(path: Path) -> None:
     path.write_bytes(b"\x00\x00\x08\x02" + path.read_bytes()[4:])
 
 
-def write_label_10(path: Path) -> None:
-    path.write_bytes(format_idx(np.full(37, 10, np.uint8)))
+def write_36_labels(path: Path) -> None:
+    path.write_bytes(format_idx(np.zeros(36, np.uint8)))
 
 
 @on_1_and_3_ranks
@@ -126,10 +126,10 @@ def write_label_10(path: Path) -> None:
     [
         (TRAIN_IMAGES, truncate, r"found 180319 bytes after the header, expected 180320"),
         (TRAIN_LABELS, swap_magic_number, r"found magic number 0x00000802, expected 0x00000801"),
-        (TEST_LABELS, write_label_10, r"found label 10, expected 0 to 9 for 10 classes"),
+        (TEST_LABELS, write_36_labels, r"found 36, expected 37, one for each image"),
         (TEST_IMAGES, Path.unlink, rf"found no file {TEST_IMAGES}, expected it there"),
     ],
-    ids=["truncated", "magic-number", "label-out-of-range", "missing"],
+    ids=["truncated", "magic-number", "too-few-labels", "missing"],
 )
 def test_a_damaged_data_set(
     num_ranks: int, tmp_path: Path, file: str, damage: Callable[[Path], None], message: str

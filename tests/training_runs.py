@@ -17,8 +17,8 @@ from typing import Any
 import launching
 import numpy as np
 
-from distnet.data.dataset import IDX_FILES
 from distnet.data.formats.idx import format_idx
+from distnet.data.formats.idx_set import IDX_FILES
 
 NUM_TRAIN, NUM_TEST = 230, 37
 STEPS_PER_EPOCH = 5

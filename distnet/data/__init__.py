@@ -2,12 +2,14 @@
 
 from distnet.data.augment import random_affine, random_shift
 from distnet.data.cache import default_cache_dir
-from distnet.data.dataset import Dataset, Samples, load_dataset
+from distnet.data.dataset import Dataset, Samples
 from distnet.data.errors import DataError
 from distnet.data.own import dataset_from_arrays
+from distnet.data.registry import DATASETS, load_dataset
 from distnet.data.sampler import Sampler
 
 __all__ = [
+    "DATASETS",
     "DataError",
     "Dataset",
     "Sampler",

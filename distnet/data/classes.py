@@ -14,27 +14,40 @@ MAX_SHOWN = 4  # classes that a note names
 
 
 def mapped_labels(
-    parts: Sequence[object], names: Sequence[str] | None = None, what: str = "labels"
+    parts: Sequence[object],
+    names: Sequence[str] | None = None,
+    sources: Sequence[str] = ("labels", "labels"),
 ) -> tuple[list[Array], tuple[str, ...], tuple[str, ...]]:
     """The labels of the parts of a data set as 0 to K - 1, the K classes, and notes for the user.
 
     Labels may be integers, booleans, text, lists of these, or rows with a single 1 (`arrays`).
-    The classes are what occurs in any part, in the order of numbers or of the alphabet; `names`
-    are their names in that order. Text that occurs in `names`, and integers from 0 to K - 1, keep
-    the place that they have in `names`, which may then name classes that do not occur.
-    Mapped labels are of the smallest unsigned type that holds K. Raises DataError.
+    The classes are what occurs in any part, or the columns of such rows, in the order of numbers
+    or of the alphabet; `names` are their names in that order. Text that occurs in `names`, and
+    integers from 0 to K - 1, keep the place that they have in `names`, which may then name classes
+    that do not occur. Mapped labels are of the smallest unsigned type that holds K. `sources` names
+    the parts in errors. Raises DataError.
     """
-    values = [label_values(part, what) for part in parts]
-    if len({part.dtype.kind in "U" for part in values}) > 1:
-        raise DataError(f"{what}: found text and numbers, expected the same in training and test")
-    found = sorted(set[object]().union(*(np.unique(part).tolist() for part in values)), key=_place)
+    values = [label_values(*part) for part in zip(parts, sources, strict=False)]
+    if len({part.dtype.kind == "U" for part in values}) > 1:
+        raise DataError(
+            f"{sources[1]}: found text and numbers, expected the same as in {sources[0]}"
+        )
+    occurring = [np.unique(part).tolist() for part in values]
+    columns = [range(_num_columns(part)) for part in parts]
+    found = sorted(set[object]().union(*occurring, *columns), key=_place)
     is_mask = all(np.asarray(part).dtype == np.bool_ for part in parts)
-    order, classes = _classes(found, names, is_mask, what)
+    order, classes = _classes(found, names, is_mask, sources[0])
     kind = np.min_scalar_type(len(order) - 1)
     mapped = [_mapped(part, order, kind) for part in values]
     is_same = order == list(range(len(order)))
-    notes = () if is_same and not is_mask else (_note(order, classes, is_mask, what),)
+    notes = () if is_same and not is_mask else (_note(order, classes, is_mask),)
     return mapped, classes, notes
+
+
+def _num_columns(part: object) -> int:
+    """How many classes rows with a single 1 tell apart; 0 for other labels."""
+    shape = np.shape(np.asarray(part))
+    return shape[1] if len(shape) == 2 and shape[1] > 1 else 0
 
 
 def _place(value: object) -> tuple[bool, int, str]:
@@ -57,9 +70,10 @@ def _classes(
     for order in (list[object](classes), list[object](range(len(classes)))):
         if set(found) <= set(order):
             return order, classes
-    if len(found) == len(classes) and not isinstance(found[0], str):
+    first = found[0]
+    if isinstance(first, int) and found == list(range(first, first + len(classes))):
         return found, classes
-    known = set(classes)
+    known = set(classes) | set(range(len(classes)))
     strangers = [value for value in found if value not in known]
     raise DataError(
         f"{what}: found {len(found)} classes, such as {strangers[0]!r:.40}, expected those of the "
@@ -68,17 +82,20 @@ def _classes(
 
 
 def _mapped(values: Array, order: list[object], kind: np.dtype[np.generic]) -> Array:
-    """The place in `order` of each value."""
+    """The place in `order` of each value, read-only."""
     if order == list(range(len(order))):
-        return values.astype(kind)
-    kinds, places = np.unique(values, return_inverse=True)
-    place = {value: number for number, value in enumerate(order)}
-    return np.array([place[value] for value in kinds.tolist()], kind)[places]
+        labels = values.astype(kind, copy=False).view()
+    else:
+        kinds, places = np.unique(values, return_inverse=True)
+        place = {value: number for number, value in enumerate(order)}
+        labels = np.array([place[value] for value in kinds.tolist()], kind)[places]
+    labels.flags.writeable = False
+    return labels
 
 
-def _note(order: list[object], classes: tuple[str, ...], is_mask: bool, what: str) -> str:
+def _note(order: list[object], classes: tuple[str, ...], is_mask: bool) -> str:
     shown = classes if is_mask else tuple(map(str, order))
-    return f"{what} {_some(shown)} are classes 0 to {len(order) - 1}, in this order"
+    return f"labels {_some(shown)} are classes 0 to {len(order) - 1}, in this order"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -43,21 +43,44 @@ def dataset_from_arrays(
     """
     if (test_images is None) != (test_labels is None):
         raise DataError("found test images without test labels or the reverse, expected both")
-    train = _images(train_images, layout, "train_images")
-    has_test = test_images is not None
-    test = _images(test_images, layout, "test_images") if has_test else train[:0]
-    if test.shape[1:] != train.shape[1:]:
-        raise DataError(
-            f"test_images: found images {test.shape[1:]}, expected {train.shape[1:]} as in training"
-        )
-    parts = [train_labels, test_labels] if has_test else [train_labels]
-    labels, names, notes = mapped_labels(parts, classes)
-    check_same_length(train, labels[0], "train_labels")
-    if has_test:
-        check_same_length(test, labels[1], "test_labels")
-    else:
+    arrays = [train_images, train_labels]
+    if test_images is not None:
+        arrays += [test_images, test_labels]
+    return assembled(name, arrays, classes=classes, layout=layout)
+
+
+NAMES = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def assembled(
+    name: str,
+    arrays: Sequence[object],
+    sources: Sequence[str] = NAMES,
+    *,
+    classes: Sequence[str] | None = None,
+    layout: str | None = None,
+) -> Dataset:
+    """The same from training images, training labels and, it may be, those for the test.
+
+    `sources` says where each of them comes from, such as a path, and is named in errors.
+    """
+    images = [
+        _images(part, layout, source)
+        for part, source in zip(arrays[::2], sources[::2], strict=False)
+    ]
+    labels, names, notes = mapped_labels(arrays[1::2], classes, sources[1::2])
+    for part, label, source in zip(images, labels, sources[1::2], strict=False):
+        check_same_length(part, label, source)
+    if len(images) == 1:
+        images.append(images[0][:0])
         labels.append(labels[0][:0])
         notes += ("there are no test data",)
+    train, test = images
+    if test.shape[1:] != train.shape[1:]:
+        raise DataError(
+            f"{sources[2]}: found images {test.shape[1:]}, expected {train.shape[1:]} as for "
+            "training"
+        )
     samples = Samples(train, labels[0]), Samples(test, labels[1])
     return Dataset(name, *samples, names, notes + _notes(train))
 

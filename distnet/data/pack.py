@@ -3,7 +3,7 @@
     python -m distnet.data.pack IDX_DIR distnet/data/mnist.idx.gz
 
 The result is a gzip file of the four IDX files one after the other, in the order of
-`dataset.IDX_FILES`; it holds no time and no file name, so the same zlib writes the same bytes.
+`idx_set.IDX_FILES`; it holds no time and no file name, so the same zlib writes the same bytes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distnet.base.options import argument, parse_options
-from distnet.data.dataset import Dataset, load_dataset
+from distnet.data.dataset import Dataset
 from distnet.data.formats.idx import format_idx
+from distnet.data.registry import load_dataset
 
 
 def pack(dataset: Dataset, path: Path) -> None:

@@ -23,6 +23,7 @@ from distnet.base.options import (
     to_toml,
     with_options_of,
 )
+from distnet.data.registry import DATASETS
 from distnet.models import MODELS
 from distnet.optim import OPTIMIZERS, SCHEDULES, depends_on_length
 from distnet.parallel import REDUCTIONS
@@ -40,7 +41,6 @@ MAX_DEFAULT_MICRO_BATCH = 32
 MAX_STEPS = 1_000_000_000
 STEPS = {">=": 0, "<=": MAX_STEPS}
 COUNT = {">=": 1, "<=": 1_000_000}
-DATASETS = ("mnist",)
 EXACT = [name for name, kind in REDUCTIONS.items() if kind.exact]
 OTHERS = [name for name, kind in REDUCTIONS.items() if not kind.exact]
 
@@ -66,7 +66,8 @@ class TrainConfig:
     data: str = option("mnist", "data set", group=WHAT, choices=DATASETS)
     data_dir: str = option(
         "",
-        "directory with the files of the data set (default: the files inside the package)",
+        "directory with the files of the data set; with mnist whatever images and labels it holds "
+        "(default: the files inside the package, or where they were fetched to)",
         group=WHAT,
         metavar="DIR",
         decides=False,

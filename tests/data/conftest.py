@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distnet.data.dataset import IDX_FILES
 from distnet.data.formats.idx import format_idx
+from distnet.data.formats.idx_set import IDX_FILES
 
 WriteSet = Callable[..., Path]
 

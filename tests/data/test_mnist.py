@@ -10,8 +10,9 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from distnet.data import DataError, Dataset, dataset, load_dataset
+from distnet.data import DataError, Dataset, load_dataset
 from distnet.data.formats.idx import format_idx
+from distnet.data.sets import mnist as module
 
 PUBLISHED_SHA256 = {
     "train.inputs": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -56,15 +57,10 @@ def test_is_shared_through_a_map(tmp_path):
             assert isinstance(owner(operator.attrgetter(field)(data)), mmap.mmap)
 
 
-def test_too_few_classes():
-    with pytest.raises(DataError, match=r"train-labels.*found label 9, expected 0 to 8"):
-        load_dataset(num_classes=9)
-
-
 @pytest.mark.parametrize("content", [b"", b"version https://", bytes(100)])
 def test_damaged_package(tmp_path, monkeypatch, content):
     (tmp_path / "mnist.idx.gz").write_bytes(content)
-    monkeypatch.setattr(dataset.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(module.resources, "files", lambda package: tmp_path)
     for cache_dir in (None, tmp_path):
         with pytest.raises(DataError, match=r"mnist\.idx\.gz: "):
             load_dataset(cache_dir=cache_dir)

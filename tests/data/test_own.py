@@ -70,7 +70,7 @@ def test_channels_last_in_colour():
             "labels 10, 20, 30 ... 60 are classes 0 to 5",
         ),
     ],
-    ids=str,
+    ids=lambda value: ascii(value)[:40],
 )
 def test_labels_of_any_kind_become_0_to_k(labels, mapped, classes, note):
     data = of_labels(labels, labels)
@@ -89,6 +89,11 @@ def test_classes_of_both_parts():
 def test_a_mask_without_true_has_two_classes():
     (labels,), classes, _ = mapped_labels([np.zeros(3, bool)])
     assert labels.tolist() == [0, 0, 0] and len(classes) == 2
+
+
+def test_rows_with_a_single_1_say_how_many_classes_there_are():
+    (labels,), classes, notes = mapped_labels([np.eye(5)[[0, 3, 3]]])
+    assert labels.tolist() == [0, 3, 3] and classes == tuple("01234") and notes == ()
 
 
 def test_47_and_300_classes():
@@ -121,20 +126,23 @@ def test_names_of_classes(labels, mapped):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(classes=["a", "b"]), "labels: found 3 classes, such as 0, expected those of the 2"),
+        (
+            dict(classes=["a", "b"]),
+            "train_labels: found 3 classes, such as 2, expected",
+        ),
         (dict(classes=["a", "a", "b"]), "expected different names"),
         (dict(classes=[]), "expected different names"),
         (dict(test_images=IMAGES), "found test images without test labels or the reverse"),
         (dict(test_labels=[1]), "found test images without test labels or the reverse"),
         (
             dict(test_images=IMAGES[:, 1:], test_labels=[0] * 6),
-            "test_images: found images (1, 7, 7), expected (1, 8, 7) as in training",
+            "test_images: found images (1, 7, 7), expected (1, 8, 7) as for training",
         ),
         (dict(test_images=IMAGES, test_labels=[0]), "test_labels: found 1, expected 6"),
-        (dict(test_images=IMAGES, test_labels=["a"] * 6), "labels: found text and numbers"),
+        (dict(test_images=IMAGES, test_labels=["a"] * 6), "test_labels: found text and numbers"),
         (dict(test_images=IMAGES * np.nan, test_labels=[0] * 6), "test_images: the data hold NaN"),
     ],
-    ids=str,
+    ids=lambda value: ascii(value)[:40],
 )
 def test_what_does_not_fit_is_one_line(settings, message):
     assert message in refusal(IMAGES, [0, 1, 2] * 2, **settings)
@@ -145,11 +153,11 @@ def test_what_does_not_fit_is_one_line(settings, message):
     [
         (IMAGES, [0, 1], "train_labels: found 2, expected 6, one for each image"),
         (IMAGES.astype(int), [0] * 6, "train_images: found int64, expected uint8"),
-        (IMAGES, [0.5] * 6, "labels: found float64 of shape (6,)"),
+        (IMAGES, [0.5] * 6, "train_labels: found float64 of shape (6,)"),
         (IMAGES[0], [0] * 6, "train_labels: found 6, expected 8"),
         (IMAGES[:0], [], "train_images: found an empty array"),
         (IMAGES.reshape(6, 8, 7, 1, 1), [0] * 6, "train_images: found shape (6, 8, 7, 1, 1)"),
-        (IMAGES, [], "labels: found float64 of shape (0,)"),
+        (IMAGES, [], "train_labels: found float64 of shape (0,)"),
     ],
 )
 def test_what_is_no_data_set_is_one_line(images, labels, message):

@@ -6,8 +6,8 @@ import gzip
 
 import pytest
 
-from distnet.data.dataset import IDX_FILES
 from distnet.data.formats.idx import format_idx, take_idx
+from distnet.data.formats.idx_set import IDX_FILES
 from distnet.data.pack import main
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distnet.data.dataset import IDX_FILES
 from distnet.data.formats.idx import format_idx
+from distnet.data.formats.idx_set import IDX_FILES
 from distnet.parallel import RankError, SerialCommunicator
 from distnet.train import train
 from distnet.training.checkpoint import best_path, checkpoint_path, load

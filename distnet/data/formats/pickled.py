@@ -3,7 +3,7 @@
 A pickle is a program: it may call whatever it can import. Here it can import nothing. The names
 with which NumPy's arrays are pickled lead to classes of this module that note what they are given,
 every other name is refused, and so are opcodes that arrays do not need, before the first one is
-executed. Protocols 3 and 4, in which bytes are bytes; floats of 4 and 8 bytes. `convert` calls it.
+executed. Protocols 2 to 5. `convert` reads weights with it, `sets.cifar` images and labels.
 """
 
 from __future__ import annotations
@@ -19,26 +19,41 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from distnet.base.arrays import Array
 from distnet.data.errors import DataError, explained
 
 Floats = NDArray[np.floating[Any]]
 
 MAX_BYTES = 256 << 20
-MAX_OPCODES = 10_000  # the book's largest file has about 500
-OPCODES = """
+MAX_OPCODES = 10_000  # of weights; the book's largest file has about 500
+ARRAYS = """
     PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 BINUNICODE SHORT_BINUNICODE
-    BINBYTES SHORT_BINBYTES EMPTY_DICT SETITEM SETITEMS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3
-    BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD
+    BINBYTES SHORT_BINBYTES BYTEARRAY8 EMPTY_DICT SETITEM SETITEMS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2
+    TUPLE3 BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD
 """
+TABLES = f"{ARRAYS} BINSTRING SHORT_BINSTRING EMPTY_LIST APPEND APPENDS"
+MAX_TABLE_OPCODES = 1_000_000  # labels and file names of 50,000 images are 300,000
 
 
 def read_pickled_arrays(path: Path) -> dict[str, Floats]:
     """The arrays of a pickled dict, by name, read-only; raises DataError for anything else."""
+    return dict(_floats(_load(path, ARRAYS, MAX_OPCODES), path))
+
+
+def read_pickled_table(path: Path) -> dict[str, Array | list[Any] | str]:
+    """A pickled dict of arrays, lists and text, by name, also one that Python 2 has written.
+
+    Its text is taken byte by byte (latin1). Raises DataError for anything else.
+    """
+    found = _load(path, TABLES, MAX_TABLE_OPCODES)
+    return {name: _array_or_list(value, path) for name, value in _entries(found, path)}
+
+
+def _load(path: Path, opcodes: str, max_opcodes: int) -> object:
     content = _content(path)
     try:
-        _check_opcodes(content)
-        found = _Reader(io.BytesIO(content)).load()
-        return dict(_arrays(found))
+        _check_opcodes(content, opcodes.split(), max_opcodes)
+        return _Reader(io.BytesIO(content), encoding="latin1").load()
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except Exception as error:  # what a damaged pickle may raise is not limited to a few types
@@ -53,19 +68,19 @@ def _content(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise DataError(f"{path}: found more than {MAX_BYTES} bytes, expected a pickle of weights")
+        raise DataError(f"{path}: found more than {MAX_BYTES} bytes, expected a pickle of arrays")
     return content
 
 
-def _check_opcodes(content: bytes) -> None:
+def _check_opcodes(content: bytes, names: list[str], max_opcodes: int) -> None:
     """So that what executing them takes is bounded by the length of the file."""
-    names = OPCODES.split()
+    admitted = set(names)
     for count, (opcode, argument, _) in enumerate(pickletools.genops(content), 1):
-        if opcode.name not in names:
+        if opcode.name not in admitted:
             raise DataError(f"found opcode {opcode.name}, which no pickle of NumPy arrays needs")
         place = int(argument or 0) if opcode.name == "LONG_BINPUT" else 0  # memory for as many
-        if max(place, count) > MAX_OPCODES:
-            raise DataError(f"found more than {MAX_OPCODES} opcodes, expected a few arrays")
+        if max(place, count) > max_opcodes:
+            raise DataError(f"found more than {max_opcodes} opcodes, expected a few arrays")
 
 
 class _DType:
@@ -78,31 +93,69 @@ class _DType:
         self.order = state[1]
 
     def checked(self) -> np.dtype[Any]:
-        if self.code not in ("f4", "f8") or self.order not in ("<", ">"):
-            raise DataError(f"found type {self.order!r:.20}{self.code!r:.20}, expected f4 or f8")
+        if (self.code, self.order) not in KINDS:
+            raise DataError(
+                f"found type {self.order!r:.20}{self.code!r:.20}, expected f4 or f8, or u1"
+            )
         return np.dtype(self.order + self.code)
+
+
+KINDS = {("f4", "<"), ("f4", ">"), ("f8", "<"), ("f8", ">"), ("u1", "|")}
 
 
 class _Array:
     """Stands for an array in the making, as `_reconstruct` of NumPy returns it."""
 
     def __init__(self, kind: object, shape: tuple[int, ...], code: bytes) -> None:
-        self.array: Floats | None = None
+        self.array: Array | None = None
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, is_fortran, content = state
-        kind = dtype.checked()
-        if min(shape, default=1) < 1 or math.prod(shape) * kind.itemsize != len(content):
-            raise DataError(f"found an array of shape {shape} in {len(content)} bytes of {kind}")
-        flat = np.frombuffer(content, kind)
-        self.array = flat.reshape(shape, order="F" if is_fortran else "C")
+        self.array = _checked_array(content, dtype, shape, "F" if is_fortran else "C")
 
 
+def _from_buffer(
+    content: bytes | bytearray, dtype: _DType, shape: tuple[int, ...], order: str
+) -> _Array:
+    """Stands for `_frombuffer` of NumPy, with which protocol 5 makes arrays."""
+    made = _Array(None, shape, b"")
+    made.array = _checked_array(content, dtype, shape, order)
+    return made
+
+
+def _checked_array(
+    content: bytes | bytearray | str, dtype: _DType, shape: tuple[int, ...], order: str
+) -> Array:
+    kind = dtype.checked()
+    if isinstance(content, str):  # the bytes of Python 2
+        content = content.encode("latin1")
+    if min(shape, default=1) < 1 or math.prod(shape) * kind.itemsize != len(content):
+        raise DataError(f"found an array of shape {shape} in {len(content)} bytes of {kind}")
+    array = np.frombuffer(content, kind).reshape(shape, order="F" if order == "F" else "C")
+    array.flags.writeable = False
+    return array
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    """Stands for `_codecs.encode`, with which protocol 2 makes bytes."""
+    if encoding != "latin1":
+        raise DataError(f"found bytes in encoding {encoding!r:.20}, expected latin1")
+    return text.encode("latin1")
+
+
+def _ordered_dict() -> dict[str, object]:
+    """Stands for `collections.OrderedDict`, before its entries are set."""
+    return {}
+
+
+NUMPY = ("numpy.core", "numpy._core")  # the latter is NumPy 2
 ADMITTED: dict[tuple[str, str], object] = {
     ("numpy", "ndarray"): object(),  # only mentioned
     ("numpy", "dtype"): _DType,
-    ("numpy.core.multiarray", "_reconstruct"): _Array,
-    ("numpy._core.multiarray", "_reconstruct"): _Array,  # written by NumPy 2
+    ("_codecs", "encode"): _encoded,
+    ("collections", "OrderedDict"): _ordered_dict,
+    **{(f"{core}.multiarray", "_reconstruct"): _Array for core in NUMPY},
+    **{(f"{core}.numeric", "_frombuffer"): _from_buffer for core in NUMPY},
 }
 
 
@@ -117,10 +170,32 @@ class _Reader(pickle.Unpickler):
         raise DataError("found a persistent object, expected NumPy arrays only")
 
 
-def _arrays(found: object) -> Iterator[tuple[str, Floats]]:
+def _entries(found: object, path: Path) -> Iterator[tuple[str, object]]:
     if not isinstance(found, dict):
-        raise DataError(f"found no dict ({type(found).__name__}), expected one of arrays by name")
+        kind = type(found).__name__
+        raise DataError(f"{path}: found no dict ({kind}), expected one of arrays by name")
     for name, value in found.items():
-        if not isinstance(name, str) or not isinstance(value, _Array) or value.array is None:
-            raise DataError(f"found an entry that is no array ({type(value).__name__})")
+        if not isinstance(name, str):
+            raise _no_array(value, path)
+        yield name, value
+
+
+def _floats(found: object, path: Path) -> Iterator[tuple[str, Floats]]:
+    for name, value in _entries(found, path):
+        if not isinstance(value, _Array) or value.array is None:
+            raise _no_array(value, path)
+        if value.array.dtype.kind != "f":
+            raise DataError(f"{path}: found {name!a:.40} of {value.array.dtype}, expected floats")
         yield name, value.array
+
+
+def _array_or_list(value: object, path: Path) -> Array | list[Any] | str:
+    if isinstance(value, _Array) and value.array is not None:
+        return value.array
+    if isinstance(value, list | str):
+        return value
+    raise _no_array(value, path)
+
+
+def _no_array(value: object, path: Path) -> DataError:
+    return DataError(f"{path}: found an entry that is no array ({type(value).__name__})")

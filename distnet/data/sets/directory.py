@@ -1,0 +1,49 @@
+"""A data set of whatever lies at a path: IDX files, arrays of NumPy, or pictures by class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distnet.data.dataset import Dataset
+from distnet.data.errors import DataError, explained
+from distnet.data.formats.idx_set import has_idx_set, read_idx_set
+from distnet.data.formats.npy import has_arrays, read_named_arrays
+from distnet.data.own import assembled
+from distnet.data.sets.like_mnist import EMNIST, emnist_files
+from distnet.data.sets.named_arrays import from_named_arrays
+from distnet.data.sets.picture_folders import has_pictures, read_picture_set
+
+EXPECTED = (
+    "four IDX files like MNIST's, NumPy arrays such as train_images.npy, or a folder of pictures "
+    "for each class"
+)
+
+
+def read_path(path: Path, name: str = "") -> Dataset:
+    """The data set in a directory or in an .npz file, called `name` or by the name of that.
+
+    Raises DataError if there is none, or if it is damaged or inconsistent.
+    """
+    path = path.expanduser()
+    name = name or path.resolve().stem
+    with explained(path):
+        if path.is_dir():
+            return _read_directory(path, name)
+        if path.suffix == ".npz" and path.is_file():
+            return from_named_arrays(name, read_named_arrays(path), str(path))
+    raise DataError(
+        f"{path}: found no such directory, expected one with {EXPECTED}, or an .npz file"
+    )
+
+
+def _read_directory(path: Path, name: str) -> Dataset:
+    if has_idx_set(path):
+        return assembled(name, *read_idx_set(path))
+    for split, source in EMNIST.items():
+        if has_idx_set(path, emnist_files(split)):
+            return source.load(path, None)
+    if has_arrays(path):
+        return from_named_arrays(name, read_named_arrays(path), str(path))
+    if has_pictures(path):
+        return read_picture_set(name, path)
+    raise DataError(f"{path}: found no data set, expected {EXPECTED}")
