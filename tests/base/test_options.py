@@ -262,8 +262,8 @@ def test_a_file_that_names_another_entry_leaves_behind_what_its_base_says_of_the
     [
         ('base = "missing.toml"', "missing.toml: found no file, expected a TOML file"),
         ("base = 3", "own.toml: base: found 3, expected the name of a file"),
-        ('base = "own.toml"', "own.toml: base: found files that build upon each other"),
-        ('base = "again.toml"', "own.toml: base: found files that build upon each other"),
+        ('base = "own.toml"', "own.toml: base: found files in a circle"),
+        ('base = "again.toml"', "own.toml: base: found files in a circle"),
         ('base = "wrong.toml"', "wrong.toml: size: found 0, expected a whole number >= 1"),
         ('base = "recipes/bok"', "expected a TOML file; did you mean recipes/book?"),
         ('base = "a\\u0000"', "found no file"),

@@ -47,13 +47,13 @@ def check(settings: Option, value: object, label: str) -> Any:
 
 def check_value(item: Field[Any], value: object, label: str) -> Any:
     """`value` if the field may have it, for one entry at least; raises ConfigError if not."""
-    failure = None
+    failures = []
     for settings in details(item).takers.values() or [details(item)]:
         try:
             return check(settings, value, label)
         except ConfigError as error:
-            failure = failure or error
-    raise failure or ConfigError(label)
+            failures.append(error)
+    raise failures[0]
 
 
 def check_values(cls: type, values: Mapping[str, object], source: str) -> dict[str, Any]:

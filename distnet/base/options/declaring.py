@@ -96,13 +96,15 @@ def option_of(owner: str, takers: Mapping[str, Option], group: str) -> Any:
     return field(default=None, metadata={"option": settings})
 
 
-Registry = Mapping[str, Mapping[str, Option]]  # the options of its entries, by entry, by name
+Registry = Mapping[str, Mapping[str, Option]]  # {entry: {option: what it is for that entry}}
 
 
 def with_options_of(group: Mapping[str, str], **registries: Registry) -> Callable[[type], Any]:
-    """Gives a class, before `dataclass` sees it, a field for every option that an entry takes.
+    """Gives a class, before `dataclass` sees it, a field for every option that some entry takes.
 
-    registries: by the name of the field that names the entry; group: of the fields, by that name.
+    A registry is called like the field that names one of its entries, such as "optimizer", and so
+    is, in `group`, the group of help and TOML where its options go. Raises TypeError if two options
+    have one name but not one registry or one type.
     """
 
     def add_fields(cls: type) -> type:

@@ -37,7 +37,7 @@ def read_toml(cls: type, name: str, directory: Path = Path()) -> dict[str, Any]:
         source = printable(str(path))
         if path.resolve() in seen:
             raise ConfigError(
-                f"{source}: base: found files that build upon each other, expected none"
+                f"{source}: base: found files in a circle, expected a chain that ends"
             )
         seen.append(path.resolve())
         own = _read(path, source)
