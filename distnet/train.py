@@ -85,6 +85,7 @@ def build_trainer(config: TrainConfig, dataset: Dataset, comm: Communicator) -> 
         seed=config.seed,
         comm=comm,
         reduction=config.reduction,
+        exchange=config.exchange,
         bucket_bytes=config.bucket_bytes,
     )
 

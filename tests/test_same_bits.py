@@ -79,8 +79,9 @@ def test_on_any_number_of_ranks(recipe, tmp_path, num_ranks):
     assert train_losses[0] == train_losses[1]
 
 
-def test_in_buckets_of_any_size(recipe, tmp_path):
-    recipe.run(3, tmp_path, "--bucket-bytes", "10000")
+@pytest.mark.parametrize("exchange", ["auto", "messages"])
+def test_in_buckets_of_any_size(recipe, tmp_path, exchange):
+    recipe.run(3, tmp_path, "--bucket-bytes", "10000", "--exchange", exchange)
     assert_same_bits(tmp_path, recipe.reference)
 
 

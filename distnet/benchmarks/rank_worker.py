@@ -21,12 +21,12 @@ from distnet.benchmarks.rounds import interleave
 from distnet.parallel import (
     REDUCTIONS,
     Communicator,
-    GradientSum,
     Reducer,
     SerialCommunicator,
     make_reducer,
     run_command,
 )
+from distnet.parallel.sums.exchange import Exchange
 from distnet.parallel.sums.reducer import cut_buckets
 from distnet.training.fingerprint import one_blas_thread
 from distnet.training.trainer import Trainer
@@ -93,7 +93,7 @@ def ranks(comm: Communicator, task: Task) -> Result:
     num_steps = num_turns * task["turn"]
     compute_seconds = max(comm.allgather(alone.seconds)) / num_steps  # of the slowest, as in a run
     reducer = together.trainer.reducer
-    everything, last = _message_seconds(comm, reducer.gradient_sum, reducer.bucket_bytes)
+    everything, last = _message_seconds(comm, reducer.exchange, reducer.bucket_bytes)
     return {
         "images_per_second": num_steps * task["batch_size"] / together.seconds,
         "step_seconds": together.seconds / num_steps,
@@ -187,11 +187,11 @@ def _watch_window(trainer: Trainer) -> list[float]:
     left: list[float] = []
     ended: list[float] = [0.0]
     reducer = trainer.reducer
-    exchange, add, finish = reducer.gradient_sum.exchange, reducer.add, reducer.finish
+    begin, add, finish = reducer.exchange.begin, reducer.add, reducer.finish
 
-    def watched_exchange(*args: Any) -> Any:
+    def watched_begin(*args: Any) -> Any:
         left.append(time.perf_counter())
-        return exchange(*args)
+        return begin(*args)
 
     def watched_add(*args: Any) -> Any:
         ended[0] = time.perf_counter()
@@ -203,18 +203,18 @@ def _watch_window(trainer: Trainer) -> list[float]:
         left.clear()
         return result
 
-    setattr(reducer.gradient_sum, "exchange", watched_exchange)  # noqa: B010
+    setattr(reducer.exchange, "begin", watched_begin)  # noqa: B010
     setattr(reducer, "add", watched_add)  # noqa: B010
     setattr(reducer, "finish", watched_finish)  # noqa: B010
     return seconds
 
 
 def _message_seconds(
-    comm: Communicator, gradient_sum: GradientSum, bucket_bytes: int
+    comm: Communicator, exchange: Exchange, bucket_bytes: int
 ) -> tuple[float, float]:
     """All messages of a step with nothing beside them; the last bucket and the tally alone."""
-    itemsize = gradient_sum.wire_itemsize
-    buckets = cut_buckets(gradient_sum.size, bucket_bytes, itemsize) if gradient_sum.sends else []
+    size, itemsize = exchange.total.size, exchange.format.wire_itemsize
+    buckets = cut_buckets(size, bucket_bytes, itemsize) if exchange.sends else []
     lengths = [(bucket.stop - bucket.start) * itemsize // 4 for bucket in buckets]
     messages = [np.zeros(max(1, n), np.float32) for n in [*lengths, 2 * (NUM_SUMS + 3)]]
 

@@ -14,17 +14,16 @@ from distnet.parallel.errors import (
 from distnet.parallel.launcher import connect
 from distnet.parallel.shared_map import shared_map
 from distnet.parallel.sums.fixed_point import FixedPoint
-from distnet.parallel.sums.formats import GradientSum
-from distnet.parallel.sums.reducer import REDUCTIONS, Reducer, make_reducer
+from distnet.parallel.sums.reducer import EXCHANGES, REDUCTIONS, Reducer, make_reducer
 
 __all__ = [
+    "EXCHANGES",
     "REDUCTIONS",
     "AgreedError",
     "AgreedExit",
     "Communicator",
     "DisagreementError",
     "FixedPoint",
-    "GradientSum",
     "LaunchError",
     "MPICommunicator",
     "NonFiniteGradient",

@@ -26,7 +26,7 @@ from distnet.base.options import (
 from distnet.data.registry import DATASETS
 from distnet.models import MODELS
 from distnet.optim import OPTIMIZERS, SCHEDULES, depends_on_length
-from distnet.parallel import REDUCTIONS
+from distnet.parallel import EXCHANGES, REDUCTIONS
 
 __all__ = ["ConfigError", "TrainConfig", "identity", "parse", "to_toml"]
 
@@ -142,6 +142,14 @@ class TrainConfig:
         f"{', '.join(OTHERS)}",
         group=RANKS,
         choices=REDUCTIONS,
+    )
+    exchange: str = option(
+        "auto",
+        "how sums travel between ranks; auto: in shared memory where an exact sum can, or in "
+        "messages",
+        group=RANKS,
+        choices=("auto", *EXCHANGES),
+        decides=False,
     )
     bucket_bytes: int = option(
         0,

@@ -53,8 +53,8 @@ class Timeline:
 
     def watch(self, trainer: Trainer) -> None:
         """From now on, notes the phases of its steps."""
-        objective, sums = trainer.objective, trainer.reducer.gradient_sum
-        numbers = "fixed point" if sums.exact else "sum"
+        objective, exchange = trainer.objective, trainer.reducer.exchange
+        numbers = "fixed point" if trainer.reducer.exact else "sum"
         for prefix, body in objective.parameters.parts.items():
             for name, _, layer in getattr(body, "stages", ()):
                 self._replace(layer, "forward", f"forward {prefix} {name}".replace("  ", " "))
@@ -63,9 +63,9 @@ class Timeline:
         self._replace(trainer.feed, "training", "feed")
         if hasattr(objective, "loss"):
             self._replace(objective.loss, "forward", "loss")
-        self._replace(sums, "add", f"to {numbers}")
-        self._replace(sums, "read", f"from {numbers}")
-        self._replace(sums, "complete", f"from {numbers}")
+        self._replace(exchange.format, "add", f"to {numbers}")
+        self._replace(exchange, "read", f"from {numbers}")
+        self._replace(exchange, "complete", f"from {numbers}")
         self._replace(trainer.optimizer, "step", "optimizer")
         self._replace(objective.parameters, "refresh", "refresh")
         self._watch_steps(trainer)

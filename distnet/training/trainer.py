@@ -122,7 +122,7 @@ class Trainer:
 
     def moments(self) -> dict[str, Array]:
         """What is learnt from past gradients, by name: the optimizer's state, the reduction's."""
-        reduction = self.reducer.gradient_sum.state.items()
+        reduction = self.reducer.state.items()
         return self.optimizer.state | {REDUCTION_PREFIX + key: array for key, array in reduction}
 
     def adopt(self, root: int) -> None:
@@ -145,7 +145,7 @@ class Trainer:
             for key, vector in state
             for slot in parameters.slots
         }
-        others = self.reducer.gradient_sum.state
+        others = self.reducer.state
         return parameters.named() | parameters.named_statistics() | moments | others
 
     def verify(self, num_done: int) -> str:
@@ -196,13 +196,15 @@ def make_trainer(
     seed: int,
     comm: Communicator,
     reduction: str = "exact",
+    exchange: str = "auto",
     bucket_bytes: int = 0,
     reducing: Communicator | None = None,
 ) -> Trainer:
     """The parts of training, put together: the one place where that is done.
 
     batch_size: samples of a step, over all ranks. reduction: how gradients are summed, a key of
-    REDUCTIONS. reducing: the ranks over which they are summed, if not all of `comm`.
+    REDUCTIONS; exchange: how the sums travel, a key of EXCHANGES. reducing: the ranks over which
+    they are summed, if not all of `comm`.
     """
     parameters = objective.parameters
     sampler = Sampler(len(feed.targets), batch_size, micro_batch_size, seed)
@@ -213,6 +215,7 @@ def make_trainer(
         1 + len(objective.counts) + parameters.statistics.size,
         num_contributions=sampler.max_micro_batches,
         bucket_bytes=bucket_bytes,
+        exchange=exchange,
     )
     return Trainer(
         objective=objective,

@@ -47,7 +47,7 @@ def command(comm: Communicator) -> int:
     watch = Watch(comm, Path(directory), timeout, stall_ends=action == "end")
     gradients = np.ones(4, np.float32)
     reducer = make_reducer(
-        "exact32", comm, gradients, 1, num_contributions=comm.size, bucket_bytes=8
+        "float32", comm, gradients, 1, num_contributions=comm.size, bucket_bytes=8
     )
     watch.start()
     comm.barrier()

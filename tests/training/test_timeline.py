@@ -41,16 +41,16 @@ MESSAGES = [f"reduction {number}" for number in range(5)]  # four buckets, the t
 
 @pytest.mark.mpi_launch
 @pytest.mark.parametrize(
-    "num_ranks, reduction, bucket_bytes, messages",
+    "num_ranks, exchange, bucket_bytes, messages",
     [
-        (ALONE, "exact", 1_000_000, MESSAGES),
-        (2, "exact32", 500_000, MESSAGES),
-        (2, "exact", 0, ["reduction 0", "barrier"]),  # one host: the tally, all parts are there
+        (ALONE, "auto", 1_000_000, MESSAGES),
+        (2, "messages", 1_000_000, MESSAGES),
+        (2, "auto", 0, ["reduction 0", "barrier"]),  # one host: the tally, all parts are there
     ],
 )
-def test_the_trace_of_a_run(flags, tmp_path, num_ranks, reduction, bucket_bytes, messages):
+def test_the_trace_of_a_run(flags, tmp_path, num_ranks, exchange, bucket_bytes, messages):
     path, out = tmp_path / "trace.json", tmp_path / "out"
-    flags += ["--reduction", reduction, "--bucket-bytes", bucket_bytes]
+    flags += ["--exchange", exchange, "--bucket-bytes", bucket_bytes]
     succeed(num_ranks, *flags, "--timeline", path, "--out", out)
     events = json.loads(path.read_text())["traceEvents"]
     ranks = range(max(num_ranks, 1))

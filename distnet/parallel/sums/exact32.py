@@ -15,7 +15,7 @@ Head-room. Ranks add up int64, which holds everything, and send int32 if that fi
 the ranks may be 32 times the largest total of the step before. The last element of each message is
 a bound of the rank's magnitudes in units of 2^16, rounded up. If these add up to at most 2^15, no
 sum of some ranks' numbers can have left int32, in any order. If not, all ranks see the same sum and
-send the same whole numbers again as int64. So the number of ranks decides at most how often that
+the same whole numbers travel again as int64. So the number of ranks decides at most how often that
 happens, and never a bit.
 
 Scaling by what all ranks know: Mishchenko et al. 2022, IntSGD, arXiv:2102.08374, section 4; block
@@ -30,9 +30,8 @@ from math import ldexp
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.parallel.communicator import Communicator, Request
 from distnet.parallel.sums.fixed_point import blocks_from_end
-from distnet.parallel.sums.formats import ExactSum
+from distnet.parallel.sums.formats import Exact
 
 GROUP = 16384  # elements
 FINEST_BITS = 40  # of the int64 format, whose limit then holds for every scale here
@@ -41,11 +40,10 @@ UNIT_BITS = 16
 MOST_UNITS = 1 << 15  # together: 2^31
 
 
-class Exact32Sum(ExactSum):
+class Exact32(Exact):
     """Fixed point in int32 where it fits, else in int64: the same bits on any number of ranks.
 
-    state: `scale_bits`, int64 (groups,), from the end of the vector. num_repeats: how many buckets
-    did not fit since `clear`.
+    state: `scale_bits`, int64 (groups,), from the end of the vector.
     """
 
     wire_itemsize = 4
@@ -56,64 +54,49 @@ class Exact32Sum(ExactSum):
         self._bits = np.full(len(self._groups), FINEST_BITS, np.int64)
         self.state = {"scale_bits": self._bits}
         self._messages: dict[int, Array] = {}
-        self._comm: Communicator | None = None
-        self.num_repeats = 0
 
-    def clear(self) -> None:
-        super().clear()
-        self.num_repeats = 0
-
-    def _accumulate(self, values: Array, start: int, first: bool) -> int | None:
+    def add(self, total: Array, values: Array, start: int, first: bool) -> int | None:
         offender = None
         for piece, scale in self._pieces(start, start + values.size):
-            there = slice(piece.start - start, piece.stop - start)
-            index = self._fixed_point.add(self._total[piece], values[there], scale, first=first)
+            index = self._fixed_point.add(total[piece], values[piece], scale, first=first)
             if index is not None and offender is None:
-                offender = there.start + index
+                offender = piece.start + index
         return offender
 
-    def exchange(self, comm: Communicator, bucket: slice) -> Request:
-        total, message = self._own(bucket), self._message(bucket)
+    def convert(self, total: Array, start: int, out: Array) -> None:
+        for piece, scale in self._pieces(start, start + out.size):
+            self._fixed_point.to_float(total[piece], out[piece], scale)
+
+    def encode(self, total: Array, start: int) -> Array:
+        message = self._message(start, total.size)
         largest = max(int(total.max()), -int(total.min()))
         np.copyto(message[:-1], total, casting="unsafe")  # meaningless if it does not fit
         message[-1] = min((largest >> UNIT_BITS) + 1, MOST_UNITS + 1)
-        self._comm = comm
-        self.bytes_sent += message.nbytes
-        return comm.iallreduce(message)
+        return message
 
-    def read(self, bucket: slice) -> None:
-        message = self._message(bucket)
-        fits = message[-1] <= MOST_UNITS
-        total = message[:-1] if fits else self._repeat(bucket)
-        for piece, scale in self._pieces(bucket.start, bucket.stop):
-            there = slice(piece.start - bucket.start, piece.stop - bucket.start)
-            self._fixed_point.to_float(total[there], self.result[piece], scale)
+    def holds(self, message: Array) -> bool:
+        return bool(message[-1] <= MOST_UNITS)
 
-    def settle(self) -> None:
-        groups = [self.result[group] for group in self._groups]
+    def decode(self, message: Array, start: int, out: Array) -> None:
+        self.convert(message[:-1], start, out)
+
+    def settle(self, result: Array) -> None:
+        groups = [result[group] for group in self._groups]
         largest = [max(float(group.max()), -float(group.min())) for group in groups]
         _, exponents = np.frexp(largest)
         bits = np.where(np.equal(largest, 0), FINEST_BITS, TARGET_BITS - exponents)
         np.minimum(bits, FINEST_BITS, out=self._bits)
 
-    def _repeat(self, bucket: slice) -> Array:
-        """Combines a bucket as int64, which always fits; returns its total."""
-        assert self._comm is not None
-        total = self._total[bucket]
-        self._comm.allreduce(total)
-        self.bytes_sent += total.nbytes
-        self.num_repeats += 1
-        return total
-
-    def _message(self, bucket: slice) -> Array:
-        """The bucket's elements and the bound of their magnitudes, int32 (n + 1,)."""
-        if bucket.start not in self._messages:
-            self._messages[bucket.start] = np.empty(bucket.stop - bucket.start + 1, np.int32)
-        return self._messages[bucket.start]
+    def _message(self, start: int, size: int) -> Array:
+        """Memory for the elements of a piece and the bound of their magnitudes, int32 (n + 1,)."""
+        known = self._messages.get(start)
+        if known is None or known.size != size + 1:
+            self._messages[start] = np.empty(size + 1, np.int32)
+        return self._messages[start]
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[slice, float]]:
-        """[start, stop) cut where a group begins, each piece with its scale, from the end."""
+        """[start, stop) cut where a group begins, from the end: slices of it with their scales."""
         first, last = (self.size - stop) // GROUP, (self.size - start - 1) // GROUP
         for number in range(first, last + 1) if start < stop else ():
             group, scale = self._groups[number], ldexp(1.0, int(self._bits[number]))
-            yield slice(max(start, group.start), min(stop, group.stop)), scale
+            yield slice(max(start, group.start) - start, min(stop, group.stop) - start), scale

@@ -16,12 +16,11 @@ from abc import abstractmethod
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.parallel.communicator import Communicator, Request
 from distnet.parallel.sums.fixed_point import blocks_from_end
-from distnet.parallel.sums.formats import Float32Sum
+from distnet.parallel.sums.formats import Float32
 
 
-class HalfSum(Float32Sum):
+class Half(Float32):
     """Added up in float32, sent as 16-bit patterns in a uint16 vector."""
 
     wire_itemsize = 2
@@ -29,15 +28,16 @@ class HalfSum(Float32Sum):
     def __init__(self, size: int, num_contributions: int) -> None:
         super().__init__(size, num_contributions)
         self._wire = np.zeros(size, np.uint16)
+        self.op = self.combine
 
     @staticmethod
     @abstractmethod
-    def encode(values: Array, out: Array) -> None:
+    def pack(values: Array, out: Array) -> None:
         """Rounds float32 `values` (n,) to nearest, ties to even, into 16-bit patterns `out`."""
 
     @staticmethod
     @abstractmethod
-    def decode(patterns: Array, out: Array) -> None:
+    def unpack(patterns: Array, out: Array) -> None:
         """Writes the values of 16-bit `patterns` (n,) to `out`, float32."""
 
     @classmethod
@@ -45,25 +45,23 @@ class HalfSum(Float32Sum):
         """Adds patterns `source` (n,) to `target` (n,): what MPI does to two messages."""
         for block in blocks_from_end(source.size):
             first, second = (np.empty(block.stop - block.start, np.float32) for _ in range(2))
-            cls.decode(source[block], first)
-            cls.decode(target[block], second)
+            cls.unpack(source[block], first)
+            cls.unpack(target[block], second)
             first += second
-            cls.encode(first, target[block])
+            cls.pack(first, target[block])
 
-    def exchange(self, comm: Communicator, bucket: slice) -> Request:
-        total, message = self._own(bucket), self._wire[bucket]
+    def encode(self, total: Array, start: int) -> Array:
+        message = self._wire[start : start + total.size]
         for block in blocks_from_end(message.size):
-            self.encode(total[block], message[block])
-        self.bytes_sent += message.nbytes
-        return comm.iallreduce(message, self.combine)
+            self.pack(total[block], message[block])
+        return message
 
-    def read(self, bucket: slice) -> None:
-        patterns, out = self._wire[bucket], self.result[bucket]
-        for block in blocks_from_end(out.size):
-            self.decode(patterns[block], out[block])
+    def decode(self, message: Array, start: int, out: Array) -> None:
+        for block in blocks_from_end(message.size):
+            self.unpack(message[block], out[block])
 
 
-class Float16Sum(HalfSum):
+class Float16(Half):
     """IEEE 754 binary16: 11 significant bits, of multiples of 256 times the gradient.
 
     Gradients below 2^-22 (2.4e-7) lose bits, below 2^-33 they vanish; the factor of 256 moves that
@@ -78,19 +76,19 @@ class Float16Sum(HalfSum):
         self.limit = 2.0**7 / num_contributions
 
     @staticmethod
-    def encode(values: Array, out: Array) -> None:
-        np.multiply(values, Float16Sum.FACTOR, out=out.view(np.float16), casting="same_kind")
+    def pack(values: Array, out: Array) -> None:
+        np.multiply(values, Float16.FACTOR, out=out.view(np.float16), casting="same_kind")
 
     @staticmethod
-    def decode(patterns: Array, out: Array) -> None:
-        np.multiply(patterns.view(np.float16), 1 / Float16Sum.FACTOR, out=out)
+    def unpack(patterns: Array, out: Array) -> None:
+        np.multiply(patterns.view(np.float16), 1 / Float16.FACTOR, out=out)
 
 
-class BFloat16Sum(HalfSum):
+class BFloat16(Half):
     """The range of float32 with 8 significant bits (Kalamkar et al. 2019, arXiv:1905.12322)."""
 
     @staticmethod
-    def encode(values: Array, out: Array) -> None:
+    def pack(values: Array, out: Array) -> None:
         bits = values.view(np.uint32)
         # Half of the last place that is kept, less the least bit if that place is even.
         rounded = (bits >> 16) & 1
@@ -99,5 +97,5 @@ class BFloat16Sum(HalfSum):
         np.right_shift(rounded, 16, out=out, casting="unsafe")
 
     @staticmethod
-    def decode(patterns: Array, out: Array) -> None:
+    def unpack(patterns: Array, out: Array) -> None:
         np.left_shift(patterns, 16, out=out.view(np.uint32), dtype=np.uint32)

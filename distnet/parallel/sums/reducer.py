@@ -10,8 +10,9 @@ The plan of a step, the same on every rank, with or without micro-batches of its
 3. *add*: after backward, what of the micro-batch is not yet added is added to this rank's sum.
 4. *finish*: the buckets that are left are sent, last of all the tally; all arrive and are read.
 
-On one host the gradients need no messages, see `shared`: the tally tells that all ranks have theirs
-ready, and the sum is made in shared memory.
+How numbers are added up (`formats`) and how the sums travel (`exchange`) are two things, which
+`make_reducer` puts together. On one host exact sums need no messages, see `shared`: the tally tells
+that all ranks have theirs ready, and the total is made in shared memory.
 
 The flat vector is cut into buckets from its end, where backward starts. The cuts depend on sizes
 alone and buckets are sent in one order, so all ranks issue the same collectives by construction.
@@ -29,7 +30,7 @@ arXiv:2006.15704.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -37,18 +38,25 @@ import numpy as np
 from distnet.base.arrays import Array
 from distnet.parallel.communicator import Communicator, Request
 from distnet.parallel.errors import NonFiniteGradient
-from distnet.parallel.sums.exact32 import Exact32Sum
+from distnet.parallel.sums.exact32 import Exact32
+from distnet.parallel.sums.exchange import Exchange, Messages
 from distnet.parallel.sums.fixed_point import WideFixedPoint, blocks_from_end
-from distnet.parallel.sums.formats import ExactSum, Float32Sum, GradientSum
-from distnet.parallel.sums.half import BFloat16Sum, Float16Sum
-from distnet.parallel.sums.shared import share_exact_sum
+from distnet.parallel.sums.formats import Exact, Float32, Format
+from distnet.parallel.sums.half import BFloat16, Float16
+from distnet.parallel.sums.rank_sum import RankSum
+from distnet.parallel.sums.shared import share_memory
 
-REDUCTIONS: dict[str, type[GradientSum]] = {
-    "exact": ExactSum,
-    "exact32": Exact32Sum,
-    "float32": Float32Sum,
-    "float16": Float16Sum,
-    "bfloat16": BFloat16Sum,
+REDUCTIONS: dict[str, type[Format]] = {
+    "exact": Exact,
+    "exact32": Exact32,
+    "float32": Float32,
+    "float16": Float16,
+    "bfloat16": BFloat16,
+}
+# Each gives None where the ranks cannot have it. "auto" takes the first one that they can have.
+EXCHANGES: dict[str, Callable[[Communicator, Format], Exchange | None]] = {
+    "shared": share_memory,
+    "messages": Messages,
 }
 
 
@@ -76,8 +84,8 @@ class Reducer:
     `finish`. All results are overwritten by the next step.
 
     gradients: the flat vector (size,), float32, that backward fills for one micro-batch at a time.
-    gradient_sum: how gradients are added up; its state is part of a run's.
-    bucket_bytes: the largest message; 0 on construction: `GradientSum.best_bucket_bytes`.
+    exchange: how the ranks' sums become one, and in which format.
+    bucket_bytes: the largest message; 0 on construction: `Exchange.best_bucket_bytes`.
     num_flags: how many ranks raised a flag in the last step.
     wait_seconds: how long the last `finish` waited for messages.
     """
@@ -85,39 +93,46 @@ class Reducer:
     def __init__(
         self,
         comm: Communicator,
-        gradient_sum: GradientSum,
+        exchange: Exchange,
         gradients: Array,
         tally_size: int,
         *,
         bucket_bytes: int = 0,
     ) -> None:
-        size = gradient_sum.size
+        size, format = exchange.total.size, exchange.format
         if gradients.shape != (size,):
             raise ValueError(f"found gradients of shape {gradients.shape}, expected ({size},)")
-        self._comm, self.gradient_sum = comm, gradient_sum
+        self._comm, self.exchange, self._format = comm, exchange, format
+        self._sum = RankSum(format, exchange.total)
         self._gradients, self._size = gradients, size
-        self.bucket_bytes = bucket_bytes or gradient_sum.best_bucket_bytes(comm)
-        self._buckets = cut_buckets(size, self.bucket_bytes, gradient_sum.wire_itemsize)
-        self._fixed_point = WideFixedPoint(gradient_sum.num_contributions, tally_size)
+        self.bucket_bytes = bucket_bytes or exchange.best_bucket_bytes()
+        self._buckets = cut_buckets(size, self.bucket_bytes, format.wire_itemsize)
+        self._fixed_point = WideFixedPoint(format.num_contributions, tally_size)
         self._message = np.zeros(2 * tally_size + 3, np.int64)
         # Views of the message: the tally; how many contributions, offending ones and flags.
         self._tally, self._counts = self._message[:-3].reshape(2, -1), self._message[-3:]
         self._tally_out = np.zeros(tally_size, np.float64)
         self._requests: list[Request] = []
-        self.exact = gradient_sum.exact
+        self.exact = format.exact
         self.num_flags = 0
         self.wait_seconds = 0.0
         self.start(())
         self._started = False
 
     @property
+    def state(self) -> dict[str, Array]:
+        """What the next sums depend on besides their contributions: part of a run's state."""
+        return self._format.state
+
+    @property
     def bytes_sent(self) -> int:
-        """What this rank has put into messages in the last step."""
-        return self.gradient_sum.bytes_sent + self._message.nbytes
+        """What this rank has handed over to the others in the last step."""
+        return self.exchange.bytes_sent + self._message.nbytes
 
     def start(self, mine: Sequence[int]) -> None:
         """Begins a step, whatever became of the one before; `mine`: micro-batches of this rank."""
-        self.gradient_sum.clear()
+        self.exchange.clear()
+        self._sum.clear()
         self._message.fill(0)
         self._mine, self._num_added = mine, 0
         self._requests.clear()
@@ -188,8 +203,8 @@ class Reducer:
         self._requests.append(self._comm.iallreduce(self._message))
         self._receive()
         self._check()
-        self.gradient_sum.settle()
-        return self.gradient_sum.result, self._tally_out
+        self._format.settle(self.exchange.result)
+        return self.exchange.result, self._tally_out
 
     def _require_started(self) -> None:
         if not self._started:
@@ -202,7 +217,7 @@ class Reducer:
 
     def _add_suffix(self, offset: int) -> None:
         """Adds the elements of the micro-batch from `offset` on that are not yet added."""
-        index = self.gradient_sum.add(self._gradients[offset : self._open_stop], offset)
+        index = self._sum.add(self._gradients[offset : self._open_stop], offset)
         if index is not None and self._beyond is None:
             self._beyond = offset + index, float(self._gradients[offset + index])
         self._open_stop = offset
@@ -213,7 +228,7 @@ class Reducer:
         where = micro_batch, self._comm.rank
         offender = None
         if self._beyond is not None:
-            offender = Offender("gradient", *self._beyond, self.gradient_sum.limit, *where)
+            offender = Offender("gradient", *self._beyond, self._format.limit, *where)
         elif index is not None:
             value, limit = float(tally[index]), self._fixed_point.limit
             offender = Offender("tally", index, value, limit, *where)
@@ -224,9 +239,11 @@ class Reducer:
 
     def _send(self, buckets: Sequence[slice]) -> None:
         """Starts the next buckets, in order."""
-        requests = [self.gradient_sum.exchange(self._comm, bucket) for bucket in buckets]
-        self._requests += requests
-        self._under_way += requests
+        for bucket in buckets:
+            self._sum.complete(bucket.start)
+            request = self.exchange.begin(bucket)
+            self._requests.append(request)
+            self._under_way.append(request)
 
     def _receive(self) -> None:
         """Waits for each message in turn; reads a bucket while the next ones are on their way."""
@@ -235,11 +252,11 @@ class Reducer:
         for number, bucket in enumerate(self._buckets, 1):
             with during(f"gradient bucket {number} of {len(self._buckets)}"):
                 self._wait(self._requests[number - 1])
-                self.gradient_sum.read(bucket)
+                self.exchange.read(bucket)
         with during("tally"):
             self._wait(self._requests[-1])
         with during("others' part of the total"):
-            self._wait(self.gradient_sum.complete(self._comm))
+            self._wait(self.exchange.complete())
         self._fixed_point.to_float(self._tally, self._tally_out)
 
     def _wait(self, request: Request) -> None:
@@ -253,10 +270,10 @@ class Reducer:
         if num_offenders:
             offenders = [each for each in self._comm.allgather(self._offender) if each]
             raise NonFiniteGradient(**asdict(min(offenders, key=lambda o: o.order)))
-        if num_contributions > self.gradient_sum.num_contributions:
+        if num_contributions > self._format.num_contributions:
             raise ValueError(
                 f"found {num_contributions} micro-batches in a step, expected at most "
-                f"{self.gradient_sum.num_contributions}: the sum may have wrapped"
+                f"{self._format.num_contributions}: the sum may have wrapped"
             )
 
 
@@ -268,18 +285,39 @@ def make_reducer(
     *,
     num_contributions: int,
     bucket_bytes: int = 0,
+    exchange: str = "auto",
 ) -> Reducer:
     """A reducer of one of the REDUCTIONS, for at most `num_contributions` micro-batches a step.
 
-    gradients: the flat vector (size,), float32, that backward fills. All ranks have to call it.
-    Raises ValueError for an unknown kind.
+    gradients: the flat vector (size,), float32, that backward fills; exchange: one of EXCHANGES.
+    All ranks have to call it. Raises ValueError for an unknown kind or exchange, and, on all ranks
+    alike, for an exchange that these ranks cannot have.
     """
     if kind not in REDUCTIONS:
         raise ValueError(f"found reduction {kind!r}, expected one of: {', '.join(REDUCTIONS)}")
-    size = gradients.size
-    shared = share_exact_sum(comm, size, num_contributions) if kind == "exact" else None
-    gradient_sum = shared or REDUCTIONS[kind](size, num_contributions)
-    return Reducer(comm, gradient_sum, gradients, tally_size, bucket_bytes=bucket_bytes)
+    format = REDUCTIONS[kind](gradients.size, num_contributions)
+    way = make_exchange(exchange, comm, format)
+    return Reducer(comm, way, gradients, tally_size, bucket_bytes=bucket_bytes)
+
+
+def make_exchange(name: str, comm: Communicator, format: Format) -> Exchange:
+    """One of the EXCHANGES by its name, or by "auto" the best that these ranks can have.
+
+    That never changes the bits of an exact format. Sums that are not exact are left to MPI by
+    "auto": each exchange would round them in another order.
+    """
+    if name not in ("auto", *EXCHANGES):
+        raise ValueError(f"found exchange {name!r}, expected one of: auto, {', '.join(EXCHANGES)}")
+    if name == "auto" and not format.exact:
+        name = "messages"
+    for make in EXCHANGES.values() if name == "auto" else [EXCHANGES[name]]:
+        exchange = make(comm, format)
+        if exchange is not None:
+            return exchange
+    raise ValueError(
+        f"exchange {name}: found {comm.size} ranks on {comm.node.count} hosts that cannot use it; "
+        "take exchange auto"
+    )
 
 
 def cut_buckets(size: int, bucket_bytes: int, itemsize: int) -> list[slice]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distnet.parallel import SerialCommunicator, make_reducer
-from distnet.parallel.sums.exact32 import FINEST_BITS, GROUP, TARGET_BITS
+from distnet.parallel import Reducer, SerialCommunicator, make_reducer
+from distnet.parallel.sums.exact32 import FINEST_BITS, GROUP, TARGET_BITS, Exact32
+from distnet.parallel.sums.exchange import Messages
 
 SIZE = 3 * GROUP + 1000
 NUM_MICRO_BATCHES = 5
@@ -22,17 +23,10 @@ def gradients(step, jump=1.0):
 
 
 def make(comm, bucket_bytes=1 << 16):
-    """A reducer and the vector that it reads."""
+    """A reducer that sends messages, also on one host, and the vector that it reads."""
     gradients = np.zeros(SIZE, np.float32)
-    reducer = make_reducer(
-        "exact32",
-        comm,
-        gradients,
-        0,
-        num_contributions=NUM_MICRO_BATCHES,
-        bucket_bytes=bucket_bytes,
-    )
-    return reducer, gradients
+    exchange = Messages(comm, Exact32(SIZE, NUM_MICRO_BATCHES))
+    return Reducer(comm, exchange, gradients, 0, bucket_bytes=bucket_bytes), gradients
 
 
 def run_step(run, contributions, rank=0, size=1):
@@ -71,9 +65,20 @@ def test_bits_are_those_of_whole_numbers(any_comm, bucket_bytes):
         expected = independent(contributions, previous)
         total = run_step(run, contributions, any_comm.rank, any_comm.size)
         assert total.tobytes() == expected.tobytes()
-        repeats.append(run[0].gradient_sum.num_repeats > 0)
+        repeats.append(run[0].exchange.num_repeats > 0)
         previous = expected
     assert repeats == [True, False, True, False, False, True]
+
+
+def test_shared_memory_has_the_bits_of_messages(any_comm):
+    """Ranks of one host add up the whole numbers themselves: nothing has to fit."""
+    vector = np.zeros(SIZE, np.float32)
+    shared = make_reducer("exact32", any_comm, vector, 0, num_contributions=NUM_MICRO_BATCHES)
+    runs = (shared, vector), make(any_comm)
+    for step, jump in enumerate(JUMPS):
+        contributions, ranks = gradients(step, jump), (any_comm.rank, any_comm.size)
+        first, second = (run_step(run, contributions, *ranks) for run in runs)
+        assert first.tobytes() == second.tobytes()
 
 
 def test_a_resumed_run_goes_on_with_the_same_bits():
@@ -81,7 +86,7 @@ def test_a_resumed_run_goes_on_with_the_same_bits():
     runs = [make(SerialCommunicator()) for _ in range(3)]
     for step in range(3):
         run_step(runs[0], gradients(step))
-    first, second = (reducer.gradient_sum.state["scale_bits"] for reducer, _ in runs[:2])
+    first, second = (reducer.state["scale_bits"] for reducer, _ in runs[:2])
     np.copyto(second, first)
     first, second, third = (run_step(run, gradients(3)) for run in runs)
     assert first.tobytes() == second.tobytes() != third.tobytes()
@@ -89,7 +94,7 @@ def test_a_resumed_run_goes_on_with_the_same_bits():
 
 def test_scales_follow_the_total_of_valid_steps_alone():
     run = make(SerialCommunicator())
-    bits = run[0].gradient_sum.state["scale_bits"]
+    bits = run[0].state["scale_bits"]
     assert bits.tolist() == [FINEST_BITS] * 4
     total = run_step(run, gradients(0))
     for number, stop in enumerate(range(SIZE, 0, -GROUP)):
@@ -108,15 +113,16 @@ def test_sums_at_the_edge_of_int32(any_comm):
     """All ranks together just inside the bound travel as int32; just outside, again as int64."""
     contribution = np.zeros((any_comm.size, 4), np.float32)
     mine = contribution[any_comm.rank]
-    reducer = make_reducer("exact32", any_comm, mine, 0, num_contributions=any_comm.size)
+    exchange = Messages(any_comm, Exact32(4, any_comm.size))
+    reducer = Reducer(any_comm, exchange, mine, 0)
     unit = 2.0**-FINEST_BITS
     inside = (2**15 // any_comm.size * 2**16 - 2**10) * unit  # 2^10: float32 holds it exactly
     for value, repeats in ((inside, 0), (2 * inside + 2**17 * unit, 1)):
-        reducer.gradient_sum.state["scale_bits"][:] = FINEST_BITS
+        reducer.state["scale_bits"][:] = FINEST_BITS
         contribution[:] = [value, -value, 0, unit]
         reducer.start([0])
         reducer.add(0, NO_TALLY)
         total, _ = reducer.finish()
         expected = contribution.astype(np.float64).sum(axis=0).astype(np.float32)
         assert total.tolist() == expected.tolist()
-        assert reducer.gradient_sum.num_repeats == repeats
+        assert reducer.exchange.num_repeats == repeats

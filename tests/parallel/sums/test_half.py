@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distnet.parallel import make_reducer
-from distnet.parallel.sums.half import BFloat16Sum, Float16Sum
+from distnet.parallel.sums.half import BFloat16, Float16
 
 SIGNIFICANT_BITS = {"float16": 11, "bfloat16": 8}
-FORMATS = {"float16": Float16Sum, "bfloat16": BFloat16Sum}
+FORMATS = {"float16": Float16, "bfloat16": BFloat16}
 
 
 def through(kind, values):
     """`values` rounded to the format and back."""
     values = np.asarray(values, np.float32)
     patterns, out = np.empty(values.shape, np.uint16), np.empty_like(values)
-    FORMATS[kind].encode(values, patterns)
-    FORMATS[kind].decode(patterns, out)
+    FORMATS[kind].pack(values, patterns)
+    FORMATS[kind].unpack(patterns, out)
     return out
 
 
@@ -45,8 +45,8 @@ def test_all_patterns_survive(kind):
     patterns = np.arange(1 << 16, dtype=np.uint16)
     patterns = patterns[patterns & exponent != exponent]
     values, again = np.empty(patterns.size, np.float32), np.empty_like(patterns)
-    FORMATS[kind].decode(patterns, values)
-    FORMATS[kind].encode(values, again)
+    FORMATS[kind].unpack(patterns, values)
+    FORMATS[kind].pack(values, again)
     np.testing.assert_array_equal(again, patterns)
 
 

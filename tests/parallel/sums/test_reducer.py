@@ -13,23 +13,19 @@ import numpy as np
 import pytest
 
 from distnet.parallel import REDUCTIONS, NonFiniteGradient, SerialCommunicator, make_reducer
-from distnet.parallel.sums.formats import ExactSum
+from distnet.parallel.sums.exchange import Messages
+from distnet.parallel.sums.formats import Exact
 from distnet.parallel.sums.reducer import Reducer, cut_buckets
-from distnet.parallel.sums.shared import SharedExactSum
+from distnet.parallel.sums.shared import SharedMemory
 
 SIZE, TALLY_SIZE = 40_000, 5
 BUCKET_BYTES = [8, 1000, 1 << 16, 1 << 30]
 
 
-def make_sent(comm, gradients, tally_size, *, num_contributions, bucket_bytes=0):
-    """Exact sums in messages, which ranks of one host do without."""
-    gradient_sum = ExactSum(gradients.size, num_contributions)
-    return Reducer(comm, gradient_sum, gradients, tally_size, bucket_bytes=bucket_bytes)
-
-
-MAKERS = {kind: partial(make_reducer, kind) for kind in REDUCTIONS} | {"exact, sent": make_sent}
-KINDS = list(MAKERS)
 EXACT = [kind for kind in REDUCTIONS if REDUCTIONS[kind].exact]
+MAKERS = {kind: partial(make_reducer, kind) for kind in REDUCTIONS}
+MAKERS |= {f"{kind}, sent": partial(make_reducer, kind, exchange="messages") for kind in EXACT}
+KINDS = list(MAKERS)
 
 
 def contribution(micro_batch, size=SIZE):
@@ -190,7 +186,7 @@ def test_a_value_at_the_limit_is_summed(any_comm, kind):
     """As many contributions as promised, as large as allowed, all of one sign: nothing wraps."""
     num_contributions = 2 * any_comm.size
     run = make_run(kind, any_comm, 10, 0, num_contributions=num_contributions)
-    extreme = np.full(10, -run.reducer.gradient_sum.limit, np.float32)
+    extreme = np.full(10, -run.reducer.exchange.format.limit, np.float32)
     gradient, _ = run.step(range(2), lambda m: (extreme, np.zeros(0)))
     rounding = {"float16": 2**-10, "bfloat16": 2**-7}.get(kind, 0)
     np.testing.assert_allclose(gradient, np.float32(num_contributions) * extreme, rtol=rounding)
@@ -217,7 +213,14 @@ def test_empty_vectors_and_idle_ranks(any_comm, kind):
 
 @pytest.mark.parametrize(
     "kind, num_bytes",
-    [("exact", 8000), ("exact32", 4004), ("float32", 4000), ("float16", 2000), ("bfloat16", 2000)],
+    [
+        ("exact", 8000),
+        ("exact, sent", 8000),
+        ("exact32, sent", 4004),
+        ("float32", 4000),
+        ("float16", 2000),
+        ("bfloat16", 2000),
+    ],
 )
 def test_metrics_of_a_step(any_comm, kind, num_bytes):
     run = make_run(kind, any_comm, 1000, 3, num_contributions=any_comm.size)
@@ -246,13 +249,14 @@ def test_memory_does_not_grow(any_comm, kind):
 
 
 def test_ranks_of_one_host_share_memory_unless_they_may_be_lost(any_comm, monkeypatch):
-    def is_shared():
-        run = make_run("exact", any_comm, 10, 1, num_contributions=any_comm.size)
-        return isinstance(run.reducer.gradient_sum, SharedExactSum)
+    def are_shared():
+        """Which formats; those that are not exact are left to MPI."""
+        runs = {kind: make_run(kind, any_comm, 10, 1, num_contributions=9) for kind in REDUCTIONS}
+        return [kind for kind in runs if isinstance(runs[kind].reducer.exchange, SharedMemory)]
 
-    assert is_shared() == (any_comm.size > 1)
+    assert are_shared() == (EXACT if any_comm.size > 1 else [])
     monkeypatch.setattr(any_comm, "survives_losses", True)
-    assert not is_shared()
+    assert are_shared() == []
 
 
 def test_a_fast_rank_does_not_disturb_what_a_slow_one_still_reads(any_comm):
@@ -305,8 +309,9 @@ def test_start_forgets_a_step_that_was_given_up():
 
 
 def test_gradients_of_another_size_are_refused():
+    comm = SerialCommunicator()
     with pytest.raises(ValueError, match=r"shape \(9,\), expected \(10,\)"):
-        Reducer(SerialCommunicator(), ExactSum(10, 1), np.zeros(9, np.float32), 0)
+        Reducer(comm, Messages(comm, Exact(10, 1)), np.zeros(9, np.float32), 0)
 
 
 def test_unknown_reductions_are_refused():
@@ -314,6 +319,23 @@ def test_unknown_reductions_are_refused():
         ValueError, match="found reduction 'magic', expected one of: exact, exact32,"
     ):
         make_reducer("magic", SerialCommunicator(), np.zeros(1, np.float32), 0, num_contributions=1)
+
+
+def test_an_exchange_can_be_chosen(any_comm):
+    """Shared memory for sums that are not exact too; but not by a rank that is alone."""
+
+    def make(exchange):
+        return make_run("float32", any_comm, 10, 1, num_contributions=9, exchange=exchange)
+
+    with pytest.raises(ValueError, match="found exchange 'pigeon', expected one of: auto, shared,"):
+        make("pigeon")
+    if any_comm.size == 1:
+        with pytest.raises(ValueError, match="exchange shared: found 1 ranks on 1 hosts that"):
+            make("shared")
+        return
+    run = make("shared")
+    total, _ = run.step([0], lambda m: (np.full(10, any_comm.rank, np.float32), np.ones(1)))
+    assert set(total) == {any_comm.size * (any_comm.size - 1) / 2}
 
 
 class Recorder(SerialCommunicator):
