@@ -35,6 +35,10 @@ class _Paths(Layer):
         for i, path in enumerate(self.paths, start=1):
             yield from ((f"path{i}.{name}", statistic) for name, statistic in path.statistics())
 
+    def update_statistics(self) -> None:
+        for path in self.paths:
+            path.update_statistics()
+
     def leaves(self) -> Iterator[Layer]:
         for path in self.paths:
             yield from path.leaves()

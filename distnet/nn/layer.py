@@ -55,6 +55,12 @@ class Layer:
         """The running averages with their names."""
         return iter(())
 
+    def update_statistics(self) -> None:
+        """Moves the running averages: in `batch` they find the sums over the global batch.
+
+        A container hands it on.
+        """
+
     def leaves(self) -> Iterator[Layer]:
         """The layers that compute something: the layer itself, or what a container holds."""
         yield self

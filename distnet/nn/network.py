@@ -131,17 +131,18 @@ def joined(**networks: Network) -> Parameters:
     adds what `starts` says of a network to the offsets that the network tells `ready`.
     """
     whole = Parameters({name: network.body for name, network in networks.items()}, _dtype(networks))
-    statistic = 0
+    statistic = contribution = 0
     for name, network in networks.items():
         own, start = network.parameters, whole.starts[name]
-        stop, end = start + own.values.size, statistic + own.statistics.size
+        stop, statistic_stop = start + own.values.size, statistic + own.statistics.size
+        contribution_stop = contribution + own.batch_statistics.size
         own.move_to(
             whole.values[start:stop],
             whole.grads[start:stop],
-            whole.statistics[statistic:end],
-            whole.batch_statistics[statistic:end],
+            whole.statistics[statistic:statistic_stop],
+            whole.batch_statistics[contribution:contribution_stop],
         )
-        statistic = end
+        statistic, contribution = statistic_stop, contribution_stop
     return whole
 
 

@@ -7,7 +7,8 @@ optimizer, the reducer, the checkpoint and the hash work on the vectors and neve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -37,15 +38,17 @@ class Parameter:
 
 @dataclass(eq=False)
 class Statistic:
-    """A running average that evaluation uses, float64; `batch` is what one micro-batch adds to it.
+    """A running average that evaluation uses, `value`, float64; and what moves it, `batch`, flat.
 
-    Contributions are weighted by the micro-batch's share of the global batch, so their sum over all
-    micro-batches is the average over the global batch. It is summed like the gradients.
+    In training mode a layer writes into `batch` what one micro-batch contributes, weighted by the
+    micro-batch's share of the global batch, so that the sum over all micro-batches is the average
+    over the global batch. It is summed like the gradients. When the sum lies in `batch`, the
+    layer's `update_statistics` moves `value`.
     """
 
     shape: Shape
     start_value: float
-    momentum: float
+    batch_size: int = 0  # how many numbers are summed; 0: as many as the value has
     value: Array = field(init=False, repr=False)
     batch: Array = field(init=False, repr=False)
 
@@ -73,6 +76,7 @@ class Part(Protocol):
 
     def parameters(self) -> Iterator[tuple[str, Parameter]]: ...
     def statistics(self) -> Iterator[tuple[str, Statistic]]: ...
+    def update_statistics(self) -> None: ...
     def refresh(self) -> None: ...
 
 
@@ -81,8 +85,9 @@ class Parameters:
 
     values, grads: the parameters and their gradients, `(P,)`, in forward order.
     decays: `(P,)`, 1 where weight decay applies (weights), 0 elsewhere (biases, gamma, beta).
-    statistics, batch_statistics: running averages, one micro-batch's part of them, `(S,)` float64.
-    slots, statistic_slots: the name, place and shape of every array in those vectors.
+    statistics: running averages, `(S,)` float64.
+    batch_statistics: what one micro-batch contributes to them, `(B,)` float64.
+    slots, statistic_slots, batch_slots: the name, place and shape of every array in those vectors.
     parts: the layers by name; the name comes before those of their arrays, unless it is empty.
     starts: where in `values` the parameters of each part begin.
 
@@ -94,18 +99,18 @@ class Parameters:
         self.parts, self.dtype = dict(parts), np.dtype(dtype)
         self._parameters = dict(_named(parts, lambda part: part.parameters()))
         self._statistics = dict(_named(parts, lambda part: part.statistics()))
-        parameters, statistics = self._parameters.values(), self._statistics.values()
-        self.slots, self.statistic_slots = slots(self._parameters), slots(self._statistics)
-        sizes = [p.size for p in parameters]
-        self.decays = np.repeat(np.array([p.decays for p in parameters], dtype), sizes)
-        self._momenta = np.repeat([s.momentum for s in statistics], [s.size for s in statistics])
+        parameters, statistics = self._parameters, self._statistics
+        self.slots = slots({name: p.shape for name, p in parameters.items()})
+        self.statistic_slots = slots({name: s.shape for name, s in statistics.items()})
+        self.batch_slots = slots({n: (s.batch_size or s.size,) for n, s in statistics.items()})
+        sizes = [p.size for p in parameters.values()]
+        self.decays = np.repeat(np.array([p.decays for p in parameters.values()], dtype), sizes)
         self.starts = self._starts()
-        num_values, num_statistics = self.decays.size, self._momenta.size
         self.move_to(
-            np.zeros(num_values, dtype),
-            np.zeros(num_values, dtype),
-            np.zeros(num_statistics),
-            np.zeros(num_statistics),
+            np.zeros(end(self.slots), dtype),
+            np.zeros(end(self.slots), dtype),
+            np.zeros(end(self.statistic_slots)),
+            np.zeros(end(self.batch_slots)),
         )
 
     def _starts(self) -> dict[str, int]:
@@ -118,15 +123,16 @@ class Parameters:
     def move_to(
         self, values: Array, grads: Array, statistics: Array, batch_statistics: Array
     ) -> None:
-        """Makes every array a view of these vectors, `(P,)` and `(S,)`, and copies it there."""
+        """Makes every array a view of one of these vectors, and copies it there."""
         self.values, self.grads = values, grads
         self.statistics, self.batch_statistics = statistics, batch_statistics
         for slot, parameter in zip(self.slots, self._parameters.values(), strict=True):
             value, parameter.grad = slot.of(values), slot.of(grads)
             value[...] = getattr(parameter, "value", 0)
             parameter.value = value
-        for slot, statistic in zip(self.statistic_slots, self._statistics.values(), strict=True):
-            running, statistic.batch = slot.of(statistics), slot.of(batch_statistics)
+        places = zip(self.statistic_slots, self.batch_slots, strict=True)
+        for (slot, sums), statistic in zip(places, self._statistics.values(), strict=True):
+            running, statistic.batch = slot.of(statistics), sums.of(batch_statistics)
             running[...] = getattr(statistic, "value", statistic.start_value)
             statistic.value = running
 
@@ -154,24 +160,32 @@ class Parameters:
 
     def update_statistics(self, batch_sums: Array) -> None:
         """Moves the running averages towards the global batch's sums of `batch_statistics`."""
-        self.statistics += (1 - self._momenta) * (batch_sums - self.statistics)
+        np.copyto(self.batch_statistics, batch_sums)
+        for part in self.parts.values():
+            part.update_statistics()
 
     def name_at(self, index: int) -> str:
         """The parameter to which element `index` of the flat vector belongs."""
         return next(slot.name for slot in self.slots if slot.start <= index < slot.stop)
 
     def statistic_at(self, index: int) -> str:
-        """The same for the statistics."""
-        return next(slot.name for slot in self.statistic_slots if slot.start <= index < slot.stop)
+        """The statistic to which element `index` of `batch_statistics` contributes."""
+        return next(slot.name for slot in self.batch_slots if slot.start <= index < slot.stop)
 
 
-def slots(named: Mapping[str, Parameter | Statistic]) -> list[Slot]:
-    """The places of the named arrays when laid end to end."""
+def slots(shapes: Mapping[str, Shape]) -> list[Slot]:
+    """The places of named arrays of these shapes when laid end to end."""
     places, start = [], 0
-    for name, item in named.items():
-        places.append(Slot(name, start, start + item.size, item.shape))
-        start += item.size
+    for name, shape in shapes.items():
+        stop = start + math.prod(shape)
+        places.append(Slot(name, start, stop, shape))
+        start = stop
     return places
+
+
+def end(places: Sequence[Slot]) -> int:
+    """The size of the vector that holds them all."""
+    return places[-1].stop if places else 0
 
 
 def _named(

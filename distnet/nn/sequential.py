@@ -82,6 +82,10 @@ class Sequential(Layer):
         for name, layer in self.named_layers():
             yield from ((f"{name}.{part}", statistic) for part, statistic in layer.statistics())
 
+    def update_statistics(self) -> None:
+        for layer in self.layers:
+            layer.update_statistics()
+
     def leaves(self) -> Iterator[Layer]:
         for layer in self.layers:
             yield from layer.leaves()

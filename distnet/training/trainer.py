@@ -212,7 +212,7 @@ def make_trainer(
         reduction,
         comm if reducing is None else reducing,
         parameters.grads,
-        1 + len(objective.counts) + parameters.statistics.size,
+        1 + len(objective.counts) + parameters.batch_statistics.size,
         num_contributions=sampler.max_micro_batches,
         bucket_bytes=bucket_bytes,
         exchange=exchange,

@@ -199,7 +199,7 @@ def build(layer: Layer, shape: tuple[int, ...], dtype=np.float64, seed: int = 0)
     layer.build(shape, dtype)
     values = Parameters({"": layer}, dtype).values
     values[...] = rng.uniform(0.3, 1, values.shape) * rng.choice([-1, 1], values.shape)
-    for _, statistic in layer.statistics():  # means, then squares that exceed those of the means
+    for _, statistic in layer.statistics():  # means, and variances, which stay positive
         statistic.value[...] = statistic.start_value + rng.uniform(0, 0.5, statistic.shape)
     layer.refresh()
     return layer

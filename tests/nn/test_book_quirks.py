@@ -95,7 +95,7 @@ def test_q5_labels_of_shape_n_1_are_refused():
 
 def test_q6_batchnorm_normalises_channels_not_pixels():
     layer = build(BatchNorm(), (3, 4, 4))
-    assert layer.running_mean.value.shape == layer.running_var.shape == (3,)
+    assert layer.running_mean.shape == layer.running_var.shape == (3,)
     y = layer.forward(images((5, 3, 4, 4)), at=MicroBatch())
     y = (y - layer.beta.value.reshape(3, 1, 1)) / layer.gamma.value.reshape(3, 1, 1)
     np.testing.assert_allclose(y.mean(axis=(0, 2, 3)), 0, atol=1e-14)
@@ -106,7 +106,7 @@ def test_q7_running_statistics_start_at_one_and_are_part_of_the_network():
     net = Network([BatchNorm(), Linear(2)], (3,))
     named = net.parameters.named_statistics()
     np.testing.assert_array_equal(named["batchnorm1.running_mean"], 0)
-    np.testing.assert_array_equal(named["batchnorm1.running_square"], 1)
+    np.testing.assert_array_equal(named["batchnorm1.running_var"], 1)
     assert net.body.layers[0].eps == 1e-5
     assert {"batchnorm1.gamma", "batchnorm1.beta"} < set(net.parameters.named())
 

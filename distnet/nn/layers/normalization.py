@@ -20,17 +20,22 @@ class BatchNorm(Layer):
 
     Batch normalisation (Ioffe & Szegedy 2015, algorithms 1 and 2; book section 6.3).
 
-    In training the mean and the (biased) variance are those of the *micro-batch*, the unit of work,
-    as in ghost batch normalisation (Hoffer et al. 2017, algorithm 1): the output of a micro-batch
-    depends on nothing that another rank computes. For evaluation, the first two moments of the
-    *global* batch are averaged with `momentum`; micro-batches contribute to them in proportion to
-    their size through the same exact sum as the gradients. With a micro-batch as large as the
-    batch this is the book's layer.
+    In training, mean and (biased) variance are those of the *micro-batch*, the unit of work, as in
+    ghost batch normalisation (Hoffer et al. 2017, algorithm 1): the output of a micro-batch depends
+    on nothing that another rank computes. With a micro-batch as large as the batch this is the
+    book's layer.
+
+    In evaluation they are running averages over the *global* batches, exact whatever the
+    micro-batches and ranks: running = `momentum` running + (1 - momentum) of the batch. (In PyTorch
+    `momentum` is the share of the batch.) The variance that is averaged is the unbiased one, whose
+    divisor is the number of values less 1, as in PyTorch and so in published weights;
+    `unbiased=False` averages the biased one, as the book and ONNX do.
     """
 
     kind = "batchnorm"
+    in_place = True
 
-    def __init__(self, *, momentum: float = 0.9, eps: float = 1e-5) -> None:
+    def __init__(self, *, momentum: float = 0.9, eps: float = 1e-5, unbiased: bool = True) -> None:
         super().__init__()
         self.momentum = arguments.real(
             "BatchNorm", "momentum", momentum, "a number in [0, 1]", lambda m: 0 <= m <= 1
@@ -38,14 +43,16 @@ class BatchNorm(Layer):
         self.eps = arguments.real(
             "BatchNorm", "eps", eps, "a number of at least 0", lambda e: e >= 0
         )
+        self.unbiased = unbiased
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
         c = shape[0]
+        self.axes = (0, 2, 3)[: len(shape)]  # of x, summed over
         self.gamma = Parameter((c,), constant(1), decays=False)
         self.beta = Parameter((c,), constant(0), decays=False)
-        self.running_mean = Statistic((c,), 0.0, self.momentum)
-        self.running_square = Statistic((c,), 1.0, self.momentum)  # the mean of x ** 2
+        self.running_mean = Statistic((c,), 0.0)
+        self.running_var = Statistic((c,), 1.0, batch_size=c + 1)
         return shape
 
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
@@ -54,44 +61,80 @@ class BatchNorm(Layer):
 
     def statistics(self) -> Iterator[tuple[str, Statistic]]:
         yield "running_mean", self.running_mean
-        yield "running_square", self.running_square
-
-    @property
-    def running_var(self) -> Array:
-        """The variance that evaluation divides by, from the two running moments."""
-        return np.maximum(self.running_square.value - self.running_mean.value**2, 0)
+        yield "running_var", self.running_var
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
-        axes = (0, 2, 3)[: x.ndim - 1]
-        mean, var = self.running_mean.value, self.running_var
-        if at:
-            mean = x.mean(axis=axes, dtype=np.float64)
-            centred = x - self._column(mean, x.ndim)
-            var = np.square(centred, dtype=np.float64).mean(axis=axes)
-            np.multiply(mean, at.share, out=self.running_mean.batch)
-            np.multiply(var + mean**2, at.share, out=self.running_square.batch)
-        self.axes, self.is_training = axes, at is not None
-        self.inverse_std = self._column(1 / np.sqrt(var + self.eps), x.ndim)
+        self.is_training = at is not None
         xn = self.normalized = self.memory.array("normalized", x.shape, self.dtype)
-        np.subtract(x, self._column(mean, x.ndim), out=xn)
+        beta = self.beta.value
+        if at:
+            mean, var = self._centre(x, xn)
+            self._contribute(mean, var, at.share, num_values=x.size // x.shape[1])
+            std = np.sqrt(var + self.eps)
+        else:
+            mean = self.running_mean.value
+            np.subtract(x, self._column(mean, x.ndim), out=xn)
+            std = np.sqrt(self.running_var.value + self.eps)
+            # What the rounded mean that was subtracted leaves, in the units of xn.
+            self.rest = (mean.astype(self.dtype) - mean) / std
+            beta = beta + self.gamma.value * self.rest
+        self.inverse_std = self._column(1 / std, x.ndim)
         np.multiply(xn, self.inverse_std, out=xn)
         y = self.output(x.shape, out)
         np.multiply(xn, self._column(self.gamma.value, x.ndim), out=y)
-        return np.add(y, self._column(self.beta.value, x.ndim), out=y)
+        return np.add(y, self._column(beta, x.ndim), out=y)
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
-        m = dy.size // dy.shape[1]
+        product = self.memory.temporary(dy.shape, self.dtype)
         np.add.reduce(dy, axis=self.axes, out=self.beta.grad)
-        np.add.reduce(dy * self.normalized, axis=self.axes, out=self.gamma.grad)
+        np.multiply(dy, self.normalized, out=product)
+        np.add.reduce(product, axis=self.axes, out=self.gamma.grad)
+        if not self.is_training:
+            self.gamma.grad += self.rest * self.beta.grad
         if not need_dx:
             return None
         dx = self.input_gradient(dy.shape, out)
         gain = self._column(self.gamma.value, dy.ndim) * self.inverse_std
         if not self.is_training:
             return np.multiply(dy, gain, out=dx)
-        mean_dy = self._column(self.beta.grad / m, dy.ndim)
-        mean_dyx = self._column(self.gamma.grad / m, dy.ndim)
-        return np.multiply(dy - mean_dy - self.normalized * mean_dyx, gain, out=dx)
+        num_values = dy.size // dy.shape[1]
+        np.multiply(self.normalized, self._column(self.gamma.grad / num_values, dy.ndim), product)
+        np.subtract(dy, self._column(self.beta.grad / num_values, dy.ndim), out=dx)
+        np.subtract(dx, product, out=dx)
+        return np.multiply(dx, gain, out=dx)
+
+    def update_statistics(self) -> None:
+        shift, square = self.running_mean.batch, self.running_var.batch[:-1]
+        inverse_count = self.running_var.batch[-1]
+        if inverse_count == 0:  # no micro-batch was in training mode
+            return
+        var = np.maximum(square - shift**2, 0)
+        if self.unbiased and inverse_count < 1:
+            var /= 1 - inverse_count
+        rate = 1 - self.momentum
+        self.running_mean.value += rate * shift
+        self.running_var.value += rate * (var - self.running_var.value)
+
+    def _centre(self, x: Array, out: Array) -> tuple[Array, Array]:
+        """Mean and biased variance `(C,)`, float64; `out` becomes x - mean."""
+        num_values = x.size // x.shape[1]
+        mean = np.add.reduce(x, axis=self.axes, dtype=np.float64) / num_values
+        np.subtract(x, self._column(mean, x.ndim), out=out)
+        squares = self.memory.temporary(x.shape, np.float64)
+        np.square(out, dtype=np.float64, out=squares)
+        return mean, np.add.reduce(squares, axis=self.axes) / num_values
+
+    def _contribute(self, mean: Array, var: Array, share: float, num_values: int) -> None:
+        """What the micro-batch adds to the sums over the global batch, weighted by its share.
+
+        Moments are taken about the running mean, which all ranks have in common: about zero, the
+        variance of features whose mean is far larger than their spread would cancel.
+        """
+        var = var - (mean - mean.astype(self.dtype)) ** 2  # it was taken about the rounded mean
+        shift = mean - self.running_mean.value
+        np.multiply(share, shift, out=self.running_mean.batch)
+        np.multiply(share, var + shift**2, out=self.running_var.batch[:-1])
+        self.running_var.batch[-1] = share * share / num_values  # in sum: 1 / values of the batch
 
     def _column(self, per_channel: Array, ndim: int) -> Array:
         """Shaped to broadcast over (N, C) or (N, C, H, W), in the layer's dtype."""
