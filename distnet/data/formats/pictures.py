@@ -6,7 +6,8 @@ What is transparent shows white, and a picture is turned as its camera says.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,10 @@ SUFFIXES = {
     ".webp",
 }
 GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L"}
+ORIENTATION = 0x0112  # EXIF's tag for how the camera was held
 DIGIT_BOX = 20  # pixels that the larger side of a digit takes in MNIST's 28
-FAINT = 64  # of 255: fainter ink does not count for where a digit begins
+CENTRE = 14  # the row and column, from 0, of the centre of mass in MNIST's images
+FAINT = 30  # of 255: fainter ink does not count for where a digit begins
 
 
 def read_pictures(paths: Sequence[Path], input_shape: Shape, *, as_digits: bool = False) -> Array:
@@ -62,9 +65,10 @@ def stacked_pictures(paths: Sequence[Path], size: tuple[int, int], is_grey: bool
 
 
 def header(path: Path) -> tuple[tuple[int, int], bool]:
-    """Width and height, and whether it is grey."""
-    picture = _opened(path)
-    return picture.size, picture.mode in GREY_MODES
+    """Width and height, and whether it is grey; the pixels are not read."""
+    with _opened(path) as picture:
+        turned = picture.getexif().get(ORIENTATION, 1) >= 5  # by 90 degrees, or mirrored as well
+        return picture.size[::-1] if turned else picture.size, picture.mode in GREY_MODES
 
 
 def _pillow(name: str) -> Any:
@@ -76,27 +80,32 @@ def _pillow(name: str) -> Any:
         ) from None
 
 
-def _opened(path: Path) -> Any:
-    """The picture in a file, turned as its camera says."""
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The picture in a file, to be looked at and read; DataError if either goes wrong."""
     image = _pillow("Image")
     with explained(path):
         try:
-            return _pillow("ImageOps").exif_transpose(image.open(path))
+            with image.open(path) as picture:
+                yield picture
         except (image.DecompressionBombError, SyntaxError, ValueError) as error:
             raise DataError(f"{path}: cannot be read ({error!s:.100})") from None
 
 
 def _on_white(path: Path) -> Any:
-    """The picture of 8 bits a channel, without transparency."""
-    picture, image = _opened(path), _pillow("Image")
-    if picture.mode.startswith("I"):  # 16 bits
-        grey = np.asarray(picture).astype(np.int64) // 257
-        return image.fromarray(grey.clip(0, 255).astype(np.uint8))
-    if not picture.has_transparency_data:
-        return picture
-    picture = picture.convert("RGBA")
-    white = image.new("RGBA", picture.size, "white")
-    return image.alpha_composite(white, picture)
+    """The picture in a file, of 8 bits a channel and without transparency."""
+    image = _pillow("Image")
+    with _opened(path) as opened:
+        picture = _pillow("ImageOps").exif_transpose(opened)
+        if picture.mode.startswith("I"):  # 16 bits
+            grey = np.asarray(picture).astype(np.int64) // 257
+            return image.fromarray(grey.clip(0, 255).astype(np.uint8))
+        if not picture.has_transparency_data:
+            picture.load()
+            return picture
+        picture = picture.convert("RGBA")
+        white = image.new("RGBA", picture.size, "white")
+        return image.alpha_composite(white, picture)
 
 
 def _digit(path: Path) -> Array:
@@ -130,8 +139,8 @@ def _centred(digit: Array) -> Array:
     places = []
     for axis, side in enumerate(digit.shape):
         mass = weights.sum(axis=1 - axis)
-        centre = (mass * (np.arange(side) + 0.5)).sum() / mass.sum()
-        places.append(int(np.clip(round(14 - centre), 0, 28 - side)))
+        centre = (mass * np.arange(side)).sum() / mass.sum()
+        places.append(int(np.clip(round(CENTRE - centre), 0, 28 - side)))
     top, left = places
     canvas[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
     return canvas

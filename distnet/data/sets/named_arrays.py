@@ -48,9 +48,8 @@ def from_named_arrays(name: str, arrays: Mapping[str, Array], source: str) -> Da
         classes=None if names is None else [str(each) for each in names],
     )
     unread = [key for key in arrays if key not in (*keys, *CLASSES)]
-    return (
-        replace(data, notes=(*data.notes, f"{', '.join(unread)} are not read")) if unread else data
-    )
+    notes = (f"not read: {', '.join(unread)}",) if unread else ()
+    return replace(data, notes=data.notes + notes)
 
 
 def _role(key: str) -> tuple[str, str] | None:

@@ -43,7 +43,8 @@ def read_picture_set(name: str, directory: Path) -> Dataset:
             stacked_pictures([path for path, _ in part], size, is_grey),
             np.array([label for _, label in part]),
         ]
-    data = assembled(name, arrays, [str(root) for root in roots for _ in range(2)])
+    sources = [str(root) for root in roots for _ in range(2)]
+    data = assembled(name, arrays, sources, layout="NCHW")
     others = sum(each != size for each, _ in headers)
     width, height = size
     scaled = f"{others} of {len(headers)} pictures were scaled to {width} × {height}"

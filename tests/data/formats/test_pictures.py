@@ -1,0 +1,119 @@
+"""Picture files for a network: modes, sizes, and digits as those of MNIST were made."""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import pytest
+
+from distnet.data import DataError, load_dataset
+from distnet.data.formats.pictures import read_pictures
+
+Image = pytest.importorskip("PIL.Image", reason="Pillow is an extra")
+RNG = np.random.Generator(np.random.Philox(key=11))
+
+
+def saved(tmp_path, picture, name: str = "x.png", **settings):
+    picture.save(tmp_path / name, **settings)
+    return [tmp_path / name]
+
+
+def test_colour_and_grey(tmp_path):
+    pixels = RNG.integers(0, 256, (5, 4, 3), np.uint8)
+    paths = saved(tmp_path, Image.fromarray(pixels))
+    np.testing.assert_array_equal(read_pictures(paths, (3, 5, 4))[0], pixels.transpose(2, 0, 1))
+    grey = read_pictures(paths, (1, 5, 4))[0, 0]
+    expected = pixels @ [0.299, 0.587, 0.114]  # ITU-R BT.601, as Pillow documents
+    assert abs(grey - expected).max() < 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "pixels", "expected"),
+    [
+        ("1", [[True, False]], [255, 0]),
+        ("LA", [[[10, 255], [10, 0]]], [10, 255]),  # transparent: white
+        ("RGBA", [[[10, 10, 10, 255], [10, 10, 10, 0]]], [10, 255]),
+        ("I;16", [[0, 257 * 99]], [0, 99]),
+    ],
+)
+def test_other_modes(tmp_path, mode, pixels, expected):
+    kind = {"1": bool, "I;16": np.uint16}.get(mode, np.uint8)
+    paths = saved(tmp_path, Image.fromarray(np.array(pixels, kind)))
+    assert read_pictures(paths, (1, 1, 2)).ravel().tolist() == expected
+
+
+def test_palettes_and_orientation(tmp_path):
+    picture = Image.fromarray(np.array([[0, 200]], np.uint8)).convert("P")
+    assert read_pictures(saved(tmp_path, picture), (1, 1, 2)).ravel().tolist() == [0, 200]
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    paths = saved(tmp_path, Image.fromarray(np.array([[0, 200]], np.uint8)), exif=exif)
+    assert read_pictures(paths, (1, 1, 2)).ravel().tolist() == [200, 0]
+
+
+def test_other_sizes_are_scaled_and_cropped_about_the_centre(tmp_path):
+    wide = np.zeros((10, 40), np.uint8)
+    wide[:, 13:27] = 200  # the middle square and what its edge is blended with
+    images = read_pictures(saved(tmp_path, Image.fromarray(wide)), (1, 5, 5))
+    assert (images == 200).all()
+
+
+def test_the_network_has_to_read_pictures(tmp_path):
+    with pytest.raises(DataError, match=r"found input shape \(784,\), expected \(1 or 3, H, W\)"):
+        read_pictures([], (784,))
+
+
+def test_without_pillow(tmp_path, monkeypatch):
+    def missing(name: str):
+        raise ImportError(name)
+
+    paths = saved(tmp_path, Image.fromarray(np.zeros((2, 2), np.uint8)))
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(DataError, match=r"pip install distnet-mpi\[images\]"):
+        read_pictures(paths, (1, 2, 2))
+
+
+class TestDigits:
+    """MNIST's own digits, enlarged and put elsewhere on a sheet, come back."""
+
+    @pytest.fixture
+    def digits(self) -> np.ndarray:
+        return np.ascontiguousarray(load_dataset().test.inputs[:20, 0])
+
+    def sheet(self, digit, paper: int, ink: int) -> np.ndarray:
+        picture = Image.fromarray(digit)
+        large = np.asarray(picture.resize((28 * 6, 28 * 6), Image.Resampling.BICUBIC))
+        sheet = np.zeros((300, 400))
+        sheet[90 : 90 + 28 * 6, 200 : 200 + 28 * 6] = large
+        return (paper + (ink - paper) * sheet / 255).astype(np.uint8)
+
+    @pytest.mark.parametrize(("paper", "ink"), [(255, 0), (0, 255), (190, 40), (30, 220)])
+    def test_polarity_size_and_place(self, tmp_path, digits, paper, ink):
+        paths = [
+            saved(tmp_path, Image.fromarray(self.sheet(digit, paper, ink)), f"{i}.png")[0]
+            for i, digit in enumerate(digits)
+        ]
+        found = read_pictures(paths, (1, 28, 28), as_digits=True)[:, 0]
+        alike = [
+            np.corrcoef(x.ravel(), t.ravel())[0, 1] for x, t in zip(found, digits, strict=True)
+        ]
+        assert np.mean(alike) > 0.94  # a shift of all by one pixel leaves 0.78
+
+    def test_what_has_the_size_already_is_left_alone(self, tmp_path, digits):
+        paths = saved(tmp_path, Image.fromarray(255 - digits[0]))
+        (found,) = read_pictures(paths, (1, 28, 28), as_digits=True)[0]
+        np.testing.assert_array_equal(found, digits[0])
+
+    def test_the_box_and_the_centre_of_mass(self, tmp_path):
+        sheet = np.full((100, 100), 255, np.uint8)
+        sheet[20:60, 10:14] = 0  # a bar of 40 by 4 pixels
+        paths = saved(tmp_path, Image.fromarray(sheet))
+        (found,) = read_pictures(paths, (1, 28, 28), as_digits=True)[0]
+        rows, columns = np.nonzero(found)
+        assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 23, 14, 15)
+
+    def test_an_empty_sheet(self, tmp_path):
+        paths = saved(tmp_path, Image.fromarray(np.full((50, 50), 255, np.uint8)))
+        with pytest.raises(DataError, match="found an empty picture, expected a digit"):
+            read_pictures(paths, (1, 28, 28), as_digits=True)

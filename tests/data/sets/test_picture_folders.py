@@ -1,0 +1,92 @@
+"""A folder of pictures for each class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distnet.data import DataError, load_dataset
+
+Image = pytest.importorskip("PIL.Image", reason="Pillow is an extra")
+RNG = np.random.Generator(np.random.Philox(key=10))
+
+
+def save(path: Path, pixels: np.ndarray) -> np.ndarray:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def colour(h: int = 6, w: int = 5) -> np.ndarray:
+    return RNG.integers(0, 256, (h, w, 3), np.uint8)
+
+
+def test_folders_by_class(tmp_path):
+    cats = [save(tmp_path / "mine" / "cat" / f"{i}.png", colour()) for i in range(3)]
+    dogs = [save(tmp_path / "mine" / "dog" / "deep" / f"{i}.bmp", colour()) for i in range(2)]
+    (tmp_path / "mine" / "cat" / "notes.txt").write_text("not a picture")
+    (tmp_path / "mine" / ".hidden").mkdir()
+    data = load_dataset(data_dir=tmp_path / "mine")
+    assert (data.name, data.classes, data.input_shape) == ("mine", ("cat", "dog"), (3, 6, 5))
+    np.testing.assert_array_equal(data.train.inputs.transpose(0, 2, 3, 1), cats + dogs)
+    assert data.train.targets.tolist() == [0, 0, 0, 1, 1]
+    assert data.notes == (
+        "labels cat, dog are classes 0 to 1, in this order",
+        "there are no test data",
+    )
+
+
+@pytest.mark.parametrize("test", ["test", "val", "validation"])
+def test_training_and_test(tmp_path, test):
+    train = [save(tmp_path / "train" / str(i) / "x.png", colour()) for i in (10, 2)]
+    held = save(tmp_path / test / "10" / "x.png", colour())
+    data = load_dataset(data_dir=tmp_path)
+    assert data.classes == ("2", "10")  # in the order of numbers
+    np.testing.assert_array_equal(data.train.inputs.transpose(0, 2, 3, 1), train)
+    np.testing.assert_array_equal(data.test.inputs.transpose(0, 2, 3, 1), [held])
+    assert data.train.targets.tolist() == [1, 0] and data.test.targets.tolist() == [1]
+
+
+def test_grey_pictures_have_one_channel(tmp_path):
+    pixels = save(tmp_path / "a" / "x.png", RNG.integers(0, 256, (4, 3), np.uint8))
+    assert load_dataset(data_dir=tmp_path).input_shape == (1, 4, 3)
+    save(tmp_path / "b" / "x.png", colour(4, 3))
+    data = load_dataset(data_dir=tmp_path)
+    assert data.input_shape == (3, 4, 3)
+    np.testing.assert_array_equal(data.train.inputs[0], [pixels] * 3)
+
+
+def test_other_sizes_are_scaled_to_the_usual_one(tmp_path):
+    for i in range(3):
+        save(tmp_path / "a" / f"{i}.png", colour())
+    save(tmp_path / "a" / "large.png", np.full((60, 100, 3), 77, np.uint8))
+    data = load_dataset(data_dir=tmp_path)
+    assert data.input_shape == (3, 6, 5)
+    assert (data.train.inputs[3] == 77).all()
+    assert data.notes[-1] == "1 of 4 pictures were scaled to 5 × 6"
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(30)])
+def test_a_damaged_picture_is_named(tmp_path, content):
+    save(tmp_path / "a" / "0.png", colour())
+    (tmp_path / "a" / "1.png").write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        load_dataset(data_dir=tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}/a/1.png: cannot be read")
+
+
+def test_a_picture_that_is_cut_off(tmp_path):
+    save(tmp_path / "a" / "0.png", colour(50, 50))
+    path = tmp_path / "a" / "0.png"
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(DataError, match=r"0\.png: cannot be read"):
+        load_dataset(data_dir=tmp_path)
+
+
+def test_a_training_folder_without_pictures(tmp_path):
+    save(tmp_path / "test" / "a" / "0.png", colour())
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    with pytest.raises(DataError, match="found no pictures, expected a folder of them"):
+        load_dataset(data_dir=tmp_path)
