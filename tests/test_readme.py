@@ -12,4 +12,7 @@ def test_tree_is_complete():
     named = re.findall(r"^  (\S+)/ ", tree, flags=re.MULTILINE)
     packages = [path.parent for path in (ROOT / "distnet").glob("*/**/__init__.py")]
     folders = [str(path.relative_to(ROOT / "distnet")) for path in packages]
-    assert sorted(named) == sorted(folders), 'README.md, "The package": the tree is by folder'
+    missing, gone = sorted(set(folders) - set(named)), sorted(set(named) - set(folders))
+    assert not missing, f"README.md, The package: add a line with a sentence for {missing}"
+    assert not gone, f"README.md, The package: remove the lines of {gone}"
+    assert len(named) == len(set(named))
