@@ -79,7 +79,7 @@ def predicted(run: Path, images: Array) -> Array:
     newest = sorted((run / "checkpoints").glob("step-*.safetensors"))[-1]
     network = DeepConvNet()
     network.parameters.load(load(newest).params)
-    logits = network.predict(images.astype(np.float32) / 255)
+    logits = network.predict(images)
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
