@@ -144,12 +144,20 @@ class Parameters:
         """Every running statistic by name, as views."""
         return {slot.name: slot.of(self.statistics) for slot in self.statistic_slots}
 
-    def load(self, named: Mapping[str, Array]) -> None:
-        """Copies parameters by name; raises ValueError for a missing or misshapen one."""
-        for name, value in self.named().items():
-            found = named[name].shape if name in named else "nothing"
+    def load(self, named: Mapping[str, Array], *, statistics: bool = True) -> None:
+        """Copies all parameters and running statistics by name.
+
+        `statistics=False` copies the parameters alone, and leaves the statistics as they are.
+        Raises ValueError, and copies nothing, for a name that is missing, misshapen or unknown.
+        """
+        own = self.named() | (self.named_statistics() if statistics else {})
+        for name, value in own.items():
+            found = np.shape(named[name]) if name in named else "nothing"
             if found != value.shape:
-                raise ValueError(f"parameter {name}: found {found}, expected shape {value.shape}")
+                raise ValueError(f"{name}: found {found}, expected shape {value.shape}")
+        if unknown := [name for name in named if name not in own]:
+            raise ValueError(f"{unknown[0]}: found {np.shape(named[unknown[0]])}, expected nothing")
+        for name, value in own.items():
             np.copyto(value, named[name])
         self.refresh()
 

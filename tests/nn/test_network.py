@@ -95,11 +95,32 @@ def test_a_change_of_the_vector_counts_after_refresh():
     assert_same(found, run(other, 4))
 
 
-def test_load_values_restores_a_network():
-    net, other = network(), network(seed=1)
-    other.parameters.load({name: value.copy() for name, value in net.parameters.named().items()})
+def contents(net):
+    """Copies of the parameters and statistics by name."""
+    arrays = net.parameters.named() | net.parameters.named_statistics()
+    return {name: value.copy() for name, value in arrays.items()}
+
+
+def moved(net):
+    """The network, with running statistics that are not those of the start."""
+    net.parameters.statistics[...] += np.linspace(0.1, 0.2, net.parameters.statistics.size)
+    return net
+
+
+def test_load_restores_a_network():
+    net, other = moved(network()), network(seed=1)
+    other.parameters.load(contents(net))
     np.testing.assert_array_equal(other.parameters.values, net.parameters.values)
+    np.testing.assert_array_equal(other.parameters.statistics, net.parameters.statistics)
     assert_same(run(other, 4), run(net, 4))
+
+
+def test_load_without_statistics_leaves_them():
+    net, other = moved(network()), network(seed=1)
+    before = other.parameters.statistics.copy()
+    other.parameters.load(net.parameters.named(), statistics=False)
+    np.testing.assert_array_equal(other.parameters.values, net.parameters.values)
+    np.testing.assert_array_equal(other.parameters.statistics, before)
 
 
 @pytest.mark.parametrize(
@@ -107,13 +128,16 @@ def test_load_values_restores_a_network():
     [
         ({"conv1.bias": np.zeros(7)}, r"conv1.bias: found \(7,\), expected shape \(6,\)"),
         ({"conv1.bias": None}, r"conv1.bias: found nothing, expected shape \(6,\)"),
+        ({"conv9.bias": np.zeros(7)}, r"conv9.bias: found \(7,\), expected nothing"),
+        ({"batchnorm1.running_var": None}, r"batchnorm1.running_var: found nothing, expected sha"),
     ],
 )
-def test_load_values_refuses_what_does_not_fit(change, message):
-    net = network()
-    named = {name: value.copy() for name, value in net.parameters.named().items()} | change
+def test_load_refuses_what_does_not_fit_and_changes_nothing(change, message):
+    net, other = network(), moved(network(seed=1))
+    named, before = contents(other) | change, contents(net)
     with pytest.raises(ValueError, match=message):
         net.parameters.load({name: value for name, value in named.items() if value is not None})
+    np.testing.assert_equal(contents(net), before)
 
 
 # Gradients that are final early.
