@@ -114,7 +114,7 @@ class Trainer:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes the state that a checkpoint holds; the next step is number `checkpoint.step`."""
-        self.parameters.load(checkpoint.params | checkpoint.statistics)
+        self.parameters.load({**checkpoint.params, **checkpoint.statistics})
         for name, vector in self.moments().items():
             np.copyto(vector, checkpoint.optimizer[name])
 
