@@ -1,9 +1,10 @@
 """`python -m distnet.convert book.pkl out.safetensors`: the book's weights for distnet.
 
 Reads a pickle that the book publishes, `ch03/sample_weight.pkl`, `ch07/params.pkl` or
-`ch08/deep_convnet_params.pkl`, or one that its `save_params` wrote, and writes a checkpoint of step
-0 with the same arrays under distnet's names, in the precision that they have. Nothing in the pickle
-is run. Exit code 2 and one line for whatever else it is given.
+`ch08/deep_convnet_params.pkl`, or one that its `save_params` wrote, of whatever sizes, and writes a
+checkpoint of step 0 with the same arrays under distnet's names, in the precision that they have,
+and the sizes in its configuration. Nothing in the pickle is run. Exit code 2 and one line for
+whatever else it is given.
 
     network.parameters.load(checkpoint.load(path).params)
 """
@@ -14,21 +15,34 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from distnet.base.arrays import Array
-from distnet.base.options import argument, parse_options
+from distnet.base.options import argument, option, parse_options
 from distnet.data.formats.pickled import read_pickled_arrays
-from distnet.models import DeepConvNet, SimpleConvNet, ThreeLayerNet, TwoLayerNet
-from distnet.nn import Network
+from distnet.models import MODELS
+from distnet.models.book import DIGITS
 from distnet.training import checkpoint
 from distnet.training.checkpoint import Checkpoint
 
-# The dimensions of W1, W2, ... tell the networks of the book apart.
-NETWORKS: dict[tuple[int, ...], tuple[str, Callable[[], Network]]] = {
-    (2, 2): ("two_layer", TwoLayerNet),
-    (2, 2, 2): ("three_layer", ThreeLayerNet),
-    (4, 2, 2): ("simple_convnet", SimpleConvNet),
-    (4, 4, 4, 4, 4, 4, 2, 2): ("deep_convnet", DeepConvNet),
+Settings = dict[str, Any]  # options of a model, by name
+
+
+def _sizes_of_simple_convnet(weights: Sequence[Array]) -> Settings:
+    filters, _, kernel, _ = weights[0].shape
+    return {"filters": filters, "kernel": kernel, "hidden_size": weights[1].shape[1]}
+
+
+# The dimensions of W1, W2, ... tell the networks of the book apart; their shapes say which sizes
+# the reader has chosen.
+NETWORKS: dict[tuple[int, ...], tuple[str, Callable[[Sequence[Array]], Settings]]] = {
+    (2, 2): ("two_layer", lambda weights: {"hidden_size": weights[0].shape[1]}),
+    (2, 2, 2): (
+        "three_layer",
+        lambda weights: {"hidden_sizes": [w.shape[1] for w in weights[:2]]},
+    ),
+    (4, 2, 2): ("simple_convnet", _sizes_of_simple_convnet),
+    (4, 4, 4, 4, 4, 4, 2, 2): ("deep_convnet", lambda weights: {}),
 }
 
 
@@ -38,6 +52,13 @@ class ConvertOptions:
 
     source: str = argument("file of the book, such as params.pkl", "BOOK.pkl", path=True)
     target: str = argument("the checkpoint to write", "OUT.safetensors", path=True)
+    activation: str = option(
+        "sigmoid",
+        "of two_layer's hidden units, which the file does not say: sigmoid as in the book's "
+        "chapter 4, relu as in chapter 5",
+        group="network",
+        choices=("sigmoid", "relu"),
+    )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -47,42 +68,49 @@ def main(argv: Sequence[str]) -> int:
         source, target = Path(options.source), Path(options.target)
         if target.suffix != ".safetensors":
             raise ValueError(f"{target}: found no name that ends in .safetensors, expected one")
-        model, params = converted(read_pickled_arrays(source), str(source))
-        checkpoint.save(target, Checkpoint(0, params, {}, {}, {"model": model}, {}))
+        config, params = converted(read_pickled_arrays(source), str(source))
+        if config["model"] == "two_layer":
+            config["activation"] = options.activation
+        elif options.activation != "sigmoid":
+            raise ValueError(f"{source}: found {config['model']}, --activation is for two_layer")
+        checkpoint.save(target, Checkpoint(0, params, {}, {}, config, {}))
     except (ValueError, OSError) as error:
         print(f"distnet: error: {error}", file=sys.stderr)
         return 2
     size = sum(array.size for array in params.values())
-    print(f"{target}: {model}, {size:,} parameters")
+    print(f"{target}: {config['model']}, {size:,} parameters")
     return 0
 
 
-def converted(arrays: Mapping[str, Array], source: str) -> tuple[str, dict[str, Array]]:
-    """The name of the network and its parameters by distnet's names, from W1, b1, W2, b2, ...
+def converted(arrays: Mapping[str, Array], source: str) -> tuple[Settings, dict[str, Array]]:
+    """The model with its sizes and the parameters by distnet's names, from W1, b1, W2, b2, ...
 
-    Layouts are the same: conv `(F, C, KH, KW)`, linear `(in, out)` over (C, H, W). Raises
-    ValueError unless the arrays are those of a network of the book, in its sizes.
+    The first is what `--model` and the options of that network would say: `{"model": "two_layer",
+    "hidden_size": 50}`. Layouts are the same: conv `(F, C, KH, KW)`, linear `(in, out)` over
+    (C, H, W). Raises ValueError unless the arrays are those of a network of the book, for digits of
+    28 x 28.
     """
     count = len(arrays) // 2
     keys = [f"{letter}{i}" for i in range(1, count + 1) for letter in "Wb"]
-    dims = tuple(arrays[key].ndim for key in keys[::2]) if sorted(keys) == sorted(arrays) else ()
+    weights = [arrays[key] for key in keys[::2]] if sorted(keys) == sorted(arrays) else []
+    dims = tuple(weight.ndim for weight in weights)
     if dims not in NETWORKS:
         found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise ValueError(
             f"{source}: found {found!a:.200}, expected W1, b1, W2, ... of a network of the book"
         )
-    model, build = NETWORKS[dims]
-    network = build()
-    params = {
-        slot.name: arrays[key] for slot, key in zip(network.parameters.slots, keys, strict=True)
-    }
-    if model == "deep_convnet":
-        params |= without_dropout(params["linear2.weight"], params["linear2.bias"])
+    model, sizes = NETWORKS[dims]
+    settings, num_classes = sizes(weights), arrays[keys[-1]].size
     try:
+        network = MODELS[model](DIGITS, num_classes, **settings)
+        slots = network.parameters.slots
+        params = {slot.name: arrays[key] for slot, key in zip(slots, keys, strict=True)}
+        if model == "deep_convnet":
+            params |= without_dropout(params["linear2.weight"], params["linear2.bias"])
         network.parameters.load(params)
     except ValueError as error:
         raise ValueError(f"{source}: {error}, as in the book's {model}") from None
-    return model, params
+    return {"model": model} | settings, params
 
 
 def without_dropout(weight: Array, bias: Array) -> dict[str, Array]:

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from distnet.convert import main
 from distnet.data import DataError
 from distnet.data.formats.pickled import MAX_BYTES, read_pickled_arrays
-from distnet.models import DeepConvNet, SimpleConvNet, ThreeLayerNet, TwoLayerNet
+from distnet.models import MODELS, DeepConvNet, SimpleConvNet, ThreeLayerNet, TwoLayerNet
 from distnet.nn import Network
 from distnet.training.checkpoint import load
 
@@ -27,6 +28,12 @@ SHAPES = {
     "three_layer": [(784, 50), (50, 100), (100, 10)],
     "simple_convnet": [(30, 1, 5, 5), (4320, 100), (100, 10)],
     "deep_convnet": [*((*sizes, 3, 3) for sizes in CONVOLUTIONS), (1024, 50), (50, 10)],
+}
+SIZES: dict[str, dict[str, Any]] = {
+    "two_layer": {"hidden_size": 50, "activation": "sigmoid"},
+    "three_layer": {"hidden_sizes": [50, 100]},
+    "simple_convnet": {"filters": 30, "kernel": 5, "hidden_size": 100},
+    "deep_convnet": {},
 }
 NETWORKS: dict[str, Callable[..., Network]] = {
     "two_layer": TwoLayerNet,
@@ -110,10 +117,12 @@ def write(path: Path, content: object, protocol: int = 4) -> Path:
 
 def as_numpy_1(content: bytes) -> bytes:
     """As older versions of NumPy pickle: their modules have other names, of another length."""
-    return content.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+    for module in (b"multiarray", b"numeric"):
+        content = content.replace(b"cnumpy._core.%s\n" % module, b"cnumpy.core.%s\n" % module)
+    return content
 
 
-@pytest.mark.parametrize("protocol", [3, 4])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("model", SHAPES)
 def test_the_logits_are_those_of_the_book(tmp_path, capsys, model, dtype, protocol):
@@ -124,7 +133,7 @@ def test_the_logits_are_those_of_the_book(tmp_path, capsys, model, dtype, protoc
     size = sum(array.size for array in arrays.values())
     assert capsys.readouterr().out == f"{target}: {model}, {size:,} parameters\n"
     saved = load(target)
-    assert saved.config == {"model": model}
+    assert saved.config == {"model": model} | SIZES[model]
     assert {array.dtype for array in saved.params.values()} == {np.dtype(dtype)}
 
     network = NETWORKS[model](dtype=np.float64)
@@ -137,6 +146,40 @@ def test_the_logits_are_those_of_the_book(tmp_path, capsys, model, dtype, protoc
     trained = NETWORKS[model]()  # as distnet computes, in float32
     trained.parameters.load(saved.params)
     np.testing.assert_allclose(trained.predict(x.astype(np.float32)), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "shapes", "sizes"),
+    [
+        ("two_layer", [(784, 100), (100, 26)], {"hidden_size": 100, "activation": "sigmoid"}),
+        ("three_layer", [(784, 7), (7, 9), (9, 10)], {"hidden_sizes": [7, 9]}),
+        (
+            "simple_convnet",
+            [(6, 1, 3, 3), (6 * 13 * 13, 20), (20, 10)],
+            {"filters": 6, "kernel": 3, "hidden_size": 20},
+        ),
+    ],
+)
+def test_other_sizes_of_the_reader(tmp_path, monkeypatch, model, shapes, sizes):
+    monkeypatch.setitem(SHAPES, model, shapes)
+    arrays = weights(model)
+    target = tmp_path / "out.safetensors"
+    assert main([str(write(tmp_path / "x.pkl", OrderedDict(arrays))), str(target)]) == 0
+    saved = load(target)
+    assert saved.config == {"model": model} | sizes
+    network = MODELS[model]((1, 28, 28), shapes[-1][1], dtype=np.float64, **sizes)
+    network.parameters.load(saved.params)
+    x = np.random.default_rng(2).random((3, 1, 28, 28))
+    np.testing.assert_allclose(network.predict(x), BOOK[model](x, arrays), rtol=0, atol=1e-9)
+
+
+def test_the_network_of_chapter_5(tmp_path, capsys):
+    source, target = write(tmp_path / "x.pkl", weights("two_layer")), tmp_path / "out.safetensors"
+    assert main([str(source), str(target), "--activation", "relu"]) == 0
+    assert load(target).config["activation"] == "relu"
+    source = write(tmp_path / "x.pkl", weights("three_layer"))
+    assert main([str(source), str(target), "--activation", "relu"]) == 2
+    assert "--activation is for two_layer" in capsys.readouterr().err
 
 
 def test_arrays_in_fortran_order_and_of_other_byte_order(tmp_path):
@@ -171,7 +214,7 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, protocol):
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"distnet: error: {source}: found ")
     assert ended.stderr.count("\n") == 1
-    if protocol in (3, 4):
+    if protocol >= 2:
         assert "system', expected NumPy arrays only" in ended.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["evil.pkl"]
     pickle.loads(source.read_bytes())
@@ -241,6 +284,8 @@ def test_what_is_no_small_file_is_not_read(tmp_path):
     ("change", "message"),
     [
         ({"W2": np.zeros((50, 11))}, "found (50, 11), expected shape (50, 10), as in the book's"),
+        ({"W1": np.zeros((783, 50))}, "found (783, 50), expected shape (784, 50), as in the"),
+        ({"W1": np.zeros((784, 51))}, "found (50,), expected shape (51,), as in the book's"),
         ({"W3": np.zeros((10, 10))}, "found 'W1 (784, 50), b1 (50,), W2 (50, 10), b2 (10,), W3"),
         ({"W2": np.zeros((1, 1, 1, 1))}, "expected W1, b1, W2, ... of a network of the book"),
     ],
