@@ -1,6 +1,14 @@
 """Data sets, the order in which they are visited, and augmentation; nothing here sees a network."""
 
-from distnet.data.augment import random_affine, random_shift
+from distnet.data.augment import (
+    augmentation,
+    composed,
+    random_affine,
+    random_brightness,
+    random_cutout,
+    random_flip,
+    random_shift,
+)
 from distnet.data.cache import default_cache_dir
 from distnet.data.dataset import Dataset, Samples
 from distnet.data.errors import DataError
@@ -14,9 +22,14 @@ __all__ = [
     "Dataset",
     "Sampler",
     "Samples",
+    "augmentation",
+    "composed",
     "dataset_from_arrays",
     "default_cache_dir",
     "load_dataset",
     "random_affine",
+    "random_brightness",
+    "random_cutout",
+    "random_flip",
     "random_shift",
 ]

@@ -2,11 +2,15 @@
 
 Images are uint8 `(N, C, H, W)`; `bits` holds one raw random word for each image, so the caller
 decides what they are keyed by (seed, step, micro-batch). What leaves the image is lost, what comes
-in is 0. Shifts, rotations and scales are those of the book's section 8.1.2. Called by the training
-loop.
+in is 0. Shifts, rotations and scales are those of the book's section 8.1.2; flips, crops and
+brightness those of section 8.1.2 and of Krizhevsky et al. (2012), section 4.1; `random_cutout` is
+from DeVries and Taylor (2017). Everything is counted in whole numbers, so that all machines get the
+same bytes. Called by the training loop.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -17,7 +21,53 @@ Words = NDArray[np.uint32] | NDArray[np.uint64]
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+Augment = Callable[[Bytes, NDArray[np.uint64]], Bytes]  # of images and a word for each
+
 _ONE = 1 << 16  # 1.0 in the 16-bit fixed point of `random_affine`
+
+
+def augmentation(
+    *, shift: int = 0, flip: bool = False, brightness: float = 0.0, cutout: int = 0
+) -> Augment | None:
+    """Those of the augmentations below that are asked for, in this order; None if none is.
+
+    shift: pixels, up to which images are moved, which is also cropping after padding with black;
+    flip: mirror half of them; brightness: change by up to this part; cutout: pixels of a square
+    that is blotted out.
+    """
+    parts: list[Augment] = []
+    if shift:
+        parts.append(lambda images, bits: random_shift(images, bits, shift))
+    if flip:
+        parts.append(random_flip)
+    if brightness:
+        parts.append(lambda images, bits: random_brightness(images, bits, brightness))
+    if cutout:
+        parts.append(lambda images, bits: random_cutout(images, bits, cutout))
+    return composed(*parts) if parts else None
+
+
+def composed(*parts: Augment) -> Augment:
+    """One augmentation after the other, each with random bits of its own.
+
+    The first one gets the words as they are, the next ones what a bijection makes of them: one
+    round of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014)
+    from places that are far apart.
+    """
+
+    def augment(images: Bytes, bits: NDArray[np.uint64]) -> Bytes:
+        for number, part in enumerate(parts):
+            images = part(images, _mixed(bits, number) if number else bits)
+        return images
+
+    return augment
+
+
+def _mixed(bits: NDArray[np.uint64], number: int) -> NDArray[np.uint64]:
+    x = bits + np.uint64(number * 0x9E3779B97F4A7C15 % 2**64)  # wraps around, as it shall
+    x = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ x >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return x ^ x >> np.uint64(31)
 
 
 def random_shift(images: Bytes, bits: Words, max_shift: int, out: Bytes | None = None) -> Bytes:
@@ -38,6 +88,55 @@ def random_shift(images: Bytes, bits: Words, max_shift: int, out: Bytes | None =
     # An image moves down when its window moves up.
     moved = windows[np.arange(n), :, 2 * max_shift - row, 2 * max_shift - column]
     return _deliver(moved, out)
+
+
+def random_flip(images: Bytes, bits: Words, out: Bytes | None = None) -> Bytes:
+    """Mirrors those images, left to right, whose word is odd. Returns `out`, it may be `images`."""
+    _check(images, bits, (np.uint32, np.uint64))
+    odd = bits % 2 == 1
+    return _deliver(np.where(odd[:, None, None, None], images[..., ::-1], images), out)
+
+
+def random_brightness(
+    images: Bytes, bits: NDArray[np.uint64], max_change: float, out: Bytes | None = None
+) -> Bytes:
+    """Multiplies each image by a number from 1 - max_change to 1 + max_change; white stays white.
+
+    The lowest 16 bits of the word choose one of 2^16 evenly spaced, equally likely factors, rounded
+    to 1/65536. Returns `out`, which may be `images` itself.
+    """
+    _check(images, bits, (np.uint64,))
+    if not 0 <= max_change <= 1:
+        raise ValueError(f"random_brightness: found max_change {max_change}, expected 0 to 1")
+    turn, *_ = _fractions(bits)
+    factor = _fixed(1 + max_change * (2 * turn - 1)).astype(np.uint32)[:, None]
+    brighter = (images * factor + np.uint32(_ONE // 2)) >> np.uint32(16)
+    return _deliver(np.minimum(brighter, 255).astype(np.uint8), out)
+
+
+def random_cutout(
+    images: Bytes, bits: NDArray[np.uint64], size: int, out: Bytes | None = None
+) -> Bytes:
+    """Blots out a square of `size` pixels of each image with 0, all channels at the same place.
+
+    Its centre is any pixel of the image, so that part of the square may lie outside: row and column
+    are the lower and the upper 32 bits of the word, modulo H and W. Returns `out`, which may be
+    `images` itself.
+    """
+    _check(images, bits, (np.uint64,))
+    h, w = images.shape[2:]
+    if not 0 <= size <= max(h, w):
+        raise ValueError(f"random_cutout: found size {size}, expected 0 to {max(h, w)}")
+    row, column = bits % np.uint64(1 << 32) % np.uint64(h), (bits >> np.uint64(32)) % np.uint64(w)
+    rows, columns = _near(row, h, size), _near(column, w, size)
+    blotted = rows[:, None, :, None] & columns[:, None, None, :]
+    return _deliver(np.where(blotted, np.uint8(0), images), out)
+
+
+def _near(centre: NDArray[np.uint64], length: int, size: int) -> NDArray[np.bool_]:
+    """Which of the places 0 to length - 1 are in the `size` about each centre: `(N, length)`."""
+    offset = np.arange(length) - centre.astype(np.int64)[:, None] + size // 2
+    return (offset >= 0) & (offset < size)
 
 
 def random_affine(

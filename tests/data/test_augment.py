@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distnet.data import random_affine, random_shift
+from distnet.data import (
+    augmentation,
+    composed,
+    random_affine,
+    random_brightness,
+    random_cutout,
+    random_flip,
+    random_shift,
+)
 
 LEAST, MOST = 0, 0xFFFF  # a 16-bit field at the ends of its range
 
@@ -77,10 +85,13 @@ AFFINE = (15.0, (0.8, 1.25), 2.0)
     [
         lambda images, bits, out=None: random_shift(images, bits, 2, out),
         lambda images, bits, out=None: random_affine(images, bits, *AFFINE, out),
+        random_flip,
+        lambda images, bits, out=None: random_brightness(images, bits, 0.5, out),
+        lambda images, bits, out=None: random_cutout(images, bits, 3, out),
     ],
-    ids=["shift", "affine"],
+    ids=["shift", "affine", "flip", "brightness", "cutout"],
 )
-class TestBoth:
+class TestAll:
     def test_leaves_its_arguments_alone(self, augment):
         images, bits = random_images(10, 3, 8, 7), random_words(10)
         before = images.copy(), bits.copy()
@@ -109,7 +120,7 @@ class TestBoth:
     def test_does_something(self, augment):
         images, bits = random_images(50, 1, 8, 7), random_words(50)
         unchanged = (augment(images, bits) == images).all(axis=(1, 2, 3))
-        assert unchanged.sum() < 10
+        assert unchanged.sum() < (35 if augment is random_flip else 10)
 
     def test_an_empty_batch(self, augment):
         assert augment(random_images(0, 1, 8, 7), random_words(0)).shape == (0, 1, 8, 7)
@@ -236,3 +247,120 @@ def test_affine_never_changes_between_versions():
 
 
 SUMS = [3703, 3594, 4129]
+
+
+def test_odd_words_mirror():
+    images = random_images(4, 3, 5, 4)
+    flipped = random_flip(images, np.array([0, 1, 2, 2**64 - 1], np.uint64))
+    for i, mirrored in enumerate((False, True, False, True)):
+        expected = images[i, :, :, ::-1] if mirrored else images[i]
+        np.testing.assert_array_equal(flipped[i], expected)
+
+
+def test_about_half_are_mirrored():
+    images = np.zeros((4000, 1, 1, 2), np.uint8)
+    images[..., 0] = 1
+    mirrored = random_flip(images, random_words(4000))[:, 0, 0, 1].sum(dtype=int)
+    assert abs(mirrored - 2000) < 110  # 3.5 standard deviations
+
+
+@given(st.integers(0, 2**64 - 1), st.floats(0, 1))
+def test_brightness_multiplies_and_saturates(word, max_change):
+    image = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    found = random_brightness(image, np.array([word], np.uint64), max_change)
+    factor = 1 + max_change * (2 * (word & 0xFFFF) / 0xFFFF - 1)
+    expected = np.minimum(image * factor, 255)
+    assert abs(found - expected).max() <= 0.51
+
+
+def test_brightness_of_all_channels_changes_alike():
+    grey = np.repeat(random_images(50, 1, 4, 4), 3, axis=1)
+    found = random_brightness(grey, random_words(50), 0.5)
+    assert (found[:, :1] == found).all()
+    assert random_brightness(grey, random_words(50), 0.0) is not grey
+    np.testing.assert_array_equal(random_brightness(grey, random_words(50), 0.0), grey)
+
+
+@pytest.mark.parametrize("max_change", [-0.1, 1.1, math.nan])
+def test_impossible_brightness(max_change):
+    with pytest.raises(ValueError, match="found max_change .*, expected 0 to 1"):
+        random_brightness(random_images(1, 1, 8, 7), random_words(1), max_change)
+
+
+@given(st.tuples(*[st.integers(1, 9)] * 4), st.integers(0, 9), st.integers(0, 2**32))
+def test_cutout_is_a_square_about_a_pixel(shape, size, seed):
+    size = min(size, max(shape[2:]))
+    images, bits = random_images(*shape), random_words(shape[0], seed)
+    found = random_cutout(images, bits, size)
+    for image, b, got in zip(images, bits.tolist(), found, strict=True):
+        row, column = (b & 0xFFFFFFFF) % shape[2], (b >> 32) % shape[3]
+        top, left = row - size // 2, column - size // 2
+        expected = image.copy()
+        expected[:, max(0, top) : max(0, top + size), max(0, left) : max(0, left + size)] = 0
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("size", [-1, 9])
+def test_impossible_cutout(size):
+    with pytest.raises(ValueError, match=f"found size {size}, expected 0 to 8"):
+        random_cutout(random_images(1, 1, 8, 7), random_words(1), size)
+
+
+class TestComposed:
+    def test_the_first_part_gets_the_words_as_they_are(self):
+        images, bits = random_images(30, 3, 8, 7), random_words(30)
+        np.testing.assert_array_equal(
+            composed(random_flip)(images, bits), random_flip(images, bits)
+        )
+
+    def test_the_parts_are_independent(self):
+        """Over 4096 consecutive words, of which each pair of low bits occurs equally often."""
+        seen = []
+
+        def record(images, bits):
+            seen.append(bits)
+            return images
+
+        composed(record, record, record)(
+            random_images(4096, 1, 1, 1), np.arange(4096, dtype=np.uint64)
+        )
+        for first, second in ((0, 1), (0, 2), (1, 2)):
+            pairs = (seen[first] % 4 * 4 + seen[second] % 4).astype(int)
+            counts = np.bincount(pairs, minlength=16)
+            assert ((counts - 256) ** 2 / 256).sum() < 37.7  # 99.9 % for 15 degrees of freedom
+
+    def test_words_of_the_later_parts(self):
+        """The values of the published generator, seeded with the word."""
+        seen = []
+        composed(lambda x, b: x, lambda x, b: seen.append(b) or x)(
+            random_images(1, 1, 1, 1), np.array([1234567], np.uint64)
+        )
+        assert seen[0].tolist() == [6457827717110365317]
+
+    def test_what_is_asked_for_in_order(self):
+        images, bits = random_images(40, 3, 8, 7), random_words(40)
+        assert augmentation() is None
+        augment = augmentation(shift=2, flip=True, brightness=0.3, cutout=3)
+        in_a_row = composed(
+            lambda x, b: random_shift(x, b, 2),
+            random_flip,
+            lambda x, b: random_brightness(x, b, 0.3),
+            lambda x, b: random_cutout(x, b, 3),
+        )
+        np.testing.assert_array_equal(augment(images, bits), in_a_row(images, bits))
+        alone = augmentation(shift=2)(images, bits)
+        np.testing.assert_array_equal(alone, random_shift(images, bits, 2))
+
+    def test_does_not_depend_on_the_company(self):
+        images, bits = random_images(10, 3, 8, 7), random_words(10)
+        augment = augmentation(shift=2, flip=True, brightness=0.3, cutout=3)
+        alone = [augment(images[i : i + 1], bits[i : i + 1])[0] for i in range(10)]
+        np.testing.assert_array_equal(augment(images, bits), alone)
+
+    def test_never_changes_between_versions(self):
+        augment = augmentation(shift=1, flip=True, brightness=0.4, cutout=2)
+        found = augment(random_images(3, 3, 6, 6), random_words(3))
+        assert found.sum(axis=(1, 2, 3), dtype=int).tolist() == COMPOSED_SUMS
+
+
+COMPOSED_SUMS = [0, 0, 0]
