@@ -283,7 +283,7 @@ def test_brightness_of_all_channels_changes_alike():
 
 @pytest.mark.parametrize("max_change", [-0.1, 1.1, math.nan])
 def test_impossible_brightness(max_change):
-    with pytest.raises(ValueError, match="found max_change .*, expected 0 to 1"):
+    with pytest.raises(ValueError, match=r"found max_change .*, expected 0 to 1"):
         random_brightness(random_images(1, 1, 8, 7), random_words(1), max_change)
 
 
@@ -363,4 +363,4 @@ class TestComposed:
         assert found.sum(axis=(1, 2, 3), dtype=int).tolist() == COMPOSED_SUMS
 
 
-COMPOSED_SUMS = [0, 0, 0]
+COMPOSED_SUMS = [9272, 6900, 7837]
