@@ -1,17 +1,19 @@
 """Ranks that compute one result: communicators, exact sums of gradients, failing together."""
 
 from distnet.parallel.agreement import AgreedExit, agree, together
-from distnet.parallel.command import fail_together, run_command
+from distnet.parallel.command import run_command
 from distnet.parallel.communicator import Communicator, MPICommunicator, SerialCommunicator
 from distnet.parallel.errors import (
     AgreedError,
     DisagreementError,
     LaunchError,
     NonFiniteGradient,
+    PlacementError,
     RankError,
     RankLost,
 )
-from distnet.parallel.launcher import connect
+from distnet.parallel.failure import fail_together
+from distnet.parallel.launcher import connect, expect_hosts, working_alone
 from distnet.parallel.shared_map import shared_map
 from distnet.parallel.sums.fixed_point import FixedPoint
 from distnet.parallel.sums.reducer import EXCHANGES, REDUCTIONS, Reducer, make_reducer
@@ -27,15 +29,18 @@ __all__ = [
     "LaunchError",
     "MPICommunicator",
     "NonFiniteGradient",
+    "PlacementError",
     "RankError",
     "RankLost",
     "Reducer",
     "SerialCommunicator",
     "agree",
     "connect",
+    "expect_hosts",
     "fail_together",
     "make_reducer",
     "run_command",
     "shared_map",
     "together",
+    "working_alone",
 ]

@@ -1,7 +1,7 @@
 """What ranks find out together: whether a task went well on all, whether all have equal inputs.
 
 `together` and `agree` raise an `AgreedError` on every rank or on none. So all leave the program at
-the same point, and rank 0 shows the one line of the error, see `command`.
+the same point, and rank 0 shows the one line of the error, see `failure`.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
@@ -218,7 +219,7 @@ class MPICommunicator:
     def __init__(self, comm: MPI.Intracomm | None = None, survives_losses: bool = False) -> None:
         from mpi4py import MPI
 
-        self._in_place = MPI.IN_PLACE
+        self._in_place, self._world = MPI.IN_PLACE, MPI.COMM_WORLD
         self._ops: dict[Op, MPI.Op] = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
         self._reports_loss = ReportsLoss()
         self._in_flight: list[MPI.Request] = []
@@ -296,8 +297,9 @@ class MPICommunicator:
         sys.stderr.flush()
         if self.survives_losses:
             die()
-        self._comm.Abort(code)
-        raise AssertionError("MPI_Abort returned")
+        time.sleep(0.1)  # Open MPI's launcher may drop what it has not yet read of the output
+        self._world.Abort(code)
+        os._exit(code)  # that of MPICH may return, and leaves the rest to the launcher
 
     def close(self) -> None:
         if not self.survives_losses:  # then one may be lost here, and processes leave without MPI

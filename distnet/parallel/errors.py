@@ -6,9 +6,10 @@
     └── AgreedError              raised on every rank alike: all leave together, with `exit_code`
         ├── RankError            some ranks could not do their part of a common task
         ├── DisagreementError    the ranks were started with different inputs
+        ├── PlacementError       the ranks do not run on the hosts that were expected
         └── NonFiniteGradient    a gradient that cannot be summed
 
-Every other exception concerns one rank alone; `command.fail_together` ends the job for all of them.
+Every other exception concerns one rank alone; `failure.fail_together` ends the job for all of them.
 """
 
 from __future__ import annotations
@@ -45,6 +46,12 @@ class RankError(AgreedError):
 
 class DisagreementError(AgreedError):
     """The ranks do not have the same configuration, files or numerics."""
+
+    exit_code = 2
+
+
+class PlacementError(AgreedError):
+    """The ranks do not run on the hosts that were expected."""
 
     exit_code = 2
 

@@ -7,29 +7,71 @@ import sys
 
 import pytest
 
-from distnet.parallel import LaunchError, SerialCommunicator, connect
-from distnet.parallel.launcher import Launch, _check_family, _check_world
+from distnet.parallel import (
+    LaunchError,
+    PlacementError,
+    SerialCommunicator,
+    connect,
+    expect_hosts,
+    working_alone,
+)
+from distnet.parallel.communicator import Node, Process
+from distnet.parallel.launcher import LAUNCHERS, Launch, _check_family, _check_world
 
 OPEN_MPI = {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "4", "PMIX_RANK": "2"}
 MPICH = {"PMI_RANK": "2", "PMI_SIZE": "4", "MPI_LOCALNRANKS": "4", "MPI_LOCALRANKID": "2"}
 SLURM_PMI = {"PMI_RANK": "2", "PMI_SIZE": "4"}
 SLURM_PMIX = {"PMIX_RANK": "2", "SLURM_STEP_NUM_TASKS": "4"}
 UNSIZED_PMIX = {"PMIX_RANK": "2"}
+JSRUN = {"JSM_NAMESPACE_RANK": "2", "JSM_NAMESPACE_SIZE": "4"}
+SRUN = {"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4"}
+BATCH_SCRIPT = {"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_NPROCS": "4"}
+TORCHRUN = {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "2", "TORCHELASTIC_RUN_ID": "none"}
+NAMED = {launcher.name: launcher for launcher in LAUNCHERS}
+
+
+def launch(name, rank, size):
+    return Launch(NAMED[name], rank, size)
 
 
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
-        (OPEN_MPI, Launch("Open MPI", 2, 4)),
-        (MPICH, Launch("MPICH", 2, 4)),
-        (SLURM_PMI, Launch("PMI", 2, 4)),
-        (SLURM_PMIX, Launch("PMIx", 2, 4)),
-        (UNSIZED_PMIX, Launch("PMIx", 2, None)),
-        ({"SLURM_PROCID": "0", "PATH": "/usr/bin"}, None),
+        (OPEN_MPI, ("Open MPI", 2, 4)),
+        (MPICH, ("MPICH", 2, 4)),
+        (SLURM_PMI, ("PMI", 2, 4)),
+        (SLURM_PMIX, ("PMIx", 2, 4)),
+        (UNSIZED_PMIX, ("PMIx", 2, None)),
+        (UNSIZED_PMIX | JSRUN, ("PMIx", 2, 4)),
+        (JSRUN, ("jsrun", 2, 4)),
+        ({"PALS_RANKID": "2"}, ("PALS", 2, None)),
+        (SRUN, ("srun", 2, 4)),
+        (SRUN | {"SLURM_PROCID": "0"}, ("srun", 0, 4)),
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4"}, ("srun", 2, None)),
+        (SRUN | SLURM_PMI, ("PMI", 2, 4)),
+        (TORCHRUN, ("torchrun", 2, 4)),
+        (TORCHRUN | MPICH, ("MPICH", 2, 4)),
     ],
 )
 def test_launchers_are_known_by_their_variables(environ, expected):
-    assert Launch.find(environ) == expected
+    assert Launch.find({"PATH": "/usr/bin"} | environ) == launch(*expected)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        BATCH_SCRIPT,
+        {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"},
+        {"RANK": "0", "WORLD_SIZE": "1"},
+        {"RANK": "0"},
+        {"RANK": "2"},
+        {"RANK": "first", "WORLD_SIZE": "many"},
+        {"WORLD_SIZE": "4"},
+    ],
+)
+def test_a_process_on_its_own_has_no_launcher(environ):
+    assert Launch.find(environ) is None
 
 
 def test_without_a_launcher_the_communicator_is_serial():
@@ -44,15 +86,15 @@ def test_mpi4py_is_not_imported_without_a_launcher():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("launch", [Launch("MPICH", 2, 4), Launch("PMIx", 2, None)])
-def test_a_torn_job_is_found_out(launch):
+@pytest.mark.parametrize("torn", [launch("MPICH", 2, 4), launch("PMIx", 2, None)])
+def test_a_torn_job_is_found_out(torn):
     with pytest.raises(LaunchError, match=r"MPI 9.9, where this is rank 0 of 1; start it with .+"):
-        _check_world(launch, rank=0, size=1, library="Open MPI 9.9")
+        _check_world(torn, rank=0, size=1, library="Open MPI 9.9")
 
 
 def test_a_whole_job_is_accepted():
-    _check_world(Launch("MPICH", 2, 4), rank=2, size=4, library="MPICH 5.0")
-    _check_world(Launch("PMIx", 2, None), rank=2, size=4, library="MPICH 5.0")
+    _check_world(launch("MPICH", 2, 4), rank=2, size=4, library="MPICH 5.0")
+    _check_world(launch("PMIx", 2, None), rank=2, size=4, library="MPICH 5.0")
 
 
 @pytest.mark.parametrize(
@@ -61,20 +103,20 @@ def test_a_whole_job_is_accepted():
 )
 def test_strangers_are_found_out_before_init(launcher, vendor):
     with pytest.raises(LaunchError, match=f"launcher of {launcher}, but mpi4py uses {vendor} 5.0"):
-        _check_family(Launch(launcher, 0, 4), vendor, f"{vendor} 5.0")
+        _check_family(launch(launcher, 0, 4), vendor, f"{vendor} 5.0")
 
 
 @pytest.mark.parametrize(
     ("launcher", "vendor"), [("Open MPI", "Open MPI"), ("MPICH", "Intel MPI"), ("PMI", "Open MPI")]
 )
 def test_other_pairs_may_initialise(launcher, vendor):
-    _check_family(Launch(launcher, 0, 4), vendor, f"{vendor} 5.0")
+    _check_family(launch(launcher, 0, 4), vendor, f"{vendor} 5.0")
 
 
 @pytest.mark.parametrize("size", [4, None])
 def test_one_process_speaks_for_all(size):
     # Without a size, rank 0 of a torn job does not notice that it is torn.
-    errors = [Launch("PMIx", rank, size).error("found", "remedy") for rank in range(4)]
+    errors = [launch("PMIx", rank, size).error("found", "remedy") for rank in range(4)]
     assert [error.speaks for error in errors] == [rank == (size is None) for rank in range(4)]
 
 
@@ -94,12 +136,14 @@ def test_missing_mpi_is_a_launch_error(monkeypatch, missing):
 
 @pytest.mark.mpi_launch
 @pytest.mark.parametrize(
-    "environ", [OPEN_MPI, MPICH, SLURM_PMI], ids=["Open MPI", "MPICH", "Slurm"]
+    "environ",
+    [OPEN_MPI, MPICH, SLURM_PMI, SRUN, TORCHRUN],
+    ids=["Open MPI", "MPICH", "PMI", "srun", "torchrun"],
 )
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_foreign_launcher_ends_in_one_line(tmp_path, environ, rank):
     """Each process of a torn job, as it sees itself: one speaks, all end with exit code 2."""
-    ranks = {name: str(rank) for name in environ if name.endswith("RANK")}
+    ranks = {name: str(rank) for name in environ if name.endswith(("RANK", "PROCID"))}
     shared_memory = {"OMPI_MCA_btl_sm_backing_directory": str(tmp_path)}  # it leaves some behind
     code = "import os, sys, distnet.parallel as p; sys.exit(p.run_command(print, os.environ))"
     process = subprocess.run(
@@ -111,3 +155,35 @@ def test_a_foreign_launcher_ends_in_one_line(tmp_path, environ, rank):
     )
     lines = [line for line in process.stderr.splitlines() if line.startswith("distnet: error:")]
     assert (process.returncode, process.stdout, len(lines)) == (2, "", rank == 0)
+
+
+def test_who_was_not_meant_as_a_rank_is_told_how_to_be_alone():
+    message = str(launch("srun", 0, 4).error("found", "do this"))
+    assert message.endswith(
+        "found; do this; if each process is to work on its own, unset SLURM_PROCID"
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "warned"),
+    [({}, False), (MPICH, False), (MPICH | {"PMI_RANK": "0"}, True), (BATCH_SCRIPT, False)],
+)
+def test_a_program_that_does_not_connect_can_ask_whether_it_should(environ, warned):
+    """Rank 0 speaks for all."""
+    assert ("every process trains on its own" in working_alone(environ)) == warned
+
+
+def test_ranks_on_other_hosts_than_expected(any_comm):
+    expect_hosts(any_comm, 1)
+    with pytest.raises(PlacementError, match=rf"found {any_comm.size} ranks on 1 hosts, .*, expe"):
+        expect_hosts(any_comm, 2)
+
+
+def test_hosts_are_named_with_their_ranks():
+    comm = SerialCommunicator()
+    comm.size, hosts = 3, ["n1", "n2", "n1"]
+    comm.processes = [Process(rank, host, 0) for rank, host in enumerate(hosts)]
+    comm.node = Node.of(0, hosts)
+    expect_hosts(comm, 2)
+    with pytest.raises(PlacementError, match=r"on 2 hosts, n1 \(2\), n2 \(1\), expected 3 hosts;"):
+        expect_hosts(comm, 3)
