@@ -93,8 +93,9 @@ def random_shift(images: Bytes, bits: Words, max_shift: int, out: Bytes | None =
 def random_flip(images: Bytes, bits: Words, out: Bytes | None = None) -> Bytes:
     """Mirrors those images, left to right, whose word is odd. Returns `out`, it may be `images`."""
     _check(images, bits, (np.uint32, np.uint64))
-    odd = bits % 2 == 1
-    return _deliver(np.where(odd[:, None, None, None], images[..., ::-1], images), out)
+    flipped, odd = images.copy(), bits % 2 == 1
+    flipped[odd] = images[odd, :, :, ::-1]
+    return _deliver(flipped, out)
 
 
 def random_brightness(
@@ -110,8 +111,11 @@ def random_brightness(
         raise ValueError(f"random_brightness: found max_change {max_change}, expected 0 to 1")
     turn, *_ = _fractions(bits)
     factor = _fixed(1 + max_change * (2 * turn - 1)).astype(np.uint32)[:, None]
-    brighter = (images * factor + np.uint32(_ONE // 2)) >> np.uint32(16)
-    return _deliver(np.minimum(brighter, 255).astype(np.uint8), out)
+    brighter = images.astype(np.uint32)
+    brighter *= factor
+    brighter += np.uint32(_ONE // 2)
+    brighter >>= np.uint32(16)
+    return _deliver(np.minimum(brighter, 255, out=brighter).astype(np.uint8), out)
 
 
 def random_cutout(
@@ -129,8 +133,8 @@ def random_cutout(
         raise ValueError(f"random_cutout: found size {size}, expected 0 to {max(h, w)}")
     row, column = bits % np.uint64(1 << 32) % np.uint64(h), (bits >> np.uint64(32)) % np.uint64(w)
     rows, columns = _near(row, h, size), _near(column, w, size)
-    blotted = rows[:, None, :, None] & columns[:, None, None, :]
-    return _deliver(np.where(blotted, np.uint8(0), images), out)
+    kept = ~(rows[:, None, :, None] & columns[:, None, None, :])
+    return _deliver(images * kept, out)
 
 
 def _near(centre: NDArray[np.uint64], length: int, size: int) -> NDArray[np.bool_]:

@@ -27,14 +27,16 @@ class Source:
 
     load: reads it from its own files in `data_dir`, or from where `fetch` puts them in `cache_dir`.
     contents: samples, size and classes, in a few words. licence: its terms, as published. page:
-    where to read about it. download: the size of what can be fetched, and files: what that is;
-    empty if nothing has to be. directory: where the files lie in the cache.
+    where to read about it. place: where the data are, if no files have to be fetched. download: the
+    size of what has to be, and files: what that is. directory: where these lie in the cache, if
+    that is not called like the data set.
     """
 
     load: Loader
     contents: str
     licence: str
     page: str
+    place: str = ""
     download: str = ""
     files: tuple[RemoteFile, ...] = ()
     directory: str = ""

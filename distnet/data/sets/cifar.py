@@ -104,7 +104,14 @@ def _source(files: Files, contents: str, archive: str, sha256: str) -> Source:
     folder = "https://www.cs.toronto.edu/~kriz"
     remote = (RemoteFile(archive, folder, sha256),)
     page = f"{folder}/cifar.html"
-    return Source(files.load, contents, "none stated; cite the report", page, "170 MB", remote)
+    return Source(
+        files.load,
+        contents,
+        "none stated; cite the report",
+        page,
+        download="170 MB",
+        files=remote,
+    )
 
 
 CIFAR10 = _source(

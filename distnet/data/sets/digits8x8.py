@@ -59,4 +59,5 @@ DIGITS8X8 = Source(
     "1,437 + 360 handwritten digits, 8 × 8 grey, 10 classes",
     "CC BY 4.0",
     "https://archive.ics.uci.edu/dataset/80",
+    place="in scikit-learn",
 )

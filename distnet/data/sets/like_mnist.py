@@ -89,8 +89,8 @@ FASHION_MNIST = Source(
     "60,000 + 10,000 garments, 28 × 28 grey, 10 classes",
     "MIT",
     "https://github.com/zalandoresearch/fashion-mnist",
-    "31 MB",
-    _gzipped(
+    download="31 MB",
+    files=_gzipped(
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
         IDX_FILES,
         "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
@@ -104,8 +104,8 @@ KMNIST = Source(
     "60,000 + 10,000 old Japanese characters, 28 × 28 grey, 10 classes",
     "CC BY-SA 4.0",
     "https://codh.rois.ac.jp/kmnist/",
-    "21 MB",
-    _gzipped(
+    download="21 MB",
+    files=_gzipped(
         "https://codh.rois.ac.jp/kmnist/dataset/kmnist",
         IDX_FILES,
         "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
@@ -119,8 +119,8 @@ QMNIST = Source(
     "60,000 + 60,000 handwritten digits, 28 × 28 grey, 10 classes",
     "BSD",
     "https://github.com/facebookresearch/qmnist",
-    "20 MB",
-    _gzipped(
+    download="20 MB",
+    files=_gzipped(
         "https://raw.githubusercontent.com/facebookresearch/qmnist/master",
         QMNIST_FILES,
         "9e26a7bf1683614e065d7b76460ccd52807165b3f22561fb782bd9f38c52b51d",
@@ -143,16 +143,16 @@ def _emnist(split: str, classes: Sequence[str], contents: str) -> Source:
         f"{contents}, 28 × 28 grey, {len(classes)} classes",
         "public domain (NIST)",
         "https://www.nist.gov/itl/products-and-services/emnist-dataset",
-        "562 MB",
-        (archive,),
-        "emnist",
+        download="562 MB",
+        files=(archive,),
+        directory="emnist",
     )
 
 
 EMNIST = {
-    "balanced": _emnist("balanced", BALANCED, "112,800 + 18,800 letters and digits"),
-    "letters": _emnist("letters", tuple(string.ascii_lowercase), "124,800 + 20,800 letters"),
-    "digits": _emnist("digits", DIGITS, "240,000 + 40,000 digits"),
-    "byclass": _emnist("byclass", BYCLASS, "697,932 + 116,323 letters and digits"),
-    "bymerge": _emnist("bymerge", BALANCED, "697,932 + 116,323 letters and digits"),
+    "balanced": _emnist("balanced", BALANCED, "131,600 letters and digits"),
+    "letters": _emnist("letters", tuple(string.ascii_lowercase), "145,600 letters"),
+    "digits": _emnist("digits", DIGITS, "280,000 digits"),
+    "byclass": _emnist("byclass", BYCLASS, "814,255 letters and digits"),
+    "bymerge": _emnist("bymerge", BALANCED, "814,255 letters and digits"),
 }

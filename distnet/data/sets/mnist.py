@@ -49,4 +49,5 @@ MNIST = Source(
     "60,000 + 10,000 handwritten digits, 28 × 28 grey, 10 classes",
     "CC BY-SA 3.0",
     "http://yann.lecun.com/exdb/mnist/",
+    place="in the package",
 )

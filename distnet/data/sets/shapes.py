@@ -112,4 +112,5 @@ SHAPES = Source(
     "10,000 + 2,000 drawn shapes, 32 × 32 in colour, 10 classes",
     "that of distnet",
     "docs/data.md",
+    place="drawn when it is loaded",
 )

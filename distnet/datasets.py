@@ -1,0 +1,116 @@
+"""`distnet datasets` lists the data sets; `distnet datasets fetch NAME` downloads the files of one.
+
+Nothing is ever downloaded without this command. Exit code 2 and one line for what cannot be done.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from distnet.base.options import argument, option, parse_options
+from distnet.data import DATASETS, default_cache_dir
+from distnet.data.errors import DataError
+from distnet.data.fetch import fetch
+from distnet.data.source import Source
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """Lists the data sets that have a name; "distnet datasets fetch NAME" downloads one."""
+
+
+@dataclass(frozen=True)
+class FetchOptions:
+    """Downloads the files of a data set, verifies them, and unpacks what is an archive."""
+
+    name: str = argument("data set, as in the list", "NAME")
+    to: str = option(
+        "",
+        "directory to put them into (default: where --data looks for them)",
+        group="files",
+        metavar="DIR",
+        path=True,
+    )
+    mirror: str = option(
+        "",
+        "address that the same files lie under, in place of the publisher's",
+        group="files",
+        metavar="URL",
+    )
+
+
+def main(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
+    """The command; returns its exit code."""
+    cache_dir = default_cache_dir(environ)
+    try:
+        if argv[:1] == ["fetch"]:
+            _fetch(parse_options(FetchOptions, argv[1:], "distnet datasets fetch"), cache_dir)
+        else:
+            parse_options(ListOptions, argv, "distnet datasets")
+            print("\n".join(table(cache_dir)))
+    except (ValueError, OSError) as error:
+        print(f"distnet: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def table(cache_dir: Path | None) -> list[str]:
+    """A line for each data set: its name, what is in it, its licence, and where its files are."""
+    rows = [("name", "contents", "licence", "files")]
+    for name, source in DATASETS.items():
+        rows.append((name, source.contents, source.licence, _where(source, cache_dir, name)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _where(source: Source, cache_dir: Path | None, name: str) -> str:
+    if not source.files:
+        return source.place
+    if cache_dir is None:
+        return "--data-dir"
+    directory = _in_cache(source, cache_dir, name)
+    return str(directory) if directory.is_dir() else f"fetch {name} ({source.download})"
+
+
+def _in_cache(source: Source, cache_dir: Path, name: str) -> Path:
+    return cache_dir / (source.directory or name)
+
+
+def _fetch(options: FetchOptions, cache_dir: Path | None) -> None:
+    source = DATASETS.get(options.name)
+    if source is None:
+        raise DataError(f"found data set '{options.name}', expected one of {', '.join(DATASETS)}")
+    if not source.files:
+        raise DataError(f"{options.name}: found nothing to fetch, it is {source.place}")
+    if options.to:
+        directory = Path(options.to)
+    elif cache_dir is not None:
+        directory = _in_cache(source, cache_dir, options.name)
+    else:
+        raise DataError("found no home directory for the files, expected --to DIR")
+    print(f"{options.name}: {source.contents}; licence: {source.licence}; see {source.page}")
+    text = TextColumn("{task.description}")
+    columns = (text, BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        tasks = {file.name: progress.add_task(file.name, total=None) for file in source.files}
+
+        def show(name: str, done: int, total: int) -> None:
+            progress.update(tasks[name], completed=done, total=total or None)
+
+        fetched = fetch(source, directory, options.mirror, show)
+    what = f"fetched {', '.join(fetched)}" if fetched else "found all files there already"
+    print(f"{what}; they are in {directory}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
