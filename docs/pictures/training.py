@@ -17,6 +17,7 @@ from distnet.base.arrays import Array
 from distnet.data import load_dataset
 from distnet.experiments.pictures import COLORS, write_picture
 from distnet.models import DeepConvNet
+from distnet.nn.losses import softmax
 from distnet.training.checkpoint import load
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ def predicted(run: Path, images: Array) -> Array:
     newest = sorted((run / "checkpoints").glob("step-*.safetensors"))[-1]
     network = DeepConvNet()
     network.parameters.load(load(newest).params)
-    logits = network.predict(images)
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+    return softmax(network.predict(images))
 
 
 def main() -> None:
