@@ -5,6 +5,9 @@ and others hardly at all. So the step of an array is scaled by its *trust ratio*
 decay (biases, scales of normalization) have ratio 1, and so has one whose ratio is 0 / 0 or 0, such
 as zeros at the start.
 
+An array that starts small stays small for long: the book's small networks, whose weights start with
+standard deviation 0.01, learn slowly by these rules.
+
 Norms are Euclidean and those of whole arrays: a vector may be cut between arrays only.
 """
 
@@ -53,7 +56,8 @@ class LARS(Layerwise, Momentum):
 
         v = momentum v - lr r (g + weight_decay p), p += v
 
-    You, Gitman and Ginsburg 2017, arXiv:1708.03888, algorithm 1.
+    You, Gitman and Ginsburg 2017, arXiv:1708.03888, algorithm 1. They take a smaller trust and a
+    larger lr; but biases move by lr alone, which therefore is that of Momentum here.
     """
 
     options = {
@@ -65,7 +69,7 @@ class LARS(Layerwise, Momentum):
             limits={">": 0, "<=": 1},
         ),
     }
-    lr = 10.0
+    lr = 0.2
 
     def _walk(self, params: Vector, grads: Vector, lr: float, t: int, factor: float) -> None:
         for (start, stop), trusts in self._arrays():
@@ -106,7 +110,7 @@ class LAMB(Layerwise, Adam):
         "beta2": Adam.options["beta2"],
         "eps": replace(Adam.options["eps"], default=1e-6),
     }
-    lr = 0.01
+    lr = 0.005
 
     def _walk(self, params: Vector, grads: Vector, lr: float, t: int, factor: float) -> None:
         for (start, stop), trusts in self._arrays():

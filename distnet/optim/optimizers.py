@@ -179,7 +179,7 @@ class Optimizer:
 class SGD(Optimizer):
     """Stochastic gradient descent: p -= lr g (book section 6.1.2)."""
 
-    lr = 0.1
+    lr = 0.2
 
     def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
         np.multiply(g, lr, out=a)
@@ -193,7 +193,7 @@ class Momentum(Optimizer):
     """
 
     options = {"momentum": MOMENTUM}
-    lr = 0.02
+    lr = 0.05
     slots = ("v",)
 
     def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
@@ -210,7 +210,7 @@ class Nesterov(Optimizer):
     """
 
     options = {"momentum": MOMENTUM}
-    lr = 0.02
+    lr = 0.05
     slots = ("v",)
 
     def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
@@ -229,7 +229,7 @@ class AdaGrad(Optimizer):
     """
 
     options = {"eps": replace(EPS, default=1e-7)}
-    lr = 0.01
+    lr = 0.02
     slots = ("h",)
 
     def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
@@ -251,7 +251,7 @@ class RMSprop(Optimizer):
         ),
         "eps": replace(EPS, default=1e-7),
     }
-    lr = 0.001
+    lr = 0.002
     slots = ("h",)
 
     def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
