@@ -47,6 +47,14 @@ def real(
     return float(value)  # type: ignore[arg-type]
 
 
+def shape(owner: str, name: str, value: Any) -> Shape:
+    """`value` as a tuple of ints; raises ValueError unless it holds whole numbers of at least 1."""
+    sizes = [_index(size) for size in value] if np.ndim(value) == 1 else []
+    if not sizes or any(size is None or size < 1 for size in sizes):
+        raise refusal(owner, name, value, "whole numbers of at least 1, such as (1, 28, 28)")
+    return tuple(sizes)  # type: ignore[arg-type]
+
+
 def image_shape(owner: str, shape: Shape) -> tuple[int, int, int]:
     """(C, H, W), or a ValueError if a layer that works on images is given anything else."""
     if len(shape) != 3:

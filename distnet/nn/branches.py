@@ -39,9 +39,9 @@ class _Paths(Layer):
         for path in self.paths:
             path.update_statistics()
 
-    def leaves(self) -> Iterator[Layer]:
-        for path in self.paths:
-            yield from path.leaves()
+    def named_leaves(self) -> Iterator[tuple[str, Layer]]:
+        for i, path in enumerate(self.paths, start=1):
+            yield from ((f"path{i}.{name}", leaf) for name, leaf in path.named_leaves())
 
     def use(self, memory: Memory) -> None:
         super().use(memory)
@@ -53,7 +53,7 @@ class _Paths(Layer):
             path.refresh()
 
     def _build_paths(self, shape: Shape, dtype: DTypeLike) -> list[Shape]:
-        self.dtype, self.shape = np.dtype(dtype), shape
+        self.shape = super().build(shape, dtype)
         return [path.build(shape, dtype) for path in self.paths]
 
     def _add_gradients(

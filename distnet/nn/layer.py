@@ -13,6 +13,9 @@ NumPy's `out=` convention for where the result goes:
 
 Where a layer gets its arrays is in `distnet.nn.memory`.
 
+A layer has one place in one network, since it remembers what it computed last. A copy of it, by
+`copy.deepcopy` or pickle, is a new layer with the same arguments.
+
 The optional `inbox` lets a layer choose the memory in which it wants to find its input (a
 convolution: the inside of a zero-padded array), so that the producer writes there directly.
 """
@@ -20,6 +23,7 @@ convolution: the inside of a zero-padded array), so that the producer writes the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -41,11 +45,28 @@ class Layer:
         self.index = 0  # position among the network's layers, keys its random stream
         self.dtype: np.dtype = np.dtype(np.float32)
         self.memory = Memory()  # a network gives its layers memory that they share
+        self.in_network = False  # whether a network has this layer already
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         """Fixes the input shape of one sample, `(C, H, W)` or `(K,)`; returns the output's."""
+        self.__dict__.setdefault("_as_made", tuple(self.__dict__))
         self.dtype = np.dtype(dtype)
         return shape
+
+    def __copy__(self) -> Self:
+        """A shallow copy works on the same parameters."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a deep copy or a pickle holds: what `__init__` has set, nothing of `build`."""
+        names = self.__dict__.get("_as_made", tuple(self.__dict__))
+        return {name: self.__dict__[name] for name in names if name not in ("memory", "in_network")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.memory, self.in_network = Memory(), False
 
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
         """The trained arrays with their names, in the order of the flat vector."""
@@ -61,9 +82,16 @@ class Layer:
         A container hands it on.
         """
 
+    def named_leaves(self) -> Iterator[tuple[str, Layer]]:
+        """The layers that compute something, the layer itself or what a container holds.
+
+        The name says where in the container: `residual1.path2.conv1`. It is empty for the layer.
+        """
+        yield "", self
+
     def leaves(self) -> Iterator[Layer]:
-        """The layers that compute something: the layer itself, or what a container holds."""
-        yield self
+        """The same without the names."""
+        return (leaf for _, leaf in self.named_leaves())
 
     def use(self, memory: Memory) -> None:
         """Gives up all arrays and takes new ones from `memory`; a container hands it on."""

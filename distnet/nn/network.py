@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch, Purpose, stream
+from distnet.nn import arguments
 from distnet.nn.layer import Layer
 from distnet.nn.memory import Memory
 from distnet.nn.parameters import Parameters
@@ -26,7 +28,8 @@ class Network:
     parameters: all trained arrays and running statistics, in flat vectors.
     body: the layers, one after another. output_shape: that of one sample.
 
-    The initial values are a pure function of the seed. What is trained for is not a matter of the
+    The initial values are a pure function of the seed. A layer has one place in one network; a
+    network can be copied with `copy.deepcopy`, and pickled. What is trained for is not a matter of the
     network but of an objective, see `distnet.objectives`.
     """
 
@@ -39,14 +42,20 @@ class Network:
         dtype: DTypeLike = np.float32,
     ) -> None:
         self.body = Sequential(layers)
-        self.input_shape, self.dtype = input_shape, np.dtype(dtype)
-        self.output_shape = self.body.build(input_shape, dtype)
+        self.input_shape = arguments.shape("Network", "input_shape", input_shape)
+        self.dtype = np.dtype(dtype)
+        self._build()
         self.parameters = Parameters({"": self.body}, dtype)
-        self._starts = self._first_offsets()
-        self._pixel_scale = np.array(1 / 255, dtype)
-        self._memory = Memory()
-        self._predicting = threading.Lock()
         self._initialize(seed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a deep copy or a pickle holds: the arguments of the layers, and the vectors."""
+        return {name: self.__dict__[name] for name in self.__dict__ if name not in self._derived}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._build()
+        self.parameters.rejoin()
 
     def predict(self, x: Array) -> Array:
         """The outputs `(N, ...)` in evaluation mode, in a new array; for a classifier, the logits.
@@ -107,10 +116,21 @@ class Network:
             raise ValueError(f"input: found shape {x.shape}, expected (N, {expected})")
         return x
 
-    def _initialize(self, seed: int) -> None:
+    def _build(self) -> None:
+        """Everything but parameters: what is made anew for a copy."""
+        before = set(self.__dict__)
+        check_new(self.body)
+        self.output_shape = self.body.build(self.input_shape, self.dtype)
         self.body.use(Memory())
         for index, layer in enumerate(self.body.leaves()):
-            layer.index = index
+            layer.index, layer.in_network = index, True
+        self._starts = self._first_offsets()
+        self._pixel_scale = np.array(1 / 255, self.dtype)
+        self._memory = Memory()
+        self._predicting = threading.Lock()
+        self._derived = {"_derived", *(self.__dict__.keys() - before)}
+
+    def _initialize(self, seed: int) -> None:
         for index, (_, parameter) in enumerate(self.body.parameters()):
             rng = np.random.Generator(stream(seed, Purpose.INIT, layer=index))
             parameter.value[...] = parameter.init(rng, parameter.shape)
@@ -122,6 +142,24 @@ class Network:
             offsets[layer] = start
             start += sum(parameter.size for _, parameter in layer.parameters())
         return offsets
+
+
+def check_new(body: Sequential) -> None:
+    """Raises ValueError if a layer is at two places, or part of a network already."""
+    places: dict[Layer, str] = {}
+    for name, layer in body.named_leaves():
+        kind = type(layer).__name__
+        if layer in places:
+            raise ValueError(
+                f"{name}: found the same {kind} as {places[layer]}, expected a layer of its own, "
+                f"since a layer remembers what it computed last; make a new {kind} for each place"
+            )
+        if layer.in_network:
+            raise ValueError(
+                f"{name}: found a {kind} that is part of another network, expected a new layer; "
+                "make the layers anew for each network, or copy one with copy.deepcopy(network)"
+            )
+        places[layer] = name
 
 
 def joined(**networks: Network) -> Parameters:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -97,21 +97,41 @@ class Parameters:
 
     def __init__(self, parts: Mapping[str, Part], dtype: DTypeLike = np.float32) -> None:
         self.parts, self.dtype = dict(parts), np.dtype(dtype)
-        self._parameters = dict(_named(parts, lambda part: part.parameters()))
-        self._statistics = dict(_named(parts, lambda part: part.statistics()))
-        parameters, statistics = self._parameters, self._statistics
-        self.slots = slots({name: p.shape for name, p in parameters.items()})
-        self.statistic_slots = slots({name: s.shape for name, s in statistics.items()})
-        self.batch_slots = slots({n: (s.batch_size or s.size,) for n, s in statistics.items()})
-        sizes = [p.size for p in parameters.values()]
-        self.decays = np.repeat(np.array([p.decays for p in parameters.values()], dtype), sizes)
-        self.starts = self._starts()
+        self._collect()
         self.move_to(
             np.zeros(end(self.slots), dtype),
             np.zeros(end(self.slots), dtype),
             np.zeros(end(self.statistic_slots)),
             np.zeros(end(self.batch_slots)),
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The vectors and names; what the layers declared is to be found by `rejoin`."""
+        if set(self.parts) != {""}:
+            raise TypeError(
+                "parameters of several networks: found a copy or a pickle of all at once, expected "
+                "one of each network; copy the networks and join the copies"
+            )
+        derived = ("_parameters", "_statistics", "decays")
+        return {name: value for name, value in self.__dict__.items() if name not in derived}
+
+    def rejoin(self) -> None:
+        """For a copy whose parts have been built: makes their arrays views of the vectors."""
+        self._collect()
+        self._bind()
+
+    def _collect(self) -> None:
+        """What the parts have declared, and where it is in the vectors."""
+        parameters = dict(_named(self.parts, lambda part: part.parameters()))
+        statistics = dict(_named(self.parts, lambda part: part.statistics()))
+        self._parameters, self._statistics = parameters, statistics
+        self.slots = slots({name: p.shape for name, p in parameters.items()})
+        self.statistic_slots = slots({name: s.shape for name, s in statistics.items()})
+        self.batch_slots = slots({n: (s.batch_size or s.size,) for n, s in statistics.items()})
+        sizes = [p.size for p in parameters.values()]
+        decays = np.array([p.decays for p in parameters.values()], self.dtype)
+        self.decays = np.repeat(decays, sizes)
+        self.starts = self._starts()
 
     def _starts(self) -> dict[str, int]:
         starts, start = {}, 0
@@ -124,17 +144,22 @@ class Parameters:
         self, values: Array, grads: Array, statistics: Array, batch_statistics: Array
     ) -> None:
         """Makes every array a view of one of these vectors, and copies it there."""
+        for slot, parameter in zip(self.slots, self._parameters.values(), strict=True):
+            slot.of(values)[...] = getattr(parameter, "value", 0)
+        for slot, statistic in zip(self.statistic_slots, self._statistics.values(), strict=True):
+            slot.of(statistics)[...] = getattr(statistic, "value", statistic.start_value)
         self.values, self.grads = values, grads
         self.statistics, self.batch_statistics = statistics, batch_statistics
+        self._bind()
+
+    def _bind(self) -> None:
+        """Makes every array of the parts a view of the vectors."""
         for slot, parameter in zip(self.slots, self._parameters.values(), strict=True):
-            value, parameter.grad = slot.of(values), slot.of(grads)
-            value[...] = getattr(parameter, "value", 0)
-            parameter.value = value
+            parameter.value, parameter.grad = slot.of(self.values), slot.of(self.grads)
         places = zip(self.statistic_slots, self.batch_slots, strict=True)
         for (slot, sums), statistic in zip(places, self._statistics.values(), strict=True):
-            running, statistic.batch = slot.of(statistics), sums.of(batch_statistics)
-            running[...] = getattr(statistic, "value", statistic.start_value)
-            statistic.value = running
+            statistic.value = slot.of(self.statistics)
+            statistic.batch = sums.of(self.batch_statistics)
 
     def named(self) -> dict[str, Array]:
         """Every parameter by name, as views: conv weights (F, C, KH, KW), linear ones (in, out)."""

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
+from distnet.nn import arguments
 from distnet.nn.conv.conv2d import Conv2d
 from distnet.nn.conv.pooling import MaxPool2d
 from distnet.nn.layer import Layer
@@ -47,11 +48,19 @@ class Sequential(Layer):
     def __init__(self, layers: Iterable[Layer]) -> None:
         super().__init__()
         self.layers = list(layers)
+        for layer in self.layers:
+            if not isinstance(layer, Layer):
+                raise arguments.refusal("Sequential", "a layer", layer, "objects such as ReLU()")
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
-        for layer in self.layers:
-            shape = layer.build(shape, dtype)
+        self.__dict__.pop("stages", None)
+        for name, layer in self.named_layers():
+            try:
+                shape = layer.build(shape, dtype)
+            except ValueError as error:
+                size = " x ".join(map(str, shape))
+                raise ValueError(f"{name}, whose input is {size}: {error}") from error
         return shape
 
     def named_layers(self) -> Iterator[tuple[str, Layer]]:
@@ -86,9 +95,10 @@ class Sequential(Layer):
         for layer in self.layers:
             layer.update_statistics()
 
-    def leaves(self) -> Iterator[Layer]:
-        for layer in self.layers:
-            yield from layer.leaves()
+    def named_leaves(self) -> Iterator[tuple[str, Layer]]:
+        for name, layer in self.named_layers():
+            for part, leaf in layer.named_leaves():
+                yield f"{name}.{part}".rstrip("."), leaf
 
     def use(self, memory: Memory) -> None:
         super().use(memory)

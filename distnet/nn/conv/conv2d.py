@@ -121,11 +121,11 @@ class Conv2d(Layer):
         self.filters, self.stride, self.pad, self.init = filters, stride, pad, init
         self.has_bias = bias
         self.kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
-        self._makers = ALGORITHMS
-        self._loaded: WeakSet[Algorithm] = WeakSet()  # which have the present parameters
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
+        self._makers = ALGORITHMS
+        self._loaded: WeakSet[Algorithm] = WeakSet()  # which have the present parameters
         c, h, w = shape
         g = self.geometry = Geometry(c, h, w, self.filters, *self.kernel, self.stride, self.pad)
         if not suits(self._algorithm_name, g):
