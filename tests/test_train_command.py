@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import struct
+import subprocess
 import sys
 import time
 import tomllib
@@ -141,6 +143,32 @@ def test_a_damaged_data_set(
     assert line.startswith(f"{where}: ")
     assert re.search(message, line)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("num_images", [37, 90_000])
+def test_data_replaced_during_a_run(tmp_path, num_images):
+    """A small file has been read; of a large one, which is read as it is needed, a line says so."""
+    directory, out = write_digits(tmp_path), tmp_path / "out"
+    with (directory / TRAIN_IMAGES).open("wb") as file:
+        file.write(struct.pack(">4I", 0x803, num_images, 28, 28))
+        file.truncate(16 + num_images * 784)
+    (directory / TRAIN_LABELS).write_bytes(format_idx(np.zeros(num_images, np.uint8)))
+    command = [sys.executable, "-m", "distnet.train", *MODEL, "--data-dir", str(directory)]
+    steps = "300" if num_images == 37 else "1000000"
+    command += ["--out", str(out), "--steps", steps, "--no-progress"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        while not (out / "metrics.jsonl").exists() and process.poll() is None:
+            time.sleep(0.05)
+        shutil.copyfile(directory / TEST_IMAGES, directory / TRAIN_IMAGES)
+        _, error = process.communicate(timeout=60)
+    if num_images == 37:
+        assert (process.returncode, error) == (0, "")
+    else:
+        assert process.returncode == 2 and error.count("\n") == 1
+        assert error.startswith(
+            f"distnet: error: {directory / TRAIN_IMAGES}: found a file that was"
+        )
 
 
 @on_1_and_3_ranks

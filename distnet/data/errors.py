@@ -6,9 +6,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from distnet.base.errors import InputChangedError
+
 
 class DataError(ValueError):
     """Data that cannot be used; one line says where, what was found and what was expected."""
+
+
+class FileChangedError(DataError, InputChangedError):
+    """A file of data that was written anew while it was in use."""
 
 
 @contextmanager

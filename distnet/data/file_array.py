@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape
-from distnet.data.errors import DataError, explained
+from distnet.data.errors import DataError, FileChangedError, explained
 
 MEMORY_BYTES = 64 << 20  # MNIST's 47 MB and a process do not mind each other
 
@@ -144,8 +144,8 @@ class FileArray:
         if self._current_stamp() != self._stamp:
             raise self._changed()
 
-    def _changed(self) -> DataError:
-        return DataError(
+    def _changed(self) -> FileChangedError:
+        return FileChangedError(
             f"{self.path}: found a file that was changed after it was opened, expected the same "
             "one until the end of the run; start again"
         )

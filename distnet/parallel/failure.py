@@ -5,7 +5,8 @@ Two kinds of failure are told apart by how they are raised:
 - *Agreed*: raised on every rank alike, as an `AgreedError`, see `agreement`. Rank 0 shows its line;
   every rank leaves through MPI_Finalize with its exit code.
 - *Lonely*: anything else that leaves the program, be it an exception, sys.exit or Ctrl-C. The other
-  ranks would wait for this one forever, so it shows its traceback and aborts the job.
+  ranks would wait for this one forever, so it shows its traceback, or one line if that says all,
+  and aborts the job.
 
 `fail_together` does that for a block, in which commands run (`command`). `install_hook` does it for
 any other program, as far as Python lets it.
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import NoReturn
 
+from distnet.base.errors import InputChangedError
 from distnet.parallel.agreement import AgreedExit
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.errors import AgreedError
@@ -71,9 +73,11 @@ def _end(error: BaseException, comm: Communicator) -> NoReturn:
 
 
 def _report(error: BaseException, comm: Communicator) -> str:
-    """The traceback of `error`, or one line for an exit; each line marked with the rank."""
+    """The traceback of `error`, or the line that says all; each line marked with the rank."""
     if isinstance(error, KeyboardInterrupt):
         lines = ["interrupted"]
+    elif isinstance(error, InputChangedError):
+        lines = [f"distnet: error: {error}"]
     elif isinstance(error, SystemExit):
         lines = [f"left by sys.exit({error.code!r}) on its own; commands return their exit code"]
     else:
@@ -87,4 +91,6 @@ def _exit_code(error: BaseException) -> int:
         return 130  # 128 + SIGINT, as shells count
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code or 1
+    if isinstance(error, InputChangedError):
+        return 2
     return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from distnet.base.errors import InputChangedError
 from distnet.parallel import Communicator, agree, run_command, together
 
 
@@ -13,6 +14,8 @@ def misbehave(what: str) -> None:
         raise ZeroDivisionError("this cannot be computed")
     if what.startswith("exit"):
         sys.exit(int(what.removeprefix("exit")))
+    if what == "changed":
+        raise InputChangedError("x: found another file")
     if what == "interrupt":
         raise KeyboardInterrupt
     if what == "kill":

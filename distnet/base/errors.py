@@ -1,0 +1,9 @@
+"""What a program cannot help and no traceback explains."""
+
+
+class InputChangedError(ValueError):
+    """Input that was there when the program began is another one now, or gone.
+
+    It may come up on one rank alone. Its one line says all, so the program ends with that line and
+    exit code 2.
+    """
