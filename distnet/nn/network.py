@@ -29,8 +29,8 @@ class Network:
     body: the layers, one after another. output_shape: that of one sample.
 
     The initial values are a pure function of the seed. A layer has one place in one network; a
-    network can be copied with `copy.deepcopy`, and pickled. What is trained for is not a matter of the
-    network but of an objective, see `distnet.objectives`.
+    network can be copied with `copy.deepcopy`, and pickled. What is trained for is not a matter of
+    the network but of an objective, see `distnet.objectives`.
     """
 
     def __init__(
