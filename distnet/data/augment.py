@@ -1,27 +1,28 @@
 """Augmentation of image batches: pure functions of the images and of random bits from the caller.
 
-Images are uint8 `(N, C, H, W)`; `bits` holds one raw random word for each image, so the caller
+Images are bytes or floats `(N, C, H, W)`; `bits` holds one raw random word each, so the caller
 decides what they are keyed by (seed, step, micro-batch). What leaves the image is lost, what comes
 in is 0. Shifts, rotations and scales are those of the book's section 8.1.2; flips, crops and
 brightness those of section 8.1.2 and of Krizhevsky et al. (2012), section 4.1; `random_cutout` is
-from DeVries and Taylor (2017). Everything is counted in whole numbers, so that all machines get the
-same bytes. Called by the training loop.
+from DeVries and Taylor (2017). What is drawn is counted in whole numbers, and so is what becomes of
+bytes, so that all machines get the same. Called by the training loop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-Bytes = NDArray[np.uint8]
+Pixels = NDArray[np.uint8] | NDArray[np.floating[Any]]
 Words = NDArray[np.uint32] | NDArray[np.uint64]
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-Augment = Callable[[Bytes, NDArray[np.uint64]], Bytes]  # of images and a word for each
+Augment = Callable[[Pixels, NDArray[np.uint64]], Pixels]  # of images and a word for each
 
 _ONE = 1 << 16  # 1.0 in the 16-bit fixed point of `random_affine`
 
@@ -55,7 +56,7 @@ def composed(*parts: Augment) -> Augment:
     from places that are far apart.
     """
 
-    def augment(images: Bytes, bits: NDArray[np.uint64]) -> Bytes:
+    def augment(images: Pixels, bits: NDArray[np.uint64]) -> Pixels:
         for number, part in enumerate(parts):
             images = part(images, _mixed(bits, number) if number else bits)
         return images
@@ -70,7 +71,7 @@ def _mixed(bits: NDArray[np.uint64], number: int) -> NDArray[np.uint64]:
     return x ^ x >> np.uint64(31)
 
 
-def random_shift(images: Bytes, bits: Words, max_shift: int, out: Bytes | None = None) -> Bytes:
+def random_shift(images: Pixels, bits: Words, max_shift: int, out: Pixels | None = None) -> Pixels:
     """Moves each image by whole pixels, drawn from the square `[-max_shift, max_shift]^2`.
 
     `bits` is uint32 or uint64 `(N,)`. With k = 2 max_shift + 1, word b means shift number b mod k²:
@@ -90,7 +91,7 @@ def random_shift(images: Bytes, bits: Words, max_shift: int, out: Bytes | None =
     return _deliver(moved, out)
 
 
-def random_flip(images: Bytes, bits: Words, out: Bytes | None = None) -> Bytes:
+def random_flip(images: Pixels, bits: Words, out: Pixels | None = None) -> Pixels:
     """Mirrors those images, left to right, whose word is odd. Returns `out`, it may be `images`."""
     _check(images, bits, (np.uint32, np.uint64))
     flipped, odd = images.copy(), bits % 2 == 1
@@ -99,8 +100,8 @@ def random_flip(images: Bytes, bits: Words, out: Bytes | None = None) -> Bytes:
 
 
 def random_brightness(
-    images: Bytes, bits: NDArray[np.uint64], max_change: float, out: Bytes | None = None
-) -> Bytes:
+    images: Pixels, bits: NDArray[np.uint64], max_change: float, out: Pixels | None = None
+) -> Pixels:
     """Multiplies each image by a number from 1 - max_change to 1 + max_change; white stays white.
 
     The lowest 16 bits of the word choose one of 2^16 evenly spaced, equally likely factors, rounded
@@ -111,6 +112,8 @@ def random_brightness(
         raise ValueError(f"random_brightness: found max_change {max_change}, expected 0 to 1")
     turn, *_ = _fractions(bits)
     factor = _fixed(1 + max_change * (2 * turn - 1)).astype(np.uint32)[:, None]
+    if images.dtype != np.uint8:
+        return _deliver(images * (factor / _ONE).astype(images.dtype), out)
     brighter = images.astype(np.uint32)
     brighter *= factor
     brighter += np.uint32(_ONE // 2)
@@ -119,8 +122,8 @@ def random_brightness(
 
 
 def random_cutout(
-    images: Bytes, bits: NDArray[np.uint64], size: int, out: Bytes | None = None
-) -> Bytes:
+    images: Pixels, bits: NDArray[np.uint64], size: int, out: Pixels | None = None
+) -> Pixels:
     """Blots out a square of `size` pixels of each image with 0, all channels at the same place.
 
     Its centre is any pixel of the image, so that part of the square may lie outside: row and column
@@ -144,13 +147,13 @@ def _near(centre: NDArray[np.uint64], length: int, size: int) -> NDArray[np.bool
 
 
 def random_affine(
-    images: Bytes,
+    images: Pixels,
     bits: NDArray[np.uint64],
     max_rotation_degrees: float,
     scale_range: tuple[float, float],
     max_shift: float,
-    out: Bytes | None = None,
-) -> Bytes:
+    out: Pixels | None = None,
+) -> Pixels:
     """Rotates and scales each image about its centre, then moves it; bilinear interpolation.
 
     Each of angle (positive turns counterclockwise), scale (> 1 enlarges) and the moves down and
@@ -202,7 +205,7 @@ def _fixed(values: Floats) -> Integers:
     return np.rint(values * _ONE).astype(np.int64)
 
 
-def _interpolate(images: Bytes, y: Integers, x: Integers) -> Bytes:
+def _interpolate(images: Pixels, y: Integers, x: Integers) -> Pixels:
     """The images at `y` and `x` (pixels / 2^17, `(N, H, W)`), 0 outside."""
     n, c, h, w = images.shape
     pad = 2  # a point far outside is clipped to -2 or h, where both neighbours are 0
@@ -212,32 +215,36 @@ def _interpolate(images: Bytes, y: Integers, x: Integers) -> Bytes:
     corner = ((row + pad) * below + column + pad).reshape(n, 1, h * w)
     down, right = ((z >> 9 & 255).reshape(n, 1, h * w) for z in (y, x))
 
-    def at(offset: int) -> Integers:
-        return np.take_along_axis(pixels, corner + offset, axis=2).astype(np.int64)
+    def at(offset: int) -> NDArray[Any]:
+        found = np.take_along_axis(pixels, corner + offset, axis=2)
+        return found.astype(np.int64) if found.dtype == np.uint8 else found
 
     upper = at(0) * (256 - right) + at(1) * right
     lower = at(below) * (256 - right) + at(below + 1) * right
-    blended: Integers = upper * (256 - down) + lower * down
-    return (blended + (1 << 15) >> 16).astype(np.uint8).reshape(n, c, h, w)
+    blended = upper * (256 - down) + lower * down
+    rounded = blended + (1 << 15) >> 16 if images.dtype == np.uint8 else blended / _ONE
+    return rounded.astype(images.dtype).reshape(n, c, h, w)
 
 
-def _zero_padded(images: Bytes, pad: int) -> Bytes:
+def _zero_padded(images: Pixels, pad: int) -> Pixels:
     n, c, h, w = images.shape
-    padded = np.zeros((n, c, h + 2 * pad, w + 2 * pad), np.uint8)
+    padded = np.zeros((n, c, h + 2 * pad, w + 2 * pad), images.dtype)
     padded[:, :, pad : pad + h, pad : pad + w] = images
     return padded
 
 
-def _deliver(result: Bytes, out: Bytes | None) -> Bytes:
+def _deliver(result: Pixels, out: Pixels | None) -> Pixels:
     if out is None:
         return result
     np.copyto(out, result, casting="no")
     return out
 
 
-def _check(images: Bytes, bits: Words, words: tuple[type, ...]) -> None:
-    if images.ndim != 4 or images.dtype != np.uint8:
-        raise ValueError(f"found {images.dtype} images {images.shape}, expected uint8 (N, C, H, W)")
+def _check(images: Pixels, bits: Words, words: tuple[type, ...]) -> None:
+    if images.ndim != 4 or not (images.dtype == np.uint8 or images.dtype.kind == "f"):
+        raise ValueError(
+            f"found {images.dtype} images {images.shape}, expected uint8 or floats (N, C, H, W)"
+        )
     if bits.shape != images.shape[:1] or bits.dtype not in words:
         expected = " or ".join(word.__name__ for word in words)
         raise ValueError(

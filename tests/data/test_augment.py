@@ -127,12 +127,20 @@ class TestAll:
 
     def test_rejects_other_arrays(self, augment):
         images, bits = random_images(4, 1, 8, 7), random_words(4)
-        for bad_images in (images[0], images.astype(np.float32)):
-            with pytest.raises(ValueError, match=r"expected uint8 \(N, C, H, W\)"):
+        for bad_images in (images[0], images.astype(np.int64)):
+            with pytest.raises(ValueError, match=r"expected uint8 or floats \(N, C, H, W\)"):
                 augment(bad_images, bits)
         for bad_bits in (bits[:3], bits.astype(np.int64), bits.astype(np.uint8)):
             with pytest.raises(ValueError, match=r"expected .*uint64 \(4,\)"):
                 augment(images, bad_bits)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_floats_become_what_bytes_become(self, augment, dtype):
+        images, bits = random_images(20, 3, 8, 7), random_words(20)
+        found = augment(images.astype(dtype) / 2, bits)
+        assert found.dtype == dtype
+        kept = np.minimum(found, 127.5)  # bytes do not get brighter than white
+        assert abs(kept - augment(images, bits) / 2).max() <= 0.26
 
     def test_rejects_another_type_of_out(self, augment):
         images, bits = random_images(4, 1, 8, 7), random_words(4)
