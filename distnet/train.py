@@ -68,7 +68,7 @@ def load(config: TrainConfig) -> Dataset:
 
 def build_trainer(config: TrainConfig, dataset: Dataset, comm: Communicator) -> Trainer:
     """The parts of a run, put together."""
-    objective = Classification(build_network(config, dataset))
+    objective = Classification(together(comm, lambda: build_network(config, dataset)))
     steps_per_epoch = ceil_divide(len(dataset.train.targets), config.batch_size)
     return make_trainer(
         objective,
@@ -96,11 +96,16 @@ def num_steps(config: TrainConfig, steps_per_epoch: int) -> int:
 
 
 def build_network(config: TrainConfig, dataset: Dataset) -> Network:
-    """The network that `--model` names, for the images and classes of the data set."""
-    maker = MODELS[config.model]
-    return maker(
-        dataset.input_shape, dataset.num_classes, seed=config.seed, **config.settings("model")
-    )
+    """The network that `--model` names, for the images and classes of the data set.
+
+    Raises ValueError if the images are too small for it.
+    """
+    maker, shape, classes = MODELS[config.model], dataset.input_shape, dataset.num_classes
+    try:
+        return maker(shape, classes, seed=config.seed, **config.settings("model"))
+    except ValueError as error:
+        size = " x ".join(map(str, shape))
+        raise ValueError(f"--model {config.model} for images of {size}: {error}") from error
 
 
 def build_optimizer(config: TrainConfig, parameters: Parameters) -> Optimizer:

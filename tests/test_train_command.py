@@ -145,6 +145,25 @@ def test_a_damaged_data_set(
     assert not (tmp_path / "out").exists()
 
 
+@on_1_and_3_ranks
+@pytest.mark.parametrize(
+    ("model", "layer"),
+    [
+        ("deep_convnet", "pool3, whose input is 64 x 1 x 1"),
+        ("simple_convnet", "conv1, whose input"),
+    ],
+)
+def test_images_that_are_too_small(num_ranks, tmp_path, model, layer):
+    for name in IDX_FILES:
+        shape = (20, 2, 2) if "images" in name else (20,)
+        (tmp_path / name).write_bytes(format_idx(np.zeros(shape, np.uint8)))
+    line = error_line(
+        num_ranks, "--model", model, "--data-dir", tmp_path, "--out", tmp_path / "out"
+    )
+    assert line.startswith(f"--model {model} for images of 1 x 2 x 2: {layer}")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("num_images", [37, 90_000])
 def test_data_replaced_during_a_run(tmp_path, num_images):
     """A small file has been read; of a large one, which is read as it is needed, a line says so."""

@@ -205,3 +205,43 @@ def test_the_gradient_of_the_input_can_be_left_out(first):
     net.parameters.grads[...] = np.nan
     assert net.body.backward(dy, need_dx=False) is None
     np.testing.assert_array_equal(net.parameters.grads, expected)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (lambda: [Conv2d(4, 3), MaxPool2d(3), ReLU(), MaxPool2d(2)], "pool2, whose input is 4 x 1"),
+        (lambda: [Linear(5), Conv2d(2, 3)], "conv1, whose input is 5: "),
+        (
+            lambda: [Residual([Conv2d(2, 3, pad=1), Sequential([Conv2d(3, 9)])])],
+            "residual1, whose input is 2 x 5 x 5: block1, whose input is 2 x 5 x 5: conv1, whose ",
+        ),
+        (
+            lambda: [Branches([ReLU()], [Conv2d(2, 3)])],
+            r"branches1, whose input is 2 x 5 x 5: Branches: found shapes",
+        ),
+    ],
+)
+def test_an_error_names_the_layer_and_what_reaches_it(layers, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        Network(layers(), (2, 5, 5))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(), (0, 4, 4), (1, 4.5, 4), "28", 784, (True, 4, 4)])
+def test_a_network_needs_the_shape_of_a_sample(shape):
+    with pytest.raises(ValueError, match=r"Network: found input_shape .*, expected whole numbers"):
+        Network([Linear(3)], shape)
+
+
+@pytest.mark.parametrize("shape", [[1, 4, 4], np.array([1, 4, 4]), (np.int64(1), 4, 4)])
+def test_the_shape_of_a_sample_may_be_any_sequence(shape):
+    net = Network([Linear(3)], shape)
+    assert net.input_shape == (1, 4, 4)
+    assert net.predict(np.ones((2, 1, 4, 4))).shape == (2, 3)
+
+
+@pytest.mark.parametrize("layer", [ReLU, "relu", None])
+def test_only_layers_are_put_one_after_another(layer):
+    with pytest.raises(ValueError, match=r"Sequential: found a layer .*, expected objects such as"):
+        Network([Linear(3), layer], (4,))
