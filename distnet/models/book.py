@@ -22,10 +22,11 @@ from distnet.nn import (
     Network,
     ReLU,
     Sigmoid,
+    Tanh,
 )
 
 DIGITS: Shape = (1, 28, 28)
-ACTIVATIONS: dict[str, type[Layer]] = {"sigmoid": Sigmoid, "relu": ReLU}
+ACTIVATIONS: dict[str, type[Layer]] = {"sigmoid": Sigmoid, "relu": ReLU, "tanh": Tanh}
 COUNT = {">=": 1, "<=": 65536}
 
 Hidden = Annotated[int, Option("units of the hidden layer", metavar="N", limits=COUNT)]
@@ -34,7 +35,8 @@ Hidden = Annotated[int, Option("units of the hidden layer", metavar="N", limits=
 class TwoLayerNet(Network):
     """Linear, sigmoid, linear (book section 4.5): 39,760 parameters for 784-50-10.
 
-    `activation` is "sigmoid" (chapter 4) or "relu" (chapter 5). Weights start with std 0.01.
+    `activation` is "sigmoid" (chapter 4), "relu" (chapter 5) or "tanh". Weights start with
+    std 0.01.
     """
 
     def __init__(

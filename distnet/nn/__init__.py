@@ -10,6 +10,7 @@ from distnet.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
 from distnet.nn.layers.dropout import Dropout
 from distnet.nn.layers.linear import Flatten, Linear
 from distnet.nn.layers.normalization import BatchNorm, LocalResponseNorm
+from distnet.nn.layers.standardize import Standardize
 from distnet.nn.losses import SoftmaxCrossEntropy, log_softmax, softmax
 from distnet.nn.network import Network
 from distnet.nn.sequential import Sequential
@@ -34,6 +35,7 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "SoftmaxCrossEntropy",
+    "Standardize",
     "Tanh",
     "log_softmax",
     "softmax",

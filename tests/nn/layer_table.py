@@ -33,6 +33,7 @@ from distnet.nn import (
     Residual,
     Sequential,
     Sigmoid,
+    Standardize,
     Tanh,
     layout,
 )
@@ -157,6 +158,7 @@ CASES = [
     Case("lrn of an even window", lambda: LocalResponseNorm(4, alpha=2, beta=0.6, k=2), (6, 3, 2)),
     Case("lrn of vectors", lambda: LocalResponseNorm(3, alpha=0.5), (6,)),
     Case("lrn of fewer channels than neighbours", lambda: LocalResponseNorm(9, alpha=3), (2, 2, 3)),
+    Case("standardize", lambda: Standardize((0.5, -0.2), (0.25, 2)), (2, 3, 4)),
     Case("linear of vectors", lambda: Linear(5), (7,)),
     Case("linear of images", lambda: Linear(4), (3, 2, 4)),
     Case("linear of pixels", lambda: Linear(4), (3, 1, 1)),

@@ -55,9 +55,9 @@ def test_the_model_that_it_adds():
     tower = names["Tower"]
     options = own_options(tower)
     assert {name: settings.default for name, settings in options.items()} == {
-        "width": 64,
+        "units": 64,
         "depth": 3,
     }
-    network = tower((1, 4, 4), 10, width=5, depth=2, seed=1)
+    network = tower((1, 4, 4), 10, units=5, depth=2, seed=1)
     assert network.parameters.values.size == 17 * 5 + 6 * 5 + 6 * 10
     assert network.predict(np.zeros((2, 1, 4, 4), np.float32)).shape == (2, 10)

@@ -1,0 +1,50 @@
+"""LeNet-5 (LeCun et al. 1998; book section 7.7.1)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from distnet.base.arrays import Shape
+from distnet.base.options import Option
+from distnet.models.book import ACTIVATIONS
+from distnet.models.scaling import HiddenSizes, Width, scaled
+from distnet.nn import AvgPool2d, Conv2d, Layer, Linear, Network, arguments
+
+# How the weights in front of an activation start.
+INIT = {"tanh": "xavier", "sigmoid": "xavier_sigmoid", "relu": "he"}
+
+
+class LeNet5(Network):
+    """Two convolutions and average poolings, then linear layers of 120, 84 and the classes.
+
+    61,706 parameters for ten classes of grey images of 28 x 28 or 32 x 32. As the network is built
+    today: the second convolution sees all channels, averages have no weights of their own, and the
+    end is linear. LeCun's images have 32 pixels a side; smaller ones are padded by 2 zeros.
+    """
+
+    def __init__(
+        self,
+        input_shape: Shape = (1, 28, 28),
+        num_classes: int = 10,
+        *,
+        width: Width = 1.0,
+        hidden_sizes: HiddenSizes = (120, 84),
+        activation: Annotated[
+            str, Option("function of the hidden units", choices=tuple(ACTIVATIONS))
+        ] = "tanh",
+        seed: int = 0,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        _, h, w = arguments.image_shape("LeNet5", input_shape)
+        function, init = ACTIVATIONS[activation], INIT[activation]
+        layers: list[Layer] = []
+        for filters, pad in ((6, 2 if min(h, w) < 32 else 0), (16, 0)):
+            convolution = Conv2d(scaled(filters, width), 5, pad=pad, init=init)
+            layers += [convolution, function(), AvgPool2d(2)]
+        for size in hidden_sizes:
+            layers += [Linear(size, init=init), function()]
+        layers += [Linear(num_classes, init="xavier")]
+        super().__init__(layers, input_shape, seed=seed, dtype=dtype)
