@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     DROPOUT = 2
     AUGMENT = 3
     ORDER = 4
+    SPLIT = 5
 
 
 def stream(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8] | NDArray[np.floating[Any]]
+Pixels = NDArray[Any]  # bytes or floats
 Words = NDArray[np.uint32] | NDArray[np.uint64]
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]

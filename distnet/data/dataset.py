@@ -23,6 +23,9 @@ class Samples(NamedTuple):
     targets: Array
 
 
+NO_TEST = "there are no test data"  # a note
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A training and a test set whose inputs have one shape.

@@ -45,57 +45,65 @@ class _File(io.FileIO):
 class FileArray:
     """Samples `(N, ...)` in a file, to be indexed along the first axis.
 
-    `images[indices]`, `images[a:b]` and `images[i]` are new arrays. `reshape` and `transpose` of
-    the axes of a sample give another view of the same file.
+    `images[indices]`, `images[a:b]` and `images[i]` are new arrays. `take`, and `reshape` and
+    `transpose` of the axes of a sample, give another view of the same file.
     """
 
     def __init__(self, path: Path, shape: Shape, dtype: np.dtype[Any], offset: int) -> None:
         self.path, self.dtype, self._offset = path, dtype, offset
         self._file = _File(path)
         self._stamp = self._current_stamp()
-        self._stored, self._order = shape, tuple(range(len(shape)))
+        self._sample, self._order = shape[1:], tuple(range(len(shape)))
+        self._num_samples = shape[0]
+        self._places: Array | None = None  # of the samples in the file; None: all in their order
         size = self._stamp[0]
         if size < offset + self.nbytes:
             raise DataError(f"{path}: found {size} bytes, expected {offset + self.nbytes}")
 
     @property
     def shape(self) -> Shape:
-        return tuple(self._stored[axis] for axis in self._order)
+        stored = (len(self), *self._sample)
+        return tuple(stored[axis] for axis in self._order)
 
     @property
     def ndim(self) -> int:
-        return len(self._stored)
+        return len(self._order)
 
     @property
     def size(self) -> int:
-        return math.prod(self._stored)
+        return len(self) * math.prod(self._sample)
 
     @property
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
 
     def __len__(self) -> int:
-        return self._stored[0]
+        return self._num_samples
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
 
     def reshape(self, *shape: int) -> FileArray:
         """The same samples in another shape, which begins with their number."""
-        if self._order != tuple(range(self.ndim)) or math.prod(shape) != self.size:
+        in_order = self._order == tuple(range(self.ndim))
+        if not in_order or shape[0] != len(self) or math.prod(shape) != self.size:
             raise ValueError(f"found an array {self.shape}, expected one that can be {shape}")
-        return self._view(shape, tuple(range(len(shape))))
+        return self._view(_sample=shape[1:], _order=tuple(range(len(shape))))
 
     def transpose(self, *axes: int) -> FileArray:
         """The same samples with their axes in another order; the first one stays."""
         if axes[:1] != (0,) or sorted(axes) != list(range(self.ndim)):
             raise ValueError(f"found axes {axes}, expected those of {self.shape}, 0 first")
-        return self._view(self._stored, tuple(self._order[axis] for axis in axes))
+        return self._view(_order=tuple(self._order[axis] for axis in axes))
 
-    def _view(self, stored: Shape, order: tuple[int, ...]) -> FileArray:
+    def take(self, indices: Array) -> FileArray:
+        """Some of the samples, still in the file."""
+        places = self._in_file(indices)
+        return self._view(_places=places, _num_samples=len(places))
+
+    def _view(self, **changes: object) -> FileArray:
         view = object.__new__(FileArray)
-        view.__dict__.update(self.__dict__)
-        view._stored, view._order = stored, order
+        view.__dict__.update(self.__dict__, **changes)
         return view
 
     def __getitem__(self, key: Any) -> Array:
@@ -104,17 +112,29 @@ class FileArray:
         self._check_unchanged()
         if isinstance(key, slice):
             start, stop, step = key.indices(len(self))
-            if step == 1:
+            if step == 1 and self._places is None:
                 return self._delivered(self._read([(start, max(0, stop - start))]))
-            return self[np.arange(start, stop, step)]
-        places = np.arange(len(self))[key]  # NumPy's rules for indices, and its errors
-        rows = self._read([(int(place), 1) for place in np.atleast_1d(places).ravel()])
+            key = np.arange(start, stop, step)
+        places = self._in_file(key)
+        rows = self._read([(int(place), 1) for place in places.ravel()])
         return self._delivered(rows).reshape(*places.shape, *self.shape[1:])
+
+    def _in_file(self, key: Any) -> Array:
+        """Which samples of the file are meant; IndexError as NumPy has it."""
+        indices = np.asarray(key)
+        if indices.dtype == np.bool_:
+            (indices,) = np.nonzero(indices)
+        indices = indices.astype(np.int64, copy=False)
+        wrong = (indices < -len(self)) | (indices >= len(self))
+        if wrong.any():
+            raise IndexError(f"found index {indices[wrong][0]}, expected less than {len(self)}")
+        indices = np.where(indices < 0, indices + len(self), indices)
+        return indices if self._places is None else self._places[indices]
 
     def _read(self, runs: list[tuple[int, int]]) -> Array:
         """Runs of samples, (first, how many) each, one after the other, as they are stored."""
-        rows = np.empty((sum(count for _, count in runs), *self._stored[1:]), self.dtype)
-        row_bytes = self.nbytes // max(1, len(self))
+        rows = np.empty((sum(count for _, count in runs), *self._sample), self.dtype)
+        row_bytes = math.prod(self._sample) * self.dtype.itemsize
         content, place = rows.reshape(-1).view(np.uint8).data, 0
         for first, count in runs:
             end = place + count * row_bytes

@@ -14,7 +14,7 @@ from distnet.data.arrays import (
     pixels,
 )
 from distnet.data.classes import mapped_labels
-from distnet.data.dataset import Dataset, Samples
+from distnet.data.dataset import NO_TEST, Dataset, Samples
 from distnet.data.errors import DataError
 
 LARGEST_USUAL = 100  # of floats that were scaled or standardized
@@ -74,7 +74,7 @@ def assembled(
     if len(images) == 1:
         images.append(images[0][:0])
         labels.append(labels[0][:0])
-        notes += ("there are no test data",)
+        notes += (NO_TEST,)
     train, test = images
     if test.shape[1:] != train.shape[1:]:
         raise DataError(

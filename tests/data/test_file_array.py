@@ -35,6 +35,10 @@ def stored(path: Path, monkeypatch: pytest.MonkeyPatch) -> FileArray:
     return opened
 
 
+def taken(array: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    return array.take(indices, axis=0) if isinstance(array, np.ndarray) else array.take(indices)
+
+
 KEYS = [
     0,
     -1,
@@ -63,6 +67,9 @@ KEYS = [
         lambda a: a.transpose(0, 2, 3, 1),
         lambda a: a.reshape(20, 1, 60).transpose(0, 2, 1),
         lambda a: a.transpose(0, 2, 3, 1).transpose(0, 3, 2, 1),
+        lambda a: taken(taken(a, np.r_[19:-1:-1, 3, 3]), np.r_[0:18, -1, 1]),
+        lambda a: taken(a.transpose(0, 3, 1, 2), np.arange(20)[::-1]),
+        lambda a: taken(a, np.arange(20)[::-1]).reshape(20, 15, 4),
     ],
 )
 def test_is_indexed_as_in_memory(stored, array, key, view):

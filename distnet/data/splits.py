@@ -1,0 +1,64 @@
+"""Samples held out of a set, for validation or for a test: a pure function of the seed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from distnet.base.arrays import Array
+from distnet.base.keys import Purpose, stream
+from distnet.data.dataset import NO_TEST, Dataset, Samples
+from distnet.data.errors import DataError
+from distnet.data.file_array import FileArray
+
+Parts = tuple[Samples, Samples]
+
+
+def split(samples: Samples, fraction: float, seed: int = 0) -> Parts:
+    """The samples that stay, and `fraction` of them that are held out, each in their old order.
+
+    Where targets are labels `(N,)`, that fraction of every class is held out, as nearly as whole
+    numbers allow: the samples are put in order of their class, and within it of a random word each,
+    and evenly spaced ones are taken. Large files are not read. Raises DataError if one of the two
+    sets would be empty.
+    """
+    held = np.sort(_held_out(samples.targets, fraction, seed))
+    kept = np.setdiff1d(np.arange(len(samples.targets)), held, assume_unique=True)
+    if not len(held) or not len(kept):
+        raise DataError(
+            f"found {len(samples.targets)} samples of which {fraction} are to be held out, "
+            "expected at least one on either side"
+        )
+    return _taken(samples, kept), _taken(samples, held)
+
+
+def with_test(dataset: Dataset, fraction: float = 1 / 6, seed: int = 0) -> Dataset:
+    """The data set itself, or one that tests on a part of its training data if it has no others.
+
+    A sixth is what MNIST has. A note says how many samples that are.
+    """
+    if len(dataset.test.targets):
+        return dataset
+    train, test = split(dataset.train, fraction, seed)
+    held = f"{len(test.targets):,} of {len(dataset.train.targets):,} samples"
+    notes = [note for note in dataset.notes if note != NO_TEST]
+    notes.append(f"{NO_TEST}: {held} are held out for the test, by seed {seed}")
+    return replace(dataset, train=train, test=test, notes=tuple(notes))
+
+
+def _held_out(targets: Array, fraction: float, seed: int) -> Array:
+    order = np.argsort(stream(seed, Purpose.SPLIT).random_raw(len(targets)), kind="stable")
+    if targets.ndim == 1:
+        order = order[np.argsort(targets[order], kind="stable")]
+    reached = np.floor(np.arange(len(order) + 1) * fraction + 0.5)
+    return order[np.diff(reached) > 0]
+
+
+def _taken(samples: Samples, indices: Array) -> Samples:
+    return Samples(*(_rows(array, indices) for array in samples))
+
+
+def _rows(array: Any, indices: Array) -> Any:
+    return array.take(indices) if isinstance(array, FileArray) else array[indices]
