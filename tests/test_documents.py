@@ -1,6 +1,6 @@
 """The pages for readers are true: links, names of files and flags, and every block that can run.
 
-The blocks of the README and the tutorials run in order, a page in one directory. A Python block
+The blocks of the README, the tutorials and the page on data run in order, a page in one directory. A Python block
 whose first line is `# NAME.py` is saved under that name, so that a later block can start it on
 ranks. A block that cannot run here has its reason before it: `<!-- not run: REASON -->`.
 """
@@ -21,7 +21,7 @@ from distnet import bench
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ALL_PAGES = [*PAGES, *sorted((ROOT / "docs" / "book").rglob("*.md"))]
-WITH_BLOCKS = [page for page in PAGES if page.name.startswith(("README", "tutorial"))]
+WITH_BLOCKS = [page for page in PAGES if page.name.startswith(("README", "tutorial", "data"))]
 LINK = re.compile(r"\]\(([^)]+)\)")
 NAMED_FILE = re.compile(r"`([\w.-]+/[\w./-]+\.(?:py|sh|sbatch|yaml|toml))`")
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]*)")
