@@ -2,7 +2,8 @@
 
 The blocks of the README, the tutorials and the page on data run in order, a page in one directory.
 A Python block whose first line is `# NAME.py` is saved under that name, so that a later block can
-start it on ranks. A block that cannot run here has its reason before it: `<!-- not run: REASON -->`.
+start it on ranks. A block that cannot run here has its reason before it:
+`<!-- not run: REASON -->`.
 """
 
 import os

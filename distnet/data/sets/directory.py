@@ -25,7 +25,8 @@ def read_path(path: Path, name: str = "") -> Dataset:
     Raises DataError if there is none, or if it is damaged or inconsistent.
     """
     path = path.expanduser()
-    name = name or path.resolve().stem
+    whole = path.resolve()
+    name = name or (whole.name if path.is_dir() else whole.stem)
     with explained(path):
         if path.is_dir():
             return _read_directory(path, name)

@@ -110,7 +110,7 @@ def write_idx(directory: Path, labels: np.ndarray) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("name", ["fashion", "my pictures"])
+@pytest.mark.parametrize("name", ["fashion", "my pictures", "v1.2"])
 def test_other_idx_files_are_called_by_their_directory(tmp_path, name):
     data = load_dataset("mnist", write_idx(tmp_path / name, T))
     assert (data.name, data.num_classes) == (name, 3)
