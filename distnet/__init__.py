@@ -1,10 +1,110 @@
-"""Trains neural networks in NumPy, data-parallel over MPI: the same bits on any number of ranks."""
+"""Trains neural networks in NumPy, data-parallel over MPI: the same bits on any number of ranks.
 
-import sys
+    import distnet
 
-# pip runs this file for the version. Otherwise it downloads all that distnet needs, in every
-# version, before it tells somebody with Python 3.10 what is wrong.
-if sys.version_info < (3, 11):  # noqa: UP036  the reader is that Python
-    sys.exit(f"distnet needs Python 3.11 or later, found {sys.version.split()[0]}")
+    network = distnet.Network([distnet.Linear(50), distnet.ReLU(), distnet.Linear(10)], (1, 28, 28))
+    history = distnet.fit(network, images, labels, epochs=2, optimizer="adam", lr=0.002)
+    distnet.save(network, "digits.safetensors")
+
+What is here is all that a user needs, and is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Where each public name comes from.
+_HOMES = {
+    "distnet.base.keys": ["MicroBatch"],
+    "distnet.data": ["DATASETS", "Dataset", "Samples", "dataset_from_arrays", "load_dataset"],
+    "distnet.models": ["MODELS", "DeepConvNet", "SimpleConvNet", "ThreeLayerNet", "TwoLayerNet"],
+    "distnet.nn": [
+        *("AvgPool2d", "BatchNorm", "Branches", "Conv2d", "Dropout", "Flatten", "GlobalAvgPool2d"),
+        *("Layer", "LeakyReLU", "Linear", "LocalResponseNorm", "MaxPool2d", "Network", "ReLU"),
+        *("Residual", "Sequential", "Sigmoid", "Tanh", "joined", "softmax"),
+    ],
+    "distnet.objectives": ["OBJECTIVES", "Classification", "Objective", "Regression"],
+    "distnet.optim": ["OPTIMIZERS", "SCHEDULES", "make_optimizer", "make_schedule"],
+    "distnet.parallel": ["Communicator", "SerialCommunicator", "shared_map"],
+    "distnet.program": ["connect", "run"],
+    "distnet.training.callbacks": ["EarlyStopping"],
+    "distnet.training.fit": ["History", "fit"],
+    "distnet.training.model_file": ["load", "save"],
+    "distnet.training.run": ["Callback", "Run"],
+    "distnet.training.trainer": ["StepResult", "Trainer", "TrainingDiverged", "make_trainer"],
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'distnet' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
+
+
+if TYPE_CHECKING:
+    from distnet.base.keys import MicroBatch as MicroBatch
+    from distnet.data import DATASETS as DATASETS
+    from distnet.data import Dataset as Dataset
+    from distnet.data import Samples as Samples
+    from distnet.data import dataset_from_arrays as dataset_from_arrays
+    from distnet.data import load_dataset as load_dataset
+    from distnet.models import MODELS as MODELS
+    from distnet.models import DeepConvNet as DeepConvNet
+    from distnet.models import SimpleConvNet as SimpleConvNet
+    from distnet.models import ThreeLayerNet as ThreeLayerNet
+    from distnet.models import TwoLayerNet as TwoLayerNet
+    from distnet.nn import AvgPool2d as AvgPool2d
+    from distnet.nn import BatchNorm as BatchNorm
+    from distnet.nn import Branches as Branches
+    from distnet.nn import Conv2d as Conv2d
+    from distnet.nn import Dropout as Dropout
+    from distnet.nn import Flatten as Flatten
+    from distnet.nn import GlobalAvgPool2d as GlobalAvgPool2d
+    from distnet.nn import Layer as Layer
+    from distnet.nn import LeakyReLU as LeakyReLU
+    from distnet.nn import Linear as Linear
+    from distnet.nn import LocalResponseNorm as LocalResponseNorm
+    from distnet.nn import MaxPool2d as MaxPool2d
+    from distnet.nn import Network as Network
+    from distnet.nn import ReLU as ReLU
+    from distnet.nn import Residual as Residual
+    from distnet.nn import Sequential as Sequential
+    from distnet.nn import Sigmoid as Sigmoid
+    from distnet.nn import Tanh as Tanh
+    from distnet.nn import joined as joined
+    from distnet.nn import softmax as softmax
+    from distnet.objectives import OBJECTIVES as OBJECTIVES
+    from distnet.objectives import Classification as Classification
+    from distnet.objectives import Objective as Objective
+    from distnet.objectives import Regression as Regression
+    from distnet.optim import OPTIMIZERS as OPTIMIZERS
+    from distnet.optim import SCHEDULES as SCHEDULES
+    from distnet.optim import make_optimizer as make_optimizer
+    from distnet.optim import make_schedule as make_schedule
+    from distnet.parallel import Communicator as Communicator
+    from distnet.parallel import SerialCommunicator as SerialCommunicator
+    from distnet.parallel import shared_map as shared_map
+    from distnet.program import connect as connect
+    from distnet.program import run as run
+    from distnet.training.callbacks import EarlyStopping as EarlyStopping
+    from distnet.training.fit import History as History
+    from distnet.training.fit import fit as fit
+    from distnet.training.model_file import load as load
+    from distnet.training.model_file import save as save
+    from distnet.training.run import Callback as Callback
+    from distnet.training.run import Run as Run
+    from distnet.training.trainer import StepResult as StepResult
+    from distnet.training.trainer import Trainer as Trainer
+    from distnet.training.trainer import TrainingDiverged as TrainingDiverged
+    from distnet.training.trainer import make_trainer as make_trainer

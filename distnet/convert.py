@@ -6,7 +6,7 @@ checkpoint of step 0 with the same arrays under distnet's names, in the precisio
 and the sizes in its configuration. Nothing in the pickle is run. Exit code 2 and one line for
 whatever else it is given.
 
-    network.parameters.load(checkpoint.load(path).params)
+    network = distnet.load(path)
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from distnet.models import MODELS
 from distnet.models.book import DIGITS
 from distnet.training import checkpoint
 from distnet.training.checkpoint import Checkpoint
+from distnet.training.model_file import about
 
 Settings = dict[str, Any]  # options of a model, by name
 
@@ -73,13 +74,24 @@ def main(argv: Sequence[str]) -> int:
             config["activation"] = options.activation
         elif options.activation != "sigmoid":
             raise ValueError(f"{source}: found {config['model']}, --activation is for two_layer")
-        checkpoint.save(target, Checkpoint(0, params, {}, {}, config, {}))
+        checkpoint.save(target, book_checkpoint(config, params))
     except (ValueError, OSError) as error:
         print(f"distnet: error: {error}", file=sys.stderr)
         return 2
     size = sum(array.size for array in params.values())
     print(f"{target}: {config['model']}, {size:,} parameters")
     return 0
+
+
+def book_checkpoint(config: Settings, params: Mapping[str, Array]) -> Checkpoint:
+    """A model file's content: the parameters, and what the network is made of."""
+    (dtype,) = {array.dtype for array in params.values()}
+    *_, bias = params.values()
+    settings = {name: value for name, value in config.items() if name != "model"}
+    network = MODELS[config["model"]](DIGITS, bias.size, dtype=dtype, **settings)
+    classes = [str(digit) for digit in range(bias.size)]
+    state = {f"params.{name}": array for name, array in params.items()}
+    return Checkpoint(0, state, config=config, model=about(network, classes, name="mnist"))
 
 
 def converted(arrays: Mapping[str, Array], source: str) -> tuple[Settings, dict[str, Array]]:

@@ -62,7 +62,7 @@ def formats() -> dict[str, Format]:
     """All formats by name."""
     images = format_idx(np.arange(60, dtype=np.uint8).reshape(5, 4, 3))
     arrays = {"W1": np.ones((4, 3), np.float32), "b1": np.ones(3)}
-    state = Checkpoint(7, arrays, {"m": np.ones(15)}, {}, {"lr": 0.1}, {"numpy": "2"})
+    state = Checkpoint(7, arrays | {"optimizer.m": np.ones(15)}, {"lr": 0.1}, {"numpy": "2"})
     lines = b"".join(b'{"event": "train", "step": %d, "loss": 0.5}\n' % i for i in range(9))
     return {
         "config.toml": Format(

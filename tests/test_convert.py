@@ -134,17 +134,17 @@ def test_the_logits_are_those_of_the_book(tmp_path, capsys, model, dtype, protoc
     assert capsys.readouterr().out == f"{target}: {model}, {size:,} parameters\n"
     saved = load(target)
     assert saved.config == {"model": model} | SIZES[model]
-    assert {array.dtype for array in saved.params.values()} == {np.dtype(dtype)}
+    assert {array.dtype for array in saved.part("params").values()} == {np.dtype(dtype)}
 
     network = NETWORKS[model](dtype=np.float64)
-    network.parameters.load(saved.params)
+    network.parameters.load(saved.part("params"))
     x = np.random.default_rng(2).random((3, 1, 28, 28))
     expected = BOOK[model](x, {name: array.astype(np.float64) for name, array in arrays.items()})
     assert np.abs(expected).max() > 0.3
     np.testing.assert_allclose(network.predict(x), expected, rtol=0, atol=1e-6)
 
     trained = NETWORKS[model]()  # as distnet computes, in float32
-    trained.parameters.load(saved.params)
+    trained.parameters.load(saved.part("params"))
     np.testing.assert_allclose(trained.predict(x.astype(np.float32)), expected, atol=1e-4)
 
 
@@ -168,7 +168,7 @@ def test_other_sizes_of_the_reader(tmp_path, monkeypatch, model, shapes, sizes):
     saved = load(target)
     assert saved.config == {"model": model} | sizes
     network = MODELS[model]((1, 28, 28), shapes[-1][1], dtype=np.float64, **sizes)
-    network.parameters.load(saved.params)
+    network.parameters.load(saved.part("params"))
     x = np.random.default_rng(2).random((3, 1, 28, 28))
     np.testing.assert_allclose(network.predict(x), BOOK[model](x, arrays), rtol=0, atol=1e-9)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_LISTED = {"__init__.py", "__main__.py"}
+NOT_LISTED = {"__init__.py"}
 
 
 def on_disk():

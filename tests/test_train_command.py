@@ -288,6 +288,7 @@ def test_the_configuration_can_be_run_again(finished, tmp_path):
 
 # What an epoch line tells of the work, beside what it computed.
 HOW_FAST = {
+    "elapsed_seconds",
     "images_per_second",
     "wait_share",
     "bytes_per_step",

@@ -27,13 +27,14 @@ from distnet.base.arrays import Array
 from distnet.base.options import option, parse_values
 from distnet.convert import converted
 from distnet.data import Dataset, default_cache_dir, load_dataset
+from distnet.data.dataset import Samples
 from distnet.data.formats.pickled import read_pickled_arrays
 from distnet.experiments.pictures import Draw, can_draw, write_picture
 from distnet.experiments.requirements import Required, Verdict, short
 from distnet.nn.network import Network
 from distnet.parallel import Communicator, agree, run_command, together
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
-from distnet.training.fit import History, Samples, fit
+from distnet.training.fit import History, fit
 
 Numbers = dict[str, Any]
 
@@ -87,7 +88,7 @@ class Lab:
         return self.mnist.train, self.mnist.test
 
     def fit(self, network: Network, images: Array, labels: Array, **settings: Any) -> History:
-        """As `training.experiment.fit`, on all ranks of the lab and with its seed."""
+        """As `training.fit.fit`, on all ranks of the lab and with its seed."""
         settings.setdefault("comm", self.comm)
         settings.setdefault("seed", self.seed)
         return fit(network, images, labels, **settings)

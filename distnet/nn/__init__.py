@@ -12,7 +12,7 @@ from distnet.nn.layers.linear import Flatten, Linear
 from distnet.nn.layers.normalization import BatchNorm, LocalResponseNorm
 from distnet.nn.layers.standardize import Standardize
 from distnet.nn.losses import SoftmaxCrossEntropy, log_softmax, softmax
-from distnet.nn.network import Network
+from distnet.nn.network import Network, joined
 from distnet.nn.sequential import Sequential
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "Standardize",
     "Tanh",
+    "joined",
     "log_softmax",
     "softmax",
 ]

@@ -26,6 +26,7 @@ class _Paths(Layer):
     def __init__(self, paths: Sequence[Iterable[Layer]]) -> None:
         super().__init__()
         self.paths = [Sequential(layers) for layers in paths]
+        self.made_with = tuple(path.layers for path in self.paths), {}
 
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
         for i, path in enumerate(self.paths, start=1):

@@ -41,6 +41,13 @@ class Layer:
     in_place = False  # may be called with out=x and out=dy
     needs_output = False  # backward reads what forward wrote: nobody may overwrite it in between
 
+    made_with: tuple[tuple[Any, ...], dict[str, Any]]  # constructor arguments; files keep them
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        layer = super().__new__(cls)
+        layer.made_with = args, kwargs
+        return layer
+
     def __init__(self) -> None:
         self.index = 0  # position among the network's layers, keys its random stream
         self.dtype: np.dtype = np.dtype(np.float32)

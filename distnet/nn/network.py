@@ -26,7 +26,8 @@ class Network:
     """Layers built for one input shape, `(C, H, W)` or `(K,)`.
 
     parameters: all trained arrays and running statistics, in flat vectors.
-    body: the layers, one after another. output_shape: that of one sample.
+    body: the layers, one after another. output_shape: that of one sample. classes: the names of the
+    outputs of a classifier, in their order; () if nobody has said.
 
     The initial values are a pure function of the seed. A layer has one place in one network; a
     network can be copied with `copy.deepcopy`, and pickled. What is trained for is not a matter of
@@ -46,6 +47,7 @@ class Network:
         self.dtype = np.dtype(dtype)
         self._build()
         self.parameters = Parameters({"": self.body}, dtype)
+        self.classes: tuple[str, ...] = ()
         self._initialize(seed)
 
     def __getstate__(self) -> dict[str, Any]:

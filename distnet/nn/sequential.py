@@ -48,6 +48,7 @@ class Sequential(Layer):
     def __init__(self, layers: Iterable[Layer]) -> None:
         super().__init__()
         self.layers = list(layers)
+        self.made_with = (self.layers,), {}
         for layer in self.layers:
             if not isinstance(layer, Layer):
                 raise arguments.refusal("Sequential", "a layer", layer, "objects such as ReLU()")

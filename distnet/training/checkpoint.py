@@ -2,11 +2,11 @@
 
 Nothing in it depends on the number of ranks or on the host, except the fingerprint, so equal states
 give equal files. Arrays have the shapes of the book, conv weights `(F, C, KH, KW)` and linear
-weights `(in, out)`; optimizer state is flat, in the order of the parameters. Only rank 0 writes.
+weights `(in, out)`. Only rank 0 writes.
 
-A file has the tensors `params.NAME`, `optimizer.NAME` and `statistics.NAME`, and as safetensors
-metadata `format`, `version`, `step`, `config`, `fingerprint` and `progress` (JSON), and `sha256`
-over all that.
+A file has the tensors of `Trainer.state`, such as `params.NAME`, `optimizer.MOMENT.NAME` and
+`statistics.NAME`, and as safetensors metadata `format`, `version`, `step`, `config`, `fingerprint`,
+`record` and `model` (JSON), and `sha256` over all that.
 Files are complete or absent, and what was damaged later is noticed (`CheckpointError`).
 """
 
@@ -24,10 +24,10 @@ import safetensors
 
 from distnet.base.files import remove_partial_files, write_atomically
 
-FORMAT, VERSION = "distnet", "1"
+FORMAT, VERSION = "distnet", "2"
 ALIGNMENT = 8  # bytes, of the header of a safetensors file
-PARTS = ("params", "optimizer", "statistics")
-REDUCTION_PREFIX = "reduction."  # of entries of `optimizer` that belong to the gradient sum
+SUM = "sum."  # the prefix of what belongs to the gradient sum
+PREFIXES = ("params.", "optimizer.", "statistics.", SUM)
 SET_ASIDE = "set-aside"
 NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
@@ -42,19 +42,26 @@ class CheckpointError(ValueError):
 class Checkpoint:
     """The state after `step` updates.
 
-    params: by name; optimizer: flat vectors `(P,)` by name; statistics: running statistics by name.
+    state: the arrays of `Trainer.state` by name; of a model that is only to be used, its parameters
+    and statistics.
     config: the options that decide the results (`config.identity`), as JSON can hold them;
-    fingerprint: `fingerprint.numerics_fingerprint` of the writer; progress: what the run has
-    measured so far (`progress.Progress`), by name.
+    fingerprint: `fingerprint.numerics_fingerprint` of the writer; record: what the run has measured
+    so far (`record.Record`), by name; model: what the network is made of, and for which data, see
+    `model_file`.
     """
 
     step: int
-    params: Arrays
-    optimizer: Arrays
-    statistics: Arrays
-    config: Mapping[str, Any]
-    fingerprint: Mapping[str, str]
-    progress: Mapping[str, Any] = field(default_factory=dict)
+    state: Arrays
+    config: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+
+    def part(self, prefix: str) -> dict[str, np.ndarray]:
+        """The arrays whose names begin with `prefix` and a dot, by the rest of their names."""
+        start = f"{prefix}."
+        arrays = self.state.items()
+        return {name.removeprefix(start): a for name, a in arrays if name.startswith(start)}
 
 
 @dataclass(frozen=True)
@@ -81,18 +88,15 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
     The arrays are read once, in this call; they must not change meanwhile.
     """
-    tensors = {
-        f"{part}.{name}": _little_endian(array)
-        for part in PARTS
-        for name, array in getattr(checkpoint, part).items()
-    }
+    tensors = {name: _little_endian(array) for name, array in checkpoint.state.items()}
     metadata = {
         "format": FORMAT,
         "version": VERSION,
         "step": str(checkpoint.step),
         "config": _json(checkpoint.config),
         "fingerprint": _json(checkpoint.fingerprint),
-        "progress": _json(checkpoint.progress),
+        "record": _json(checkpoint.record),
+        "model": _json(checkpoint.model),
     }
     metadata["sha256"] = _digest(tensors, metadata)
     write_atomically(path, *_format(tensors, metadata))
@@ -173,27 +177,20 @@ def check_compatible(checkpoint: Checkpoint, own: Checkpoint) -> None:
 
 def with_reduction_of(own: Checkpoint, checkpoint: Checkpoint) -> Checkpoint:
     """`checkpoint` as the start of a run that sums gradients as `own`, whose sum starts anew."""
-    kept = {
-        name: array
-        for name, array in checkpoint.optimizer.items()
-        if not name.startswith(REDUCTION_PREFIX)
-    }
-    fresh = {
-        name: array for name, array in own.optimizer.items() if name.startswith(REDUCTION_PREFIX)
-    }
+    found, new = checkpoint.state.items(), own.state.items()
+    kept = {name: array for name, array in found if not name.startswith(SUM)}
+    fresh = {name: array for name, array in new if name.startswith(SUM)}
     config = {**checkpoint.config, "reduction": own.config["reduction"]}
-    return replace(checkpoint, optimizer=kept | fresh, config=config)
+    return replace(checkpoint, state=kept | fresh, config=config)
 
 
 def _contents(checkpoint: Checkpoint, own: Checkpoint) -> Iterator[tuple[str, str, str]]:
     """What there is on either side, in words, the most telling first."""
     for key in dict.fromkeys([*own.config, *checkpoint.config]):
         yield key, _described(checkpoint.config, key, repr), _described(own.config, key, repr)
-    for part in PARTS:
-        found, expected = getattr(checkpoint, part), getattr(own, part)
-        for name in dict.fromkeys([*expected, *found]):
-            sides = _described(found, name, _shape), _described(expected, name, _shape)
-            yield f"{part} {name}", *sides
+    found, expected = checkpoint.state, own.state
+    for name in dict.fromkeys([*expected, *found]):
+        yield name, _described(found, name, _shape), _described(expected, name, _shape)
 
 
 def _described(entries: Mapping[str, Any], name: str, describe: Callable[[Any], str]) -> str:
@@ -250,18 +247,13 @@ def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
 
 
 def _from_file(path: Path, tensors: Arrays, metadata: Mapping[str, str]) -> Checkpoint:
-    parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
+    about = ("config", "fingerprint", "record", "model")
     try:
-        for key, array in tensors.items():
-            part, name = key.split(".", 1)
-            parts[part][name] = array
-        return Checkpoint(
-            step=int(metadata["step"]),
-            **parts,
-            config=dict(json.loads(metadata["config"])),
-            fingerprint=dict(json.loads(metadata["fingerprint"])),
-            progress=dict(json.loads(metadata["progress"])),
-        )
+        for name in tensors:
+            if not name.startswith(PREFIXES):
+                raise ValueError(f"found an array {name!r:.60}")
+        read = {name: dict(json.loads(metadata[name])) for name in about}
+        return Checkpoint(step=int(metadata["step"]), state=tensors, **read)
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a distnet checkpoint ({_one_line(error)})") from None
 

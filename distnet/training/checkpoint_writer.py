@@ -42,8 +42,7 @@ class CheckpointWriter:
 
     def __init__(self, directory: Path, keep: int, like: Checkpoint) -> None:
         self.directory, self.keep = directory, keep
-        parts = (like.params, like.optimizer, like.statistics)
-        self._copies = [{name: array.copy() for name, array in part.items()} for part in parts]
+        self._copies = {name: array.copy() for name, array in like.state.items()}
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[Written] | None = None
 
@@ -69,12 +68,9 @@ class CheckpointWriter:
 
     def _snapshot(self, checkpoint: Checkpoint) -> Checkpoint:
         """`checkpoint` with its arrays copied."""
-        parts = (checkpoint.params, checkpoint.optimizer, checkpoint.statistics)
-        for copies, arrays in zip(self._copies, parts, strict=True):
-            for name, copy in copies.items():
-                np.copyto(copy, arrays[name])
-        params, optimizer, statistics = self._copies
-        return replace(checkpoint, params=params, optimizer=optimizer, statistics=statistics)
+        for name, copy in self._copies.items():
+            np.copyto(copy, checkpoint.state[name])
+        return replace(checkpoint, state=self._copies)
 
     def _write(self, checkpoint: Checkpoint, is_best: bool) -> Written:
         path = checkpoint_path(self.directory, checkpoint.step)

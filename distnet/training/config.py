@@ -6,7 +6,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 from distnet.base.arrays import ceil_divide
@@ -252,11 +251,6 @@ class TrainConfig:
     def settings(self, registry: str) -> dict[str, Any]:
         """The options that the chosen "model", "optimizer" or "schedule" takes, by name."""
         return {name: getattr(self, name) for name in ENTRIES[registry][getattr(self, registry)]}
-
-    @property
-    def out_dir(self) -> Path:
-        """Where results go: `out`, or a name that tells runs apart and is the same every time."""
-        return Path(self.out or f"runs/{self.model}-{self.data}-seed{self.seed}")
 
 
 def parse(argv: Sequence[str], prog: str = "python -m distnet.train") -> TrainConfig:

@@ -3,7 +3,7 @@
 A step needs every rank, and changes the state only after its sums are complete. So when a rank is
 lost, the survivors stand after the same step, or some are one step ahead of the others. The most
 advanced one is adopted as it is: nothing is rescaled, nothing skipped, only the step in flight is
-computed again. As the result of a step does not depend on the number of ranks, the run ends with
+computed again. As the result of a step does not depend on the number of ranks, the job ends with
 the bits of an undisturbed one. `train` calls this; without ULFM no RankLost is ever raised.
 """
 
@@ -13,40 +13,40 @@ from collections.abc import Callable
 
 from distnet.parallel.communicator import Communicator, Process
 from distnet.parallel.errors import RankLost
-from distnet.training.run import Run
+from distnet.training.job import Job
 
 
-def survive(comm: Communicator, start: Callable[[], Run]) -> int:
-    """Starts a run on all ranks and trains, through losses, to its end; returns its exit code.
+def survive(comm: Communicator, start: Callable[[], Job]) -> int:
+    """Starts a job on all ranks and trains, through losses, to its end; returns its exit code.
 
     Losses may come at any moment, during recovery too: then it begins again with fewer ranks.
     """
-    run: Run | None = None
+    job: Job | None = None
     lost: list[Process] = []
     is_whole = True
     while True:
         try:
             if not is_whole:
                 lost += comm.repair()
-                run = rejoin(comm, run, lost)
+                job = rejoin(comm, job, lost)
                 is_whole, lost = True, []
-            if run is None:
-                run = start()
-            code = run()
+            if job is None:
+                job = start()
+            code = job()
             comm.barrier()  # nobody leaves before all have got here
-            run.close()
+            job.close()
             return code
         except RankLost:
             is_whole = False
 
 
-def rejoin(comm: Communicator, run: Run | None, lost: list[Process]) -> Run | None:
+def rejoin(comm: Communicator, job: Job | None, lost: list[Process]) -> Job | None:
     """All survivors at the same state, or None if one of them has none: then all start anew."""
-    num_done = comm.allgather(None if run is None else run.num_done)
-    if run is None:
+    num_done = comm.allgather(None if job is None else job.num_done)
+    if job is None:
         return None
     if None in num_done:
-        run.close()
+        job.close()
         return None
-    run.go_on_from(num_done.index(max(num_done)), lost)
-    return run
+    job.go_on_from(num_done.index(max(num_done)), lost)
+    return job

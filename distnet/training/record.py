@@ -1,66 +1,105 @@
-"""What a run has measured so far: the part of its state that is not in the network or optimizer.
+"""What a run has measured so far: the part of its state that is not in the trainer.
 
-Every rank keeps the same, and checkpoints hold it, so that the averages, the best accuracy and the
+Every rank keeps the same, and checkpoints hold it, so that the averages, the best result and the
 summary of a resumed run are those of one that was never stopped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
+from distnet.objectives import Objective
 from distnet.training.checkpoint import CheckpointError
 from distnet.training.trainer import StepResult
 
+Metrics = dict[str, float]
 
-@dataclass
-class Progress:
-    """Sums over the steps since the last evaluation, its results, and the best accuracy ever.
 
-    Losses are means over samples; accuracies lie between 0 and 1. Before the first evaluation
-    there are no results: `num_evaluated` is 0.
+@dataclass(frozen=True)
+class Record:
+    """Sums over the steps since the last evaluation, its results, and the best one ever.
+
+    loss_sum, counts, num_samples: over the steps since then. train: the metrics of the steps before
+    the last evaluation, on average; evaluated: those of each set that was evaluated, by its name.
+    best_score: of the objective, on the first of these sets, after `best_step` steps; since_best:
+    evaluations since then. ended: why the run has ended before its last step, "" if it has not.
     """
 
     loss_sum: float = 0.0
-    num_correct: int = 0
+    counts: tuple[float, ...] = ()
     num_samples: int = 0
-    train_loss: float = 0.0
-    train_accuracy: float = 0.0
-    test_loss: float = 0.0
-    test_accuracy: float = 0.0
+    train: Metrics = field(default_factory=dict)
+    evaluated: dict[str, Metrics] = field(default_factory=dict)
     num_evaluated: int = 0
-    best_test_accuracy: float = 0.0
+    best: Metrics = field(default_factory=dict)
+    best_score: float = 0.0
     best_step: int = 0
+    since_best: int = 0
+    ended: str = ""
 
     @classmethod
-    def restored(cls, entries: Mapping[str, Any]) -> Progress:
+    def restored(cls, entries: Mapping[str, Any]) -> Record:
         """As a checkpoint holds it; raises CheckpointError for what is none."""
-        expected = {name: type(value) for name, value in asdict(cls()).items()}
-        found = {name: type(value) for name, value in entries.items()}
+        expected = {name: _kind(value) for name, value in asdict(cls()).items()}
+        found = {name: _kind(value) for name, value in entries.items()}
         if found != expected:
             raise CheckpointError(
-                f"checkpoint: found progress {sorted(found)}, expected {sorted(expected)} as "
-                "numbers; read it with the version of distnet that wrote it"
+                f"checkpoint: found record {sorted(found)}, expected {sorted(expected)}; read it "
+                "with the version of distnet that wrote it"
             )
-        return cls(**entries)
+        return cls(**{**entries, "counts": tuple(entries["counts"])})
 
-    def entries(self) -> dict[str, float]:
+    def entries(self) -> dict[str, Any]:
         """By name, as a checkpoint holds it."""
-        return asdict(self)
+        return asdict(self) | {"counts": list(self.counts)}
 
-    def add_step(self, result: StepResult) -> None:
+    def with_step(self, result: StepResult) -> Record:
         """Counts the training samples of a step."""
-        self.loss_sum += result.loss * result.num_samples
-        self.num_correct += round(result.counts[0])
-        self.num_samples += result.num_samples
+        before = self.counts or (0.0,) * len(result.counts)
+        return replace(
+            self,
+            loss_sum=self.loss_sum + result.loss * result.num_samples,
+            counts=tuple(a + float(b) for a, b in zip(before, result.counts, strict=True)),
+            num_samples=self.num_samples + result.num_samples,
+        )
 
-    def add_evaluation(self, evaluation: Mapping[str, float], step: int) -> None:
+    def with_evaluation(
+        self, objective: Objective, evaluated: Mapping[str, Metrics], step: int
+    ) -> Record:
         """Ends an epoch: takes the results after `step` updates and begins new sums."""
-        self.train_loss = self.loss_sum / self.num_samples
-        self.train_accuracy = self.num_correct / self.num_samples
-        self.test_loss, self.test_accuracy = evaluation["loss"], evaluation["accuracy"]
-        self.num_evaluated += 1
-        if self.num_evaluated == 1 or self.test_accuracy > self.best_test_accuracy:
-            self.best_test_accuracy, self.best_step = self.test_accuracy, step
-        self.loss_sum, self.num_correct, self.num_samples = 0.0, 0, 0
+        first = next(iter(evaluated.values()), None)
+        score = objective.score(first) if first else 0.0
+        is_best = first is not None and (not self.num_evaluated or score > self.best_score)
+        new = replace(
+            self,
+            train=self._averages(objective),
+            evaluated={name: dict(metrics) for name, metrics in evaluated.items()},
+            num_evaluated=self.num_evaluated + 1,
+            since_best=0 if is_best else self.since_best + 1,
+            loss_sum=0.0,
+            counts=(),
+            num_samples=0,
+        )
+        if first is None or not is_best:
+            return new
+        return replace(new, best=dict(first), best_score=score, best_step=step)
+
+    def with_end(self, reason: str) -> Record:
+        """The run ends here, and not only this part of it."""
+        return replace(self, ended=reason)
+
+    def _averages(self, objective: Objective) -> Metrics:
+        if not self.num_samples:
+            return dict(self.train)
+        return objective.metrics(
+            self.loss_sum / self.num_samples, np.array(self.counts), self.num_samples
+        )
+
+
+def _kind(value: object) -> type:
+    """Lists and tuples are one to JSON."""
+    return list if isinstance(value, tuple) else type(value)

@@ -14,23 +14,31 @@ from pathlib import Path
 from typing import Any
 
 from distnet.base.files import remove_partial_files, write_atomically
+from distnet.parallel.communicator import Communicator
 from distnet.training.checkpoint import Checkpoint, set_aside
 from distnet.training.checkpoint_writer import CheckpointWriter
 from distnet.training.metrics import Metrics, write_summary
 
 
 class RunDirectory:
-    """What a run writes under `path`, if this rank `writes`; `warn` shows a line to the user.
+    """What a run writes under `path`, on rank 0; `warn` shows a line to the user.
 
-    keep: newest checkpoints that are kept, 0 for all.
+    keep: newest checkpoints that are kept, 0 for all. When rank 0 is lost, the one that takes its
+    number opens the directory and writes from then on.
     """
 
-    def __init__(self, path: Path, keep: int, *, writes: bool, warn: Callable[[str], None]) -> None:
-        self.path, self.writes = path, writes
+    def __init__(
+        self, path: Path, keep: int, *, comm: Communicator, warn: Callable[[str], None]
+    ) -> None:
+        self.path, self._comm = path, comm
         self.checkpoints, self.summary = path / "checkpoints", path / "summary.json"
         self._keep, self._warn = keep, warn
         self._is_open = False
         self._problems: dict[str, str] = {}  # what could not be written, and why
+
+    @property
+    def writes(self) -> bool:
+        return self._comm.rank == 0
 
     def set_aside(self, step: int) -> Path | None:
         """Moves checkpoints of later steps than `step` away; see `checkpoint.set_aside`."""
@@ -83,6 +91,7 @@ class RunDirectory:
     def close(self) -> bool:
         """Finishes writing; whether the last checkpoint, all metrics and the summary are there."""
         if self._is_open:
+            self._is_open = False
             self.check(wait=True)
             self._try("metrics.jsonl", self._metrics.flush)
             self._writer.close()

@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 
 from distnet.base.files import write_atomically
+from distnet.parallel.agreement import together
 from distnet.parallel.communicator import Communicator, Request
+from distnet.training.run import Callback, Run
 from distnet.training.trainer import Trainer
 
 MAX_SPANS = 200_000  # of a rank: about 20 MB of trace
@@ -202,3 +204,29 @@ def _one_after_another(comm: Communicator, own: bytes) -> Iterator[bytes]:
         comm.broadcast(piece, rank)
         if comm.rank == 0:
             yield piece.tobytes()
+
+
+class TimelineFile(Callback):
+    """Writes the trace of a run to `path`, when it ends; `warn` shows a line to the user."""
+
+    def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
+        self.path, self._warn = path, warn
+        self._timeline: Timeline | None = None
+
+    def begin(self, run: Run) -> None:
+        if self._timeline is None:
+            timeline = self._timeline = Timeline(run.comm)
+            together(run.comm, lambda: timeline.open(self.path))
+            timeline.watch(run.trainer)
+
+    def end(self, run: Run) -> None:
+        assert self._timeline is not None
+        if self._timeline.is_full:
+            self._warn(
+                f"--timeline: {self.path} holds the first steps only, later ones are left out"
+            )
+        try:
+            self._timeline.save(self.path)
+        except OSError as error:
+            self._warn(f"--timeline: {self.path} could not be written ({error.strerror})")
+            run.unwritten = True

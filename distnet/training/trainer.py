@@ -7,8 +7,9 @@ computed alike everywhere, and the sum of the reducer does not depend on groupin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from distnet.parallel.communicator import Communicator
 from distnet.parallel.dealing import deal
 from distnet.parallel.errors import AgreedError, NonFiniteGradient
 from distnet.parallel.sums.reducer import Reducer, make_reducer
-from distnet.training.checkpoint import REDUCTION_PREFIX, Checkpoint
+from distnet.training.checkpoint import SUM
 from distnet.training.diagnosis import bad_array, describe, first_bad_layer
 from distnet.training.feed import Feed
 from distnet.training.replicas import verify
@@ -32,7 +33,7 @@ from distnet.training.replicas import verify
 class StepResult:
     """What a step measured on its global batch before it changed the parameters.
 
-    loss, counts, metrics: those of the objective.
+    loss, counts, metrics: those of the objective. seconds: how long this rank took.
     stop: whether any rank was asked to stop, and all shall, after this step.
     """
 
@@ -42,6 +43,7 @@ class StepResult:
     metrics: dict[str, float]
     num_samples: int
     lr: float
+    seconds: float = field(compare=False)
     stop: bool
 
 
@@ -83,6 +85,7 @@ class Trainer:
 
         Raises TrainingDiverged, on all ranks alike; the state is then still the old one.
         """
+        began = time.perf_counter()
         objective, reducer, parameters = self.objective, self.reducer, self.parameters
         self.comm.position.begin_step(step)
         micro_batches = self.sampler.micro_batches(step)
@@ -103,8 +106,16 @@ class Trainer:
         loss, counts, statistics = self._split(sums)
         parameters.update_statistics(statistics)
         parameters.refresh()
-        metrics = objective.metrics(loss, counts, num_samples)
-        return StepResult(step, loss, counts, metrics, num_samples, lr, reducer.num_flags > 0)
+        return StepResult(
+            step=step,
+            loss=loss,
+            counts=counts,
+            metrics=objective.metrics(loss, counts, num_samples),
+            num_samples=num_samples,
+            lr=lr,
+            seconds=time.perf_counter() - began,
+            stop=reducer.num_flags > 0,
+        )
 
     def _deal(self, num_micro_batches: int) -> range:
         """Those that this rank computes. Speeds of another group of ranks say nothing."""
@@ -112,46 +123,45 @@ class Trainer:
         known = self.speeds is not None and len(self.speeds) == size
         return deal(num_micro_batches, rank, size, self.speeds if known else None)
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Takes the state that a checkpoint holds; the next step is number `checkpoint.step`."""
-        self.parameters.load({**checkpoint.params, **checkpoint.statistics})
-        for name, vector in self.moments().items():
-            np.copyto(vector, checkpoint.optimizer[name])
+    def state(self) -> dict[str, Array]:
+        """All that the next step depends on, and all ranks have alike: arrays by name, as views.
 
-    def moments(self) -> dict[str, Array]:
-        """What is learnt from past gradients, by name: the optimizer's state, the reduction's."""
-        reduction = self.reducer.state.items()
-        return self.optimizer.state | {REDUCTION_PREFIX + key: array for key, array in reduction}
+        `params.NAME`, `statistics.NAME`; `optimizer.MOMENT.NAME`, in the shape of the parameter, or
+        `optimizer.VECTOR` for what belongs to no parameter; `sum.NAME` of the gradient sum.
+        """
+        parameters = self.parameters
+        state = {f"params.{name}": array for name, array in parameters.named().items()}
+        for moment, vector in self.optimizer.state.items():
+            if vector.shape == parameters.values.shape:
+                slots = parameters.slots
+                state |= {f"optimizer.{moment}.{slot.name}": slot.of(vector) for slot in slots}
+            else:
+                state[f"optimizer.{moment}"] = vector
+        statistics = parameters.named_statistics().items()
+        state |= {f"statistics.{name}": array for name, array in statistics}
+        sums = self.reducer.state.items()
+        return state | {f"{SUM}{name}": array for name, array in sums}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Takes `state`, which has the names and shapes of this trainer's own."""
+        for name, array in self.state().items():
+            np.copyto(array, state[name])
+        self.parameters.refresh()
 
     def adopt(self, root: int) -> None:
         """Takes the state of rank `root`; if interrupted by RankLost, it is still the old one."""
-        vectors = [self.parameters.values, self.parameters.statistics, *self.moments().values()]
-        received = [vector.copy() for vector in vectors]
-        for vector in received:
-            self.comm.broadcast(vector, root)
+        received = {name: array.copy() for name, array in self.state().items()}
+        for array in received.values():
+            self.comm.broadcast(array, root)
         self.comm.confirm()
-        for own, vector in zip(vectors, received, strict=True):
-            np.copyto(own, vector)
-        self.parameters.refresh()
-
-    def replica(self) -> dict[str, Array]:
-        """All arrays that must be the same on every rank, by name, as views."""
-        parameters = self.parameters
-        state = self.optimizer.state.items()
-        moments = {
-            f"{key} of {slot.name}": vector[slot.start : slot.stop]
-            for key, vector in state
-            for slot in parameters.slots
-        }
-        others = self.reducer.state
-        return parameters.named() | parameters.named_statistics() | moments | others
+        self.restore(received)
 
     def verify(self, num_done: int) -> str:
         """Compares the replicas after `num_done` updates; see `verify.verify`.
 
         Raises ReplicasDiffer, and TrainingDiverged if their numbers are not finite.
         """
-        arrays = self.replica()
+        arrays = self.state()
         repaired = verify(self.comm, arrays)
         if repaired:
             self.parameters.refresh()

@@ -7,9 +7,7 @@ from run to run, but nothing here changes a bit of the result.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from distnet.parallel.communicator import Communicator
@@ -19,7 +17,7 @@ FINENESS = 1000  # the speed of the fastest rank
 
 
 @dataclass
-class RankLoad:
+class RankWork:
     """What one rank did: seconds in steps, of these waiting for others, and so on."""
 
     num_steps: int = 0
@@ -34,10 +32,10 @@ class RankLoad:
 
 
 @dataclass(frozen=True)
-class Load:
+class Workload:
     """What all ranks did, in their order."""
 
-    ranks: list[RankLoad]
+    ranks: list[RankWork]
 
     @property
     def wait_share(self) -> float:
@@ -73,27 +71,24 @@ class Load:
 
 
 @dataclass
-class LoadMeter:
-    """Measures the steps of this rank since the last time that `gather` was followed by a step."""
+class WorkloadMeter:
+    """Adds up the steps of this rank since the last time that `gather` was followed by a step."""
 
-    own: RankLoad = field(default_factory=RankLoad)
+    own: RankWork = field(default_factory=RankWork)
     is_told: bool = False
 
-    @contextmanager
-    def step(self, trainer: Trainer) -> Iterator[None]:
-        """Around a step of `trainer`."""
+    def step(self, trainer: Trainer, seconds: float) -> None:
+        """A step of `trainer` took so long."""
         if self.is_told:
-            self.own, self.is_told = RankLoad(), False
-        began = time.perf_counter()
-        yield
-        self.own.seconds += time.perf_counter() - began
+            self.own, self.is_told = RankWork(), False
+        self.own.seconds += seconds
         self.own.num_steps += 1
         self.own.num_micro_batches += len(trainer.mine)
         self.own.wait_seconds += trainer.reducer.wait_seconds
         self.own.bytes_sent += trainer.reducer.bytes_sent
 
-    def gather(self, comm: Communicator) -> Load:
+    def gather(self, comm: Communicator) -> Workload:
         """The figures of all ranks; can be called again, until the next step."""
-        load = Load(comm.allgather(self.own))
+        workload = Workload(comm.allgather(self.own))
         self.is_told = True
-        return load
+        return workload

@@ -16,9 +16,8 @@ import numpy as np
 from distnet.base.arrays import Array
 from distnet.data import load_dataset
 from distnet.experiments.pictures import COLORS, write_picture
-from distnet.models import DeepConvNet
 from distnet.nn.losses import softmax
-from distnet.training.checkpoint import load
+from distnet.training.model_file import load
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -78,9 +77,7 @@ def least_certain(probabilities: Array, images: Array, labels: Array) -> list[Di
 def predicted(run: Path, images: Array) -> Array:
     """The probabilities (N, 10) that the run's last network gives to `images`."""
     newest = sorted((run / "checkpoints").glob("step-*.safetensors"))[-1]
-    network = DeepConvNet()
-    network.parameters.load(load(newest).params)
-    return softmax(network.predict(images))
+    return softmax(load(newest).predict(images))
 
 
 def main() -> None:

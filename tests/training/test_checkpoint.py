@@ -31,27 +31,27 @@ from distnet.training.checkpoint import (
 def state(step: int = 7, seed: int = 0) -> Checkpoint:
     draw = np.random.default_rng(seed)
     shapes = {"conv1.weight": (2, 1, 3, 3), "conv1.bias": (2,), "linear1.weight": (8, 3)}
-    params = {name: draw.normal(size=s).astype(np.float32) for name, s in shapes.items()}
+    params = {f"params.{name}": draw.normal(size=s) for name, s in shapes.items()}
+    arrays = {name: array.astype(np.float32) for name, array in params.items()}
     size = sum(array.size for array in params.values())
+    arrays |= {f"optimizer.{name}": draw.normal(size=size).astype(np.float32) for name in "mv"}
     return Checkpoint(
         step=step,
-        params=params,
-        optimizer={name: draw.normal(size=size).astype(np.float32) for name in "mv"},
-        statistics={"norm1.mean": draw.normal(size=2)},
+        state=arrays | {"statistics.norm1.mean": draw.normal(size=2)},
         config={"model": "ünet", "lr": 0.1, "seed": seed, "batch_size": 100},
         fingerprint={"numpy": np.__version__, "blas_threads": "1"},
-        progress={"loss_sum": 0.1 + 0.2, "num_samples": 300},
+        record={"loss_sum": 0.1 + 0.2, "num_samples": 300},
+        model={"classes": ["a", "ü"]},
     )
 
 
 def assert_same(one: Checkpoint, other: Checkpoint) -> None:
-    for part in module.PARTS:
-        arrays, expected = getattr(one, part), getattr(other, part)
-        assert set(arrays) == set(expected)
-        for name, array in arrays.items():
-            assert array.dtype == expected[name].dtype
-            np.testing.assert_array_equal(array, expected[name])
-    for name in ("step", "config", "fingerprint", "progress"):
+    arrays, expected = one.state, other.state
+    assert set(arrays) == set(expected)
+    for name, array in arrays.items():
+        assert array.dtype == expected[name].dtype
+        np.testing.assert_array_equal(array, expected[name])
+    for name in ("step", "config", "fingerprint", "record", "model"):
         assert getattr(one, name) == getattr(other, name)
 
 
@@ -82,9 +82,11 @@ def test_views_and_empty_parts_survive(tmp_path):
     flat = np.arange(12, dtype=np.float32)
     odd = replace(
         state(),
-        params={"slice": flat[1::2], "transposed": flat.reshape(3, 4).T, "none": flat[:0]},
-        optimizer={},
-        statistics={},
+        state={
+            "params.slice": flat[1::2],
+            "params.transposed": flat.reshape(3, 4).T,
+            "optimizer.none": flat[:0],
+        },
     )
     save(tmp_path / "x", odd)
     assert_same(load(tmp_path / "x"), odd)
@@ -94,7 +96,7 @@ def test_loaded_arrays_are_independent_of_the_file(tmp_path):
     (path,) = save_in(tmp_path, 7)
     loaded = load(path)
     path.unlink()
-    loaded.params["conv1.bias"][:] = 0
+    loaded.state["params.conv1.bias"][:] = 0
 
 
 def test_equal_states_give_equal_files_in_every_process(tmp_path):
@@ -115,7 +117,7 @@ def test_equal_states_give_equal_files_in_every_process(tmp_path):
 def test_other_programs_can_read_the_file(tmp_path):
     (path,) = save_in(tmp_path, 7)
     tensors = safetensors.numpy.load_file(path)
-    np.testing.assert_array_equal(tensors["params.conv1.bias"], state().params["conv1.bias"])
+    np.testing.assert_array_equal(tensors["params.conv1.bias"], state().state["params.conv1.bias"])
     with safetensors.safe_open(path, framework="np") as file:
         metadata = file.metadata()
     assert metadata["step"] == "7"
@@ -223,8 +225,8 @@ def test_each_kind_of_damage_has_its_line(tmp_path):
         "damaged or truncated": content[:-1],
         "damaged (SHA-256": flipped(content, -1),
         "damaged (SHA-256 of the content": content.replace(b'"step":"7"', b'"step":"8"'),
-        "found checkpoint version '2', expected '1'": content.replace(
-            b'"version":"1"', b'"version":"2"'
+        "found checkpoint version '3', expected '2'": content.replace(
+            b'"version":"2"', b'"version":"3"'
         ),
         "found a safetensors file, expected a distnet checkpoint": safetensors.numpy.save({}),
     }
@@ -269,12 +271,12 @@ def test_hostile_headers_are_refused(tmp_path, entry):
         ({}, {"config": "[1]"}),
         ({}, {"config": "[" * 100_000}),
         ({}, {"fingerprint": "7"}),
-        ({}, {"progress": "true"}),
+        ({}, {"record": "true"}),
     ],
 )
 def test_a_checksum_does_not_make_a_checkpoint(tmp_path, tensors, metadata):
-    fields = {"format": "distnet", "version": "1", "step": "1"}
-    fields |= dict.fromkeys(("config", "fingerprint", "progress"), "{}")
+    fields = {"format": "distnet", "version": "2", "step": "1"}
+    fields |= dict.fromkeys(("config", "fingerprint", "record", "model"), "{}")
     fields = {key: value for key, value in (fields | metadata).items() if value is not None}
     fields["sha256"] = module._digest(tensors, fields)
     safetensors.numpy.save_file(tensors, tmp_path / "x", fields)
@@ -329,21 +331,25 @@ def test_a_run_goes_on_from_its_own_checkpoint():
         ({"config": state().config | {"new": 1}}, "new: found nothing, expected 1"),
         ({"config": {"model": "ünet"}}, "lr: found 0.1, expected nothing"),
         (
-            {"params": state().params | {"conv1.bias": np.zeros(3, np.float32)}},
-            "params conv1.bias: found float32 (2,), expected float32 (3,)",
+            {"params.conv1.bias": np.zeros(3, np.float32)},
+            "params.conv1.bias: found float32 (2,), expected float32 (3,)",
         ),
         (
-            {"params": state().params | {"conv2.bias": np.zeros(3, np.float32)}},
-            "params conv2.bias: found nothing, expected float32 (3,)",
+            {"params.conv2.bias": np.zeros(3, np.float32)},
+            "params.conv2.bias: found nothing, expected float32 (3,)",
         ),
-        ({"optimizer": {}}, "optimizer m: found float32 (44,), expected nothing"),
+        ({"optimizer.m": None}, "optimizer.m: found float32 (44,), expected nothing"),
         (
-            {"statistics": {"norm1.mean": np.zeros(2, np.float32)}},
-            "statistics norm1.mean: found float64 (2,), expected float32 (2,)",
+            {"statistics.norm1.mean": np.zeros(2, np.float32)},
+            "statistics.norm1.mean: found float64 (2,), expected float32 (2,)",
         ),
     ],
 )
 def test_another_run_is_told_what_differs(change, message):
     with pytest.raises(CheckpointError) as caught:
-        check_compatible(state(7), replace(state(0), **change))
+        own = state(0)
+        arrays = {name: array for name, array in change.items() if name not in ("config",)}
+        changed = {name: array for name, array in (own.state | arrays).items() if array is not None}
+        config = change.get("config", own.config)
+        check_compatible(state(7), replace(own, config=config, state=changed))
     assert f"checkpoint of step 7: {message}; resume with what wrote it" in str(caught.value)

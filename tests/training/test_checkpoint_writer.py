@@ -20,7 +20,9 @@ def state(step: int) -> Checkpoint:
     """The same arrays every time, filled with the number of the step."""
     for array in (WEIGHT, MOMENT, MEAN):
         array.fill(step)
-    return Checkpoint(step, {"w": WEIGHT}, {"m": MOMENT}, {"mean": MEAN}, {"lr": 1}, {})
+    return Checkpoint(
+        step, {"params.w": WEIGHT, "optimizer.m": MOMENT, "statistics.mean": MEAN}, {"lr": 1}
+    )
 
 
 @pytest.fixture
@@ -50,9 +52,9 @@ def test_training_goes_on_while_the_file_is_written(writer, monkeypatch, tmp_pat
     disk_is_ready.set()
     assert writer.finished(wait=True) == Written(3, None)
     loaded = load(checkpoint_path(tmp_path, 3))
-    assert (loaded.params["w"] == 3).all()
-    assert (loaded.optimizer["m"] == 3).all()
-    assert (loaded.statistics["mean"] == 3).all()
+    assert (loaded.state["params.w"] == 3).all()
+    assert (loaded.state["optimizer.m"] == 3).all()
+    assert (loaded.state["statistics.mean"] == 3).all()
 
 
 def test_an_outcome_is_told_once(writer):

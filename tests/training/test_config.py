@@ -13,6 +13,8 @@ import pytest
 
 from distnet.base.options import details, flag, recipes
 from distnet.base.options.toml import MAX_FILE_BYTES
+from distnet.build import out_dir
+from distnet.data import load_dataset
 from distnet.models import MODELS
 from distnet.nn import Network
 from distnet.optim import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
@@ -369,8 +371,11 @@ def test_identity_holds_the_length_only_where_a_schedule_refers_to_it():
 
 
 def test_results_go_where_a_user_finds_them():
-    assert TrainConfig().out_dir == Path("runs/deep_convnet-mnist-seed0")
-    assert TrainConfig(out="x/y").out_dir == Path("x/y")
+    digits = load_dataset()
+    assert out_dir(TrainConfig(), digits) == Path("runs/deep_convnet-mnist-seed0")
+    assert out_dir(TrainConfig(out="x/y"), digits) == Path("x/y")
+    letters = replace(digits, name="letters")
+    assert out_dir(TrainConfig(), letters) == Path("runs/deep_convnet-letters-seed0")
 
 
 def test_every_number_has_bounds_that_exclude_nan_and_infinity():

@@ -118,12 +118,10 @@ def test_the_state_of_a_survivor_that_is_ahead_is_adopted(train_on, monkeypatch)
     states = []
     after = run_module.Run._after
 
-    def record(self, result, progress, ends):
-        trainer = self.trainer
-        vectors = trainer.parameters.values, trainer.parameters.statistics
-        vectors = [v.copy() for v in (*vectors, *trainer.optimizer.state.values())]
-        states.append(((self.num_done, self.latest, self.progress), vectors))
-        after(self, result, progress, ends)
+    def record(self, result):
+        arrays = [array.copy() for array in self.trainer.state().values()]
+        states.append(((self.num_done, self.latest, self.record), arrays))
+        after(self, result)
 
     with monkeypatch.context() as patch:
         patch.setattr(run_module.Run, "_after", record)

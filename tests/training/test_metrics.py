@@ -1,23 +1,12 @@
-"""Metrics tell every step once, throughput counts steady work only, and rank 0 alone speaks."""
+"""Metrics tell every step once."""
 
-import io
 import json
-import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from distnet.training.metrics import (
-    COLUMNS,
-    REFRESH_SECONDS,
-    Metrics,
-    Terminal,
-    Throughput,
-    clock_time,
-    write_summary,
-)
+from distnet.training.metrics import Metrics, write_summary
 
 
 @pytest.fixture
@@ -105,100 +94,3 @@ def test_the_summary_is_strict_json(tmp_path):
     path = tmp_path / "summary.json"
     write_summary(path, {"loss": float("inf"), "steps": np.int64(3), "fingerprint": {"a": "b"}})
     assert strict(path.read_text()) == {"loss": None, "steps": 3, "fingerprint": {"a": "b"}}
-
-
-class Clock:
-    """Stands still unless told to move."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_throughput_is_of_steady_state():
-    clock = Clock()
-    throughput = Throughput(num_warmup_steps=2, clock=clock)
-    assert throughput.images_per_second == 0
-    for seconds, expected in ((9, 100 / 9), (3, 200 / 12), (1, 100), (3, 200 / 4), (0, 300 / 4)):
-        clock.now += seconds
-        throughput.step(100)
-        assert throughput.images_per_second == pytest.approx(expected)
-
-
-def test_pauses_do_not_count_between_steps_or_within():
-    clock = Clock()
-    throughput = Throughput(num_warmup_steps=0, clock=clock)
-    clock.now += 1
-    with throughput.pause():
-        clock.now += 1000
-    clock.now += 1
-    throughput.step(100)
-    with throughput.pause():
-        clock.now += 1000
-    clock.now += 3
-    throughput.step(100)
-    assert throughput.images_per_second == 200 / 5
-
-
-def test_rank_0_speaks_and_the_others_are_silent(capsys):
-    for speaks in (False, True):
-        with Terminal(speaks, progress=True, total_steps=3) as terminal:
-            terminal.say("line")
-            terminal.warn("careful")
-            terminal.header()
-            terminal.step(1, 0.5)
-        out, err = capsys.readouterr()
-        assert bool(out) == bool(err) == speaks
-    assert out.splitlines()[0] == "line"
-    assert err == "distnet: warning: careful\n", "no bar where there is no terminal"
-
-
-def test_the_table_is_aligned(capsys):
-    terminal = Terminal(True)
-    terminal.header()
-    terminal.row("1", "600", "0.1234", "0.0567", "98.21%", "12345", "3.2%", "1.10", "3", "1:02:03")
-    header, row = capsys.readouterr().out.splitlines()
-    ends = [header.index(name) + len(name) for name, _ in COLUMNS]
-    assert [match.end() for match in re.finditer(r"\S+", row)] == ends
-
-
-class FakeTerminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_lines_go_to_standard_output_while_a_bar_is_shown(capsys, monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys, "stderr", FakeTerminal())
-    with Terminal(True, progress=True, total_steps=40) as terminal:
-        terminal.step(10, 0.25)
-        terminal.say("row")
-        terminal.warn("careful")
-    shown = sys.stderr.getvalue()
-    assert "step 10/40" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
-    assert "0.2500" in shown
-    assert capsys.readouterr().out == "row\n"
-    assert "\x1b[2Kdistnet: warning: careful\n" in shown, "on a line that was cleared"
-
-
-def test_the_bar_is_not_drawn_at_every_step(monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys, "stderr", FakeTerminal())
-    clock = Clock()
-    monkeypatch.setattr("distnet.training.metrics.time.perf_counter", clock)
-    with Terminal(True, progress=True, total_steps=1000) as terminal:
-        drawn = []
-        for step in range(1000):
-            clock.now += REFRESH_SECONDS / 100
-            before = sys.stderr.tell()
-            terminal.step(step, 0.5)
-            drawn.append(sys.stderr.tell() > before)
-    assert sum(drawn) == pytest.approx(10, abs=1)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (36_061, "10:01:01")]
-)
-def test_clock_time(seconds, text):
-    assert clock_time(seconds) == text

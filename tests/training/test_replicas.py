@@ -108,7 +108,8 @@ def test_a_run_with_a_flipped_bit_goes_on_and_tells(comm, tmp_path, monkeypatch,
         hashes.append(json.loads((out / str(broken) / "summary.json").read_text())["params_sha256"])
     assert hashes[0] == hashes[1]
     if comm.rank == 0:
-        what = "step 3: the state of a minority of the ranks differed: v of linear2.bias on rank 1"
+        where = "optimizer.v.linear2.bias on rank 1"
+        what = f"step 3: the state of a minority of the ranks differed: {where}"
         assert capsys.readouterr().err.startswith(f"distnet: warning: {what}; taken from rank 0")
         lines = map(json.loads, (out / "True" / "metrics.jsonl").read_text().splitlines())
         assert [line["step"] for line in lines if line["event"] == "repaired"] == [3]

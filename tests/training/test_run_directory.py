@@ -12,17 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distnet.parallel import SerialCommunicator
 from distnet.training import checkpoint_writer
 from distnet.training.checkpoint import Checkpoint, checkpoint_path, load
 from distnet.training.run_directory import RunDirectory
 
 
 def state(step: int) -> Checkpoint:
-    return Checkpoint(step, {"w": np.full(3, step, np.float32)}, {}, {}, {}, {})
+    return Checkpoint(step, {"params.w": np.full(3, step, np.float32)})
 
 
 def opened(path: Path, warnings: list[str], step: int = 0) -> RunDirectory:
-    directory = RunDirectory(path, 2, writes=True, warn=warnings.append)
+    directory = RunDirectory(path, 2, comm=SerialCommunicator(), warn=warnings.append)
     directory.open("config", state(step))
     return directory
 
@@ -64,7 +65,9 @@ def test_a_run_leaves_all_its_files(tmp_path):
 
 
 def test_a_rank_that_does_not_write_leaves_nothing(tmp_path):
-    directory = RunDirectory(tmp_path / "out", 2, writes=False, warn=pytest.fail)
+    other = SerialCommunicator()
+    other.rank = 1
+    directory = RunDirectory(tmp_path / "out", 2, comm=other, warn=pytest.fail)
     directory.open("config", state(0))
     directory.log("train", 1)
     directory.save(state(1), is_best=False)

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from distnet.parallel import SerialCommunicator
-from distnet.training.workload import FINENESS, Load, LoadMeter, RankLoad
+from distnet.training.workload import FINENESS, RankWork, Workload, WorkloadMeter
 
 
 def ranks(*rows):
     """Loads of ranks from (micro-batches, seconds computing, seconds waiting)."""
-    return Load(
-        [RankLoad(10, count, compute + wait, wait, 1000 * count) for count, compute, wait in rows]
+    return Workload(
+        [RankWork(10, count, compute + wait, wait, 1000 * count) for count, compute, wait in rows]
     )
 
 
@@ -34,7 +34,7 @@ def test_a_rank_without_micro_batches_gets_another_chance(before, expected):
 
 
 def test_an_epoch_without_steps():
-    load = Load([RankLoad()])
+    load = Workload([RankWork()])
     assert (load.wait_share, load.slowest, load.bytes_per_step) == (0, 0, 0)
     assert load.speeds(None) == (FINENESS,)
 
@@ -42,14 +42,12 @@ def test_an_epoch_without_steps():
 def test_a_meter_begins_anew_with_the_step_after_it_was_read():
     reducer = SimpleNamespace(wait_seconds=0.25, bytes_sent=100)
     trainer = SimpleNamespace(mine=range(2, 5), reducer=reducer)
-    meter, comm = LoadMeter(), SerialCommunicator()
+    meter, comm = WorkloadMeter(), SerialCommunicator()
     for _ in range(4):
-        with meter.step(trainer):
-            pass
+        meter.step(trainer, 0.5)
     for _ in range(2):  # a loss of ranks may make it necessary to ask again
         (own,) = meter.gather(comm).ranks
         assert (own.num_steps, own.num_micro_batches) == (4, 12)
-        assert (own.wait_seconds, own.bytes_sent) == (1.0, 400)
-    with meter.step(trainer):
-        pass
+        assert (own.seconds, own.wait_seconds, own.bytes_sent) == (2.0, 1.0, 400)
+    meter.step(trainer, 0.5)
     assert meter.gather(comm).ranks[0].num_steps == 1

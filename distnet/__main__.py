@@ -1,0 +1,69 @@
+"""`distnet COMMAND`, and `python -m distnet COMMAND`: the family of commands.
+
+A command is a module with `main(argv)`, which returns the exit code, and a line of COMMANDS.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import platform
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "train": "trains a network, in one process or on ranks of mpirun",
+    "datasets": "lists the data sets, or fetches the files of one",
+    "convert": "turns the weights that the book publishes into a model file",
+    "bench": "measures steps, convolutions, memory, scaling",
+}
+USAGE = "usage: distnet COMMAND [options]; distnet COMMAND --help tells more"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command that the first argument names; returns its exit code."""
+    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        print("\n".join(_help()))
+        return 0
+    if name == "--version":
+        print(version())
+        return 0
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}"
+        print(f"distnet: error: found no command {name!r:.60}; {hint}", file=sys.stderr)
+        return 2
+    return importlib.import_module(f"distnet.{name}").main(rest)
+
+
+def _help() -> list[str]:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return [USAGE, "", *lines, "", "  --version: distnet, NumPy, its BLAS kernels, MPI"]
+
+
+def version() -> str:
+    """What decides how and what this installation computes, in one line."""
+    from distnet import __version__
+    from distnet.training.fingerprint import numerics_fingerprint
+
+    found = numerics_fingerprint()
+    blas = f"{found['blas']} {found['blas_version']} {found['blas_architecture']}"
+    python = f"Python {platform.python_version()}"
+    return f"distnet {__version__}, NumPy {found['numpy']} ({blas}), MPI {_mpi()}, {python}"
+
+
+def _mpi() -> str:
+    """The MPI library that ranks would use; it is not initialised."""
+    try:
+        options = importlib.import_module("mpi4py").rc
+        options.initialize = False
+        name, version = importlib.import_module("mpi4py.MPI").get_vendor()
+    except (ImportError, RuntimeError):
+        return "none"
+    return f"{name} {'.'.join(map(str, version))}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

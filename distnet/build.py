@@ -1,0 +1,228 @@
+"""From a configuration to the parts of a run: the one place where they are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from distnet.base.arrays import ceil_divide
+from distnet.data import Dataset, default_cache_dir, load_dataset
+from distnet.models import MODELS
+from distnet.nn import Network
+from distnet.nn.parameters import Parameters
+from distnet.objectives import Classification
+from distnet.optim import Optimizer, make_optimizer, make_schedule
+from distnet.parallel import REDUCTIONS, Communicator, agree, together
+from distnet.parallel.watch import Watch
+from distnet.training.config import TrainConfig, identity, to_toml
+from distnet.training.feed import Feed, shifts
+from distnet.training.fingerprint import REMEDY, numerics_fingerprint
+from distnet.training.job import Job
+from distnet.training.model_file import about
+from distnet.training.performance import Performance
+from distnet.training.report import RunLog, TerminalReport
+from distnet.training.resume import resume
+from distnet.training.run import Callback, Run
+from distnet.training.run_directory import RunDirectory
+from distnet.training.saving import Saving
+from distnet.training.terminal import Terminal
+from distnet.training.timeline import TimelineFile
+from distnet.training.trainer import Trainer, make_trainer
+
+
+def job_of(
+    config: TrainConfig,
+    comm: Communicator,
+    environ: Mapping[str, str],
+    wants_stop: Callable[[], bool],
+) -> Job:
+    """The job that `config` asks for, on all ranks, ready to train.
+
+    Raises AgreedError on all ranks for what cannot be, or is not the same everywhere.
+    """
+    agree(comm, asdict(config))
+    fingerprint = numerics_fingerprint()
+    if REDUCTIONS[config.reduction].exact:
+        agree(comm, fingerprint, REMEDY)
+    dataset = together(comm, lambda: dataset_of(config, environ))
+    decisive = identity(config) | {"data_sha256": dataset.sha256}
+    agree(comm, decisive)
+    network = together(comm, lambda: network_of(config, dataset))
+    trainer = trainer_of(config, network, dataset, comm)
+    total_steps = num_steps(config, trainer.sampler.steps_per_epoch)
+    terminal = Terminal(comm, config.progress, total_steps)
+    directory = RunDirectory(out_dir(config, dataset), config.keep, comm=comm, warn=terminal.warn)
+    model = about(network, dataset.classes, name=dataset.name, sha256=dataset.sha256)
+    saving = Saving(directory, decisive, fingerprint, model)
+    run = Run(
+        trainer,
+        {"test": Feed(trainer.objective, *dataset.test)},
+        total_steps=total_steps,
+        evaluation_size=config.micro_batch_size,
+        verify_every=config.verify_every,
+        checkpoint_every=config.checkpoint_every,
+        saves=saving,
+        stop_at=config.stop_at,
+        wants_stop=wants_stop,
+    )
+    _go_on(run, config, saving, terminal)
+    run.callbacks = callbacks_of(config, dataset, run, saving, terminal)
+    watch = Watch(
+        comm,
+        directory.path / "heartbeats",
+        config.stall_timeout,
+        stall_ends=config.stall_action == "end",
+    )
+    if comm.survives_losses or config.stall_timeout:
+        together(comm, watch.start)
+    return Job(run, saving, terminal, watch, _whole_run(config))
+
+
+def dataset_of(config: TrainConfig, environ: Mapping[str, str]) -> Dataset:
+    """The data set that the configuration names; raises DataError."""
+    data_dir = Path(config.data_dir) if config.data_dir else None
+    return load_dataset(config.data, data_dir, default_cache_dir(environ))
+
+
+def network_of(config: TrainConfig, dataset: Dataset) -> Network:
+    """The network that `--model` names, for the images and classes of the data set.
+
+    Raises ValueError if the images are too small for it.
+    """
+    maker, shape, classes = MODELS[config.model], dataset.input_shape, dataset.num_classes
+    try:
+        network = maker(shape, classes, seed=config.seed, **config.settings("model"))
+    except ValueError as error:
+        size = " x ".join(map(str, shape))
+        raise ValueError(f"--model {config.model} for images of {size}: {error}") from error
+    network.classes = dataset.classes
+    return network
+
+
+def trainer_of(
+    config: TrainConfig, network: Network, dataset: Dataset, comm: Communicator
+) -> Trainer:
+    """What makes the steps."""
+    objective = Classification(network)
+    steps_per_epoch = ceil_divide(len(dataset.train.targets), config.batch_size)
+    return make_trainer(
+        objective,
+        Feed(objective, *dataset.train, shifts(config.augment_shift)),
+        optimizer=optimizer_of(config, objective.parameters),
+        schedule=make_schedule(
+            config.schedule,
+            config.lr,
+            num_steps(config, steps_per_epoch),
+            **config.settings("schedule"),
+        ),
+        batch_size=config.batch_size,
+        micro_batch_size=config.micro_batch_size,
+        seed=config.seed,
+        comm=comm,
+        reduction=config.reduction,
+        exchange=config.exchange,
+        bucket_bytes=config.bucket_bytes,
+    )
+
+
+def optimizer_of(config: TrainConfig, parameters: Parameters) -> Optimizer:
+    """The optimizer that `--optimizer` names."""
+    return make_optimizer(
+        config.optimizer,
+        parameters.values.size,
+        weight_decay=config.weight_decay,
+        decayed=parameters.decays,
+        clip_norm=config.clip_norm,
+        segments=[(slot.start, slot.stop) for slot in parameters.slots],
+        **config.settings("optimizer"),
+    )
+
+
+def num_steps(config: TrainConfig, steps_per_epoch: int) -> int:
+    """The length of the whole run, to which schedules refer."""
+    return config.steps or config.epochs * steps_per_epoch
+
+
+def out_dir(config: TrainConfig, dataset: Dataset) -> Path:
+    """Where results go: `--out`, or a name that tells runs apart and is the same every time."""
+    return Path(config.out or f"runs/{config.model}-{dataset.name}-seed{config.seed}")
+
+
+def callbacks_of(
+    config: TrainConfig, dataset: Dataset, run: Run, saving: Saving, terminal: Terminal
+) -> list[Callback]:
+    """What a run of the command tells, and to whom."""
+    performance = Performance(balances=config.balance)
+    introduction = introduce(config, dataset, run, saving.directory.path)
+    callbacks: list[Callback] = [
+        performance,
+        TerminalReport(terminal, introduction, partial(result_line, saving.directory)),
+        RunLog(
+            saving.directory,
+            config.log_every,
+            performance.throughput,
+            partial(_about, config, dataset, saving),
+        ),
+    ]
+    if config.timeline:
+        callbacks.append(TimelineFile(Path(config.timeline), terminal.warn))
+    return callbacks
+
+
+def introduce(config: TrainConfig, dataset: Dataset, run: Run, path: Path) -> list[str]:
+    """What is said at the start."""
+    comm, start = run.comm, f"resumed at step {run.num_done}" if run.num_done else "from scratch"
+    return [
+        *(f"distnet: {dataset.name}: {note}" for note in dataset.notes),
+        f"distnet: {config.model} ({run.trainer.parameters.values.size:,} parameters) on "
+        f"{dataset.name} ({len(dataset.train.targets):,} training samples), {start}",
+        f"ranks {comm.size} on {comm.node.count} host(s), batch {config.batch_size} in "
+        f"micro-batches of {config.micro_batch_size}, {run.total_steps} steps, "
+        f"reduction {config.reduction}, results in {path}",
+    ]
+
+
+def result_line(directory: RunDirectory, run: Run) -> str:
+    """What is said at the end."""
+    if not run.is_complete:
+        return f"stopped after step {run.num_done}; go on with --resume"
+    accuracy, why = run.record.evaluated["test"]["accuracy"], run.record.ended
+    reason = f" ({why})" if why else ""
+    return (
+        f"test accuracy {accuracy:.2%} after {run.num_done} steps{reason}; "
+        f"summary in {directory.summary}"
+    )
+
+
+def _go_on(run: Run, config: TrainConfig, saving: Saving, terminal: Terminal) -> None:
+    """Takes the state to begin with, and moves away what is not of this run's past."""
+    directory = saving.directory
+    if config.resume:
+        for warning in resume(run, config.resume, directory.checkpoints, saving.snapshot(run)):
+            terminal.warn(warning)
+    aside = together(run.comm, partial(directory.set_aside, run.num_done))
+    if aside:
+        terminal.say(f"distnet: later checkpoints of an earlier run are now in {aside}")
+    if not run.trainer.reducer.exact:
+        terminal.warn(f"reduction {config.reduction}: the result depends on the number of ranks")
+
+
+def _about(config: TrainConfig, dataset: Dataset, saving: Saving, run: Run) -> dict[str, Any]:
+    """What the summary says beside the results."""
+    return {
+        "model": config.model,
+        "data": dataset.name,
+        "batch_size": config.batch_size,
+        "micro_batch_size": config.micro_batch_size,
+        "seed": config.seed,
+        "reduction": config.reduction,
+        "fingerprint": dict(saving.fingerprint),
+    }
+
+
+def _whole_run(config: TrainConfig) -> str:
+    """As TOML, without what concerns one part of the run alone, so that it can be run again."""
+    return to_toml(replace(config, resume="", stop_at=0))

@@ -1,0 +1,92 @@
+"""A network as data that JSON can hold, and back: what a file says so that it can be opened.
+
+A layer is described by its class and the arguments it was made with; a container by its layers.
+Layers of a user's own are found by their names, when the module that defines them was imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from distnet.nn.layer import Layer
+from distnet.nn.network import Network
+
+Description = dict[str, Any]
+LAYER = "layer"  # the key that marks a described layer
+
+
+def describe(network: Network) -> Description:
+    """What `rebuild` makes an equal network of, but for its values; raises ValueError."""
+    return {
+        "input_shape": list(network.input_shape),
+        "dtype": network.dtype.name,
+        "layers": [_described(layer) for layer in network.body.layers],
+    }
+
+
+def rebuild(description: Mapping[str, Any]) -> Network:
+    """The network that was described, with initial values; raises ValueError for what is none."""
+    try:
+        layers = [_layer(each) for each in description["layers"]]
+        shape = tuple(int(size) for size in description["input_shape"])
+        return Network(layers, shape, dtype=np.dtype(description["dtype"]))
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"found no description of a network ({reason:.200})") from None
+
+
+def _described(layer: Layer) -> Description:
+    args, kwargs = layer.made_with
+    return {
+        LAYER: type(layer).__name__,
+        "args": [_plain(value, layer) for value in args],
+        "kwargs": {name: _plain(value, layer) for name, value in kwargs.items()},
+    }
+
+
+def _plain(value: Any, layer: Layer) -> Any:
+    """An argument as JSON has it."""
+    if isinstance(value, Layer):
+        return _described(value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, list | tuple):
+        return [_plain(each, layer) for each in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ValueError(
+        f"{type(layer).__name__}: found an argument of type {type(value).__name__}, which a file "
+        "cannot hold; expected numbers, text and layers"
+    )
+
+
+def _layer(description: Mapping[str, Any]) -> Layer:
+    name = description[LAYER]
+    kinds = [kind for kind in _kinds(Layer) if kind.__name__ == name]
+    own = [kind for kind in kinds if kind.__module__.startswith("distnet.")]
+    if len(own or kinds) != 1:
+        found = "no layer" if not kinds else f"{len(kinds)} layers"
+        raise ValueError(
+            f"found {found} called {name!r:.60}, expected one; import the module that defines it"
+        )
+    (kind,) = own or kinds
+    kwargs = {key: _value(value) for key, value in description["kwargs"].items()}
+    return kind(*(_value(value) for value in description["args"]), **kwargs)
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _layer(value)
+    if isinstance(value, list):
+        values = [_value(each) for each in value]
+        return values if any(isinstance(each, Layer) for each in values) else tuple(values)
+    return value
+
+
+def _kinds(base: type[Layer]) -> Iterator[type[Layer]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _kinds(kind)

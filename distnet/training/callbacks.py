@@ -1,0 +1,22 @@
+"""Callbacks that take part in a run; those that tell of it are in `report` and `performance`."""
+
+from __future__ import annotations
+
+from distnet.training.record import Metrics
+from distnet.training.run import Callback, Run
+
+
+class EarlyStopping(Callback):
+    """Ends a run when the last `patience` evaluations were no better than the best before them.
+
+    Better by the objective's `score` on the first set that is evaluated, such as the accuracy.
+    """
+
+    def __init__(self, patience: int) -> None:
+        if patience < 1:
+            raise ValueError(f"EarlyStopping: found patience {patience}, expected 1 or more")
+        self.patience = patience
+
+    def evaluated(self, run: Run, evaluated: dict[str, Metrics]) -> None:
+        if run.record.since_best >= self.patience:
+            run.end_early(f"no better for {self.patience} evaluations")

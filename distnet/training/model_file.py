@@ -1,0 +1,77 @@
+"""Trained models in files of their own, and out of runs: `save` and `load`.
+
+A model file is a checkpoint without the state of an optimizer. What the network is made of is in
+its metadata, so that nothing else is needed to open it, and nothing in it is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distnet.nn.description import describe, rebuild
+from distnet.nn.network import Network
+from distnet.training import checkpoint as checkpoints
+from distnet.training.checkpoint import Checkpoint, CheckpointError, best_path
+
+CHECKPOINTS = "checkpoints"  # the folder of a run that holds them
+
+
+def about(network: Network, classes: Sequence[str] = (), **data: Any) -> dict[str, Any]:
+    """What a file says of a model: its network, the names of its classes, the data it was for."""
+    return {"network": describe(network), "classes": list(classes), "data": data}
+
+
+def save(network: Network, path: Path | str, *, classes: Sequence[str] = ()) -> None:
+    """Writes `network`, its parameters and running statistics, to a safetensors file.
+
+    classes: the names of its outputs, in their order. Raises OSError, and ValueError for a layer
+    with an argument that a file cannot hold.
+    """
+    parameters = network.parameters
+    state = {f"params.{name}": array for name, array in parameters.named().items()}
+    statistics = parameters.named_statistics().items()
+    state |= {f"statistics.{name}": array for name, array in statistics}
+    model = about(network, classes or network.classes)
+    checkpoints.save(Path(path), Checkpoint(0, state=state, model=model))
+
+
+def load(path: Path | str) -> Network:
+    """The network in a model file, in a checkpoint or in the directory of a run, ready to predict.
+
+    Of a run it is the best checkpoint, or the newest if there is no best one. Raises
+    CheckpointError, one line, for what is missing, damaged or of a later version.
+    """
+    return network_of(read(path), str(path))
+
+
+def read(path: Path | str) -> Checkpoint:
+    """The checkpoint in `path`, a file or the directory of a run."""
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        return checkpoints.load(path)
+    directory = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
+    if best_path(directory).exists():
+        return checkpoints.load(best_path(directory))
+    newest = checkpoints.latest(directory)
+    if newest.checkpoint is None:
+        problems = "; ".join(newest.warnings) or "found no checkpoint"
+        raise CheckpointError(f"{path}: {problems}, expected the directory of a run")
+    return newest.checkpoint
+
+
+def network_of(checkpoint: Checkpoint, source: str) -> Network:
+    """The network that a checkpoint describes, with its values; raises CheckpointError."""
+    try:
+        network = rebuild(checkpoint.model["network"])
+        network.classes = tuple(map(str, checkpoint.model.get("classes", ())))
+        network.parameters.load(checkpoint.part("params") | checkpoint.part("statistics"))
+    except KeyError as error:
+        raise CheckpointError(
+            f"{source}: found no {error} in it, expected a file that says what its network is made "
+            "of; `distnet convert` makes one of the book's weights"
+        ) from None
+    except ValueError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    return network

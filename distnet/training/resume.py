@@ -1,0 +1,64 @@
+"""Finds the checkpoint from which a run goes on, and makes sure that it can."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from distnet.parallel.agreement import together
+from distnet.training import checkpoint as checkpoints
+from distnet.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    check_compatible,
+    with_reduction_of,
+)
+from distnet.training.fingerprint import difference
+from distnet.training.record import Record
+from distnet.training.run import Run
+
+LATEST = "latest"
+
+
+def resume(run: Run, source: str, directory: Path, own: Checkpoint) -> list[str]:
+    """Gives `run`, on all ranks, the state of a checkpoint; returns warnings.
+
+    source: a file, or LATEST for the newest valid one in `directory`. own: the state of the run as
+    it is, with which the checkpoint has to agree. Raises RankError on all ranks.
+    """
+    found, record, warnings = together(run.comm, partial(_find, run, source, directory, own))
+    if other := difference(found=own.fingerprint, expected=found.fingerprint):
+        warnings.append(f"the result may differ in its last bits from an unbroken run: {other}")
+    run.trainer.restore(found.state)
+    run.record, run.num_done = record, found.step
+    return warnings
+
+
+def _find(
+    run: Run, source: str, directory: Path, own: Checkpoint
+) -> tuple[Checkpoint, Record, list[str]]:
+    found, warnings = _read(source, directory)
+    before, now = found.config.get("reduction"), own.config.get("reduction")
+    if before != now:
+        warnings.append(
+            f"the result is not that of an unbroken run: the checkpoint of step {found.step} "
+            f"was computed with reduction {before}, and this run goes on with {now}"
+        )
+        found = with_reduction_of(own, found)
+    check_compatible(found, own)
+    if found.step > run.total_steps:
+        raise CheckpointError(
+            f"checkpoint of step {found.step}: expected one of the {run.total_steps} steps of "
+            "this run; resume with more --steps, or with an earlier checkpoint"
+        )
+    return found, Record.restored(found.record), warnings
+
+
+def _read(source: str, directory: Path) -> tuple[Checkpoint, list[str]]:
+    if source != LATEST:
+        return checkpoints.load(Path(source)), []
+    newest = checkpoints.latest(directory)
+    if newest.checkpoint is None:
+        problems = "; ".join(newest.warnings) or "found no checkpoint"
+        raise CheckpointError(f"{directory}: {problems}, expected one to go on from")
+    return newest.checkpoint, newest.warnings
