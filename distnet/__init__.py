@@ -11,8 +11,14 @@ What is here is all that a user needs, and is loaded when it is first used.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# pip runs this file for the version. Otherwise it downloads all that distnet needs, in every
+# version, before it tells somebody with Python 3.10 what is wrong.
+if sys.version_info < (3, 11):  # noqa: UP036  the reader is that Python
+    sys.exit(f"distnet needs Python 3.11 or later, found {sys.version.split()[0]}")
 
 __version__ = "0.1.0"
 
