@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from distnet.base.arrays import Shape
 from distnet.nn.layer import Layer
 from distnet.nn.network import Network
+from distnet.nn.sequential import Sequential
 
 Description = dict[str, Any]
 LAYER = "layer"  # the key that marks a described layer
@@ -27,15 +29,37 @@ def describe(network: Network) -> Description:
     }
 
 
-def rebuild(description: Mapping[str, Any]) -> Network:
-    """The network that was described, with initial values; raises ValueError for what is none."""
+def rebuild(description: Mapping[str, Any], num_values: int | None = None) -> Network:
+    """The network that was described, with initial values; raises ValueError for what is none.
+
+    num_values: how many parameters it has to have, checked before there is memory for them.
+    """
     try:
-        layers = [_layer(each) for each in description["layers"]]
         shape = tuple(int(size) for size in description["input_shape"])
-        return Network(layers, shape, dtype=np.dtype(description["dtype"]))
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        if num_values is not None:
+            _check_size(_layers(description), shape, num_values)
+        return Network(_layers(description), shape, dtype=_dtype(description["dtype"]))
+    except (KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"found no description of a network ({reason:.200})") from None
+
+
+def _layers(description: Mapping[str, Any]) -> list[Layer]:
+    return [_layer(each) for each in description["layers"]]
+
+
+def _check_size(layers: list[Layer], shape: Shape, expected: int) -> None:
+    body = Sequential(layers)
+    body.build(shape)
+    found = sum(parameter.size for _, parameter in body.parameters())
+    if found != expected:
+        raise ValueError(f"found a network of {found} parameters, expected {expected}")
+
+
+def _dtype(name: object) -> np.dtype[Any]:
+    if name not in ("float32", "float64"):
+        raise ValueError(f"dtype: found {name!r:.60}, expected float32 or float64")
+    return np.dtype(str(name))
 
 
 def _described(layer: Layer) -> Description:

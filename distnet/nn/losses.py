@@ -46,10 +46,6 @@ class SoftmaxCrossEntropy:
     def forward(self, x: Array, labels: Array, count: float | None = None) -> float:
         """The loss; `count` defaults to N. Raises ValueError for a wrong shape or label."""
         _check_labels(labels, *x.shape)
-        if self.weights is not None and len(self.weights) != x.shape[1]:
-            raise ValueError(
-                f"class_weights: found {len(self.weights)}, expected {x.shape[1]}, one a class"
-            )
         self.count = len(x) if count is None else count
         self.log_p = log_softmax(x)
         self.of_labels = np.arange(len(x)), labels

@@ -36,6 +36,11 @@ class Classification(Objective):
                 f"Classification: found outputs of shape {network.output_shape}, expected (K,), one"
                 " logit for each class; end the network with Linear(K)"
             )
+        (num_classes,) = network.output_shape
+        if class_weights is not None and len(class_weights) != num_classes:
+            raise ValueError(
+                f"class_weights: found {len(class_weights)}, expected {num_classes}, one a class"
+            )
         self.network, self.parameters = network, network.parameters
         self.loss = SoftmaxCrossEntropy(label_smoothing, class_weights)
 

@@ -64,9 +64,11 @@ def read(path: Path | str) -> Checkpoint:
 def network_of(checkpoint: Checkpoint, source: str) -> Network:
     """The network that a checkpoint describes, with its values; raises CheckpointError."""
     try:
-        network = rebuild(checkpoint.model["network"])
+        params = checkpoint.part("params")
+        size = sum(array.size for array in params.values())
+        network = rebuild(checkpoint.model["network"], size)
         network.classes = tuple(map(str, checkpoint.model.get("classes", ())))
-        network.parameters.load(checkpoint.part("params") | checkpoint.part("statistics"))
+        network.parameters.load(params | checkpoint.part("statistics"))
     except KeyError as error:
         raise CheckpointError(
             f"{source}: found no {error} in it, expected a file that says what its network is made "
