@@ -1,7 +1,8 @@
 """`python -m distnet.bench memory`: peak resident size of a training process, beside PyTorch.
 
-Each contender trains the same network in a process of its own that holds the packaged digits as
-bytes. The resident size counts memory that processes share as well.
+Each contender trains the same network in a process of its own: the training command, or for a
+network that is not for digits a few steps on random images; beside it PyTorch. Both hold the
+packaged digits as bytes. The resident size counts memory that processes share as well.
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from distnet.base.options import option, parse_options
-from distnet.benchmarks.networks import CASES, torch_step
+from distnet.benchmarks.networks import CASES, DIGITS, random_trainer, torch_step
 from distnet.benchmarks.rounds import describe_machine
-from distnet.models import MODELS
+from distnet.benchmarks.step import steps
+from distnet.data import load_dataset
+from distnet.training.fingerprint import one_blas_thread
+
+NUM_STEPS, NUM_LARGE_STEPS = 20, 3
 
 DISTNET = """
 import resource, sys, tempfile
@@ -25,6 +31,12 @@ with tempfile.TemporaryDirectory() as out:
     train(SerialCommunicator())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
+DISTNET_STEPS = """
+import resource
+from distnet.benchmarks.memory import train_steps
+train_steps({model!r}, {batch}, {micro_batch})
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
 PYTORCH = """
 import resource
 from distnet.benchmarks.memory import train_torch
@@ -33,32 +45,38 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-COUNT = {">=": 1, "<=": 1_000_000}
+COUNT = {">=": 0, "<=": 1_000_000}
 
 
 @dataclass(frozen=True)
 class MemoryOptions:
     """Measures the peak resident size of a training process, beside PyTorch's."""
 
-    model: str = option(
-        "deep_convnet", "network", group="run", choices=(n for n in CASES if n in MODELS)
+    model: str = option("deep_convnet", "network", group="run", choices=CASES)
+    batch_size: int = option(
+        0, "global batch; 0: 100, of photographs 4", group="run", metavar="N", limits=COUNT
     )
-    batch_size: int = option(100, "global batch", group="run", metavar="N", limits=COUNT)
-    micro_batch_size: int = option(50, "of distnet", group="run", metavar="N", limits=COUNT)
+    micro_batch_size: int = option(
+        0, "of distnet; 0: 50, or the whole batch", group="run", metavar="N", limits=COUNT
+    )
 
 
 def main(argv: list[str]) -> int:
     """The benchmark; returns its exit code."""
     options = parse_options(MemoryOptions, argv, "python -m distnet.bench memory")
     print(describe_machine())
-    flags = ["--model", options.model, "--batch-size", str(options.batch_size)]
-    flags += ["--micro-batch-size", str(options.micro_batch_size)]
-    rows = {f"distnet micro-batch {options.micro_batch_size}": _peak_bytes(DISTNET, *flags)}
+    batch_size = options.batch_size or CASES[options.model].batch_size
+    micro_batch_size = options.micro_batch_size or min(50, batch_size)
+    rows = {
+        f"distnet micro-batch {micro_batch_size}": _distnet(
+            options.model, batch_size, micro_batch_size
+        )
+    }
     if importlib.util.find_spec("torch") is not None:
         for layout in ("NCHW", "channels_last"):
             program = PYTORCH.format(
                 model=options.model,
-                batch=options.batch_size,
+                batch=batch_size,
                 channels_last=layout == "channels_last",
             )
             rows[f"PyTorch {layout}"] = _peak_bytes(program)
@@ -67,15 +85,31 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def train_torch(model: str, batch_size: int, channels_last: bool, num_steps: int = 20) -> None:
-    """What the PyTorch processes do."""
-    from distnet.data import load_dataset
+def train_steps(model: str, batch_size: int, micro_batch_size: int) -> None:
+    """What a process does for a network that is not for digits."""
+    _repeat(steps(random_trainer(CASES[model], batch_size, micro_batch_size)), model)
 
+
+def train_torch(model: str, batch_size: int, channels_last: bool) -> None:
+    """What the PyTorch processes do."""
+    _repeat(torch_step(CASES[model], batch_size, channels_last), model)
+
+
+def _repeat(step: Callable[[], object], model: str) -> None:
     digits = load_dataset()
-    step = torch_step(CASES[model], batch_size, channels_last)
-    for _ in range(num_steps):
-        step()
+    with one_blas_thread():
+        for _ in range(NUM_STEPS if CASES[model].input_shape == DIGITS else NUM_LARGE_STEPS):
+            step()
     del digits
+
+
+def _distnet(model: str, batch_size: int, micro_batch_size: int) -> int:
+    if CASES[model].input_shape != DIGITS:
+        return _peak_bytes(
+            DISTNET_STEPS.format(model=model, batch=batch_size, micro_batch=micro_batch_size)
+        )
+    sizes = ["--batch-size", str(batch_size), "--micro-batch-size", str(micro_batch_size)]
+    return _peak_bytes(DISTNET, "--model", model, *sizes)
 
 
 def _peak_bytes(program: str, *arguments: str) -> int:

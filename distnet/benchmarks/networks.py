@@ -12,7 +12,7 @@ import numpy as np
 
 from distnet.base.arrays import Shape
 from distnet.data import Dataset, Samples
-from distnet.models import DeepConvNet, SimpleConvNet, TwoLayerNet
+from distnet.models import MODELS, DeepConvNet, SimpleConvNet, TwoLayerNet
 from distnet.nn import Conv2d, Layer, Linear, MaxPool2d, Network, ReLU
 from distnet.objectives import Classification
 from distnet.optim import make_optimizer
@@ -34,12 +34,16 @@ def vgg_like() -> Network:
 
 @dataclass(frozen=True)
 class Case:
-    """A network, its twin in PyTorch, the input of one sample, and the optimizer of both."""
+    """A network, its twin in PyTorch, the input of one sample, and the optimizer of both.
+
+    batch_size: what a step of it is measured with, where that is not asked for.
+    """
 
     network: Callable[[], Network]
     torch_layers: Callable[[Any], list[Any]]
     input_shape: Shape
     optimizer: str = "adam"
+    batch_size: int = 100
 
 
 def _torch_stages(nn: Any, channels: tuple[int, ...], pads: tuple[int, ...]) -> list[Any]:
@@ -69,12 +73,48 @@ def _torch_vgg(nn: Any) -> list[Any]:
     return _torch_stages(nn, (3, 64, 128, 256), (1, 1, 1)) + head
 
 
+def _torch_convolution(nn: Any, channels: int, filters: int, kernel: int, stride: int) -> list[Any]:
+    conv = nn.Conv2d(channels, filters, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return [conv, nn.BatchNorm2d(filters)]
+
+
+def _torch_bottleneck(nn: Any, channels: int, filters: int, stride: int) -> Any:
+    body = [*_torch_convolution(nn, channels, filters, 1, 1), nn.ReLU(inplace=True)]
+    body += [*_torch_convolution(nn, filters, filters, 3, stride), nn.ReLU(inplace=True)]
+    body += _torch_convolution(nn, filters, 4 * filters, 1, 1)
+    project = (
+        [] if channels == 4 * filters else _torch_convolution(nn, channels, 4 * filters, 1, stride)
+    )
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.shortcut = nn.Sequential(*body), nn.Sequential(*project)
+
+        def forward(self, x: Any) -> Any:
+            return self.body(x) + self.shortcut(x)
+
+    return Residual()
+
+
+def _torch_resnet50(nn: Any) -> list[Any]:
+    layers = [*_torch_convolution(nn, 3, 64, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
+    channels = 64
+    for filters, num_blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
+        for i in range(num_blocks):
+            stride = 2 if filters > 64 and i == 0 else 1
+            layers += [_torch_bottleneck(nn, channels, filters, stride), nn.ReLU(inplace=True)]
+            channels = 4 * filters
+    return [*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 1000)]
+
+
 DIGITS = (1, 28, 28)
 CASES = {
     "deep_convnet": Case(DeepConvNet, _torch_deep, DIGITS),
     "simple_convnet": Case(SimpleConvNet, _torch_simple, DIGITS),
     "two_layer": Case(TwoLayerNet, _torch_two_layer, DIGITS, "sgd"),
     "vgg_like": Case(vgg_like, _torch_vgg, (3, 32, 32)),
+    "resnet50": Case(MODELS["resnet50"], _torch_resnet50, (3, 224, 224), batch_size=4),
 }
 
 

@@ -69,7 +69,7 @@ def _compare(model: str, options: StepOptions, has_torch: bool) -> None:
     case, batch = CASES[model], options.batch_size
     contenders: dict[str, Callable[[], object]] = {}
     for size in options.micro_batch_sizes:
-        contenders[f"distnet micro-batch {size}"] = _steps(random_trainer(case, batch, size))
+        contenders[f"distnet micro-batch {size}"] = steps(random_trainer(case, batch, size))
     ours, rivals = list(contenders), []
     if has_torch:
         for layout in ("NCHW", "channels_last"):
@@ -87,9 +87,10 @@ def _compare(model: str, options: StepOptions, has_torch: bool) -> None:
         print(row)
 
 
-def _steps(trainer: Trainer) -> Callable[[], object]:
-    steps = iter(range(10**9))
-    return lambda: trainer.step(next(steps))
+def steps(trainer: Trainer) -> Callable[[], object]:
+    """A function that makes the next step."""
+    numbers = iter(range(10**9))
+    return lambda: trainer.step(next(numbers))
 
 
 def _print_layers(case: Case, micro_batch_size: int, num_rounds: int = 30) -> None:
@@ -100,7 +101,7 @@ def _print_layers(case: Case, micro_batch_size: int, num_rounds: int = 30) -> No
         for method in ("forward", "backward"):
             key = f"{name} {method}"
             setattr(layer, method, _timed(getattr(layer, method), seconds.setdefault(key, [])))
-    step, whole = _steps(parts), []
+    step, whole = steps(parts), []
     for _ in range(num_rounds):
         started = time.perf_counter()
         step()

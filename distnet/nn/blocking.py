@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from distnet.base.arrays import Array
+
 SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS works without packing copies
 
 
@@ -14,3 +18,16 @@ def equal_parts(length: int, longest: int) -> int:
     while length % parts:
         parts += 1
     return parts
+
+
+def repeated(vector: Array | None, count: int, out: Array | None) -> Array | None:
+    """A vector `count` times in a row, in `out` if that is there; None if there is no vector.
+
+    To add a bias to long runs of pixels takes a fraction of the time that it takes for each pixel.
+    """
+    if vector is None:
+        return None
+    if out is None:
+        out = np.empty(count * vector.size, vector.dtype)
+    np.copyto(out.reshape(count, -1), vector)
+    return out

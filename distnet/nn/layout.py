@@ -38,6 +38,14 @@ def zeros(shape: Shape, dtype: DTypeLike) -> Array:
     return x
 
 
+def has_whole_rows(x: Array) -> bool:
+    """Whether each row of pixels is one run of memory in the engine's order; of vectors, all."""
+    if x.ndim != 4:
+        return x.flags.c_contiguous
+    n, c, _, _ = x.shape
+    return native(x).strides[1:] == (n * c * x.itemsize, c * x.itemsize, x.itemsize)
+
+
 def native(x: Array) -> Array:
     """The `(H, W, N, C)` view of images `(N, C, H, W)`; contiguous if the engine allocated them."""
     return x.transpose(2, 3, 0, 1)

@@ -13,9 +13,12 @@ gradients, so that it has no memory for them.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Hashable
 from typing import Any, TypeVar, cast
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -32,13 +35,22 @@ T = TypeVar("T")
 class Pool:
     """What the layers of a network share: scratch memory, and numbered slots for gradients."""
 
-    def __init__(self, scratch: Scratch | None = None) -> None:
-        self.scratch = scratch or Scratch()
-        self._slots: dict[int, Scratch] = {}
+    def __init__(self) -> None:
+        self.users: WeakSet[Memory] = WeakSet()
+        self.scratch = Scratch(self._give_up_views)
+        self.slots: dict[int, Scratch] = {}
+        self.private_slots = itertools.count(-1, -1)
 
     def slot(self, number: int) -> Scratch:
         """The memory that all gradients with that number overlay."""
-        return self._slots.setdefault(number, Scratch())
+        if number not in self.slots:
+            self.slots[number] = Scratch(self._give_up_views)
+        return self.slots[number]
+
+    def _give_up_views(self) -> None:
+        """Nobody keeps what is too small alive."""
+        for memory in self.users:
+            memory.give_up_views()
 
 
 class Memory:
@@ -50,22 +62,23 @@ class Memory:
     """
 
     def __init__(self, pool: Pool | None = None, slot: int = 0, inner_slot: int = 1) -> None:
-        self._pool, self._slot, self._inner_slot = pool or Pool(), slot, inner_slot
-        self.scratch = self._pool.scratch
+        self.pool, self._slot, self._inner_slot = pool or Pool(), slot, inner_slot
+        self.scratch = self.pool.scratch
+        self.pool.users.add(self)
         self._constants: dict[str, Array] = {}
-        self._of_batch: dict[int, dict[str, Any]] = {}  # the batch size used last comes last
+        self._of_batch: dict[int, _Kept] = {}  # the batch size used last comes last
 
     def for_first(self) -> Memory:
         """For the layer in a container whose input gradient is that of the container."""
-        return Memory(self._pool, self._slot, self._inner_slot + 2)
+        return Memory(self.pool, self._slot, self._inner_slot + 2)
 
     def for_inner(self, turn: int) -> Memory:
         """For another layer in a container; its gradient goes to the slot of this turn, 0 or 1."""
-        return Memory(self._pool, self._inner_slot + turn, self._inner_slot + 2)
+        return Memory(self.pool, self._inner_slot + turn, self._inner_slot + 2)
 
     def for_in_place(self) -> Memory:
         """For a layer in a container that writes its input gradient over that of its output."""
-        return Memory(Pool(self.scratch))
+        return Memory(self.pool, next(self.pool.private_slots))
 
     def constant(self, name: str, shape: Shape, dtype: DTypeLike) -> Array:
         """An array for all batch sizes, such as parameters in another order; zeros at first."""
@@ -76,20 +89,20 @@ class Memory:
 
     def once(self, n: int, name: str, make: Callable[[], T]) -> T:
         """What `make()` returns, made once for a batch of n and kept with its arrays."""
-        kept = self._of(n)
-        if name not in kept:
-            kept[name] = make()
-        return cast(T, kept[name])
+        made = self._kept(n).made
+        if name not in made:
+            made[name] = make()
+        return cast(T, made[name])
 
     def array(self, name: str, shape: Shape, dtype: DTypeLike, fill: float | None = None) -> Array:
         """An array `(N, ...)` whose contents stay until the layer writes into it again.
 
         It is filled with `fill` when it is made.
         """
-        kept = self._of(shape[0])
-        found: Array | None = kept.get(name)
+        made = self._kept(shape[0]).made
+        found: Array | None = made.get(name)
         if found is None or found.shape != shape:
-            found = kept[name] = layout.empty(shape, dtype)
+            found = made[name] = layout.empty(shape, dtype)
             if fill is not None:
                 found[...] = fill
         return found
@@ -99,27 +112,59 @@ class Memory:
 
         Its contents stay until the layer in front of this one has run backward.
         """
-        kept, slot = self._of(shape[0]), self._pool.slot(self._slot)
-        found: Array | None = kept.get("gradient")
-        if found is None or found.shape != shape or not slot.holds(found):
-            (flat,) = slot.take(math.prod(shape), dtype=dtype)
-            found = kept["gradient"] = layout.shaped(flat, shape)
-        return found
+        return self.views(shape[0], ("gradient", shape), (), lambda: self._take(shape, dtype))
 
     def temporary(self, shape: Shape, dtype: DTypeLike) -> Array:
-        """An array for this call of the layer, uninitialised, in the scratch memory.
+        """An array for this call of the layer, uninitialised. The next one overlays it."""
+        (array,) = self.temporaries((shape, dtype))
+        return array
 
-        The next one overlays it: who needs several at once takes them together from `scratch`.
+    def temporaries(self, *wanted: tuple[Shape, DTypeLike]) -> list[Array]:
+        """Several such arrays, by shape and dtype, that do not overlay each other."""
+        sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in wanted]
+        flat = self.scratch.take(*sizes, dtype=np.uint8)
+        return [
+            layout.shaped(part.view(dtype), shape)
+            for part, (shape, dtype) in zip(flat, wanted, strict=True)
+        ]
+
+    def views(
+        self, n: int, name: Hashable, of: tuple[Array | None, ...], make: Callable[[], T]
+    ) -> T:
+        """What `make()` returns: views of the arrays `of` and of memory that layers share.
+
+        They are made again for other arrays, and after that memory has moved.
         """
-        (flat,) = self.scratch.take(math.prod(shape), dtype=dtype)
+        kept = self._kept(n)
+        found, made_of = kept.views.get(name, (None, None))
+        if made_of is None or not all(map(operator.is_, made_of, of)):
+            found = make()
+            kept.views[name] = found, of
+        return cast(T, found)
+
+    def give_up_views(self) -> None:
+        """Forgets what points into shared memory."""
+        for kept in self._of_batch.values():
+            kept.views.clear()
+
+    def _take(self, shape: Shape, dtype: DTypeLike) -> Array:
+        (flat,) = self.pool.slot(self._slot).take(math.prod(shape), dtype=dtype)
         return layout.shaped(flat, shape)
 
-    def _of(self, n: int) -> dict[str, Any]:
+    def _kept(self, n: int) -> _Kept:
         """What is kept for a batch of n; makes room for it if there is nothing yet."""
         kept = self._of_batch.pop(n, None)
         if kept is None:
-            kept = {}
+            kept = _Kept()
             while len(self._of_batch) >= BATCH_SIZES_KEPT:
                 del self._of_batch[next(iter(self._of_batch))]
         self._of_batch[n] = kept
         return kept
+
+
+class _Kept:
+    """What a layer keeps for one batch size."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Any] = {}
+        self.views: dict[Hashable, tuple[Any, tuple[Array | None, ...]]] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -13,17 +15,24 @@ class Scratch:
 
     It grows to the largest that was asked for, and grows in powers of two, so that it seldom does;
     what nobody touches of it costs nothing. Arrays that were taken before it grew stay usable, in
-    the smaller memory: who keeps arrays for many calls asks `holds` whether to take them again.
+    the smaller memory; `moved` is called so that who keeps them for many calls gives them up.
     """
 
-    def __init__(self) -> None:
-        self._memory = np.empty(0, np.uint8)
+    def __init__(self, moved: Callable[[], None] | None = None) -> None:
+        self._memory, self._moved = np.empty(0, np.uint8), moved
+
+    @property
+    def nbytes(self) -> int:
+        """How large it has become."""
+        return self._memory.nbytes
 
     def take(self, *sizes: int, dtype: DTypeLike) -> list[Array]:
         """Flat arrays of these many elements, disjoint from each other, uninitialised."""
         item_bytes = np.dtype(dtype).itemsize
         needed = sum(_aligned(size * item_bytes) for size in sizes)
         if needed > self._memory.size:
+            if self._moved is not None:
+                self._moved()
             self._memory = np.empty(1 << (needed - 1).bit_length(), np.uint8)
         arrays, start = [], 0
         for size in sizes:
@@ -31,10 +40,6 @@ class Scratch:
             arrays.append(self._memory[start:stop].view(dtype))
             start += _aligned(stop - start)
         return arrays
-
-    def holds(self, array: Array | None) -> bool:
-        """Whether an array lies in the memory that would be taken from now."""
-        return array is not None and array.base is self._memory
 
 
 def _aligned(size_bytes: int) -> int:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
 from functools import cached_property
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
-from distnet.nn import arguments
+from distnet.nn import arguments, layout
 from distnet.nn.conv.conv2d import Conv2d
 from distnet.nn.conv.pooling import MaxPool2d
 from distnet.nn.layer import Layer
@@ -19,12 +20,14 @@ from distnet.nn.memory import Memory
 from distnet.nn.parameters import Parameter, Statistic
 
 
-class _Here:
-    """The destination of a layer that writes its output over its input."""
+class Place(Enum):
+    """Where a layer writes its output, if that is not known before it is called."""
+
+    HERE = "over its input"
+    OUT = "where the caller of the chain wants the chain's output"
 
 
-_HERE: Final = _Here()
-Destination = Array | _Here | None
+Destination = Array | Place | None  # None: an array of the layer
 
 
 class Stage(NamedTuple):
@@ -127,11 +130,18 @@ class Sequential(Layer):
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         destinations = self.memory.once(len(x), "destinations", lambda: self._plan(len(x)))
         for stage, destination in zip(self.stages, destinations, strict=True):
-            there = x if isinstance(destination, _Here) else destination
-            if stage is self.stages[-1] and out is not None:
-                there = out
-            x = stage.run.forward(x, there, at)
-        return x
+            if destination is Place.HERE:
+                x = stage.run.forward(x, x, at)
+            elif destination is Place.OUT:
+                # Layers may work there on the spot: what they compute shall not depend on it.
+                there = None if out is None or not layout.has_whole_rows(out) else out
+                x = stage.run.forward(x, there, at)
+            else:
+                x = stage.run.forward(x, destination, at)
+        if out is None or x is out or not self.stages:
+            return x
+        np.copyto(out, x)
+        return out
 
     def backward(
         self,
@@ -161,17 +171,15 @@ class Sequential(Layer):
         return stage.run.in_place and not at_an_end
 
     def _plan(self, n: int) -> list[Destination]:
-        """Where each stage writes its output for batch size `n`; the last one's is the caller's."""
+        """Where each stage writes its output for batch size `n`."""
         layers = [stage.run for stage in self.stages]
-        plan: list[Destination] = [None] * len(layers)
+        plan: list[Destination] = [Place.OUT] * len(layers)
         for i in reversed(range(1, len(layers))):
             producer, consumer = layers[i - 1], layers[i]
             plan[i - 1] = consumer.inbox(n)
             if consumer.in_place and not producer.needs_output:
                 # The producer writes where the consumer will; the consumer works on the spot.
-                plan[i - 1], plan[i] = plan[i], _HERE
-                if isinstance(plan[i - 1], _Here):
-                    plan[i - 1] = None
+                plan[i - 1], plan[i] = plan[i], Place.HERE
         return plan
 
 

@@ -74,10 +74,27 @@ def test_a_container_inside_has_slots_of_its_own():
 def test_a_gradient_is_found_again_until_its_slot_has_grown():
     pool = Pool()
     small, large = Memory(pool), Memory(pool)
-    gradient = small.gradient((2, 10), np.float32)
-    assert small.gradient((2, 10), np.float32) is gradient
+    gradient = weakref.ref(small.gradient((2, 10), np.float32))
+    assert small.gradient((2, 10), np.float32) is gradient()
     later = large.gradient((2, 1000), np.float32)
+    assert gradient() is None  # what it lay in is given back
     assert np.shares_memory(small.gradient((2, 10), np.float32), later)
+
+
+def test_views_are_made_again_for_other_arrays():
+    memory, made = Memory(), []
+    first, second = np.zeros(3), np.zeros(3)
+
+    def views(*of):
+        return memory.views(4, "forward", of, lambda: made.append(of) or of)
+
+    for of in ((first, None), (first, None), (second, None), (second, first), (second, first)):
+        assert views(*of) is not None
+    assert [tuple(map(id, of)) for of in made] == [
+        (id(first), id(None)),
+        (id(second), id(None)),
+        (id(second), id(first)),
+    ]
 
 
 def network(dtype=np.float32) -> Network:
@@ -140,11 +157,10 @@ def arrays_of(n: int, net: Network) -> list[weakref.ref]:
     """What is kept for a batch of n, as references that do not keep it."""
     found = []
     for layer in net.body.leaves():
-        kept = layer.memory._of_batch.get(n, {})
-        own = (item for name, item in kept.items() if name != "gradient")
-        found += [weakref.ref(item) for item in own if isinstance(item, np.ndarray)]
-        if "algorithm" in kept:
-            found.append(weakref.ref(kept["algorithm"]))
+        if n in layer.memory._of_batch:
+            made = layer.memory._of_batch[n].made
+            found += [weakref.ref(item) for item in made.values() if isinstance(item, np.ndarray)]
+            found += [weakref.ref(made["algorithm"])] if "algorithm" in made else []
     return found
 
 
@@ -162,10 +178,10 @@ def test_batch_sizes_beyond_two_are_given_up():
 def test_evaluation_has_no_memory_for_gradients():
     net = network()
     net.predict(images((8, *SHAPE), np.float32))
-    slots = net.body.memory._pool._slots
-    assert sum(slot._memory.nbytes for slot in slots.values()) == 0
+    slots = net.body.memory.pool.slots
+    assert sum(slot.nbytes for slot in slots.values()) == 0
     step(net, 8)
-    assert sum(slot._memory.nbytes for slot in slots.values()) > 0
+    assert sum(slot.nbytes for slot in slots.values()) > 0
 
 
 THREE_BATCH_SIZES = """

@@ -42,7 +42,8 @@ class AvgPool2d(Pooling):
         return self.output_shape
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
-        first, *others = self.elements(x, 0)
+        padded = self.memory.temporary(self.padded_shape(len(x)), self.dtype)
+        first, *others = self.elements(x, padded, 0)
         y = self.output((len(x), *self.output_shape), out)
         np.copyto(y, first)
         for element in others:

@@ -42,26 +42,24 @@ class BlockedConvolution:
         row_bytes = self.row_pixels * self.depth * self.dtype.itemsize
         self.block_rows = max(1, min(g.oh, _BLOCK_BYTES // row_bytes))
         self.block_pixels = self.block_rows * self.row_pixels
-        self.bias_row = np.empty(self.row_pixels * g.f, dtype)  # the bias for each pixel of a row
+        self.bias_row: Array | None = None  # for each pixel of a row: (OW * N * F)
         self.ones = np.ones((1, self.block_pixels), dtype)
 
     def load(self, weight: Array, bias: Array | None) -> None:
         """Takes the parameters: weight (F, C, KH, KW), bias (F,) if there is one."""
         g = self.geometry
         np.copyto(self.weight.reshape(g.kh, g.kw, g.c, g.f), weight.transpose(2, 3, 1, 0))
-        self.has_bias = bias is not None
-        if bias is not None:
-            np.copyto(self.bias_row.reshape(-1, g.f), bias)
+        self.bias_row = blocking.repeated(bias, self.row_pixels, self.bias_row)
 
     def forward(self, x: Array, out: Array, keep: bool) -> None:
         """From `x` (N, C, H, W) to `out` (N, F, OH, OW)."""
         self.images = self._padded(x)
-        self._take()
+        windows, products = self._take()
         for rows in self._blocks():
-            columns, y = self._unroll(rows), layout.native(out)[rows]
-            product = self._rows(y)  # (rows * OW * N, F)
+            columns, y = self._unroll(rows, windows), layout.native(out)[rows]
+            product = self._rows(y, products)  # (rows * OW * N, F)
             np.matmul(columns, self.weight, out=product)
-            if self.has_bias:
+            if self.bias_row is not None:
                 by_row = product.reshape(len(y), -1)
                 np.add(by_row, self.bias_row, out=by_row)
             if not y.flags.c_contiguous:
@@ -71,19 +69,16 @@ class BlockedConvolution:
         self, dy: Array, dweight: Array, dbias: Array | None, need_dx: bool
     ) -> Array | None:
         """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
-        g = self.geometry
-        total, part, db_part = self._take(self.weight.size, self.weight.size, g.f)
-        total, part = total.reshape(self.weight.shape), part.reshape(self.weight.shape)
+        g, shape = self.geometry, self.weight.shape
+        windows, products, total, part, db_part = self._take(*[self.weight.size] * 2, g.f)
+        total, part = total.reshape(shape), part.reshape(shape)
         total[...] = 0
         if dbias is not None:
             dbias[...] = 0
-        if need_dx:
-            self.dpadded = self.memory.gradient((self.n, g.c, *g.padded_size), self.dtype)
-            if not self.is_pointwise:
-                self.dpadded[...] = 0
+        dpadded = self._dpadded() if need_dx else None
         for rows in self._blocks():
-            columns, of_rows = self._unroll(rows), layout.native(dy)[rows]
-            block = self._rows(of_rows)  # (rows * OW * N, F)
+            columns, of_rows = self._unroll(rows, windows), layout.native(dy)[rows]
+            block = self._rows(of_rows, products)  # (rows * OW * N, F)
             if not of_rows.flags.c_contiguous:
                 np.copyto(block.reshape(of_rows.shape), of_rows)
             np.matmul(columns.T, block, out=part)
@@ -91,13 +86,13 @@ class BlockedConvolution:
             if dbias is not None:
                 np.matmul(self.ones[:, : len(block)], block, out=db_part.reshape(1, -1))
                 np.add(dbias, db_part, out=dbias)
-            if need_dx and self.is_pointwise:
-                np.matmul(block, self.weight.T, out=self._pixels(self.dpadded, rows))
-            elif need_dx:
+            if dpadded is not None and self.is_pointwise:
+                np.matmul(block, self.weight.T, out=self._pixels(dpadded, rows))
+            elif dpadded is not None:
                 np.matmul(block, self.weight.T, out=columns)
-                self._fold(columns, rows)
+                self._fold(columns, dpadded, rows)
         np.copyto(dweight, total.reshape(g.kh, g.kw, g.c, g.f).transpose(3, 2, 0, 1))
-        return g.interior(self.dpadded) if need_dx else None
+        return None if dpadded is None else g.interior(dpadded)
 
     def _padded(self, x: Array) -> Array:
         """`x` in the engine's memory order with zeros around it; where it lies, if it lies so."""
@@ -111,45 +106,52 @@ class BlockedConvolution:
         np.copyto(images, x)
         return images
 
+    def _dpadded(self) -> Array:
+        """Room for the gradient of the padded images: zeros, where windows are to be added up."""
+        g = self.geometry
+        dpadded = self.memory.gradient((self.n, g.c, *g.padded_size), self.dtype)
+        if not self.is_pointwise:
+            dpadded[...] = 0
+        return dpadded
+
     def _take(self, *sizes: int) -> list[Array]:
-        """Scratch memory: of a block the windows and the products; the sizes that are asked for."""
+        """Scratch memory: the windows of a block, its products; the sizes that are asked for."""
         f = self.geometry.f
         depth = 0 if self.is_pointwise else self.depth  # pixels are windows where they lie
-        columns, products, *others = self.memory.scratch.take(
+        windows, products, *others = self.memory.scratch.take(
             self.block_pixels * depth, self.block_pixels * f, *sizes, dtype=self.dtype
         )
-        self.columns = columns.reshape(self.block_pixels, depth)
-        self.products = products.reshape(self.block_pixels, f)
-        return others
+        shaped = windows.reshape(self.block_pixels, depth), products.reshape(self.block_pixels, f)
+        return [*shaped, *others]
 
     def _blocks(self) -> list[slice]:
         """The rows of the output, a block at a time."""
         starts = range(0, self.geometry.oh, self.block_rows)
         return [slice(s, min(s + self.block_rows, self.geometry.oh)) for s in starts]
 
-    def _rows(self, block: Array) -> Array:
-        """Some rows of output images (rows, OW, N, F) as a matrix; of memory apart if need be."""
+    def _rows(self, block: Array, products: Array) -> Array:
+        """Some rows of output images (rows, OW, N, F) as a matrix; in `products` if need be."""
         f = self.geometry.f
         if block.flags.c_contiguous:
             return block.reshape(-1, f)
-        return self.products[: block.size // f]
+        return products[: block.size // f]
 
     def _pixels(self, padded: Array, rows: slice) -> Array:
         """The pixels of some rows as a matrix, a view: they are the windows of a 1 x 1 kernel."""
         return layout.native(padded)[rows].reshape(-1, self.depth)
 
-    def _unroll(self, rows: slice) -> Array:
+    def _unroll(self, rows: slice, windows: Array) -> Array:
         """The windows of some output rows, (rows * OW * N, KH * KW * C)."""
         if self.is_pointwise:
             return self._pixels(self.images, rows)
-        columns = self.columns[: (rows.stop - rows.start) * self.row_pixels]
+        columns = windows[: (rows.stop - rows.start) * self.row_pixels]
         for part, pixels in self._shifts(columns, self.images, rows):
             np.copyto(part, pixels)
         return columns
 
-    def _fold(self, columns: Array, rows: slice) -> None:
+    def _fold(self, columns: Array, dpadded: Array, rows: slice) -> None:
         """Adds every window's elements back where they were taken from."""
-        for part, pixels in self._shifts(columns, self.dpadded, rows):
+        for part, pixels in self._shifts(columns, dpadded, rows):
             np.add(pixels, part, out=pixels)
 
     def _shifts(self, columns: Array, padded: Array, rows: slice) -> list[tuple[Array, Array]]:
@@ -234,9 +236,9 @@ class FewChannelConvolution:
         self._parameter_gradients(parts, total.reshape(self.weight.shape), dweight, dbias)
         if not need_dx:
             return None
-        self._clear_dpadded()
-        self._fold(rows, 0)
-        return self.geometry.interior(self.dpadded)
+        dpadded = self._dpadded()
+        self._fold(rows, 0, dpadded)
+        return self.geometry.interior(dpadded)
 
     def _unroll(self, x: Array) -> None:
         """Fills `unrolled` from the images."""
@@ -245,10 +247,11 @@ class FewChannelConvolution:
         for part, pixels in self.shifts:
             np.copyto(part, pixels)
 
-    def _clear_dpadded(self) -> None:
+    def _dpadded(self) -> Array:
         """Zeros for the gradient of the padded images, to which `_fold` adds."""
-        self.dpadded = self.memory.gradient(self.padded.shape, self.dtype)
-        self.dpadded[...] = 0
+        dpadded = self.memory.gradient(self.padded.shape, self.dtype)
+        dpadded[...] = 0
+        return dpadded
 
     def _parameter_gradients(
         self, parts: Array, total: Array, dweight: Array, dbias: Array | None
@@ -278,15 +281,13 @@ class FewChannelConvolution:
 
     def _as_rows(self, images: Array) -> Array | None:
         """(OH, parts, OW * N / parts, F), a view, or None if the memory of `images` forbids it."""
-        rows = layout.native(images)
-        oh, _, n, f = rows.shape
-        if rows.strides[1:] != tuple(s * rows.itemsize for s in (n * f, f, 1)):
+        if not layout.has_whole_rows(images):
             return None
-        return rows.reshape(oh, self.parts, -1, f)
+        return layout.native(images).reshape(len(self.windows), self.parts, -1, self.geometry.f)
 
-    def _fold(self, rows: Array, first: int) -> None:
+    def _fold(self, rows: Array, first: int, dpadded: Array) -> None:
         """Adds the input gradient of some rows of dy, from row `first` on, to `dpadded`."""
-        g, images, s = self.geometry, layout.native(self.dpadded), self.geometry.stride
+        g, images, s = self.geometry, layout.native(dpadded), self.geometry.stride
         rows = rows.reshape(len(rows), -1, g.f)
         dwindows = np.matmul(self.weight.reshape(self.depth, -1), rows.transpose(0, 2, 1))
         by_shift = dwindows.reshape(len(rows), *self.weight.shape[:2], -1)

@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array
 from distnet.nn import layout
+from distnet.nn.blocking import repeated
 from distnet.nn.conv.direct import FewChannelConvolution
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.pooling import give_to_larger, take_larger
@@ -38,15 +39,13 @@ class PooledFewChannelConvolution(FewChannelConvolution):
         self.run = g.ow // 2 * n * g.f  # a row of the pooled image
         self.right_wins = np.empty((g.oh // 2, 2, self.run), bool)
         self.lower_wins = np.empty((g.oh // 2, self.run), bool)
-        self.bias_run = np.empty(self.run, dtype)
+        self.bias_run: Array | None = None  # for each pixel of a row of the pooled image
         self.ones = np.ones((1, self.run // g.f), dtype)
 
     def load(self, weight: Array, bias: Array | None) -> None:
         """Takes the parameters: weight (F, C, KH, KW), bias (F,) if there is one."""
         super().load(weight, bias)
-        self.has_bias = bias is not None
-        if bias is not None:
-            np.copyto(self.bias_run.reshape(-1, self.geometry.f), bias)
+        self.bias_run = repeated(bias, self.run // self.geometry.f, self.bias_run)
 
     def forward(self, x: Array, out: Array, keep: bool) -> None:
         """From `x` (N, C, H, W) to `out` (N, F, OH / 2, OW / 2)."""
@@ -60,7 +59,7 @@ class PooledFewChannelConvolution(FewChannelConvolution):
             np.matmul(self.windows[2 * i : 2 * i + 2].transpose(0, 1, 3, 2), weight, out=pair)
             take_larger(left, right, columns, self.right_wins[i])
             take_larger(columns[0], columns[1], pooled, self.lower_wins[i])
-            if self.has_bias:
+            if self.bias_run is not None:
                 np.add(pooled, self.bias_run, out=pooled)
         if images is None:
             np.copyto(layout.native(out), runs.reshape(layout.native(out).shape))
@@ -77,21 +76,20 @@ class PooledFewChannelConvolution(FewChannelConvolution):
             images = copy.reshape(-1, self.run)
             np.copyto(images.reshape(layout.native(dy).shape), layout.native(dy))
         parts = parts.reshape(self.dweight_shape)
-        if need_dx:
-            self._clear_dpadded()
+        dpadded = self._dpadded() if need_dx else None
         for i, pooled in enumerate(images):
             give_to_larger(pooled, self.lower_wins[i], columns[0], columns[1])
             give_to_larger(columns, self.right_wins[i], left, right)
             rows = slice(2 * i, 2 * i + 2)
             np.matmul(self.windows[rows], pair, out=parts[rows])
-            if need_dx:
-                self._fold(pair, rows.start)
+            if dpadded is not None:
+                self._fold(pair, rows.start, dpadded)
         self._parameter_gradients(parts, total.reshape(self.weight.shape), dweight, dbias)
         if dbias is not None:
             of_rows = db.reshape(-1, 1, f)
             np.matmul(self.ones, images.reshape(len(images), -1, f), out=of_rows)
             np.add.reduce(of_rows, axis=(0, 1), out=dbias)
-        return self.geometry.interior(self.dpadded) if need_dx else None
+        return None if dpadded is None else self.geometry.interior(dpadded)
 
     def _take(self, *sizes: int) -> list[Any]:
         """Scratch memory: slabs of two rows of pixels; arrays of the sizes that are asked for.

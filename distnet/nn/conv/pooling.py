@@ -114,17 +114,22 @@ class Pooling(Layer):
         self.output_shape = (c, *self.windows.counts)
         return self.output_shape
 
-    def elements(self, x: Array, margin: float) -> list[Array]:
-        """The elements of all windows on images; what is around these, if anything, is `margin`."""
+    def elements(self, x: Array, padded: Array, margin: float) -> list[Array]:
+        """The elements of all windows on images; what is around these, if anything, is `margin`.
+
+        `padded`: where they are copied to, with that margin.
+        """
         if not self.windows.has_margin:
             return self.windows.elements(x)
-        padded = self.memory.array("padded", self._padded_shape(len(x)), self.dtype, fill=margin)
+        (h, w), (top, left) = self.windows.size, self.windows.pad
+        padded[:, :, :top] = padded[:, :, top + h :] = margin
+        padded[..., :left] = padded[..., left + w :] = margin
         np.copyto(self.windows.inside(padded), x)
         return self.windows.elements(padded)
 
     def padded_gradient(self, n: int) -> Array:
         """Zeros, to which the gradients of the elements of all windows are added."""
-        dpadded = self.memory.gradient(self._padded_shape(n), self.dtype)
+        dpadded = self.memory.gradient(self.padded_shape(n), self.dtype)
         dpadded[...] = 0
         return dpadded
 
@@ -135,7 +140,8 @@ class Pooling(Layer):
         np.copyto(out, dx)
         return out
 
-    def _padded_shape(self, n: int) -> Shape:
+    def padded_shape(self, n: int) -> Shape:
+        """Of images with all that some window may reach of what is around them."""
         return (n, self.shape[0], *self.windows.padded_size)
 
 
@@ -185,8 +191,10 @@ class _AnyWindows:
         self.first = (rows[:, None] * kw + columns).astype(self.chosen.dtype)
 
     def forward(self, x: Array, y: Array) -> None:
-        elements = self.layer.elements(x, -np.inf)
-        mask = self.layer.memory.temporary(self.chosen.shape, bool)
+        padded, mask = self.layer.memory.temporaries(
+            (self.layer.padded_shape(len(x)), self.layer.dtype), (self.chosen.shape, bool)
+        )
+        elements = self.layer.elements(x, padded, -np.inf)
         np.copyto(y, elements[0])
         np.copyto(self.chosen, self.first)
         for k, element in enumerate(elements[1:], start=1):

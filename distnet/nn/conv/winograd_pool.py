@@ -23,14 +23,7 @@ from distnet.base.arrays import Array
 from distnet.nn import layout
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.pooling import give_to_larger, take_larger
-from distnet.nn.conv.winograd import (
-    BackwardBlock,
-    ForwardBlock,
-    Product,
-    WinogradConvolution,
-    chunks,
-    multiply,
-)
+from distnet.nn.conv.winograd import Step, WinogradConvolution, chunks, product
 from distnet.nn.layout import view
 from distnet.nn.memory import Memory
 
@@ -51,6 +44,22 @@ class _Slabs:
     lower_wins: Array
     images: Array  # rows, as they lie in the pooled output, or in its gradient
 
+    def pool(self) -> None:
+        """From y to the pooled output."""
+        take_larger(self.left, self.right, self.columns.reshape(-1), self.right_wins)
+        pairs = zip(self.columns, self.rows, self.lower_wins, strict=True)
+        for (upper, lower), winner, lower_wins in pairs:
+            take_larger(upper, lower, winner, lower_wins)
+        np.copyto(self.images, self.rows.reshape(self.images.shape))
+
+    def unpool(self) -> None:
+        """From the gradient of the pooled output to that of y."""
+        np.copyto(self.rows.reshape(self.images.shape), self.images)
+        pairs = zip(self.columns, self.rows, self.lower_wins, strict=True)
+        for (upper, lower), winner, lower_wins in pairs:
+            give_to_larger(winner, lower_wins, upper, lower)
+        give_to_larger(self.columns.reshape(-1), self.right_wins, self.left, self.right)
+
 
 class PooledWinogradConvolution(WinogradConvolution):
     """A convolution and MaxPool2d(2) for one batch size; `y` and `dy` are pooled images."""
@@ -67,59 +76,45 @@ class PooledWinogradConvolution(WinogradConvolution):
         num_columns = self.th * self.tw * self.nf * m * m // 2
         self.right_wins = np.empty(num_columns, bool)
         self.lower_wins = np.empty(num_columns // 2, bool)
-        self.output_slabs: dict[int, _Slabs] = {}  # by first tile row
-        self.gradient_slabs: dict[int, _Slabs] = {}
 
-    def _to_output(self, block: ForwardBlock) -> None:
-        multiply(block.m_to_output)
-        s = self.output_slabs[block.first]
-        take_larger(s.left, s.right, s.columns.reshape(-1), s.right_wins)
-        for (upper, lower), winner, lower_wins in zip(s.columns, s.rows, s.lower_wins, strict=True):
-            take_larger(upper, lower, winner, lower_wins)
-        np.copyto(s.images, s.rows.reshape(s.images.shape))
-
-    def _from_gradient(self, block: BackwardBlock) -> None:
-        s = self.gradient_slabs[block.first]
-        np.copyto(s.rows.reshape(s.images.shape), s.images)
-        for (upper, lower), winner, lower_wins in zip(s.columns, s.rows, s.lower_wins, strict=True):
-            give_to_larger(winner, lower_wins, upper, lower)
-        give_to_larger(s.columns.reshape(-1), s.right_wins, s.left, s.right)
-        multiply(block.dy_to_m)
-
-    def _output_products(self, first: int, tb: int, half: Array, products: Array) -> list[Product]:
+    def _output_products(
+        self, first: int, tb: int, half: Array, products: Array, y: Array
+    ) -> list[Step]:
         """Y = A^T M A: m[xi][eta][tiles] -> [a][eta][tiles] -> y[b][a][tiles], over m's memory."""
         m, r = self.m, self.r
         e = tb * self.tw * self.nf
         k, p = chunks(r * e)
         kt, pt = chunks(e)
-        self.output_slabs[first] = self._slabs(first, tb, products, self.y)
         return [
-            (
+            product(
                 self.at,
                 view(products, (k, r, p), (p, r * e, 1)),
                 view(half, (k, m, p), (p, r * e, 1)),
             ),
-            (
+            product(
                 self.at,
                 view(half, (m, kt, r, pt), (r * e, pt, e, 1)),
                 view(products, (m, kt, m, pt), (e, pt, m * e, 1)),
             ),
+            self._slabs(first, tb, products, y).pool,
         ]
 
-    def _dy_products(self, first: int, tb: int, half: Array, products: Array) -> list[Product]:
+    def _dy_products(
+        self, first: int, tb: int, half: Array, products: Array, dy: Array
+    ) -> list[Step]:
         """dM = A dY A^T: y[b][a][tiles] -> [eta][a][tiles] -> m[xi][eta][tiles]."""
         m, r = self.m, self.r
         e = tb * self.tw * self.nf
         k, p = chunks(m * e)
         kt, pt = chunks(e)
-        self.gradient_slabs[first] = self._slabs(first, tb, products, self.dy)
         return [
-            (
+            self._slabs(first, tb, products, dy).unpool,
+            product(
                 self.a,
                 view(products, (k, m, p), (p, m * e, 1)),
                 view(half, (k, r, p), (p, m * e, 1)),
             ),
-            (
+            product(
                 self.a,
                 view(half, (r, kt, m, pt), (m * e, pt, e, 1)),
                 view(products, (r, kt, r, pt), (e, pt, r * e, 1)),
