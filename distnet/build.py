@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from distnet.base.arrays import ceil_divide
+from distnet.base.arrays import ceil_divide, format_shape
 from distnet.data import Dataset, default_cache_dir, load_dataset
 from distnet.models import MODELS
 from distnet.nn import Network
@@ -96,8 +96,8 @@ def network_of(config: TrainConfig, dataset: Dataset) -> Network:
     try:
         network = maker(shape, classes, seed=config.seed, **config.settings("model"))
     except ValueError as error:
-        size = " x ".join(map(str, shape))
-        raise ValueError(f"--model {config.model} for images of {size}: {error}") from error
+        images = format_shape(shape)
+        raise ValueError(f"--model {config.model} for images of {images}: {error}") from error
     network.classes = dataset.classes
     return network
 

@@ -10,6 +10,11 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 
+def format_shape(shape: Shape) -> str:
+    """A shape as it is read: `1 x 28 x 28`."""
+    return " x ".join(map(str, shape))
+
+
 def ceil_divide(a: int, b: int) -> int:
     """The quotient of two whole numbers, rounded up."""
     return -(-a // b)

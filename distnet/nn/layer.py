@@ -22,7 +22,7 @@ convolution: the inside of a zero-padded array), so that the producer writes the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -41,6 +41,9 @@ class Layer:
     in_place = False  # may be called with out=x and out=dy
     needs_output = False  # backward reads what forward wrote: nobody may overwrite it in between
 
+    # The shapes of one sample, set by the container that builds the layer.
+    input_shape: Shape = ()
+    output_shape: Shape = ()
     made_with: tuple[tuple[Any, ...], dict[str, Any]]  # constructor arguments; files keep them
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -56,7 +59,6 @@ class Layer:
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         """Fixes the input shape of one sample, `(C, H, W)` or `(K,)`; returns the output's."""
-        self.__dict__.setdefault("_as_made", tuple(self.__dict__))
         self.dtype = np.dtype(dtype)
         return shape
 
@@ -66,14 +68,19 @@ class Layer:
         twin.__dict__.update(self.__dict__)
         return twin
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What a deep copy or a pickle holds: what `__init__` has set, nothing of `build`."""
-        names = self.__dict__.get("_as_made", tuple(self.__dict__))
-        return {name: self.__dict__[name] for name in names if name not in ("memory", "in_network")}
+    def __reduce__(self) -> tuple[Callable[..., Layer], tuple[Any, ...]]:
+        """A deep copy or an unpickled layer is a new one, made with the same arguments."""
+        return _make, (type(self), *self.made_with)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.memory, self.in_network = Memory(), False
+    def __repr__(self) -> str:
+        args, kwargs = self.made_with
+        given = [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
+        return f"{type(self).__name__}({', '.join(given)})"
+
+    @property
+    def multiply_adds(self) -> int:
+        """The products that are added up in a forward pass over one sample."""
+        return 0
 
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
         """The trained arrays with their names, in the order of the flat vector."""
@@ -126,3 +133,7 @@ class Layer:
     def input_gradient(self, shape: Shape, out: Array | None) -> Array:
         """`out`, or the layer's array for the gradient of its input."""
         return self.memory.gradient(shape, self.dtype) if out is None else out
+
+
+def _make(cls: type[Layer], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layer:
+    return cls(*args, **kwargs)

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distnet.base.arrays import Array, Shape
+from distnet.base.arrays import Array, Shape, format_shape
 from distnet.base.keys import MicroBatch, Purpose, stream
 from distnet.nn import arguments
 from distnet.nn.layer import Layer
 from distnet.nn.memory import Memory
 from distnet.nn.parameters import Parameters
 from distnet.nn.sequential import Sequential
+from distnet.nn.summary import describe
 
 Ready = Callable[[int], None]
 
@@ -58,6 +59,14 @@ class Network:
         self.__dict__.update(state)
         self._build()
         self.parameters.rejoin()
+
+    def __str__(self) -> str:
+        """A table of the layers with their outputs, parameters and multiply-adds."""
+        return describe(type(self).__name__, self.body)
+
+    def __repr__(self) -> str:
+        shapes = f"{format_shape(self.input_shape)} -> {format_shape(self.output_shape)}"
+        return f"<{type(self).__name__} {shapes}, {self.parameters.values.size:,} parameters>"
 
     def predict(self, x: Array) -> Array:
         """The outputs `(N, ...)` in evaluation mode, in a new array; for a classifier, the logits.

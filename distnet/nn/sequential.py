@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distnet.base.arrays import Array, Shape
+from distnet.base.arrays import Array, Shape, format_shape
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments, layout
 from distnet.nn.conv.conv2d import Conv2d
@@ -59,12 +59,17 @@ class Sequential(Layer):
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
         self.__dict__.pop("stages", None)
+        self.input_shape = shape
         for name, layer in self.named_layers():
+            layer.input_shape = shape
             try:
                 shape = layer.build(shape, dtype)
             except ValueError as error:
-                size = " x ".join(map(str, shape))
-                raise ValueError(f"{name}, whose input is {size}: {error}") from error
+                raise ValueError(
+                    f"{name}, whose input is {format_shape(shape)}: {error}"
+                ) from error
+            layer.output_shape = shape
+        self.output_shape = shape
         return shape
 
     def named_layers(self) -> Iterator[tuple[str, Layer]]:

@@ -5,6 +5,7 @@ import pytest
 
 from distnet.nn import (
     BatchNorm,
+    Conv2d,
     Dropout,
     LeakyReLU,
     Linear,
@@ -69,6 +70,14 @@ def test_real_refuses_all_else(value):
         (lambda: BatchNorm(momentum=2), r"BatchNorm: found momentum 2, expected .* in \[0, 1\]"),
         (lambda: BatchNorm(eps=-1), "BatchNorm: found eps -1, expected a number of at least 0"),
         (lambda: BatchNorm(eps=np.nan), "BatchNorm: found eps nan, expected a number of at least"),
+        (lambda: Conv2d(0, 3), "Conv2d: found filters 0, expected a whole number of at least 1"),
+        (lambda: Conv2d(2, 3, stride=0), "Conv2d: found stride 0, expected a whole number of at"),
+        (lambda: Conv2d(2, 3, pad=-1), "Conv2d: found pad -1, expected a whole number of at least"),
+        (
+            lambda: Conv2d(2, (3, 0)),
+            r"Conv2d: found kernel \(3, 0\), expected a whole number of at",
+        ),
+        (lambda: Conv2d(2, 3, init="x"), "Conv2d: found init 'x', expected 'he', 'xavier'"),
         (lambda: LocalResponseNorm(0), "LocalResponseNorm: found size 0, expected a whole number"),
         (lambda: LocalResponseNorm(k=0), "LocalResponseNorm: found k 0, expected a number above"),
         (lambda: LeakyReLU("0.1"), "LeakyReLU: found slope '0.1', expected a finite number"),

@@ -18,13 +18,14 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape, ceil_divide
 from distnet.base.keys import MicroBatch
+from distnet.nn import arguments
 from distnet.nn.conv.direct import BlockedConvolution, FewChannelConvolution
 from distnet.nn.conv.direct_pool import PooledFewChannelConvolution
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.im2col import Im2colConvolution
 from distnet.nn.conv.winograd import WinogradConvolution, supports
 from distnet.nn.conv.winograd_pool import PooledWinogradConvolution
-from distnet.nn.initializers import constant, weight_initializer
+from distnet.nn.initializers import checked_init, constant, weight_initializer
 from distnet.nn.layer import Layer
 from distnet.nn.memory import Memory
 from distnet.nn.parameters import Parameter
@@ -118,15 +119,18 @@ class Conv2d(Layer):
             known = ", ".join(["auto", *ALGORITHMS])
             raise ValueError(f"algorithm: found {algorithm!r}, expected one of {known}")
         self.algorithm = algorithm
-        self.filters, self.stride, self.pad, self.init = filters, stride, pad, init
+        self.filters = arguments.whole("Conv2d", "filters", filters)
+        self.kernel = arguments.pair("Conv2d", "kernel", kernel)
+        self.stride = arguments.whole("Conv2d", "stride", stride)
+        self.pad = arguments.whole("Conv2d", "pad", pad, minimum=0)
+        self.init = checked_init("Conv2d", init)
         self.has_bias = bias
-        self.kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
         self._makers = ALGORITHMS
         self._loaded: WeakSet[Algorithm] = WeakSet()  # which have the present parameters
-        c, h, w = shape
+        c, h, w = arguments.image_shape("Conv2d", shape)
         g = self.geometry = Geometry(c, h, w, self.filters, *self.kernel, self.stride, self.pad)
         if not suits(self._algorithm_name, g):
             raise ValueError(
@@ -149,6 +153,10 @@ class Conv2d(Layer):
         both = copy.copy(self)
         both._makers, both._loaded, both.memory = POOLING_ALGORITHMS, WeakSet(), Memory()
         return both
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.weight.size * self.geometry.oh * self.geometry.ow
 
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
         yield "weight", self.weight

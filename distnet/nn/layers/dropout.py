@@ -26,10 +26,10 @@ class Dropout(Layer):
 
     def __init__(self, ratio: float = 0.5) -> None:
         super().__init__()
-        ratio = arguments.real(
+        self.ratio = arguments.real(
             "Dropout", "ratio", ratio, "a number in [0, 1)", lambda r: 0 <= r < 1
         )
-        self.threshold = min(round(ratio * _LEVELS), _LEVELS - 1)
+        self.threshold = min(round(self.ratio * _LEVELS), _LEVELS - 1)
         self._words = Words(Purpose.DROPOUT)
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:

@@ -49,6 +49,10 @@ class Linear(Layer):
         self.bias = Parameter((self.out_features,), constant(0), decays=False)
         return (self.out_features,)
 
+    @property
+    def multiply_adds(self) -> int:
+        return self.weight.size
+
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
         yield "weight", self.weight
         if self.has_bias:

@@ -223,7 +223,7 @@ def test_output_size(size, kernel, stride, pad, expected):
         ({"kernel": 0}, "kernel 0"),
         ({"kernel": 3, "stride": 0}, "stride 0"),
         ({"kernel": 3, "pad": -1}, "pad -1"),
-        ({"kernel": 3, "filters": 0}, "found 3 in and 0 out"),
+        ({"kernel": 3, "filters": 0}, "found filters 0"),
         ({"kernel": 3, "init": "best"}, "'best'"),
         ({"kernel": 3, "algorithm": "fft"}, "'fft'"),
         ({"kernel": 3, "algorithm": "winograd4", "stride": 2}, "kernel 3 x 3 and stride 2"),
