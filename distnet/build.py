@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from distnet.base.arrays import ceil_divide, format_shape
-from distnet.data import Dataset, default_cache_dir, load_dataset
+from distnet.data import Dataset, Samples, default_cache_dir, load_dataset, split, with_test
 from distnet.models import MODELS
 from distnet.nn import Network
 from distnet.nn.parameters import Parameters
-from distnet.objectives import Classification
-from distnet.optim import Optimizer, make_optimizer, make_schedule
+from distnet.objectives import Classification, balanced_weights
+from distnet.optim import Averaged, Optimizer, make_optimizer, make_schedule
 from distnet.parallel import REDUCTIONS, Communicator, agree, together
 from distnet.parallel.watch import Watch
-from distnet.training.config import TrainConfig, identity, to_toml
+from distnet.training.callbacks import EarlyStopping
+from distnet.training.config import TrainConfig, identity, to_toml, weights_of
 from distnet.training.feed import Feed, shifts
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint
 from distnet.training.job import Job
@@ -50,16 +51,17 @@ def job_of(
     dataset = together(comm, lambda: dataset_of(config, environ))
     decisive = identity(config) | {"data_sha256": dataset.sha256}
     agree(comm, decisive)
-    network = together(comm, lambda: network_of(config, dataset))
-    trainer = trainer_of(config, network, dataset, comm)
+    training, evaluated = together(comm, lambda: parts_of(config, dataset))
+    objective = together(comm, lambda: objective_of(config, dataset, training))
+    trainer = trainer_of(config, objective, training, comm)
     total_steps = num_steps(config, trainer.sampler.steps_per_epoch)
     terminal = Terminal(comm, config.progress, total_steps)
     directory = RunDirectory(out_dir(config, dataset), config.keep, comm=comm, warn=terminal.warn)
-    model = about(network, dataset.classes, name=dataset.name, sha256=dataset.sha256)
+    model = about(objective.network, dataset.classes, name=dataset.name, sha256=dataset.sha256)
     saving = Saving(directory, decisive, fingerprint, model)
     run = Run(
         trainer,
-        {"test": Feed(trainer.objective, *dataset.test)},
+        {name: Feed(trainer.objective, *each) for name, each in evaluated.items()},
         total_steps=total_steps,
         evaluation_size=config.micro_batch_size,
         verify_every=config.verify_every,
@@ -82,9 +84,17 @@ def job_of(
 
 
 def dataset_of(config: TrainConfig, environ: Mapping[str, str]) -> Dataset:
-    """The data set that the configuration names; raises DataError."""
+    """The data set that the configuration names, with test data; raises DataError."""
     data_dir = Path(config.data_dir) if config.data_dir else None
-    return load_dataset(config.data, data_dir, default_cache_dir(environ))
+    return with_test(load_dataset(config.data, data_dir, default_cache_dir(environ)))
+
+
+def parts_of(config: TrainConfig, dataset: Dataset) -> tuple[Samples, dict[str, Samples]]:
+    """The samples for training, and those to evaluate on; by the first of these is chosen."""
+    if not config.validation:
+        return dataset.train, {"test": dataset.test}
+    training, held_out = split(dataset.train, config.validation, config.seed)
+    return training, {"valid": held_out, "test": dataset.test}
 
 
 def network_of(config: TrainConfig, dataset: Dataset) -> Network:
@@ -102,15 +112,30 @@ def network_of(config: TrainConfig, dataset: Dataset) -> Network:
     return network
 
 
+def objective_of(config: TrainConfig, dataset: Dataset, training: Samples) -> Classification:
+    """What is trained for, and the network; raises ValueError."""
+    weights: Any = None
+    if config.class_weights == "balanced":
+        weights = balanced_weights(training.targets, dataset.num_classes)
+    elif config.class_weights:
+        weights = weights_of(config.class_weights)
+        if len(weights) != dataset.num_classes:
+            raise ValueError(
+                f"--class-weights: found {len(weights)} numbers, expected {dataset.num_classes}, "
+                f"one for each class of {dataset.name}"
+            )
+    network = network_of(config, dataset)
+    return Classification(network, label_smoothing=config.label_smoothing, class_weights=weights)
+
+
 def trainer_of(
-    config: TrainConfig, network: Network, dataset: Dataset, comm: Communicator
+    config: TrainConfig, objective: Classification, training: Samples, comm: Communicator
 ) -> Trainer:
     """What makes the steps."""
-    objective = Classification(network)
-    steps_per_epoch = ceil_divide(len(dataset.train.targets), config.batch_size)
+    steps_per_epoch = ceil_divide(len(training.targets), config.batch_size)
     return make_trainer(
         objective,
-        Feed(objective, *dataset.train, shifts(config.augment_shift)),
+        Feed(objective, *training, shifts(config.augment_shift)),
         optimizer=optimizer_of(config, objective.parameters),
         schedule=make_schedule(
             config.schedule,
@@ -129,8 +154,8 @@ def trainer_of(
 
 
 def optimizer_of(config: TrainConfig, parameters: Parameters) -> Optimizer:
-    """The optimizer that `--optimizer` names."""
-    return make_optimizer(
+    """The optimizer that `--optimizer` names, with an average of what it does if there is to be."""
+    optimizer = make_optimizer(
         config.optimizer,
         parameters.values.size,
         weight_decay=config.weight_decay,
@@ -139,6 +164,7 @@ def optimizer_of(config: TrainConfig, parameters: Parameters) -> Optimizer:
         segments=[(slot.start, slot.stop) for slot in parameters.slots],
         **config.settings("optimizer"),
     )
+    return Averaged(optimizer, config.ema, parameters.values) if config.ema else optimizer
 
 
 def num_steps(config: TrainConfig, steps_per_epoch: int) -> int:
@@ -167,6 +193,8 @@ def callbacks_of(
             partial(_about, config, dataset, saving),
         ),
     ]
+    if config.patience:
+        callbacks.append(EarlyStopping(config.patience))
     if config.timeline:
         callbacks.append(TimelineFile(Path(config.timeline), terminal.warn))
     return callbacks
@@ -178,7 +206,7 @@ def introduce(config: TrainConfig, dataset: Dataset, run: Run, path: Path) -> li
     return [
         *(f"distnet: {dataset.name}: {note}" for note in dataset.notes),
         f"distnet: {config.model} ({run.trainer.parameters.values.size:,} parameters) on "
-        f"{dataset.name} ({len(dataset.train.targets):,} training samples), {start}",
+        f"{dataset.name} ({len(run.trainer.feed.targets):,} training samples), {start}",
         f"ranks {comm.size} on {comm.node.count} host(s), batch {config.batch_size} in "
         f"micro-batches of {config.micro_batch_size}, {run.total_steps} steps, "
         f"reduction {config.reduction}, results in {path}",

@@ -3,10 +3,10 @@
 An objective is added by its file and one line of `OBJECTIVES`.
 """
 
-from distnet.objectives.classification import Classification
+from distnet.objectives.classification import Classification, balanced_weights
 from distnet.objectives.objective import Objective
 from distnet.objectives.regression import Regression
 
 OBJECTIVES = {"classification": Classification, "regression": Regression}
 
-__all__ = ["OBJECTIVES", "Classification", "Objective", "Regression"]
+__all__ = ["OBJECTIVES", "Classification", "Objective", "Regression", "balanced_weights"]

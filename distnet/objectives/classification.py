@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
 from distnet.nn.losses import SoftmaxCrossEntropy, count_correct
@@ -75,3 +77,14 @@ class Classification(Objective):
 
     def score(self, metrics: dict[str, float]) -> float:
         return metrics["accuracy"]
+
+
+def balanced_weights(labels: Array, num_classes: int) -> Array:
+    """`class_weights`, `(num_classes,)`, with which all classes of `labels` count alike.
+
+    They are N / (K' count), K' being the number of classes that occur (King and Zeng 2001,
+    "Logistic Regression in Rare Events Data", section 4.2); 1 for a class that does not occur.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    share = len(labels) / np.count_nonzero(counts)
+    return np.where(counts > 0, share / np.maximum(counts, 1), 1.0)

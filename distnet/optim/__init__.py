@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from distnet.base.options import pick
-from distnet.optim.averaging import ExponentialMovingAverage
+from distnet.optim.averaging import Averaged, ExponentialMovingAverage
 from distnet.optim.layerwise import LAMB, LARS
 from distnet.optim.optimizers import (
     SGD,
@@ -31,6 +31,7 @@ __all__ = [
     "AdaGrad",
     "Adam",
     "AdamW",
+    "Averaged",
     "ExponentialMovingAverage",
     "Momentum",
     "Nesterov",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distnet.optim.optimizers import BLOCK, Vector, average, blocks
+from distnet.optim.optimizers import BLOCK, Optimizer, Vector, average, blocks
 
 
 class ExponentialMovingAverage:
@@ -46,3 +46,31 @@ class ExponentialMovingAverage:
                 scratch = self._scratch[: block.stop - block.start]
                 average(mean[block], values[block], self.decay, scratch)
         num_updates += 1
+
+
+class Averaged(Optimizer):
+    """Another optimizer, whose updates move an exponential moving average of the parameters too.
+
+    It starts as `start`, the parameters before the first update, (size,). Training does not see
+    it: the average is for evaluation and use, see `exchange`. `state` is that of the optimizer and
+    of the average, so that checkpoints and comparisons of ranks have both.
+    """
+
+    def __init__(self, optimizer: Optimizer, decay: float, start: Vector) -> None:
+        super().__init__(optimizer.size, dtype=optimizer.dtype)
+        self.optimizer = optimizer
+        self.average = ExponentialMovingAverage(optimizer.size, decay, dtype=optimizer.dtype)
+        self.average.update(start)
+        self.state = optimizer.state | self.average.state
+
+    def step(self, params: Vector, grads: Vector, lr: float, t: int) -> None:
+        self.optimizer.step(params, grads, lr, t)
+        self.average.update(params)
+
+    def exchange(self, params: Vector) -> None:
+        for block in blocks(0, self.size):
+            mean, values = self.average.values[block], params[block]
+            kept = self._scratch[0, : values.size]
+            kept[...] = values
+            values[...] = mean
+            mean[...] = kept

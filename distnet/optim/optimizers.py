@@ -98,6 +98,12 @@ class Optimizer:
             raise ValueError(f"{self._name}: t is {t}, expected the number of the update, from 1")
         self._walk(params, grads, float(lr), t, self._factor(grads))
 
+    def exchange(self, params: Vector) -> None:
+        """Before evaluation and after it: `params` and the values to evaluate change places.
+
+        For an optimizer that keeps others than those it trains, such as `averaging.Averaged`.
+        """
+
     def _walk(self, params: Vector, grads: Vector, lr: float, t: int, factor: float) -> None:
         """The update, block by block; `factor` scales the gradient."""
         for block in blocks(0, self.size):

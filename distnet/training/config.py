@@ -4,6 +4,7 @@
 `identity` into every checkpoint.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -19,6 +20,7 @@ from distnet.base.options import (
     own_options,
     parse_values,
     settle,
+    shown,
     to_toml,
     with_options_of,
 )
@@ -73,6 +75,15 @@ class TrainConfig:
         path=True,
     )
 
+    validation: float = option(
+        0.0,
+        "part of each class of the training data that is held out; checkpoints are chosen by it, "
+        "and the test data only tell",
+        group=WHAT,
+        metavar="FRACTION",
+        limits={">=": 0, "<": 1},
+    )
+
     epochs: int = option(
         4, "passes over the training data", group=LENGTH, metavar="N", limits=COUNT
     )
@@ -90,6 +101,15 @@ class TrainConfig:
         metavar="STEP",
         limits=STEPS,
         decides=False,
+    )
+
+    patience: int = option(
+        0,
+        "end when so many evaluations were no better than the best before them, on the validation "
+        "data or else on the test data; 0: never",
+        group=LENGTH,
+        metavar="N",
+        limits=STEPS,
     )
 
     batch_size: int = option(
@@ -122,10 +142,32 @@ class TrainConfig:
         metavar="X",
         limits={">=": 0, "<=": 1_000_000},
     )
+    ema: float = option(
+        0.0,
+        "evaluate an exponential moving average of the parameters with this decay, over about "
+        "1/(1 - DECAY) steps, and take it as the result; 0: the parameters themselves",
+        group=UPDATE,
+        metavar="DECAY",
+        limits={">=": 0, "<": 1},
+    )
     schedule: str = option("linear", "course of the learning rate", group=UPDATE, choices=SCHEDULES)
+    class_weights: str = option(
+        "",
+        "how much a sample of each class counts: numbers with commas between them, or balanced, "
+        "so that all classes count alike (default: 1 for all)",
+        group=UPDATE,
+        metavar="W,W,...",
+    )
 
     seed: int = option(
         0, "seed of all randomness", group=NOISE, metavar="N", limits={">=": 0, "<=": 2**63 - 1}
+    )
+    label_smoothing: float = option(
+        0.0,
+        "part of the target that is spread evenly over all classes",
+        group=NOISE,
+        metavar="X",
+        limits={">=": 0, "<": 1},
     )
     augment_shift: int = option(
         1,
@@ -297,8 +339,24 @@ def identity(config: TrainConfig) -> dict[str, Any]:
     }
 
 
+def weights_of(text: str) -> list[float]:
+    """The numbers of `--class-weights 1,2,0.5`; raises ConfigError."""
+    try:
+        weights = [float(word) for word in text.split(",")]
+    except ValueError:
+        weights = []
+    if not weights or not all(0 < weight < math.inf for weight in weights):
+        raise ConfigError(
+            f"--class-weights: found {shown(text)}, expected balanced, or numbers > 0 with commas "
+            "between them"
+        )
+    return weights
+
+
 def _check_together(config: TrainConfig) -> None:
     """What no field can tell alone."""
+    if config.class_weights not in ("", "balanced"):
+        weights_of(config.class_weights)
     _check_at_most(config, "micro_batch_size", "batch_size")
     if config.steps:
         _check_at_most(config, "stop_at", "steps")

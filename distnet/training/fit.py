@@ -15,9 +15,10 @@ import numpy as np
 
 from distnet.data.arrays import as_array, check_same_length, checked_samples
 from distnet.data.dataset import Samples
+from distnet.data.splits import split
 from distnet.nn.network import Network
 from distnet.objectives import Classification, Objective
-from distnet.optim import Optimizer, Schedule, make_optimizer
+from distnet.optim import Averaged, Optimizer, Schedule, make_optimizer
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator
 from distnet.training.feed import Augment, Feed
@@ -78,9 +79,11 @@ def fit(
     lr: float | Schedule = 0.01,
     weight_decay: float = 0.0,
     clip_norm: float = 0.0,
+    ema: float = 0.0,
     batch_size: int = 100,
     micro_batch_size: int | None = None,
     augment: Augment | None = None,
+    validation: float = 0.0,
     evaluate_on: Mapping[str, tuple[Any, Any]] | None = None,
     evaluate_every: int | None = None,
     callbacks: Sequence[Callback] = (),
@@ -96,9 +99,13 @@ def fit(
     last batch may be short.
     optimizer: a name (see OPTIMIZERS; with `weight_decay` on weights alone) or one of your own.
     clip_norm: a gradient that is longer is scaled down to this Euclidean norm; 0: never.
+    ema: decay of an exponential moving average of the parameters, which is what is evaluated and,
+    in the end, what the network has; 0: none.
     micro_batch_size: None is one micro-batch a step, so that the ranks have nothing to share out
     and BatchNorm sees the whole batch, as in the book.
     augment(images, bits): new uint8 images from those of a micro-batch and a random uint64 each.
+    validation: part of the samples, of every class alike, that is held out and evaluated first of
+    all, as "valid"; which ones is decided by the seed.
     evaluate_on: sets of (images, labels) by name, evaluated before the first update, then every
     `evaluate_every` steps (None: every epoch) and after the last.
     callbacks: see `distnet.training.callbacks`.
@@ -113,20 +120,23 @@ def fit(
     comm = SerialCommunicator() if comm is None else comm
     objective = network if isinstance(network, Objective) else Classification(network)
     check = _door(network)
+    training = check(images, labels)
+    samples = {name: check(*each) for name, each in (evaluate_on or {}).items()}
+    if validation:
+        training, held_out = split(training, validation, seed)
+        samples = {"valid": held_out, **samples}
     settings = {"weight_decay": weight_decay, "clip_norm": clip_norm}
     trainer = make_trainer(
         objective,
-        Feed(objective, *check(images, labels), augment),
-        optimizer=_optimizer(optimizer, objective, settings),
+        Feed(objective, *training, augment),
+        optimizer=_optimizer(optimizer, objective, settings, ema),
         schedule=lr if callable(lr) else constant(lr),
         batch_size=batch_size,
         micro_batch_size=micro_batch_size or batch_size,
         seed=seed,
         comm=comm,
     )
-    sets = {
-        name: Feed(objective, *check(*samples)) for name, samples in (evaluate_on or {}).items()
-    }
+    sets = {name: Feed(objective, *each) for name, each in samples.items()}
     history = History(evaluations={name: [] for name in sets})
     run = Run(
         trainer,
@@ -145,6 +155,7 @@ def fit(
             history.diverged = str(error)
             run.evaluate()
     history.ended = run.record.ended
+    trainer.use_evaluated()
     values = objective.parameters.values
     history.params_sha256 = hashlib.sha256(values.astype("<f4").tobytes()).hexdigest()
     return history
@@ -172,11 +183,13 @@ def _num_steps(steps: int | None, epochs: int | None, steps_per_epoch: int) -> i
 
 
 def _optimizer(
-    optimizer: str | Optimizer, objective: Objective, settings: Mapping[str, float]
+    optimizer: str | Optimizer, objective: Objective, settings: Mapping[str, float], ema: float
 ) -> Optimizer:
+    parameters = objective.parameters
+    if ema:
+        return Averaged(_optimizer(optimizer, objective, settings, 0), ema, parameters.values)
     if isinstance(optimizer, Optimizer):
         return optimizer
-    parameters = objective.parameters
     return make_optimizer(
         optimizer,
         parameters.values.size,

@@ -40,8 +40,9 @@ def save(network: Network, path: Path | str, *, classes: Sequence[str] = ()) -> 
 def load(path: Path | str) -> Network:
     """The network in a model file, in a checkpoint or in the directory of a run, ready to predict.
 
-    Of a run it is the best checkpoint, or the newest if there is no best one. Raises
-    CheckpointError, one line, for what is missing, damaged or of a later version.
+    Of a run it is the best checkpoint, or the newest if there is no best one, with the average of
+    the parameters if the run kept one. Raises CheckpointError, one line, for what is missing,
+    damaged or of a later version.
     """
     return network_of(read(path), str(path))
 
@@ -68,7 +69,9 @@ def network_of(checkpoint: Checkpoint, source: str) -> Network:
         size = sum(array.size for array in params.values())
         network = rebuild(checkpoint.model["network"], size)
         network.classes = tuple(map(str, checkpoint.model.get("classes", ())))
-        network.parameters.load(params | checkpoint.part("statistics"))
+        # Of a run with --ema the average is what was evaluated.
+        values = params | checkpoint.part("optimizer.average")
+        network.parameters.load(values | checkpoint.part("statistics"))
     except KeyError as error:
         raise CheckpointError(
             f"{source}: found no {error} in it, expected a file that says what its network is made "

@@ -137,7 +137,7 @@ class Run:
     def evaluate(self) -> None:
         """Measures the network on all sets and tells the callbacks."""
         size = self.evaluation_size
-        with self.comm.position.during("evaluation"):
+        with self.comm.position.during("evaluation"), self.trainer.evaluating():
             evaluated = {
                 name: evaluate(feed, self.comm, min(size, len(feed.targets)))
                 for name, feed in self.evaluate_on.items()

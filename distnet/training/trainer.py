@@ -8,7 +8,8 @@ computed alike everywhere, and the sum of the reducer does not depend on groupin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -122,6 +123,24 @@ class Trainer:
         rank, size = self.comm.rank, self.comm.size
         known = self.speeds is not None and len(self.speeds) == size
         return deal(num_micro_batches, rank, size, self.speeds if known else None)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """While it lasts, the parameters are those to be evaluated, such as an average."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def use_evaluated(self) -> None:
+        """After the last step: the parameters are those that were evaluated, for good."""
+        self._exchange()
+
+    def _exchange(self) -> None:
+        """The parameters and the values to be evaluated change places."""
+        self.optimizer.exchange(self.parameters.values)
+        self.parameters.refresh()
 
     def state(self) -> dict[str, Array]:
         """All that the next step depends on, and all ranks have alike: arrays by name, as views.

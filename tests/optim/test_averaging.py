@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from distnet.optim import ExponentialMovingAverage
+from distnet.optim import SGD, Adam, Averaged, ExponentialMovingAverage
 from distnet.optim.optimizers import BLOCK
 
 SIZE = BLOCK + 617
@@ -74,3 +74,25 @@ def test_a_decay_that_makes_no_sense_is_rejected(decay):
 def test_parameters_of_another_shape_or_dtype_are_rejected(values):
     with pytest.raises(ValueError, match=r"^average: found values of .*expected \(3,\) and flo"):
         ExponentialMovingAverage(3).update(values)
+
+
+def test_the_average_of_an_optimizer_changes_places_with_its_parameters():
+    (start,) = parameters(1, np.float32)
+    params, gradient = start.copy(), np.ones(SIZE, np.float32)
+    averaged = Averaged(SGD(SIZE), 0.75, start)
+    averaged.step(params, gradient, 1.0, 1)
+    np.testing.assert_array_equal(params, start - 1)
+    average = averaged.average.values.copy()
+    np.testing.assert_allclose(average, start - 0.25, atol=1e-6)
+    averaged.exchange(params)
+    np.testing.assert_array_equal(params, average)
+    averaged.exchange(params)
+    np.testing.assert_array_equal(params, start - 1)
+    np.testing.assert_array_equal(averaged.state["average"], average)
+
+
+def test_an_average_has_the_state_of_its_optimizer_too():
+    adam = Adam(SIZE)
+    state = Averaged(adam, 0.9, np.zeros(SIZE, np.float32)).state
+    assert list(state) == ["m", "v", "average", "num_updates"]
+    assert state["m"] is adam.state["m"]

@@ -147,3 +147,26 @@ def test_ranks_share_the_work_and_agree_to_the_last_bit(comm):
     _, alone = trained(**settings, comm=SerialCommunicator())
     _, together = trained(**settings, comm=comm)
     assert together == alone
+
+
+def test_a_part_of_each_class_is_held_out():
+    _, history = trained(100, epochs=2, validation=0.3, evaluate_on={"new": samples(20)})
+    assert list(history.evaluations) == ["valid", "new"]
+    assert len(history.losses) == 2 * 4  # of 70 samples in batches of 20
+
+
+@pytest.mark.mpi(min_size=3)
+def test_an_average_is_evaluated_and_kept_with_the_same_bits_on_any_number_of_ranks(comm):
+    settings: dict[str, Any] = {"steps": 5, "evaluate_every": 5, "micro_batch_size": 5}
+    settings |= {"evaluate_on": {"same": samples(50)}}
+    net, history = trained(ema=0.5, comm=comm, **settings)
+    _, alone = trained(ema=0.5, **settings)
+    assert history.params_sha256 == alone.params_sha256
+    assert history.evaluations == alone.evaluations
+    assert history.losses == trained(**settings)[1].losses  # training does not see it
+    values = [trained(**settings | {"steps": steps})[0].parameters.values for steps in range(6)]
+    expected = sum(value * 0.5 ** min(6 - k, 5) for k, value in enumerate(values))
+    np.testing.assert_allclose(net.parameters.values, expected, rtol=1e-4, atol=1e-6)
+    logits = net.predict(np.asarray(samples(50)[0]))
+    found = np.mean(logits.argmax(axis=1) == samples(50)[1])
+    assert found == pytest.approx(history.accuracy("same")[-1])

@@ -12,6 +12,7 @@ from distnet.base.options.checking import (
     overlaid,
     pick,
     settle,
+    shown,
 )
 from distnet.base.options.declaring import (
     Option,
@@ -45,6 +46,7 @@ __all__ = [
     "read_toml",
     "recipes",
     "settle",
+    "shown",
     "to_toml",
     "with_default",
     "with_options_of",
