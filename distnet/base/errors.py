@@ -1,4 +1,4 @@
-"""What a program cannot help and no traceback explains."""
+"""What a program cannot help and no traceback explains: each is one line for its user."""
 
 
 class InputChangedError(ValueError):
@@ -7,3 +7,7 @@ class InputChangedError(ValueError):
     It may come up on one rank alone. Its one line says all, so the program ends with that line and
     exit code 2.
     """
+
+
+class DataError(ValueError):
+    """Data that cannot be used; one line says where, what was found and what was expected."""

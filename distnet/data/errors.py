@@ -6,11 +6,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from distnet.base.errors import InputChangedError
+from distnet.base.errors import DataError, InputChangedError
 
-
-class DataError(ValueError):
-    """Data that cannot be used; one line says where, what was found and what was expected."""
+__all__ = ["DataError", "FileChangedError", "explained"]
 
 
 class FileChangedError(DataError, InputChangedError):

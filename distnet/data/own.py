@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.base.images import check_finite, pixels
 from distnet.data.arrays import (
     channels_first,
-    check_finite,
     check_same_length,
-    pixels,
 )
 from distnet.data.classes import mapped_labels
 from distnet.data.dataset import NO_TEST, Dataset, Samples

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape, format_shape
+from distnet.base.images import checked_images
 from distnet.base.keys import MicroBatch, Purpose, stream
 from distnet.nn import arguments
 from distnet.nn.layer import Layer
@@ -68,14 +69,15 @@ class Network:
         shapes = f"{format_shape(self.input_shape)} -> {format_shape(self.output_shape)}"
         return f"<{type(self).__name__} {shapes}, {self.parameters.values.size:,} parameters>"
 
-    def predict(self, x: Array) -> Array:
+    def predict(self, x: object) -> Array:
         """The outputs `(N, ...)` in evaluation mode, in a new array; for a classifier, the logits.
 
         x: `(N, *input_shape)`, of any length: it is computed in blocks, whose memory is bounded.
-        Bytes are pixels, 0 to 255, and mean 0 to 1; floats are taken as they are. Several threads
-        may call it; they take turns.
+        Bytes are pixels, 0 to 255, and mean 0 to 1; floats are taken as they are; see
+        `base.images.checked_images`, which also raises DataError for what cannot be images. Several
+        threads may call it; they take turns.
         """
-        x = self._checked(np.asarray(x))
+        x = checked_images(x, self.input_shape)
         result = np.empty((len(x), *self.output_shape), self.dtype)
         with self._predicting:
             for start in range(0, len(x), PREDICT_BLOCK):

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from distnet.data.arrays import as_array, check_same_length, checked_samples
+from distnet.base.images import as_array
+from distnet.data.arrays import check_same_length, checked_samples
 from distnet.data.dataset import Samples
 from distnet.data.splits import split
 from distnet.nn.network import Network

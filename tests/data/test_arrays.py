@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distnet.data import DataError, arrays, file_array
-from distnet.data.arrays import channels_first, checked_images, checked_labels, checked_samples
+from distnet.base import images as base_images
+from distnet.base.images import checked_images
+from distnet.data import DataError, file_array
+from distnet.data.arrays import channels_first, checked_labels, checked_samples
 
 RNG = np.random.Generator(np.random.Philox(key=4))
 GREY = RNG.integers(0, 256, (6, 1, 5, 4), np.uint8)
@@ -89,7 +91,7 @@ class TestImages:
     @pytest.mark.parametrize("piece_bytes", [1, 100, 1 << 22])
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     def test_what_is_not_finite_is_named(self, monkeypatch, piece_bytes, value):
-        monkeypatch.setattr(arrays, "PIECE_BYTES", piece_bytes)
+        monkeypatch.setattr(base_images, "PIECE_BYTES", piece_bytes)
         images = RNG.random((30, 1, 5, 4)).astype(np.float32)
         checked_images(images, (1, 5, 4))
         images[17, 0, 2, 3] = images[20, 0, 0, 0] = value

@@ -1,5 +1,9 @@
 """Network: flat vectors and their views, early gradients, and bits that depend on nothing else."""
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from layer_table import images
@@ -239,8 +243,80 @@ def test_training_reports_the_loss_of_the_pass_that_it_differentiates():
 @pytest.mark.parametrize("shape", [(4, 1, 8, 8), (4, 2, 8, 1), (4, 128), (2, 8, 8)])
 def test_inputs_of_another_shape_are_refused(shape):
     net, x = network(), np.zeros(shape, np.float32)
-    message = r"input: found shape .*, expected \(N, 2, 8, 8\)"
-    with pytest.raises(ValueError, match=message):
+    message = r"found shape .*, expected \(N, 2, 8, 8\)"
+    with pytest.raises(ValueError, match=f"images: {message}"):
         net.predict(x)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"input: {message}"):
         Classification(net).gradients(x, np.zeros(len(x), int), MicroBatch())
+
+
+# Predictions.
+
+
+def test_predictions_stay():
+    net = network()
+    x = images((7, *SHAPE), np.float32)
+    first = net.predict(x)
+    kept = first.copy()
+    net.predict(images((7, *SHAPE), np.float32, seed=1))
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_predictions_of_many_are_those_of_blocks():
+    net, x = network(), images((230, *SHAPE), np.float32)
+    parts = [net.predict(x[start : start + 100]) for start in range(0, 230, 100)]
+    np.testing.assert_array_equal(net.predict(x), np.concatenate(parts))
+
+
+def test_bytes_mean_0_to_1():
+    net = network(dtype=np.float64)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, *SHAPE), np.uint8)
+    np.testing.assert_allclose(net.predict(pixels), net.predict(pixels / 255), rtol=1e-12)
+
+
+def test_one_channel_may_be_left_out_and_channels_may_come_last():
+    grey = Network([Linear(3)], (1, 4, 5))
+    x = np.random.default_rng(0).random((2, 4, 5), np.float32)
+    np.testing.assert_array_equal(grey.predict(x), grey.predict(x[:, None]))
+    net, x = network(), images((2, *SHAPE), np.float32)
+    np.testing.assert_array_equal(net.predict(x.transpose(0, 2, 3, 1)), net.predict(x))
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((2, *SHAPE), np.int64), "found int64, expected uint8"),
+        (np.zeros(SHAPE), r"a single image is images\[None\]"),
+        (np.full((2, *SHAPE), np.nan), "the data hold NaN in image 0"),
+        (np.zeros((0, *SHAPE)), "found an empty array"),
+        ("digits", "found <U6"),
+    ],
+)
+def test_what_cannot_be_predicted_has_one_line(x, message):
+    with pytest.raises(ValueError, match=message):
+        network().predict(x)
+
+
+def test_threads_take_turns():
+    net = network()
+    batches = [images((150, *SHAPE), np.float32, seed) for seed in range(8)]
+    expected = [net.predict(x) for x in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            for found, right in zip(pool.map(net.predict, batches), expected, strict=True):
+                np.testing.assert_array_equal(found, right)
+
+
+MANY = """
+import re, numpy as np
+from distnet.models import DeepConvNet
+
+logits = DeepConvNet().predict(np.zeros((10_000, 1, 28, 28), np.uint8))
+assert logits.shape == (10_000, 10)
+print(1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]))
+"""
+
+
+def test_ten_thousand_images_take_little_memory():
+    done = subprocess.run([sys.executable, "-c", MANY], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 200 * 2**20

@@ -1,0 +1,95 @@
+"""What counts as images: the one door through which arrays of a user come in.
+
+Pixels follow one rule everywhere. Bytes (uint8) mean 0 to 1, so the network reads them divided by
+255; true and false are black and white; floats are taken as they are; other integers are refused,
+because 0 to 255, 0 to 65535 and 0 to 1 would all be possible. Called by `fit`, `predict` and
+`evaluate`, and by what makes data sets of arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import numpy as np
+
+from distnet.base.arrays import Array, Shape
+from distnet.base.errors import DataError
+
+PIECE_BYTES = 1 << 22  # of floats that are searched for NaN at a time
+
+
+def checked_images(images: object, input_shape: Shape, what: str = "images") -> Array:
+    """`images` as uint8 or floats `(N, *input_shape)`, without a copy where that is possible.
+
+    Beside that shape, images of one channel may lack it, `(N, H, W)`, and channels may come last,
+    `(N, H, W, C)`. `what` names the images in an error. Raises DataError for other shapes, for
+    integers other than uint8, for NaN and infinities and for an empty array.
+    """
+    array = pixels(images, what)
+    found = array.shape[1:]
+    if found != input_shape and len(input_shape) == 3:
+        c, h, w = input_shape
+        if found == (h, w) and c == 1:
+            array = array.reshape(len(array), 1, h, w)
+        elif found == (h, w, c):
+            array = array.transpose(0, 3, 1, 2)
+    if array.shape[1:] != input_shape:
+        raise DataError(
+            f"{what}: found shape {array.shape}, expected {_shape(('N', *input_shape))}"
+            f"{_shape_hint(array.shape, input_shape)}"
+        )
+    check_finite(array, what)
+    return array
+
+
+def pixels(images: object, what: str = "images") -> Array:
+    """`images`, an array or what NumPy makes one of, as uint8 or floats of the same shape."""
+    array = as_array(images, what)
+    if array.dtype == np.bool_:
+        array = np.where(array[:], np.uint8(255), np.uint8(0))
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise DataError(
+            f"{what}: found {array.dtype}, expected uint8 (0 to 255, read as 0 to 1) or floats; "
+            "images.astype('uint8') if they are bytes, otherwise divide by their largest value"
+        )
+    if 0 in array.shape:
+        raise DataError(f"{what}: found an empty array {array.shape}, expected samples")
+    return array
+
+
+def check_finite(images: Array, what: str = "images") -> None:
+    """Raises DataError that names the first image with a NaN or an infinity."""
+    if images.dtype.kind != "f":
+        return
+    rows = max(1, PIECE_BYTES * len(images) // images.nbytes)
+    for start in range(0, len(images), rows):
+        finite = np.isfinite(images[start : start + rows])
+        if not finite.all():
+            number = start + int((~finite).reshape(len(finite), -1).any(axis=1).argmax())
+            value = "NaN" if np.isnan(images[number]).any() else "an infinite number"
+            raise DataError(f"{what}: the data hold {value} in image {number}, counted from 0")
+
+
+def as_array(values: object, what: str) -> Array:
+    """`values` as an array, not copied if it is one, in memory or in a file; or DataError."""
+    if all(hasattr(values, name) for name in ("shape", "dtype", "__getitem__")):
+        return cast(Array, values)
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{what}: found no array ({reason:.200}), expected one") from None
+
+
+def _shape(sizes: tuple[object, ...]) -> str:
+    return f"({', '.join(map(str, sizes))})"
+
+
+def _shape_hint(found: Shape, input_shape: Shape) -> str:
+    """What to do about a wrong shape, where that can be told."""
+    if found in (input_shape, input_shape[1:], input_shape[1:] + input_shape[:1]):
+        return "; a single image is images[None]"
+    if math.prod(found[1:]) == math.prod(input_shape):
+        return f"; images.reshape{_shape((-1, *input_shape))} if the order of the numbers is that"
+    return ""

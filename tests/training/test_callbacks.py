@@ -1,0 +1,99 @@
+"""What a run tells its callbacks, in which order, and what they may decide."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distnet
+from distnet.parallel import SerialCommunicator
+from distnet.training.callbacks import EarlyStopping
+from distnet.training.run import Callback
+
+RANKS = [pytest.param(n, marks=pytest.mark.mpi(min_size=n)) for n in (1, 2)]
+
+
+class Told(Callback):
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, int]] = []
+
+    def begin(self, run):
+        self.events.append(("begin", run.num_done))
+
+    def stepped(self, run, result):
+        assert result.step == run.num_done - 1
+        self.events.append(("stepped", run.num_done))
+
+    def evaluated(self, run, evaluated):
+        assert evaluated == run.record.evaluated
+        self.events.append(("evaluated", run.num_done))
+
+    def end(self, run):
+        self.events.append(("end", run.num_done))
+
+
+def samples(n: int = 12):
+    rng = np.random.Generator(np.random.Philox(key=2))
+    return rng.random((n, 4)), rng.integers(0, 3, n)
+
+
+def fitted(callbacks, comm=None, **settings):
+    network = distnet.Network([distnet.Linear(3)], (4,), seed=1)
+    data = samples()
+    settings = {"batch_size": 5, "micro_batch_size": 2, "lr": 0.1} | settings
+    sets = {"same": data}
+    return distnet.fit(network, *data, evaluate_on=sets, callbacks=callbacks, comm=comm, **settings)
+
+
+def test_the_order_of_what_is_told():
+    told = Told()
+    fitted([told], epochs=2)  # three steps each
+    expected = [("begin", 0), ("evaluated", 0)]
+    for n in range(1, 7):
+        expected += [("stepped", n)] + [("evaluated", n)] * (n % 3 == 0)
+    expected += [("end", 6)]
+    assert told.events == expected
+
+
+class Scores(Callback):
+    """Makes up how good each evaluation was."""
+
+    def __init__(self, monkeypatch, scores) -> None:
+        scores = iter(scores)
+        score = distnet.Classification.score
+        monkeypatch.setattr(distnet.Classification, "score", lambda self, metrics: next(scores))
+        assert score is not distnet.Classification.score
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "last"),
+    [
+        ([0, 1, 2, 3, 4], 1, 4),
+        ([0, 1, 1, 3, 4], 1, 2),  # no better is not good enough
+        ([0, 2, 1, 2, 3], 2, 3),
+        ([0, 2, 1, 3, 2], 2, 4),
+    ],
+)
+def test_a_run_ends_when_it_gets_no_better(monkeypatch, scores, patience, last):
+    Scores(monkeypatch, scores)
+    history = fitted([EarlyStopping(patience)], epochs=4)
+    assert history.num_updates[-1] == 3 * last
+    ended_early = last < 4 or scores[last] <= max(scores[:last])
+    expected = f"no better for {patience} evaluations" if ended_early and last < 4 else ""
+    assert history.ended == expected
+
+
+@pytest.mark.parametrize("num_ranks", RANKS)
+def test_all_ranks_end_together(comm, num_ranks):
+    settings = {"epochs": 50, "lr": 0.0}  # nothing gets better
+    history = fitted([EarlyStopping(2)], comm=comm, **settings)
+    assert history.num_updates == [0, 3, 6]
+    alone = fitted([EarlyStopping(2)], comm=SerialCommunicator(), **settings)
+    assert history == alone
+
+
+def test_patience_is_at_least_1():
+    with pytest.raises(ValueError, match="found patience 0, expected 1 or more"):
+        EarlyStopping(0)
