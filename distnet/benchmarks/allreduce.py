@@ -2,8 +2,11 @@
 
 A reduction is what the trainer waits for after backward if nothing is hidden: numbers converted,
 all buckets sent, received and read. Beside it stand the same without MPI (conversion, and for very
-small vectors nothing but the Python around the calls) and one blocking MPI_Allreduce of as many
-bytes of float32. All start at a barrier, whose own time is subtracted.
+small vectors nothing but the Python around the calls) and one blocking MPI_Allreduce of the whole
+vector, as float32 in the format's bytes. All start at a barrier, whose own time is subtracted.
+
+Exact sums are measured in each way in which they can travel between these ranks. `link bytes` is
+what the busiest host sends to others, with whatever else it sends meanwhile.
 
 Last come whole training steps in each format, which take turns on the same ranks.
 """
@@ -91,6 +94,7 @@ def make_steps_row(seconds: dict[str, list[float]], kind: str, batch_size: int) 
 def make_row(rounds: Sequence[Result]) -> dict[str, Any]:
     """The medians over the rounds of one format, in seconds without the barrier."""
     row: dict[str, Any] = {key: rounds[0][key] for key in ("bytes", "exact")}
+    row["link_bytes"] = median(each["link_bytes"] for each in rounds)
     for name in TIMES:
         row[name] = median(each[name] - each["barrier"] for each in rounds)
     return row
@@ -99,11 +103,16 @@ def make_row(rounds: Sequence[Result]) -> dict[str, Any]:
 def print_table(title: str, rows: dict[str, dict[str, Any]]) -> None:
     """One line for each format."""
     print(f"\n{title}")
-    print("format    same bits      bytes  reduction ms  without MPI ms  MPI_Allreduce ms")
+    print(
+        f"{'format':<18}same bits      bytes link bytes  reduction ms  without MPI ms  Allreduce ms"
+    )
     for kind, row in rows.items():
         times = [f"{row[name] * 1e3:.3f}" for name in TIMES]
-        says = "yes" if row["exact"] else "no"
-        print(f"{kind:<8}{says:>11}{row['bytes']:>11}{times[0]:>14}{times[1]:>16}{times[2]:>18}")
+        says, link = "yes" if row["exact"] else "no", round(row["link_bytes"])
+        print(
+            f"{kind:<18}{says:>9}{row['bytes']:>11}{link:>11}"
+            f"{times[0]:>14}{times[1]:>16}{times[2]:>14}"
+        )
 
 
 def print_steps(title: str, rows: dict[str, dict[str, float]]) -> None:

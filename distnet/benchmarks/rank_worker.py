@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -19,6 +20,7 @@ from distnet.base.arrays import Array
 from distnet.benchmarks.networks import CASES, random_trainer
 from distnet.benchmarks.rounds import interleave
 from distnet.parallel import (
+    EXCHANGES,
     REDUCTIONS,
     Communicator,
     Reducer,
@@ -117,8 +119,16 @@ def copies(comm: Communicator, task: Task) -> Result:
 
 
 def formats(comm: Communicator, task: Task) -> Result:
-    """Each wire format: a whole reduction, its share of Python, MPI alone with the same bytes."""
-    return {kind: _format(comm, kind, task) for kind in REDUCTIONS}
+    """Each wire format, and each way in which exact sums can travel between these ranks.
+
+    Of each: a whole reduction, its share of Python, MPI alone with the same bytes.
+    """
+    exact = REDUCTIONS["exact"](task["size"], comm.size)
+    ways = {kind: (kind, "auto") for kind in REDUCTIONS}
+    for exchange, make in EXCHANGES.items():
+        if make(comm, exact) is not None:
+            ways[f"exact, {exchange}"] = "exact", exchange
+    return {name: _format(comm, *way, task) for name, way in ways.items()}
 
 
 def steps_of_formats(comm: Communicator, task: Task) -> Result:
@@ -131,24 +141,16 @@ def steps_of_formats(comm: Communicator, task: Task) -> Result:
     return interleave(runs, num_turns, num_warmups=0, turn=task["turn"] + 1)
 
 
-def _format(comm: Communicator, kind: str, task: Task) -> Result:
-    size, bucket_bytes = task["size"], task["bucket_bytes"]
+def _format(comm: Communicator, kind: str, exchange: str, task: Task) -> Result:
+    size = task["size"]
     generator = np.random.default_rng(comm.rank)
     gradients = np.empty(size, np.float32)
     gradients[:] = 1e-3 * generator.standard_normal(size)
-    reducer = make_reducer(
-        kind, comm, gradients, NUM_SUMS, num_contributions=comm.size, bucket_bytes=bucket_bytes
-    )
-    alone = make_reducer(
-        kind,
-        SerialCommunicator(),
-        gradients,
-        NUM_SUMS,
-        num_contributions=1,
-        bucket_bytes=bucket_bytes,
-    )
+    settings = {"num_contributions": comm.size, "bucket_bytes": task["bucket_bytes"]}
+    reducer = make_reducer(kind, comm, gradients, NUM_SUMS, exchange=exchange, **settings)
+    alone = make_reducer(kind, SerialCommunicator(), gradients, NUM_SUMS, **settings)
     reduce_once(reducer)
-    bare = np.zeros(max(1, reducer.bytes_sent // 4), np.float32)
+    bare = np.zeros(max(1, size * REDUCTIONS[kind].wire_itemsize // 4), np.float32)
     times = interleave(
         {
             "reduction": _in_step(comm, lambda: reduce_once(reducer)),
@@ -160,7 +162,28 @@ def _format(comm: Communicator, kind: str, task: Task) -> Result:
     )
     # Ranks leave a barrier one after another; what that takes is part of the other three.
     result = {name: median(seconds) for name, seconds in times.items()}
+    result["link_bytes"] = _link_bytes(comm, lambda: reduce_once(reducer), task["repeats"])
     return {"bytes": reducer.bytes_sent, "exact": reducer.exact, **result}
+
+
+def _link_bytes(comm: Communicator, run: Callable[[], object], repeats: int) -> float:
+    """What leaves the host that sends most, on all its links to others, in one `run`."""
+    comm.barrier()
+    before = _bytes_on_links()
+    for _ in range(repeats):
+        run()
+    comm.barrier()
+    return max(comm.allgather(_bytes_on_links() - before)) / repeats
+
+
+def _bytes_on_links() -> int:
+    """Sent by this host since it was started, as Linux counts them; 0 elsewhere."""
+    try:
+        lines = Path("/proc/net/dev").read_text().splitlines()[2:]
+    except OSError:
+        return 0
+    links = (line.split(":") for line in lines)
+    return sum(int(counts.split()[8]) for name, counts in links if name.strip() != "lo")
 
 
 def reduce_once(reducer: Reducer) -> None:

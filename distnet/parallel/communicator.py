@@ -113,6 +113,13 @@ class Communicator(Protocol):
         All ranks have to come to the end; nobody waits for a rank that is busy between two of them.
         """
 
+    def split(self, part: int) -> Communicator:
+        """The ranks that give the same `part`, in the same order, as a group of their own.
+
+        Equal divisions have the same groups. Their calls are not counted in `position`: other
+        parts may make others.
+        """
+
     def repair(self) -> list[Process]:
         """After RankLost: leaves the survivors in the group, renumbered; returns who is gone.
 
@@ -180,6 +187,9 @@ class SerialCommunicator:
     def turns(self, num: int) -> Iterator[int]:
         return iter(range(num))
 
+    def split(self, part: int) -> Communicator:
+        return SerialCommunicator()
+
     def repair(self) -> list[Process]:
         return []
 
@@ -232,6 +242,7 @@ class MPICommunicator:
     def _join(self, comm: MPI.Intracomm) -> None:
         self._comm = comm
         self.rank, self.size = comm.rank, comm.size
+        self._parts: dict[tuple[int, ...], Communicator] = {}
 
     def _meet(self) -> None:
         self.processes = self.allgather(self._process)
@@ -283,6 +294,15 @@ class MPICommunicator:
         with self._reports_loss:
             yield from take_turns(self._comm, num)
 
+    def split(self, part: int) -> Communicator:
+        parts = tuple(self.allgather(part))
+        if parts not in self._parts:  # MPI libraries have room for a few hundred communicators
+            ranks = self._comm.Split(part, self.rank)
+            assert isinstance(ranks, type(self._comm))
+            self._parts[parts] = MPICommunicator(ranks, self.survives_losses)
+            ranks.Free()
+        return self._parts[parts]
+
     def repair(self) -> list[Process]:
         before = self.processes
         with self.position.waiting(self.position.begin()):
@@ -302,8 +322,11 @@ class MPICommunicator:
         os._exit(code)  # that of MPICH may return, and leaves the rest to the launcher
 
     def close(self) -> None:
-        if not self.survives_losses:  # then one may be lost here, and processes leave without MPI
-            self._comm.Free()
+        if self.survives_losses:
+            return  # one may be lost here, and processes leave without MPI
+        for group in self._parts.values():
+            group.close()
+        self._comm.Free()
 
 
 def _register(combine: Combine, dtype: np.dtype[Any]) -> MPI.Op:

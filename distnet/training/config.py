@@ -186,8 +186,9 @@ class TrainConfig:
     )
     exchange: str = option(
         "auto",
-        "how sums travel between ranks; auto: in shared memory where an exact sum can, or in "
-        "messages",
+        "how sums travel between ranks; shared: in the memory of one host; two-level: within each "
+        "host, then between hosts; leaders: the same, one rank of a host sends; auto: an exact sum "
+        "takes the first of these that it can, others are messages",
         group=RANKS,
         choices=("auto", *EXCHANGES),
         decides=False,

@@ -7,7 +7,7 @@ reducer fills `total` and calls, on all ranks alike and for each bucket in the s
 2. `read` of each bucket, when all have begun and the request of this one is finished;
 3. `complete`, when all ranks have begun all buckets, which the arrival of the tally tells.
 
-Here is the plain one, `Messages`; ranks of one host use `shared`.
+Here is the plain one, `Messages`; ranks of one host use `shared`, those of several `two_level`.
 """
 
 from __future__ import annotations
@@ -66,9 +66,16 @@ class Messages(Exchange):
 
     sends = True
 
-    def __init__(self, comm: Communicator, format: Format) -> None:
-        size = format.size
-        super().__init__(comm, format, np.zeros(size, format.dtype), np.zeros(size, np.float32))
+    def __init__(
+        self,
+        comm: Communicator,
+        format: Format,
+        total: Array | None = None,
+        result: Array | None = None,
+    ) -> None:
+        total = np.zeros(format.size, format.dtype) if total is None else total
+        result = np.zeros(format.size, np.float32) if result is None else result
+        super().__init__(comm, format, total, result)
         self._messages: dict[int, Array] = {}  # in flight, by the start of their bucket
         self.num_repeats = 0  # buckets since `clear` whose total did not fit into the message
 

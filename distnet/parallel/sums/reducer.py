@@ -32,6 +32,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 
@@ -45,6 +46,7 @@ from distnet.parallel.sums.formats import Exact, Float32, Format
 from distnet.parallel.sums.half import BFloat16, Float16
 from distnet.parallel.sums.rank_sum import RankSum
 from distnet.parallel.sums.shared import share_memory
+from distnet.parallel.sums.two_level import two_levels
 
 REDUCTIONS: dict[str, type[Format]] = {
     "exact": Exact,
@@ -56,6 +58,8 @@ REDUCTIONS: dict[str, type[Format]] = {
 # Each gives None where the ranks cannot have it. "auto" takes the first one that they can have.
 EXCHANGES: dict[str, Callable[[Communicator, Format], Exchange | None]] = {
     "shared": share_memory,
+    "two-level": two_levels,
+    "leaders": partial(two_levels, num_lanes=1),
     "messages": Messages,
 }
 

@@ -62,13 +62,21 @@ def share_memory(comm: Communicator, format: Format) -> SharedMemory | None:
 
     Where ranks may be lost they send messages: what a lost one has left in memory is nobody's.
     """
-    size = format.size
-    if comm.size == 1 or comm.node.count > 1 or comm.survives_losses or size == 0:
+    if comm.size == 1 or comm.node.count > 1 or comm.survives_losses or format.size == 0:
         return None
+    arrays = share_arrays(comm, format)
+    return None if arrays is None else SharedMemory(comm, format, *arrays)
+
+
+def share_arrays(comm: Communicator, format: Format) -> tuple[Array, Array] | None:
+    """Memory of the ranks of one host: a row for the sum of each, and the result, float32 (size,).
+
+    None, on all of them, if they cannot share it.
+    """
+    size = format.size
     bytes_of_rows = comm.size * size * np.dtype(format.dtype).itemsize
     memory = share(comm, bytes_of_rows + size * np.dtype(np.float32).itemsize)
     if memory is None:
         return None
     rows = np.frombuffer(memory, format.dtype, comm.size * size).reshape(comm.size, size)
-    result = np.frombuffer(memory, np.float32, size, offset=bytes_of_rows)
-    return SharedMemory(comm, format, rows, result)
+    return rows, np.frombuffer(memory, np.float32, size, offset=bytes_of_rows)
