@@ -8,8 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from distnet.base.arrays import ceil_divide, format_shape
-from distnet.data import Dataset, Samples, default_cache_dir, load_dataset, split, with_test
+from distnet.base.arrays import Shape, ceil_divide, format_shape
+from distnet.data import (
+    Dataset,
+    Samples,
+    augmentation,
+    default_cache_dir,
+    load_dataset,
+    split,
+    with_test,
+)
 from distnet.models import MODELS
 from distnet.nn import Network
 from distnet.nn.parameters import Parameters
@@ -19,7 +27,7 @@ from distnet.parallel import REDUCTIONS, Communicator, agree, together
 from distnet.parallel.watch import Watch
 from distnet.training.callbacks import EarlyStopping
 from distnet.training.config import TrainConfig, identity, to_toml, weights_of
-from distnet.training.feed import Feed, shifts
+from distnet.training.feed import Augment, Feed
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint
 from distnet.training.job import Job
 from distnet.training.model_file import about
@@ -133,9 +141,10 @@ def trainer_of(
 ) -> Trainer:
     """What makes the steps."""
     steps_per_epoch = ceil_divide(len(training.targets), config.batch_size)
+    augment = together(comm, lambda: augment_of(config, training.inputs.shape[1:]))
     return make_trainer(
         objective,
-        Feed(objective, *training, shifts(config.augment_shift)),
+        Feed(objective, *training, augment),
         optimizer=optimizer_of(config, objective.parameters),
         schedule=make_schedule(
             config.schedule,
@@ -150,6 +159,27 @@ def trainer_of(
         reduction=config.reduction,
         exchange=config.exchange,
         bucket_bytes=config.bucket_bytes,
+    )
+
+
+def augment_of(config: TrainConfig, shape: Shape) -> Augment | None:
+    """What is done to training inputs of that shape; nothing, no shift either, to no images.
+
+    Raises ValueError for what these inputs do not allow.
+    """
+    sizes = {"--augment-shift": config.augment_shift, "--augment-cutout": config.augment_cutout}
+    if len(shape) != 3:
+        if config.augment_flip or config.augment_brightness or config.augment_cutout:
+            raise ValueError(f"augmentation: found inputs of shape {shape}, expected images")
+        return None
+    for flag, size in sizes.items():
+        if size > max(shape[1:]):
+            raise ValueError(f"{flag}: found {size}, expected at most {max(shape[1:])} pixels")
+    return augmentation(
+        shift=config.augment_shift,
+        flip=config.augment_flip,
+        brightness=config.augment_brightness,
+        cutout=config.augment_cutout,
     )
 
 

@@ -174,7 +174,22 @@ class TrainConfig:
         "shift training images by up to this many pixels; 0: leave them as they are",
         group=NOISE,
         metavar="N",
-        limits={">=": 0, "<=": 16},
+        limits={">=": 0, "<=": 256},
+    )
+    augment_flip: bool = option(False, "mirror half of the training images", group=NOISE)
+    augment_brightness: float = option(
+        0.0,
+        "change the brightness of training images by up to this part; 0: leave it",
+        group=NOISE,
+        metavar="X",
+        limits={">=": 0, "<=": 1},
+    )
+    augment_cutout: int = option(
+        0,
+        "blot out a square of this many pixels in training images; 0: none",
+        group=NOISE,
+        metavar="N",
+        limits={">=": 0, "<=": 256},
     )
 
     reduction: str = option(

@@ -8,12 +8,10 @@ the pixels do not depend on the rank.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch, Purpose, Words
-from distnet.data.augment import random_shift
 from distnet.objectives import Objective
 
 Augment = Callable[[Array, Array], Array]
@@ -42,8 +40,3 @@ class Feed:
     def evaluation(self, samples: slice) -> tuple[Array, Any]:
         """The samples as they are."""
         return self.objective.as_input(self.inputs[samples]), self.targets[samples]
-
-
-def shifts(max_shift: int) -> Augment | None:
-    """Moves each image by up to `max_shift` whole pixels; None for 0."""
-    return partial(random_shift, max_shift=max_shift) if max_shift else None

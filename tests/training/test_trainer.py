@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from distnet.base.arrays import Array
+from distnet.data import augmentation
 from distnet.nn import BatchNorm, Conv2d, Dropout, Linear, MicroBatch, Network, ReLU
 from distnet.objectives import Classification
 from distnet.optim import make_optimizer
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator
-from distnet.training.feed import Feed, shifts
+from distnet.training.feed import Feed
 from distnet.training.trainer import Trainer, TrainingDiverged, make_trainer
 
 SEED = 3
@@ -47,7 +48,7 @@ def trainer_of(
     objective = Classification(network)
     return make_trainer(
         objective,
-        feed(objective, *images_and_labels(), shifts(max_shift)),
+        feed(objective, *images_and_labels(), augmentation(shift=max_shift)),
         optimizer=make_optimizer("adam", network.parameters.values.size, weight_decay=1e-3),
         schedule=constant(0.01),
         batch_size=BATCH,

@@ -1,0 +1,84 @@
+"""The training command on data of one's own: what is read, how it is called, what is said."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import launching
+import numpy as np
+import pytest
+from training_runs import ALONE, read_summary, succeed, train
+
+pytestmark = pytest.mark.mpi_launch
+
+RNG = np.random.Generator(np.random.Philox(key=13))
+COLOUR = RNG.integers(0, 256, (60, 12, 12, 3), np.uint8)
+KINDS = np.where(np.arange(60) % 3 == 0, "big", "small")
+RUN = ("--model", "two_layer", "--steps", "4", "--batch-size", "10", "--no-progress")
+
+
+def save(directory: Path, name: str, **arrays: np.ndarray) -> Path:
+    np.savez(directory / f"{name}.npz", **arrays)
+    return directory / f"{name}.npz"
+
+
+def test_pictures_in_colour_and_text_for_labels(tmp_path):
+    path = save(tmp_path, "mine", x=COLOUR, y=KINDS)
+    command = [sys.executable, "-m", "distnet.train", *RUN, "--data-dir", str(path)]
+    environ = {**os.environ, "PYTHONPATH": launching.SETTINGS["PYTHONPATH"]}
+    shown = subprocess.run(
+        command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True
+    ).stdout
+    assert "mine: labels big, small are classes 0 to 1, in this order" in shown
+    assert "mine: there are no test data: 10 of 60 samples are held out for the test" in shown
+    out = tmp_path / "runs" / "two_layer-mine-seed0"
+    assert read_summary(out)["data"] == "mine"
+
+
+@pytest.mark.parametrize("kind", ["float32", "rows"])
+def test_floats_and_rows_of_numbers(tmp_path, kind):
+    images = (COLOUR / 255).astype(np.float32)
+    images = images.reshape(60, -1) if kind == "rows" else images
+    path = save(tmp_path, "mine", x=images, y=KINDS, x_test=images, y_test=KINDS)
+    succeed(ALONE, *RUN, "--data-dir", path, "--out", tmp_path / "out")
+
+
+COLOURS = ("--augment-shift", "2", "--augment-flip", "--augment-brightness", "0.3")
+
+
+def test_augmented_colours_have_the_same_bits_on_ranks(tmp_path):
+    path = save(tmp_path, "mine", x=COLOUR, y=KINDS)
+    hashes = set()
+    for ranks, flags in ((ALONE, COLOURS), (3, COLOURS), (ALONE, ())):
+        out = tmp_path / f"out{len(hashes)}{ranks}"
+        cutout = ("--augment-cutout", "4") if flags else ()
+        small = ("--micro-batch-size", "4", "--data-dir", path, "--out", out)
+        succeed(ranks, *RUN, *flags, *cutout, *small)
+        hashes.add(read_summary(out)["params_sha256"])
+    assert len(hashes) == 2  # with augmentation and without
+
+
+@pytest.mark.parametrize(
+    ("arrays", "flags", "message"),
+    [
+        ({"x": COLOUR}, (), "found x, expected train_images and train_labels"),
+        ({"x": COLOUR, "y": KINDS[:5]}, (), "(y): found 5, expected 60, one for each image"),
+        ({"x": COLOUR / np.nan, "y": KINDS}, (), "(x): the data hold NaN in image 0"),
+        ({"x": COLOUR.astype(int), "y": KINDS}, (), "(x): found int64, expected uint8"),
+        ({"x": COLOUR, "y": np.arange(60) / 7}, (), "(y): found float64 of shape (60,)"),
+        ({"x": COLOUR, "y": KINDS}, ("--augment-shift", "13"), "--augment-shift: found 13, expec"),
+        ({"x": COLOUR, "y": KINDS}, ("--augment-cutout", "13"), "--augment-cutout: found 13, ex"),
+        ({"x": RNG.random((60, 5)), "y": KINDS}, ("--augment-flip",), "found inputs of shape (5,)"),
+    ],
+    ids=lambda value: ascii(value)[-30:],
+)
+def test_what_cannot_be_trained_on_is_one_line(tmp_path, arrays, flags, message):
+    path = save(tmp_path, "mine", **arrays)
+    process = train(ALONE, *RUN, *flags, "--data-dir", path, "--out", tmp_path / "out")
+    assert process.returncode == 2
+    assert process.stderr.startswith("distnet: error: ") and process.stderr.count("\n") == 1
+    assert message in process.stderr
+    assert not (tmp_path / "out").exists()
