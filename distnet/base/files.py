@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 from pathlib import Path
 
 PARTIAL = ".partial"
@@ -13,7 +14,7 @@ def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
     After it returns, the file survives a power failure as well. Raises OSError; the old file, if
     there was one, is then still there, and nothing else is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PARTIAL}")
     try:
         with temporary.open("wb") as file:
             file.writelines(pieces)

@@ -12,13 +12,14 @@ from __future__ import annotations
 import gzip
 import mmap
 import os
-import secrets
 import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
+
+from distnet.base.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -81,19 +82,7 @@ def _write_and_map(path: Path, stamp: _Stamp, content: memoryview) -> memoryview
     """`content` as a mapped cache file, or as it is where no such file can be had."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, content)
+        write_atomically(path, content)
     except OSError:
         return content
     return _map(path, stamp) or content
-
-
-def _write_atomically(path: Path, content: memoryview) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
