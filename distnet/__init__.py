@@ -30,7 +30,7 @@ _HOMES = {
     "distnet.nn": [
         *("AvgPool2d", "BatchNorm", "Branches", "Conv2d", "Dropout", "Flatten", "GlobalAvgPool2d"),
         *("Layer", "LeakyReLU", "Linear", "LocalResponseNorm", "MaxPool2d", "Network", "ReLU"),
-        *("Residual", "Sequential", "Sigmoid", "Tanh", "joined", "softmax"),
+        *("Residual", "Sequential", "Sigmoid", "Tanh", "fold_batchnorm", "joined", "softmax"),
     ],
     "distnet.objectives": ["OBJECTIVES", "Classification", "Objective", "Regression"],
     "distnet.optim": ["OPTIMIZERS", "SCHEDULES", "make_optimizer", "make_schedule"],

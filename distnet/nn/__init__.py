@@ -5,6 +5,7 @@ from distnet.nn.branches import Branches, Residual
 from distnet.nn.conv.average_pooling import AvgPool2d, GlobalAvgPool2d
 from distnet.nn.conv.conv2d import Conv2d
 from distnet.nn.conv.pooling import MaxPool2d
+from distnet.nn.folding import fold_batchnorm
 from distnet.nn.layer import Layer
 from distnet.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
 from distnet.nn.layers.dropout import Dropout
@@ -37,6 +38,7 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "Standardize",
     "Tanh",
+    "fold_batchnorm",
     "joined",
     "log_softmax",
     "softmax",

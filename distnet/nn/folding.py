@@ -1,0 +1,94 @@
+"""Batch normalisation folded into the layer in front of it, for inference.
+
+In evaluation it multiplies each channel by one number and adds another, which the weights and
+biases of the layer in front can do as well: gamma (W x + b - mean) / std + beta is W' x + b' with
+W' = gamma / std W and b' = gamma / std (b - mean) + beta (Jacob et al. 2018, arXiv:1712.05877,
+section 3.2).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from distnet.base.arrays import Array
+from distnet.nn.branches import Branches, Residual
+from distnet.nn.conv.conv2d import Conv2d
+from distnet.nn.layer import Layer
+from distnet.nn.layers.linear import Linear
+from distnet.nn.layers.normalization import BatchNorm
+from distnet.nn.network import Network
+from distnet.nn.sequential import Sequential
+
+
+def fold_batchnorm(network: Network) -> Network:
+    """A new network that predicts the same, without each BatchNorm that follows a layer of weights.
+
+    That is a `Conv2d` or a `Linear`, directly in front. The new network is for predictions: what it
+    would learn is not what `network` would.
+    """
+    layers = _folded(network.body.layers)
+    folded = Network(layers, network.input_shape, dtype=network.dtype)
+    folded.classes = network.classes
+    sources = _sources(network.body.layers)
+    for leaf, (layer, norm) in zip(folded.body.leaves(), sources, strict=True):
+        values = {name: parameter.value for name, parameter in layer.parameters()}
+        if norm is not None:
+            values |= _with_normalization(values["weight"], values.get("bias"), norm)
+        for name, parameter in leaf.parameters():
+            np.copyto(parameter.value, values[name])
+        statistics = dict(layer.statistics())
+        for name, statistic in leaf.statistics():
+            np.copyto(statistic.value, statistics[name].value)
+    folded.parameters.refresh()
+    return folded
+
+
+def _pairs(layers: Iterable[Layer]) -> Iterator[tuple[Layer, BatchNorm | None]]:
+    """The layers in order, each with the BatchNorm behind it that goes into it."""
+    rest = list(layers)
+    while rest:
+        layer = rest.pop(0)
+        following = rest[0] if rest else None
+        if isinstance(layer, Conv2d | Linear) and isinstance(following, BatchNorm):
+            yield layer, following
+            del rest[0]
+        else:
+            yield layer, None
+
+
+def _folded(layers: Iterable[Layer]) -> list[Layer]:
+    """New layers, without those that are folded, and with a bias where one is folded into."""
+    return [_new(layer, norm is not None) for layer, norm in _pairs(layers)]
+
+
+def _new(layer: Layer, needs_bias: bool) -> Layer:
+    if isinstance(layer, Sequential):
+        return Sequential(_folded(layer.layers))
+    if isinstance(layer, Residual | Branches):
+        return type(layer)(*(_folded(path.layers) for path in layer.paths))
+    args, kwargs = copy.deepcopy(layer.made_with)
+    return type(layer)(*args, **kwargs | ({"bias": True} if needs_bias else {}))
+
+
+def _sources(layers: Iterable[Layer]) -> Iterator[tuple[Layer, BatchNorm | None]]:
+    """For each leaf of the folded layers the one it is made from, and what is folded into it."""
+    for layer, norm in _pairs(layers):
+        if isinstance(layer, Sequential):
+            yield from _sources(layer.layers)
+        elif isinstance(layer, Residual | Branches):
+            for path in layer.paths:
+                yield from _sources(path.layers)
+        else:
+            yield layer, norm
+
+
+def _with_normalization(weight: Array, bias: Array | None, norm: BatchNorm) -> dict[str, Array]:
+    """The weight, (F, C, KH, KW) or (in, out), and the bias of both layers as one."""
+    gain = norm.gamma.value / np.sqrt(norm.running_var.value + norm.eps)  # (F,) or (out,), float64
+    mean = norm.running_mean.value
+    centred = -mean if bias is None else bias - mean
+    by_output = gain.reshape(-1, 1, 1, 1) if weight.ndim == 4 else gain
+    return {"weight": weight * by_output, "bias": gain * centred + norm.beta.value}
