@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 # version, before it tells somebody with Python 3.10 what is wrong.
 if sys.version_info < (3, 11):  # noqa: UP036  the reader is that Python
     sys.exit(f"distnet needs Python 3.11 or later, found {sys.version.split()[0]}")
+if sys.platform == "win32":
+    sys.exit("distnet needs Linux or macOS, found Windows; run it in WSL there")
 
 __version__ = "0.1.0"
 

@@ -23,7 +23,7 @@ from distnet.nn import Network
 from distnet.nn.parameters import Parameters
 from distnet.objectives import Classification, balanced_weights
 from distnet.optim import Averaged, Optimizer, make_optimizer, make_schedule
-from distnet.parallel import REDUCTIONS, Communicator, agree, together
+from distnet.parallel import REDUCTIONS, Communicator, agree, expect_hosts, together
 from distnet.parallel.watch import Watch
 from distnet.training.callbacks import EarlyStopping
 from distnet.training.config import TrainConfig, identity, to_toml, weights_of
@@ -32,6 +32,7 @@ from distnet.training.fingerprint import REMEDY, numerics_fingerprint
 from distnet.training.job import Job
 from distnet.training.model_file import about
 from distnet.training.performance import Performance
+from distnet.training.placement import idle_ranks, placement
 from distnet.training.report import RunLog, TerminalReport
 from distnet.training.resume import resume
 from distnet.training.run import Callback, Run
@@ -53,6 +54,8 @@ def job_of(
     Raises AgreedError on all ranks for what cannot be, or is not the same everywhere.
     """
     agree(comm, asdict(config))
+    if config.expect_hosts:
+        expect_hosts(comm, config.expect_hosts)
     fingerprint = numerics_fingerprint()
     if REDUCTIONS[config.reduction].exact:
         agree(comm, fingerprint, REMEDY)
@@ -237,9 +240,10 @@ def introduce(config: TrainConfig, dataset: Dataset, run: Run, path: Path) -> li
         *(f"distnet: {dataset.name}: {note}" for note in dataset.notes),
         f"distnet: {config.model} ({run.trainer.parameters.values.size:,} parameters) on "
         f"{dataset.name} ({len(run.trainer.feed.targets):,} training samples), {start}",
-        f"ranks {comm.size} on {comm.node.count} host(s), batch {config.batch_size} in "
+        f"ranks {comm.size} on {placement(comm)}, batch {config.batch_size} in "
         f"micro-batches of {config.micro_batch_size}, {run.total_steps} steps, "
         f"reduction {config.reduction}, results in {path}",
+        *idle_ranks(comm.size, run.trainer.sampler),
     ]
 
 

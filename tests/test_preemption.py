@@ -100,7 +100,7 @@ def test_a_signal_to_mpirun(data_dir, tmp_path, name):
 
 
 @pytest.mark.parametrize("rank", [0, RANKS - 1])
-@pytest.mark.parametrize("name", ["SIGUSR1", "SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_to_one_rank(data_dir, tmp_path, name, rank):
     number = signal.Signals[name]
     code, errors = run_and(lambda job: signal_rank(job, rank, number), data_dir, tmp_path)

@@ -23,6 +23,13 @@ def test_an_old_python_is_refused(monkeypatch):
     assert refusal.value.code == "distnet needs Python 3.11 or later, found 3.10.13"
 
 
+def test_windows_is_refused(monkeypatch):
+    monkeypatch.setattr("sys.platform", "win32")
+    with pytest.raises(SystemExit) as refusal:
+        runpy.run_path(str(INIT))
+    assert refusal.value.code == "distnet needs Linux or macOS, found Windows; run it in WSL there"
+
+
 def test_an_old_python_can_read_the_refusal():
     ast.parse(INIT.read_text(), feature_version=(3, 8))
 

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import launching
 import numpy as np
 import pytest
 from training_runs import (
@@ -289,6 +290,8 @@ def test_the_configuration_can_be_run_again(finished, tmp_path):
 # What an epoch line tells of the work, beside what it computed.
 HOW_FAST = {
     "elapsed_seconds",
+    "time",
+    "seconds",
     "images_per_second",
     "wait_share",
     "bytes_per_step",
@@ -368,6 +371,20 @@ def test_without_mpi4py(flags, finished, tmp_path):
     )
     process = run_python("-c", program, *flags, "--out", str(tmp_path))
     assert (process.returncode, process.stderr) == (0, "")
+    assert read_summary(tmp_path)["params_sha256"] == read_summary(finished)["params_sha256"]
+
+
+@on_1_and_3_ranks
+def test_output_that_fails_costs_nothing_but_lines(num_ranks, flags, finished, tmp_path):
+    """The program's own streams: mpirun has others, and ends when it cannot write to them."""
+    program = (
+        "import os, runpy, sys; full = os.open('/dev/full', os.O_WRONLY); "
+        "os.dup2(full, 1); os.close(2); sys.argv[0] = 'train'; "
+        "runpy.run_module('distnet.train', run_name='__main__')"
+    )
+    argv = ["-c", program, *flags, "--out", str(tmp_path)]
+    process = run_python(*argv) if num_ranks == ALONE else launching.mpirun(num_ranks, *argv)
+    assert process.returncode == 0
     assert read_summary(tmp_path)["params_sha256"] == read_summary(finished)["params_sha256"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from distnet.base.output import secure_streams
 from distnet.parallel.agreement import AgreedExit
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.errors import LaunchError, RankLost
@@ -21,6 +22,7 @@ def run_command(function: Callable[[Communicator], int | None], environ: Mapping
     exception on any rank ends all of them, see `failure`. The exit code is what `function` returns
     (None counts as 0), or 2, after one line, if these processes cannot be ranks of one job.
     """
+    secure_streams()
     try:
         comm = connect(environ)
     except LaunchError as error:

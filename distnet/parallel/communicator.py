@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.base.output import write_now
 from distnet.parallel.position import Position
 from distnet.parallel.recovery import ReportsLoss, die, gather_checked, shrink
 from distnet.parallel.turns import take_turns
@@ -313,8 +314,8 @@ class MPICommunicator:
         return [process for process in before if process not in self.processes]
 
     def abort(self, code: int) -> NoReturn:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        write_now(sys.stdout, "")
+        write_now(sys.stderr, "")
         if self.survives_losses:
             die()
         time.sleep(0.1)  # Open MPI's launcher may drop what it has not yet read of the output

@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import NoReturn
 
 from distnet.base.errors import InputChangedError
+from distnet.base.output import write_now
 from distnet.parallel.agreement import AgreedExit
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.errors import AgreedError
@@ -58,9 +59,8 @@ def install_hook(comm: Communicator) -> None:
 
 def show(text: str) -> None:
     """Written at once, so that the lines of one rank stay together."""
-    sys.stdout.flush()
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    write_now(sys.stdout, "")
+    write_now(sys.stderr, text)
 
 
 def _end(error: BaseException, comm: Communicator) -> NoReturn:

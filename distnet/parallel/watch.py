@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distnet.base.output import write_now
 from distnet.parallel.communicator import Communicator, Process
 from distnet.parallel.errors import name_ranks
 
@@ -206,5 +207,4 @@ def _stacks() -> str:
 
 
 def _show(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    write_now(sys.stderr, text)

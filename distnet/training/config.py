@@ -240,6 +240,15 @@ class TrainConfig:
         decides=False,
     )
 
+    expect_hosts: int = option(
+        0,
+        "end at once, with exit code 2, unless the ranks run on so many hosts; 0: any number",
+        group=RANKS,
+        metavar="N",
+        limits={">=": 0, "<=": 1_000_000},
+        decides=False,
+    )
+
     out: str = option(
         "",
         "directory for results (default: runs/MODEL-DATA-seedSEED)",

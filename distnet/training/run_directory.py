@@ -8,8 +8,10 @@ again with the next line or checkpoint, and `close` tells whether everything is 
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ class RunDirectory:
         self.path, self._comm = path, comm
         self.checkpoints, self.summary = path / "checkpoints", path / "summary.json"
         self._keep, self._warn = keep, warn
-        self._is_open = False
+        self._is_open, self._began = False, time.monotonic()
         self._problems: dict[str, str] = {}  # what could not be written, and why
 
     @property
@@ -66,9 +68,10 @@ class RunDirectory:
         self._is_open = True
 
     def log(self, event: str, step: int, **values: object) -> None:
-        """A line of metrics.jsonl."""
+        """A line of metrics.jsonl, with the time (UTC) and the seconds since this run began."""
         if self.writes:
-            self._try("metrics.jsonl", lambda: self._metrics.write(event, step, **values))
+            line = {**values, "time": _now(), "seconds": round(time.monotonic() - self._began, 3)}
+            self._try("metrics.jsonl", lambda: self._metrics.write(event, step, **line))
 
     def save(self, checkpoint: Checkpoint, is_best: bool) -> None:
         """Begins to write a checkpoint in the background, when the one before it is finished."""
@@ -126,3 +129,8 @@ class RunDirectory:
         if self._problems.get(kind) != problem:
             self._warn(f"{problem}; the run goes on, and the next time it is tried again")
         self._problems[kind] = problem
+
+
+def _now() -> str:
+    """ISO 8601, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,7 +1,8 @@
-"""Being asked to stop: SIGTERM, SIGINT and SIGUSR1 end a run after the step in progress.
+"""Being asked to stop: SIGTERM, SIGINT, SIGHUP and SIGUSR1 end a run after the step in progress.
 
 The signal may reach all ranks (mpirun passes it on) or a single one; the trainer carries the wish
-to the others in the reduction of the step, so that all stop after the same one.
+to the others in the reduction of the step, so that all stop after the same one. SIGHUP comes when
+the terminal is closed; where it is ignored, as under `nohup`, it stays so.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 class StopSignals:
@@ -24,7 +25,8 @@ class StopSignals:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._note) for number in STOPPING}
+        caught = [number for number in STOPPING if not _is_to_be_ignored(number)]
+        self._before = {number: signal.signal(number, self._note) for number in caught}
         return self
 
     def __exit__(
@@ -41,3 +43,8 @@ class StopSignals:
         if number == signal.SIGINT:
             # Not by a handler of ours: Python would not run it while MPI waits.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _is_to_be_ignored(number: signal.Signals) -> bool:
+    """SIGHUP alone: shells let programs in the background begin with SIGINT ignored, too."""
+    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN

@@ -1,6 +1,7 @@
 """Lines and the progress bar on the terminal. Rank 0 alone writes.
 
-The only place that writes to the terminal, apart from error lines of a command that fails.
+The only place that writes to the terminal, apart from error lines of a command that fails. A
+terminal that is gone is no reason to end a run: it goes on without lines.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TextIO
 
+from distnet.base.output import silence, write_now
 from distnet.parallel.communicator import Communicator
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ class Terminal:
         return self._comm.rank == 0
 
     def __enter__(self) -> Self:
-        if self._bar:
-            self._bar.start()
+        self._draw(lambda bar: bar.start())
         return self
 
     def __exit__(
@@ -49,37 +49,49 @@ class Terminal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar:
-            self._bar.stop()
+        self._draw(lambda bar: bar.stop())
 
     def say(self, line: str) -> None:
-        """A line on standard output."""
-        if self._speaks:
-            with self._bar_taken_down():
-                print(line, flush=True)
+        """A line on standard output; if that cannot be written, a warning, once."""
+        failure = self._write(sys.stdout, line)
+        if failure is not None:
+            self.warn(
+                f"standard output cannot be written any more ({failure.strerror}); the run goes on"
+            )
 
     def warn(self, line: str) -> None:
         """A line on standard error that cannot be missed."""
-        if self._speaks:
-            with self._bar_taken_down():
-                print(f"distnet: warning: {line}", file=sys.stderr, flush=True)
+        self._write(sys.stderr, f"distnet: warning: {line}")
 
     def step(self, num_done: int, loss: float) -> None:
         """Moves the progress bar, now and then."""
         now = time.perf_counter()
         if self._bar and now - self._refreshed >= REFRESH_SECONDS:
-            self._bar.update(self._bar.task_ids[0], completed=num_done, loss=loss, refresh=True)
             self._refreshed = now
+            self._draw(
+                lambda bar: bar.update(bar.task_ids[0], completed=num_done, loss=loss, refresh=True)
+            )
 
-    @contextmanager
-    def _bar_taken_down(self) -> Iterator[None]:
-        """Lets a line be written where the bar stands, whichever stream it goes to."""
-        bar = self._bar if self._bar and self._bar.live.is_started else None
-        if bar:
-            bar.stop()
-        yield
-        if bar:
-            bar.start()
+    def _write(self, stream: TextIO, line: str) -> OSError | None:
+        """Where the bar stands, whichever stream it goes to."""
+        if not self._speaks:
+            return None
+        is_shown = self._bar is not None and self._bar.live.is_started
+        if is_shown:
+            self._draw(lambda bar: bar.stop())
+        failure = write_now(stream, line + "\n")
+        if is_shown:
+            self._draw(lambda bar: bar.start())
+        return failure
+
+    def _draw(self, change: Callable[[Progress], None]) -> None:
+        """Changes the bar, if there is one; on a terminal that is gone there is none any more."""
+        try:
+            if self._bar:
+                change(self._bar)
+        except OSError:
+            self._bar = None
+            silence(sys.stderr)
 
 
 def _make_bar(total_steps: int) -> Progress:

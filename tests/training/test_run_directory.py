@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,19 @@ def test_a_run_leaves_all_its_files(tmp_path):
     assert [json.loads(line)["event"] for line in lines] == ["train", "checkpoint"]
     assert json.loads(directory.summary.read_text()) == {"steps": 2}
     assert (directory.path / "config.toml").read_text() == "config"
+
+
+def test_every_line_says_when(tmp_path):
+    directory = opened(tmp_path, [])
+    begun = datetime.now(UTC)
+    directory.log("train", 1, loss=0.5)
+    time.sleep(0.02)
+    directory.log("train", 2, loss=0.5)
+    directory.close()
+    first, second = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert first["time"].endswith("Z") and first["time"] < second["time"]
+    assert abs((datetime.fromisoformat(first["time"]) - begun).total_seconds()) < 5
+    assert 0 <= first["seconds"] < second["seconds"] < 5
 
 
 def test_a_rank_that_does_not_write_leaves_nothing(tmp_path):

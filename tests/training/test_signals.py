@@ -23,6 +23,17 @@ def test_a_signal_is_a_wish(number):
     assert signal.getsignal(number) is before
 
 
+def test_a_closed_terminal_is_no_wish_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not signals.wanted
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_second_interrupt_ends_the_process_even_where_python_cannot_run():
     code = """
         import os, signal, subprocess

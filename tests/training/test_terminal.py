@@ -75,6 +75,37 @@ def test_the_bar_is_not_drawn_at_every_step(monkeypatch):
     assert sum(drawn) == pytest.approx(10, abs=1)
 
 
+class GoneTerminal(FakeTerminal):
+    """Closed after the first piece."""
+
+    def write(self, text: str) -> int:
+        if self.tell():
+            raise OSError(5, "Input/output error")
+        return super().write(text)
+
+
+def test_a_terminal_that_is_gone_costs_the_bar_and_the_lines(capsys, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", GoneTerminal())
+    with Terminal(SerialCommunicator(), progress=True, total_steps=40) as terminal:
+        terminal.step(10, 0.25)
+        terminal.warn("nobody sees this")
+        terminal.say("row")
+        terminal.step(20, 0.25)
+    assert capsys.readouterr().out == "row\n"
+
+
+def test_standard_output_that_is_gone_is_told_on_the_other_one(capsys, monkeypatch):
+    gone = GoneTerminal()
+    gone.write("x")
+    monkeypatch.setattr(sys, "stdout", gone)
+    Terminal(SerialCommunicator()).say("row")
+    assert capsys.readouterr().err == (
+        "distnet: warning: standard output cannot be written any more (Input/output error); "
+        "the run goes on\n"
+    )
+
+
 def test_the_rank_that_becomes_number_0_speaks(capsys):
     comm = Rank(1)
     terminal = Terminal(comm)

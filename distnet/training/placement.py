@@ -1,0 +1,34 @@
+"""Where the ranks of a run are, and whether each of them has work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+
+from distnet.data.sampler import Sampler
+from distnet.parallel.communicator import Communicator
+from distnet.parallel.dealing import deal
+from distnet.parallel.errors import name_ranks
+
+
+def placement(comm: Communicator, shown: int = 4) -> str:
+    """How many hosts, and, of several, how many ranks on each of the first few."""
+    hosts = Counter(process.host for process in comm.processes)
+    if len(hosts) == 1:
+        return "1 host(s)"
+    each = ", ".join(f"{name} x {number}" for name, number in islice(hosts.items(), shown))
+    return f"{len(hosts)} host(s): {each}{', ...' if len(hosts) > shown else ''}"
+
+
+def idle_ranks(num_ranks: int, sampler: Sampler) -> list[str]:
+    """A line if there are more ranks than micro-batches in a step."""
+    num_micro_batches = sampler.max_micro_batches
+    if num_ranks <= num_micro_batches:
+        return []
+    idle = [rank for rank in range(num_ranks) if not deal(num_micro_batches, rank, num_ranks)]
+    size = min(sampler.batch_size, sampler.num_samples) // num_ranks
+    remedy = f"--micro-batch-size {size} has work for all" if size else "raise --batch-size"
+    return [
+        f"distnet: {num_micro_batches} micro-batches a step leave {name_ranks(idle)} of "
+        f"{num_ranks} without work; {remedy} (another run), or start {num_micro_batches} ranks"
+    ]
