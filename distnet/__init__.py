@@ -27,7 +27,10 @@ __version__ = "0.1.0"
 # Where each public name comes from.
 _HOMES = {
     "distnet.base.keys": ["MicroBatch"],
-    "distnet.data": ["DATASETS", "Dataset", "Samples", "dataset_from_arrays", "load_dataset"],
+    "distnet.data": [
+        *("DATASETS", "Dataset", "Samples", "augmentation", "dataset_from_arrays", "load_dataset"),
+        *("split", "with_test"),
+    ],
     "distnet.models": ["MODELS", "DeepConvNet", "SimpleConvNet", "ThreeLayerNet", "TwoLayerNet"],
     "distnet.nn": [
         *("AvgPool2d", "BatchNorm", "Branches", "Conv2d", "Dropout", "Flatten", "GlobalAvgPool2d"),
@@ -65,8 +68,11 @@ if TYPE_CHECKING:
     from distnet.data import DATASETS as DATASETS
     from distnet.data import Dataset as Dataset
     from distnet.data import Samples as Samples
+    from distnet.data import augmentation as augmentation
     from distnet.data import dataset_from_arrays as dataset_from_arrays
     from distnet.data import load_dataset as load_dataset
+    from distnet.data import split as split
+    from distnet.data import with_test as with_test
     from distnet.models import MODELS as MODELS
     from distnet.models import DeepConvNet as DeepConvNet
     from distnet.models import SimpleConvNet as SimpleConvNet
