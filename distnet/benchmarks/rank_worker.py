@@ -9,14 +9,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from distnet.base.arrays import Array
 from distnet.benchmarks.networks import CASES, random_trainer
 from distnet.benchmarks.rounds import interleave
 from distnet.parallel import (
@@ -235,20 +234,21 @@ def _watch_window(trainer: Trainer) -> list[float]:
 def _message_seconds(
     comm: Communicator, exchange: Exchange, bucket_bytes: int
 ) -> tuple[float, float]:
-    """All messages of a step with nothing beside them; the last bucket and the tally alone."""
-    size, itemsize = exchange.total.size, exchange.format.wire_itemsize
-    buckets = cut_buckets(size, bucket_bytes, itemsize) if exchange.sends else []
-    lengths = [(bucket.stop - bucket.start) * itemsize // 4 for bucket in buckets]
-    messages = [np.zeros(max(1, n), np.float32) for n in [*lengths, 2 * (NUM_SUMS + 3)]]
+    """All buckets of a step and the tally with nothing beside them; the last one and it alone."""
+    buckets = cut_buckets(exchange.total.size, bucket_bytes, exchange.format.wire_itemsize)
+    tally = np.zeros(2 * NUM_SUMS + 3, np.int64)
+    exchange.total.fill(0)  # however often they are added up
 
-    def send(some: list[Array]) -> None:
-        for request in [comm.iallreduce(message) for message in some]:
+    def combine(some: Sequence[slice]) -> None:
+        exchange.clear()
+        for request in [*map(exchange.begin, some), comm.iallreduce(tally)]:
             request.wait()
+        exchange.complete().wait()
 
     times = interleave(
         {
-            "all": _in_step(comm, lambda: send(messages)),
-            "last": _in_step(comm, lambda: send(messages[-2:])),
+            "all": _in_step(comm, lambda: combine(buckets)),
+            "last": _in_step(comm, lambda: combine(buckets[-1:])),
             "barrier": comm.barrier,
         },
         NUM_REPEATS,

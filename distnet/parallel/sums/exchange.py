@@ -13,7 +13,6 @@ Here is the plain one, `Messages`; ranks of one host use `shared`, those of seve
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 import numpy as np
 
@@ -33,8 +32,6 @@ class Exchange(ABC):
     result: the total over all ranks, float32 (size,), after `complete` is finished.
     bytes_sent: what this rank has handed over to the others since `clear`.
     """
-
-    sends: ClassVar[bool]  # whether buckets travel in messages
 
     def __init__(self, comm: Communicator, format: Format, total: Array, result: Array) -> None:
         self.comm, self.format, self.total, self.result = comm, format, total, result
@@ -63,8 +60,6 @@ class Exchange(ABC):
 
 class Messages(Exchange):
     """Every bucket is a message that MPI combines over all ranks."""
-
-    sends = True
 
     def __init__(
         self,

@@ -28,8 +28,6 @@ from distnet.parallel.sums.formats import Format
 class SharedMemory(Exchange):
     """rows: the sums of all ranks (ranks, size); result: float32 (size,); both shared."""
 
-    sends = False
-
     def __init__(self, comm: Communicator, format: Format, rows: Array, result: Array) -> None:
         super().__init__(comm, format, rows[comm.rank], result)
         self._rows = rows
