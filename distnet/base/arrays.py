@@ -10,6 +10,10 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 
+class StoredArray:
+    """Stands for an array that lies elsewhere and is read when it is indexed, see `data`."""
+
+
 def format_shape(shape: Shape) -> str:
     """A shape as it is read: `1 x 28 x 28`."""
     return " x ".join(map(str, shape))

@@ -13,7 +13,7 @@ from typing import cast
 
 import numpy as np
 
-from distnet.base.arrays import Array, Shape
+from distnet.base.arrays import Array, Shape, StoredArray
 from distnet.base.errors import DataError
 
 PIECE_BYTES = 1 << 22  # of floats that are searched for NaN at a time
@@ -73,7 +73,7 @@ def check_finite(images: Array, what: str = "images") -> None:
 
 def as_array(values: object, what: str) -> Array:
     """`values` as an array, not copied if it is one, in memory or in a file; or DataError."""
-    if all(hasattr(values, name) for name in ("shape", "dtype", "__getitem__")):
+    if isinstance(values, StoredArray):
         return cast(Array, values)
     try:
         return np.asarray(values)

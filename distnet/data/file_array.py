@@ -18,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distnet.base.arrays import Array, Shape
+from distnet.base.arrays import Array, Shape, StoredArray
 from distnet.data.errors import DataError, FileChangedError, explained
 
 MEMORY_BYTES = 64 << 20  # MNIST's 47 MB and a process do not mind each other
@@ -42,7 +42,7 @@ class _File(io.FileIO):
         self.close()
 
 
-class FileArray:
+class FileArray(StoredArray):
     """Samples `(N, ...)` in a file, to be indexed along the first axis.
 
     `images[indices]`, `images[a:b]` and `images[i]` are new arrays. `take`, and `reshape` and

@@ -62,6 +62,22 @@ class TestImages:
         message = refusal(checked_images, rows, (1, 5, 4))
         assert "found shape (6, 20), expected (N, 1, 5, 4); images.reshape(-1, 1, 5, 4)" in message
 
+    def test_what_numpy_makes_an_array_of(self):
+        """Tables and tensors of other libraries are indexed by rules of their own."""
+
+        class Table:
+            shape, dtype = GREY.shape, "their own"
+
+            def __array__(self, dtype=None, copy=None):
+                return GREY
+
+            def __getitem__(self, key):
+                raise AssertionError("not to be asked")
+
+        np.testing.assert_array_equal(checked_images(Table(), (1, 5, 4)), GREY)
+        matrix = np.ma.masked_array(GREY, GREY > 300)
+        assert type(checked_images(matrix, (1, 5, 4))) is np.ndarray
+
     def test_lists(self):
         np.testing.assert_array_equal(checked_images((GREY / 255).tolist(), (1, 5, 4)), GREY / 255)
         assert "found int64" in refusal(checked_images, GREY.tolist(), (1, 5, 4))
