@@ -1,9 +1,8 @@
 """The pages for readers are true: links, names of files and flags, and every block that can run.
 
-The blocks of the README, the tutorials and the page on data run in order, a page in one directory.
-A Python block whose first line is `# NAME.py` is saved under that name, so that a later block can
-start it on ranks. A block that cannot run here has its reason before it:
-`<!-- not run: REASON -->`.
+The blocks of the README, the tutorials and some others run in order, a page in one directory. A
+Python block whose first line is `# NAME.py` is saved under that name, and a later block starts or
+imports it. One that cannot run here has its reason before it: `<!-- not run: REASON -->`.
 """
 
 import os
@@ -107,21 +106,21 @@ class Block:
     reason: str | None
 
     @property
+    def module(self):
+        """The name under which it is saved, None if it runs at once."""
+        named = re.match(r"# (\w+)\.py\n", self.code)
+        return named and named[1]
+
+    @property
     def file_name(self):
-        named = re.match(r"# (\w+\.py)\n", self.code)
-        return named[1] if named else f"block.{self.kind}"
+        return f"{self.module}.py" if self.module else f"block.{self.kind}"
 
     @property
     def command(self):
         if self.kind == "python":
             return [sys.executable, self.file_name]
-        return [
-            "bash",
-            "-Euo",
-            "pipefail",
-            "-c",
-            f"trap '{STOP_UNLESS_75}' ERR; . ./{self.file_name}",
-        ]
+        shell = f"trap '{STOP_UNLESS_75}' ERR; . ./{self.file_name}"
+        return ["bash", "-Euo", "pipefail", "-c", shell]
 
 
 def blocks_of(text):
@@ -148,16 +147,23 @@ def run_block(block, directory):
 @pytest.mark.mpi_launch
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)
 def test_blocks_run(page, tmp_path):
-    blocks = blocks_of(page.read_text())
-    assert blocks
-    outputs = [run_block(block, tmp_path) for block in blocks if not block.reason]
+    blocks = [block for block in blocks_of(page.read_text()) if not block.reason]
+    outputs = []
+    for number, block in enumerate(blocks):
+        if block.module:
+            (tmp_path / block.file_name).write_text(block.code)
+            later = "".join(each.code for each in blocks[number + 1 :])
+            assert block.module in later, f"{block.file_name} is never started"
+        else:
+            outputs.append(run_block(block, tmp_path))
+    assert outputs
     if page.name == "README.md":
         check_the_claims_of_the_readme(outputs)
 
 
 def check_the_claims_of_the_readme(outputs):
     """A program prints the same alone and on ranks, six runs end with one hash; what they print."""
-    _, (alone, on_ranks), same_bits = (output.splitlines() for output in outputs)
+    (alone, on_ranks), _, same_bits = (output.splitlines() for output in outputs)
     assert alone == on_ranks
     assert same_bits[-1].startswith("      6 ")
     shown = (ROOT / "README.md").read_text().split("```text\n")[1].split("```")[0].splitlines()

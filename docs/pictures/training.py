@@ -13,18 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import distnet
 from distnet.base.arrays import Array
-from distnet.data import load_dataset
 from distnet.experiments.pictures import COLORS, write_picture
-from distnet.nn.losses import softmax
-from distnet.training.model_file import load
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 ROWS, COLUMNS = 3, 8
 NUM_IMAGES = 1000  # test digits, of which the least certain are shown
-
 
 Digit = tuple[Array, str, str]  # pixels, caption, the caption's colour
 
@@ -74,20 +71,15 @@ def least_certain(probabilities: Array, images: Array, labels: Array) -> list[Di
     ]
 
 
-def predicted(run: Path, images: Array) -> Array:
-    """The probabilities (N, 10) that the run's last network gives to `images`."""
-    newest = sorted((run / "checkpoints").glob("step-*.safetensors"))[-1]
-    return softmax(load(newest).predict(images))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/pictures/training.png"))
     options = parser.parse_args()
     events = [json.loads(line) for line in (options.run / "metrics.jsonl").open()]
-    images, labels = (array[:NUM_IMAGES] for array in load_dataset().test)
-    digits = least_certain(predicted(options.run, images), images, labels)
+    images, labels = (array[:NUM_IMAGES] for array in distnet.load_dataset().test)
+    probabilities = distnet.softmax(distnet.load(options.run).predict(images))
+    digits = least_certain(probabilities, images, labels)
     write_picture(options.out, lambda figure: draw(figure, events, digits), (9.5, 3.4))
 
 
