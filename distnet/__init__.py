@@ -37,7 +37,13 @@ _HOMES = {
         *("Layer", "LeakyReLU", "Linear", "LocalResponseNorm", "MaxPool2d", "Network", "ReLU"),
         *("Residual", "Sequential", "Sigmoid", "Tanh", "fold_batchnorm", "joined", "softmax"),
     ],
-    "distnet.objectives": ["OBJECTIVES", "Classification", "Objective", "Regression"],
+    "distnet.objectives": [
+        "OBJECTIVES",
+        "Classification",
+        "Objective",
+        "Regression",
+        "balanced_weights",
+    ],
     "distnet.optim": ["OPTIMIZERS", "SCHEDULES", "make_optimizer", "make_schedule"],
     "distnet.parallel": ["Communicator", "SerialCommunicator", "shared_map"],
     "distnet.program": ["connect", "run"],
@@ -102,6 +108,7 @@ if TYPE_CHECKING:
     from distnet.objectives import Classification as Classification
     from distnet.objectives import Objective as Objective
     from distnet.objectives import Regression as Regression
+    from distnet.objectives import balanced_weights as balanced_weights
     from distnet.optim import OPTIMIZERS as OPTIMIZERS
     from distnet.optim import SCHEDULES as SCHEDULES
     from distnet.optim import make_optimizer as make_optimizer

@@ -24,7 +24,7 @@ class Classification(Objective):
     Metrics: loss (cross-entropy in nats) and accuracy, between 0 and 1.
     """
 
-    counts = ("correct",)
+    counts: tuple[str, ...] = ("correct",)
 
     def __init__(
         self,
@@ -60,14 +60,18 @@ class Classification(Objective):
         logits = self.network.forward(x, at)
         divisor = self.divisor(targets) if divisor is None else divisor
         loss = self.loss.forward(logits, targets, divisor)
-        correct = count_correct(logits, targets)
+        counted = self.count(logits, targets)
         self.network.backward(self.loss.backward(), ready=ready)
-        return self.sums(loss, correct)
+        return self.sums(loss, *counted)
 
     def measure(self, x: Array, targets: Array) -> Array:
         logits = self.network.forward(x)
         loss = self.loss.forward(logits, targets, 1)
-        return self.sums(loss, count_correct(logits, targets))
+        return self.sums(loss, *self.count(logits, targets))
+
+    def count(self, logits: Array, targets: Array) -> Sequence[int]:
+        """What is counted in a micro-batch, in the order of `counts`."""
+        return (count_correct(logits, targets),)
 
     def divisor(self, targets: Array) -> float:
         return self.loss.weight_of(targets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from distnet.base.arrays import Array
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.dealing import deal
 from distnet.parallel.sums.fixed_point import FixedPoint
@@ -13,7 +14,13 @@ LOSS_BITS = 24  # losses are summed in multiples of 2^-24
 
 
 def evaluate(feed: Feed, comm: Communicator, micro_batch_size: int) -> dict[str, float]:
-    """The metrics of the objective of `feed` on all its samples, in evaluation mode.
+    """The metrics of the objective of `feed` on all its samples, in evaluation mode."""
+    loss, counts = measure(feed, comm, micro_batch_size)
+    return feed.objective.metrics(loss, counts, len(feed.targets))
+
+
+def measure(feed: Feed, comm: Communicator, micro_batch_size: int) -> tuple[float, Array]:
+    """The loss of all samples, and what the objective of `feed` counts, as float64.
 
     Counts are summed in integers and losses in fixed point, so the result is the same on any number
     of ranks; what is counted is also the same for any micro-batch size.
@@ -33,4 +40,4 @@ def evaluate(feed: Feed, comm: Communicator, micro_batch_size: int) -> dict[str,
     total_loss = np.zeros(1)
     exact.to_float(totals[:1], total_loss)
     loss = float(total_loss[0]) / objective.divisor(feed.targets)
-    return objective.metrics(loss, totals[1:].astype(np.float64), num_samples)
+    return loss, totals[1:].astype(np.float64)

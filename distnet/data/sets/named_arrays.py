@@ -52,6 +52,18 @@ def from_named_arrays(name: str, arrays: Mapping[str, Array], source: str) -> Da
     return replace(data, notes=data.notes + notes)
 
 
+def images_of(arrays: Mapping[str, Array], source: str) -> Array:
+    """The one array there is, or the one that is called as images are; raises DataError."""
+    named = [key for key in arrays if (_role(key) or ("", ""))[1] == "images"]
+    found = named if len(arrays) > 1 else list(arrays)
+    if len(found) != 1:
+        raise DataError(
+            f"{source}: found {', '.join(arrays)!s:.200}, expected one array, or one called images "
+            "or x"
+        )
+    return arrays[found[0]]
+
+
 def _role(key: str) -> tuple[str, str] | None:
     """The part and the kind that a name says, or None if it says something else."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower().replace("-", "_").split("_")

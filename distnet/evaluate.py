@@ -1,0 +1,218 @@
+"""`distnet evaluate RUN_OR_FILE`: what a trained network gets right on a data set, and what not.
+
+Under mpirun the ranks share the samples out, and find the same numbers. The loss is cross-entropy
+in nats, without the label smoothing or class weights of the training. Exit code 2 and one line for
+what cannot be used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distnet.base.arrays import Array
+from distnet.base.options import argument, option, parse_options, read_toml
+from distnet.base.tables import aligned
+from distnet.data import DataError, Dataset, Samples, default_cache_dir, load_dataset, with_test
+from distnet.data.arrays import checked_samples
+from distnet.nn import Network
+from distnet.objectives.confusion import Confusion, precision_recall_f1
+from distnet.parallel import Communicator, agree, run_command, together
+from distnet.training import model_file
+from distnet.training.config import TrainConfig
+from distnet.training.evaluation import measure
+from distnet.training.feed import Feed
+from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
+from distnet.training.run import EVALUATION_SIZE
+
+MOST_CLASSES = 25  # of a matrix that fits a terminal
+NUM_CONFUSIONS = 10  # that are told of a larger one
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Tells what a trained network gets right; under mpirun the ranks share the samples out."""
+
+    model: str = argument("directory of a run, checkpoint or model file", "RUN_OR_FILE", path=True)
+    data: str = option(
+        "",
+        "data set: a name or a path (default: the one it was trained for)",
+        group="data",
+        metavar="NAME",
+    )
+    data_dir: str = option(
+        "",
+        "directory with the files of the data set (default: as in training)",
+        group="data",
+        metavar="DIR",
+        path=True,
+    )
+    part: str = option("test", "samples of the data set", group="data", choices=("test", "train"))
+    json: bool = option(False, "JSON in place of tables", group="output")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What there is to tell; matrix: `(K, K)`, the classes in rows, what they were taken for."""
+
+    model: str
+    data: str
+    part: str
+    classes: tuple[str, ...]
+    loss: float
+    accuracy: float
+    matrix: Array
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs; None is what cannot be divided."""
+        names = ("precision", "recall", "f1")
+        columns = zip(*precision_recall_f1(self.matrix), strict=True)
+        support = self.matrix.sum(axis=1).tolist()
+        classes = [
+            {"class": name}
+            | {
+                key: None if np.isnan(x) else float(x)
+                for key, x in zip(names, figures, strict=True)
+            }
+            | {"support": count}
+            for name, figures, count in zip(self.classes, columns, support, strict=True)
+        ]
+        return {
+            "model": self.model,
+            "data": self.data,
+            "part": self.part,
+            "samples": sum(support),
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "classes": classes,
+            "confusion_matrix": self.matrix.tolist(),
+        }
+
+    def lines(self) -> list[str]:
+        """For people."""
+        figures = self.as_json()
+        heads = ["class", "precision", "recall", "f1", "support"]
+        rows = [[_cell(of_class[key]) for key in heads] for of_class in figures["classes"]]
+        return [
+            f"{self.model} on {self.data}, {self.part}, {figures['samples']:,} samples: "
+            f"loss {self.loss:.4f}, accuracy {self.accuracy:.2%}",
+            "",
+            *aligned([heads, *rows]),
+            "",
+            *self._confusions(),
+        ]
+
+    def _confusions(self) -> list[str]:
+        if len(self.classes) <= MOST_CLASSES:
+            rows = [
+                [name, *map(str, row)] for name, row in zip(self.classes, self.matrix, strict=True)
+            ]
+            return [
+                "confusion matrix: classes in rows, what they are taken for in columns",
+                "",
+                *aligned([["", *self.classes], *rows]),
+            ]
+        wrong = self.matrix - np.diag(self.matrix.diagonal())
+        order = np.argsort(-wrong, axis=None, kind="stable")[:NUM_CONFUSIONS]
+        pairs = [divmod(int(place), len(self.classes)) for place in order]
+        rows = [[self.classes[t], self.classes[p], str(wrong[t, p])] for t, p in pairs]
+        return [
+            "most frequent confusions (--json has the whole matrix)",
+            "",
+            *aligned([["class", "taken for", "samples"], *rows]),
+        ]
+
+
+def evaluate(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """The command on one of the ranks of `comm`."""
+    options = together(comm, lambda: parse_options(EvaluateOptions, argv, "distnet evaluate"))
+    agree(comm, asdict(options))
+    agree(comm, numerics_fingerprint(), REMEDY)
+    checkpoint = together(comm, lambda: model_file.read(options.model))
+    network = together(comm, lambda: model_file.network_of(checkpoint, options.model))
+    dataset = together(comm, lambda: _dataset(options, checkpoint.model, environ))
+    agree(comm, {"data_sha256": dataset.sha256})
+    objective = together(comm, lambda: Confusion(network))
+    samples = together(comm, lambda: _samples(options, network, dataset))
+    with one_blas_thread():
+        loss, counts = measure(Feed(objective, *samples), comm, EVALUATION_SIZE)
+    if comm.rank:
+        return 0
+    if warning := _other_data(checkpoint.model, dataset):
+        print(f"distnet: warning: {warning}", file=sys.stderr)
+    accuracy = objective.metrics(loss, counts, len(samples.targets))["accuracy"]
+    classes = network.classes or tuple(map(str, range(objective.num_classes)))
+    matrix = objective.matrix(counts)
+    result = Evaluation(options.model, dataset.name, options.part, classes, loss, accuracy, matrix)
+    print(json.dumps(result.as_json()) if options.json else "\n".join(result.lines()))
+    return 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """`distnet evaluate`; returns the exit code."""
+    return run_command(lambda comm: evaluate(comm, argv, os.environ), os.environ)
+
+
+def _cell(value: str | int | float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _dataset(
+    options: EvaluateOptions, model: Mapping[str, Any], environ: Mapping[str, str]
+) -> Dataset:
+    """The data set that was asked for, or else the one of the run; raises DataError."""
+    name, data_dir = _trained_on(Path(options.model), model)
+    if options.data or options.data_dir:
+        name, data_dir = options.data or name or "mnist", options.data_dir
+    if not name:
+        raise DataError(f"{options.model}: found no data set named in it, expected --data NAME")
+    directory = Path(data_dir) if data_dir else None
+    return with_test(load_dataset(name, directory, default_cache_dir(environ)))
+
+
+def _trained_on(path: Path, model: Mapping[str, Any]) -> tuple[str, str]:
+    """Name and directory of the data: as the configuration of the run says, or the file itself."""
+    for directory in (path, path.parent.parent):  # of a run, or of one of its checkpoints
+        if (directory / "config.toml").is_file():
+            config = read_toml(TrainConfig, "config.toml", directory)
+            return config.get("data", ""), config.get("data_dir", "")
+    return str(model.get("data", {}).get("name", "")), ""
+
+
+def _samples(options: EvaluateOptions, network: Network, dataset: Dataset) -> Samples:
+    """Those to evaluate on, with the labels of the network; raises DataError."""
+    images, labels = dataset.train if options.part == "train" else dataset.test
+    if network.classes and dataset.classes != network.classes:
+        unknown = [name for name in dataset.classes if name not in network.classes]
+        if unknown:
+            raise DataError(
+                f"{dataset.name}: found class {unknown[0]!r:.60}, expected those of the network: "
+                f"{', '.join(network.classes)!s:.200}"
+            )
+        labels = np.array([network.classes.index(name) for name in dataset.classes])[labels]
+    (num_classes, *_) = network.output_shape
+    return checked_samples(images, labels, network.input_shape, num_classes)
+
+
+def _other_data(model: Mapping[str, Any], dataset: Dataset) -> str:
+    """One line if the data are not those of the training, as far as the file says."""
+    trained = model.get("data", {})
+    if trained.get("sha256") in (None, dataset.sha256):
+        return ""
+    return (
+        f"the network was trained on {trained.get('name', 'data')} of SHA-256 "
+        f"{trained['sha256']:.12}..., and {dataset.name} has {dataset.sha256:.12}..."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

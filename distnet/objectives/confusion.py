@@ -1,0 +1,48 @@
+"""Classification that counts which class is taken for which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from distnet.base.arrays import Array
+from distnet.nn.network import Network
+from distnet.objectives.classification import Classification
+
+
+class Confusion(Classification):
+    """Classification whose counts are a confusion matrix, `(K, K)` in row order.
+
+    The element in row t and column p is the number of samples of class t that the network takes for
+    class p. Like all counts they are summed exactly over micro-batches and ranks.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        (self.num_classes,) = network.output_shape
+        classes = range(self.num_classes)
+        self.counts = tuple(f"class {t} taken for {p}" for t in classes for p in classes)
+
+    def count(self, logits: Array, targets: Array) -> Sequence[int]:
+        pairs = self.num_classes * targets.astype(np.int64) + logits.argmax(axis=1)
+        return np.bincount(pairs, minlength=self.num_classes**2).tolist()
+
+    def metrics(self, loss: float, counts: Array, num_samples: int) -> dict[str, float]:
+        return {"loss": loss, "accuracy": float(self.matrix(counts).trace()) / num_samples}
+
+    def matrix(self, counts: Array) -> Array:
+        """The counts as integers `(K, K)`."""
+        return counts.astype(np.int64).reshape(self.num_classes, self.num_classes)
+
+
+def precision_recall_f1(matrix: Array) -> tuple[Array, Array, Array]:
+    """Three figures for each class, `(K,)` float64, of a confusion matrix `(K, K)`.
+
+    precision: the part of what was taken for the class that is of it; recall: the part of the class
+    that was found; f1: their harmonic mean, 2 TP / (2 TP + FP + FN). NaN where there is nothing to
+    divide by, such as the recall of a class without samples.
+    """
+    right, taken, samples = matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return right / taken, right / samples, 2 * right / (taken + samples)

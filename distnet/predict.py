@@ -1,0 +1,147 @@
+"""`distnet predict RUN_OR_FILE FILES...`: which classes images are of, with probabilities.
+
+Under mpirun the ranks share the images out, and find the same numbers. Exit code 2 and one line for
+what cannot be used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distnet.base.arrays import Array
+from distnet.base.options import argument, option, parse_options
+from distnet.base.tables import aligned
+from distnet.data.image_files import read_images
+from distnet.nn import Network, softmax
+from distnet.nn.network import PREDICT_BLOCK
+from distnet.parallel import Communicator, agree, run_command, together
+from distnet.parallel.dealing import deal
+from distnet.training import model_file
+from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
+
+DIGITS = ("mnist", "qmnist", "emnist")  # how the names of data sets begin that are made like MNIST
+NUM_BEST = 3  # classes that a line of the table shows
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Tells which classes images are of; under mpirun the ranks share the images out."""
+
+    model: str = argument("directory of a run, checkpoint or model file", "RUN_OR_FILE", path=True)
+    files: tuple[str, ...] = argument(
+        ".npy or .npz arrays, IDX files, pictures", "FILES", several=True, path=True
+    )
+    pictures: str = option(
+        "auto",
+        "what is in pictures. digits: handwriting, dark or light and anywhere on paper, prepared "
+        "as MNIST's page describes; plain: scaled and cropped about the centre; auto: digits for "
+        "a network that was trained on MNIST, QMNIST or EMNIST",
+        group="input",
+        choices=("auto", "digits", "plain"),
+    )
+    json: bool = option(False, "JSON in place of a table", group="output")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The probabilities `(K,)` of an image, which is number `image` of `file`, from 0."""
+
+    file: str
+    image: int
+    probabilities: Array
+
+
+def predict(comm: Communicator, argv: Sequence[str]) -> int:
+    """The command on one of the ranks of `comm`."""
+    options = together(comm, lambda: parse_options(PredictOptions, argv, "distnet predict"))
+    agree(comm, asdict(options))
+    agree(comm, numerics_fingerprint(), REMEDY)
+    checkpoint = together(comm, lambda: model_file.read(options.model))
+    network = together(comm, lambda: _classifier(model_file.network_of(checkpoint, options.model)))
+    as_digits = _as_digits(options.pictures, checkpoint.model)
+    found = together(comm, lambda: _read(options.files, network, as_digits))
+    with one_blas_thread():
+        predictions = [
+            Prediction(file, number, probabilities)
+            for file, images in found
+            for number, probabilities in enumerate(softmax(shared_logits(network, images, comm)))
+        ]
+    if comm.rank == 0:
+        (num_classes,) = network.output_shape
+        classes = network.classes or tuple(map(str, range(num_classes)))
+        print(
+            "\n".join(_json(predictions, classes) if options.json else _table(predictions, classes))
+        )
+    return 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """`distnet predict`; returns the exit code."""
+    return run_command(lambda comm: predict(comm, argv), os.environ)
+
+
+def shared_logits(network: Network, images: Array, comm: Communicator) -> Array:
+    """`network.predict(images)` with the same bits on all ranks, each of which computes a part."""
+    starts = range(0, len(images), PREDICT_BLOCK)
+    mine = deal(len(starts), comm.rank, comm.size)
+    own = images[mine.start * PREDICT_BLOCK : mine.stop * PREDICT_BLOCK]
+    parts = comm.allgather(network.predict(own) if mine else None)  # there may be more ranks
+    return np.concatenate([part for part in parts if part is not None])
+
+
+def _classifier(network: Network) -> Network:
+    if len(network.output_shape) != 1:
+        raise ValueError(
+            f"found a network with outputs of shape {network.output_shape}, expected (K,), one for "
+            "each class"
+        )
+    return network
+
+
+def _as_digits(pictures: str, model: Mapping[str, Any]) -> bool:
+    trained_on = str(model.get("data", {}).get("name", ""))
+    return pictures == "digits" or (pictures == "auto" and trained_on.startswith(DIGITS))
+
+
+def _read(files: Sequence[str], network: Network, as_digits: bool) -> list[tuple[str, Array]]:
+    shape = network.input_shape
+    return [(file, read_images(Path(file), shape, as_digits=as_digits)) for file in files]
+
+
+def _json(predictions: Sequence[Prediction], classes: Sequence[str]) -> Iterator[str]:
+    """One list, a line for each image."""
+    entries = [
+        json.dumps(
+            {
+                "file": each.file,
+                "image": each.image,
+                "class": classes[int(each.probabilities.argmax())],
+                "probabilities": dict(zip(classes, map(float, each.probabilities), strict=True)),
+            }
+        )
+        for each in predictions
+    ]
+    yield "[" + ",\n".join(entries) + "]"
+
+
+def _table(predictions: Sequence[Prediction], classes: Sequence[str]) -> list[str]:
+    """A line for each image: the most probable classes."""
+    rows = [["file", "image", "class", "probability", "then"]]
+    for each in predictions:
+        order = np.argsort(-each.probabilities, kind="stable")[:NUM_BEST]
+        shown = [(classes[k], f"{each.probabilities[k]:.2%}") for k in order]
+        others = ", ".join(f"{name} {share}" for name, share in shown[1:])
+        rows.append([each.file, str(each.image), *shown[0], others])
+    return aligned(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,280 @@
+"""`distnet evaluate` and `distnet predict`, in a process and on ranks: the same numbers, told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from training_runs import ALONE, SIZES, succeed, write_digits
+
+import distnet
+from distnet.__main__ import main
+from distnet.data.formats.idx import format_idx
+from distnet.evaluate import Evaluation
+from distnet.objectives.confusion import Confusion, precision_recall_f1
+
+TEST_IMAGES = "t10k-images-idx3-ubyte"
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="module")
+def run(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that gets most of the digits right."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    model = ("--model", "two_layer", "--activation", "relu", "--lr", "0.01", "--steps", "20")
+    model += ("--schedule", "constant", "--augment-shift", "0")
+    succeed(ALONE, *model, *SIZES, "--data-dir", data_dir, "--out", out)
+    return out
+
+
+def said(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
+    assert main(list(map(str, argv))) == 0
+    return capsys.readouterr().out
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
+    """The one line with which a command ends, exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(map(str, argv)))
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("distnet: error: ")
+    return err
+
+
+def expected(run: Path, data_dir: Path) -> np.ndarray:
+    """The confusion matrix, counted one by one."""
+    network, data = distnet.load(run), distnet.load_dataset(data_dir=data_dir)
+    matrix = np.zeros((10, 10), int)
+    for label, logits in zip(data.test.targets, network.predict(data.test.inputs), strict=True):
+        matrix[label, logits.argmax()] += 1
+    return matrix
+
+
+def test_evaluation_on_the_data_of_the_run(run, data_dir, capsys):
+    result = json.loads(said(capsys, "evaluate", run, "--json"))
+    matrix = expected(run, data_dir)
+    assert 0.5 < matrix.trace() / 37 < 1
+    assert result["confusion_matrix"] == matrix.tolist()
+    assert (result["samples"], result["accuracy"]) == (37, matrix.trace() / 37)
+    assert (result["data"], result["part"]) == (data_dir.name, "test")
+    assert [each["class"] for each in result["classes"]] == list("0123456789")
+    assert [each["support"] for each in result["classes"]] == matrix.sum(axis=1).tolist()
+    summary = json.loads((run / "summary.json").read_text())
+    assert result["accuracy"] == summary["best_test_accuracy"]
+    assert result["loss"] == pytest.approx(summary["best_test_loss"], rel=1e-6)
+
+
+@pytest.mark.mpi_launch
+def test_evaluation_and_prediction_say_the_same_on_ranks(run, data_dir, mpirun, capsys):
+    for argv in (
+        ["evaluate", run, "--part", "train", "--json"],
+        ["predict", run, data_dir / "train-images-idx3-ubyte", data_dir / TEST_IMAGES, "--json"],
+    ):
+        process = mpirun(3, "-m", "distnet", *map(str, argv))
+        assert (process.returncode, process.stdout) == (0, said(capsys, *argv))
+
+
+def test_the_table_for_people(run, data_dir, capsys):
+    lines = said(capsys, "evaluate", run).splitlines()
+    matrix = expected(run, data_dir)
+    assert lines[0].startswith(f"{run} on {data_dir.name}, test, 37 samples: loss ")
+    assert lines[2].split() == ["class", "precision", "recall", "f1", "support"]
+    assert lines[-11].split() == list("0123456789")
+    assert [line.split() for line in lines[-10:]] == [
+        [str(t), *map(str, row)] for t, row in enumerate(matrix)
+    ]
+
+
+def test_a_large_matrix_is_told_by_its_largest_elements():
+    matrix = np.diag(np.full(30, 5))
+    matrix[3, 7], matrix[29, 0] = 4, 2
+    names = tuple(f"c{k}" for k in range(30))
+    lines = Evaluation("m", "d", "test", names, 0.5, 0.9, matrix).lines()
+    assert [line.split() for line in lines[-11:-8]] == [
+        ["class", "taken", "for", "samples"],
+        ["c3", "c7", "4"],
+        ["c29", "c0", "2"],
+    ]
+
+
+@pytest.mark.parametrize("path", ["best.safetensors", "step-00000020.safetensors"])
+def test_a_checkpoint_knows_the_data_too(run, capsys, path):
+    result = json.loads(said(capsys, "evaluate", run / "checkpoints" / path, "--json"))
+    assert result["samples"] == 37
+
+
+def test_other_data_are_warned_of(run, data_dir, tmp_path, capsys):
+    other = shutil.copytree(data_dir, tmp_path / "other")
+    said(capsys, "evaluate", run, "--data-dir", data_dir)
+    labels = np.arange(37, dtype=np.uint8)[::-1] % 10
+    (other / "t10k-labels-idx1-ubyte").write_bytes(format_idx(np.ascontiguousarray(labels)))
+    assert main(["evaluate", str(run), "--data-dir", str(other)]) == 0
+    warning = capsys.readouterr().err
+    assert warning.startswith(
+        f"distnet: warning: the network was trained on {data_dir.name} of SHA"
+    )
+    assert warning.count("\n") == 1
+
+
+def model_file(tmp_path: Path, **settings: Any) -> Path:
+    network = distnet.Network([distnet.Linear(3)], (1, 4, 4))
+    distnet.save(network, tmp_path / "own.safetensors", **settings)
+    return tmp_path / "own.safetensors"
+
+
+def test_labels_are_found_by_the_names_of_their_classes(tmp_path, capsys):
+    images = np.zeros((10, 4, 4), np.uint8)
+    np.savez(tmp_path / "pets.npz", images=images, labels=["dog"] * 7 + ["cat"] * 3)
+    path = model_file(tmp_path, classes=("dog", "bird", "cat"))
+    args = ("--data", tmp_path / "pets.npz", "--part", "train", "--json")
+    classes = json.loads(said(capsys, "evaluate", path, *args))["classes"]
+    support = {each["class"]: each["support"] for each in classes}
+    assert support["bird"] == 0
+    assert support["dog"] > support["cat"] > 0
+    assert classes[1]["recall"] is None  # nothing to be found
+    strangers = model_file(tmp_path, classes=("a", "b", "c"))
+    assert "found class 'cat', expected those of the network: a, b, c" in refusal(
+        capsys, "evaluate", strangers, *args
+    )
+
+
+def test_what_cannot_be_evaluated_is_one_line(run, tmp_path, capsys):
+    path = model_file(tmp_path)
+    assert "found no data set named in it, expected --data NAME" in refusal(
+        capsys, "evaluate", path
+    )
+    assert "found no file, expected a checkpoint" in refusal(capsys, "evaluate", tmp_path / "x")
+    assert "found no RUN_OR_FILE" in refusal(capsys, "evaluate")
+    assert "expected one of test, train" in refusal(capsys, "evaluate", run, "--part", "tset")
+    assert "did you mean shapes?" in refusal(capsys, "evaluate", run, "--data", "shape")
+    images = np.zeros((10, 28, 27), np.uint8)
+    np.savez(tmp_path / "narrow.npz", images=images, labels=np.arange(10))
+    narrow = ("--data", tmp_path / "narrow.npz", "--part", "train")
+    assert "expected (N, 1, 28, 28)" in refusal(capsys, "evaluate", run, *narrow)
+
+
+def test_figures_of_each_class():
+    precision, recall, f1 = precision_recall_f1(np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]]))
+    np.testing.assert_allclose(precision, [3 / 5, 4 / 5, np.nan])
+    np.testing.assert_allclose(recall, [3 / 4, 4 / 6, np.nan])
+    np.testing.assert_allclose(
+        f1, [2 * 0.6 * 0.75 / 1.35, 2 * 0.8 * (4 / 6) / (0.8 + 4 / 6), np.nan]
+    )
+
+
+def test_a_confusion_matrix_counts_in_training_too():
+    network = distnet.Network([distnet.Linear(3)], (4,), seed=1)
+    objective = Confusion(network)
+    x = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
+    labels = np.arange(9) % 3
+    sums = objective.gradients(network.as_input(x), labels, distnet.MicroBatch())
+    matrix = objective.matrix(sums[1:])
+    assert matrix.sum(axis=1).tolist() == [3, 3, 3]
+    accuracy = objective.metrics(float(sums[0]), sums[1:], 9)["accuracy"]
+    assert accuracy == np.mean(network.predict(x).argmax(axis=1) == labels)
+
+
+def predictions(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> list[dict[str, Any]]:
+    return json.loads(said(capsys, "predict", *argv, "--json"))
+
+
+def probabilities(network: distnet.Network, images: np.ndarray) -> np.ndarray:
+    return distnet.softmax(network.predict(images))
+
+
+def test_arrays_and_idx_files_in_any_shape(run, data_dir, tmp_path, capsys):
+    images = distnet.load_dataset(data_dir=data_dir).test.inputs
+    expected = probabilities(distnet.load(run), images)
+    np.save(tmp_path / "all.npy", images)
+    np.save(tmp_path / "grey.npy", images[:, 0])
+    np.save(tmp_path / "one.npy", images[5])
+    np.save(tmp_path / "plane.npy", images[5, 0])
+    np.savez(tmp_path / "named.npz", x=images, y=np.zeros(37, int))
+    np.savez(tmp_path / "single.npz", whatever=images)
+    whole = ("all.npy", "grey.npy", "named.npz", "single.npz")
+    for path in (*(tmp_path / name for name in whole), data_dir / TEST_IMAGES):
+        found = predictions(capsys, run, path)
+        assert [each["image"] for each in found] == list(range(37))
+        assert {each["file"] for each in found} == {str(path)}
+        rows = np.array([list(each["probabilities"].values()) for each in found])
+        np.testing.assert_allclose(rows, expected, rtol=1e-6)
+        assert [each["class"] for each in found] == [str(k) for k in expected.argmax(axis=1)]
+    for name in ("one.npy", "plane.npy"):
+        (found,) = predictions(capsys, run, tmp_path / name)
+        assert found["class"] == str(expected[5].argmax())
+
+
+def test_pictures_of_digits_and_of_other_things(run, tmp_path, capsys):
+    digit = np.zeros((28, 28), np.uint8)
+    digit[4:24, 10:18] = 255
+    Image.fromarray(255 - np.pad(digit, 30)).save(tmp_path / "ink.png")  # dark, on white paper
+    Image.fromarray(digit).save(tmp_path / "plain.png")
+    network = distnet.load(run)
+    as_digits = predictions(capsys, run, tmp_path / "ink.png", "--pictures", "digits")
+    plain = predictions(capsys, run, tmp_path / "plain.png")
+    (expected,) = probabilities(network, digit[None, None])
+    for (found,) in (as_digits, plain):
+        np.testing.assert_allclose(list(found["probabilities"].values()), expected, rtol=1e-5)
+    other = predictions(capsys, run, tmp_path / "ink.png", "--pictures", "plain")
+    assert other[0]["probabilities"] != as_digits[0]["probabilities"]
+
+
+def test_several_files_in_a_table(run, data_dir, tmp_path, capsys):
+    images = distnet.load_dataset(data_dir=data_dir).test.inputs
+    for name in ("a.npy", "b.npy"):
+        np.save(tmp_path / name, images[:2])
+    head, *lines = said(capsys, "predict", run, tmp_path / "a.npy", tmp_path / "b.npy").splitlines()
+    assert head.split() == ["file", "image", "class", "probability", "then"]
+    places = [(Path(file).name, image) for file, image, *_ in map(str.split, lines)]
+    assert places == [("a.npy", "0"), ("a.npy", "1"), ("b.npy", "0"), ("b.npy", "1")]
+
+
+@pytest.mark.mpi_launch
+def test_more_ranks_than_images(run, data_dir, tmp_path, mpirun, capsys):
+    np.save(tmp_path / "one.npy", distnet.load_dataset(data_dir=data_dir).test.inputs[0])
+    argv = ["predict", str(run), str(tmp_path / "one.npy")]
+    process = mpirun(3, "-m", "distnet", *argv)
+    assert (process.returncode, process.stdout) == (0, said(capsys, *argv))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.png", b"no picture", "x.png: cannot be read"),
+        ("x.npy", b"no array", "x.npy: damaged, or no file of NumPy"),
+        ("x.npz", b"no archive", "x.npz: damaged, or no file of NumPy"),
+        ("x.txt", b"hello", "expected .npy, .npz, IDX images, or a picture"),
+        ("x", format_idx(np.zeros(3, np.uint8)), "expected .npy, .npz, IDX images, or a picture"),
+        ("x", format_idx(np.zeros((1, 2, 3), np.uint8)), "expected (N, 1, 28, 28)"),
+        ("x", b"\x00\x00\x08\x03", "x: found "),
+        ("x.gz", b"\x1f\x8b", "x.gz: cannot be read"),
+    ],
+)
+def test_what_is_no_image_is_one_line(run, tmp_path, capsys, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    assert message in refusal(capsys, "predict", run, tmp_path / name)
+
+
+def test_what_cannot_be_predicted_is_one_line(run, tmp_path, capsys):
+    np.savez(tmp_path / "two.npz", a=np.zeros(3), b=np.zeros(3))
+    assert "found a, b, expected one array, or one called images" in refusal(
+        capsys, "predict", run, tmp_path / "two.npz"
+    )
+    assert "cannot be read (No such file" in refusal(capsys, "predict", run, tmp_path / "x.npy")
+    assert "found no FILES" in refusal(capsys, "predict", run)
+    autoencoder = distnet.Network([distnet.Conv2d(1, 3, pad=1)], (1, 4, 4))
+    distnet.save(autoencoder, tmp_path / "a.safetensors")
+    np.save(tmp_path / "x.npy", np.zeros((1, 4, 4), np.uint8))
+    line = refusal(capsys, "predict", tmp_path / "a.safetensors", tmp_path / "x.npy")
+    assert "found a network with outputs of shape (1, 4, 4), expected (K,)" in line
