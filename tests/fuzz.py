@@ -23,11 +23,13 @@ import numpy as np
 from distnet.data import DataError
 from distnet.data.formats.idx import format_idx, read_idx
 from distnet.data.formats.pickled import read_pickled_arrays
+from distnet.nn import Conv2d, Linear, Network, ReLU, Residual
 from distnet.training import checkpoint
 from distnet.training.checkpoint import Checkpoint, CheckpointError
 from distnet.training.config import ConfigError, TrainConfig, parse, to_toml
 from distnet.training.metrics import Metrics
-from distnet.training.record import Progress
+from distnet.training.model_file import about, network_of
+from distnet.training.record import Record
 
 MEMORY_BYTES = 1 << 30  # beyond what the process has when it starts
 SLOW_SECONDS = 2.0
@@ -62,7 +64,7 @@ def formats() -> dict[str, Format]:
     """All formats by name."""
     images = format_idx(np.arange(60, dtype=np.uint8).reshape(5, 4, 3))
     arrays = {"W1": np.ones((4, 3), np.float32), "b1": np.ones(3)}
-    state = Checkpoint(7, arrays | {"optimizer.m": np.ones(15)}, {"lr": 0.1}, {"numpy": "2"})
+    state = Checkpoint(7, _params(), {"lr": 0.1}, {"numpy": "2"}, model=about(_network()))
     lines = b"".join(b'{"event": "train", "step": %d, "loss": 0.5}\n' % i for i in range(9))
     return {
         "config.toml": Format(
@@ -75,7 +77,7 @@ def formats() -> dict[str, Format]:
         "checkpoint with a right checksum": Format(
             ".safetensors",
             SEPARATOR.join(text.encode() for text in _texts().values()),
-            lambda path: Progress.restored(checkpoint.load(path).progress),
+            _open,
             (CheckpointError,),
             _with_checksum,
         ),
@@ -105,15 +107,35 @@ def _written(state: Checkpoint) -> bytes:
 
 def _texts() -> dict[str, str]:
     """The metadata of a checkpoint that hold something, as its file has them."""
-    progress = checkpoint._json(Progress(loss_sum=0.3, num_samples=3).entries())
-    return {"step": "7", "config": '{"lr": 0.1}', "fingerprint": '{"a": "b"}', "progress": progress}
+    return {
+        "step": "7",
+        "config": '{"lr": 0.1}',
+        "fingerprint": '{"a": "b"}',
+        "record": checkpoint._json(Record(loss_sum=0.3, num_samples=3).entries()),
+        "model": checkpoint._json(about(_network(), ["one", "two"])),
+    }
+
+
+def _network() -> Network:
+    return Network([Conv2d(2, 3), ReLU(), Residual([Linear(4)], shortcut=[Linear(4)])], (1, 4, 4))
+
+
+def _params() -> dict[str, np.ndarray]:
+    return {f"params.{name}": array for name, array in _network().parameters.named().items()}
+
+
+def _open(path: Path) -> None:
+    """What resuming and predicting read."""
+    found = checkpoint.load(path)
+    Record.restored(found.record)
+    network_of(found, str(path))
 
 
 def _with_checksum(damaged: bytes) -> bytes:
     pieces = damaged.split(SEPARATOR)
     texts = [piece.decode(errors="replace") for piece in pieces]
-    metadata = {"format": "distnet", "version": "1", **dict(zip(_texts(), texts, strict=False))}
-    tensors = {"params.w": np.ones(3, np.float32)}
+    metadata = {"format": "distnet", "version": "2", **dict(zip(_texts(), texts, strict=False))}
+    tensors = _params()
     metadata["sha256"] = checkpoint._digest(tensors, metadata)
     return b"".join(checkpoint._format(tensors, metadata))
 
