@@ -85,9 +85,12 @@ class TwoLevels(Messages):
         while self._not_sent and self._not_sent[0].barrier.test():
             self._send_next()
 
-    def send_until(self, bucket: Bucket) -> None:
-        """Waits for the ranks of this host until `bucket` is sent."""
-        while bucket.message is None:
+    def send_all(self) -> None:
+        """Waits for the other ranks of this host, which begin their buckets sooner or later.
+
+        Whoever waits for one bucket calls this first, so that all the others are under way.
+        """
+        while self._not_sent:
             self._send_next()
 
     def _send_next(self) -> None:
@@ -102,12 +105,6 @@ class TwoLevels(Messages):
         for row in self._others:
             np.add(total, row[share], out=total)
         return super().begin(share)
-
-    def _repeat(self, bucket: slice, out: Array) -> None:
-        """All messages of the lane are under way before the one more, on all hosts alike."""
-        while self._not_sent:
-            self._send_next()
-        super()._repeat(bucket, out)
 
     def _share(self, bucket: slice) -> slice:
         """What of a bucket belongs to this rank's lane: nothing if it has none."""
@@ -130,7 +127,7 @@ class Bucket:
         return self.message is not None and self.message.test()
 
     def wait(self) -> None:
-        self._exchange.send_until(self)
+        self._exchange.send_all()
         assert self.message is not None
         self.message.wait()
 
