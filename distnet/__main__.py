@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "trains a network, in one process or on ranks of mpirun",
     "evaluate": "tells what a trained network gets right, by class",
     "predict": "tells which classes images are of: arrays, IDX files, pictures",
+    "compare": "finds where two runs part: the first step, array and element, and why",
     "datasets": "lists the data sets, or fetches the files of one",
     "convert": "turns the weights that the book publishes into a model file",
     "bench": "measures steps, convolutions, memory, scaling",

@@ -123,6 +123,11 @@ def latest(directory: Path) -> Latest:
     return Latest(None, None, warnings)
 
 
+def by_step(directory: Path) -> dict[int, Path]:
+    """The checkpoints in `directory`, by the step after which they were written."""
+    return dict(sorted(_files(directory)))
+
+
 def prune(directory: Path, keep: int, step: int) -> None:
     """Deletes partial files and, of the checkpoints up to `step`, all but the newest `keep`.
 
