@@ -17,11 +17,14 @@ import numpy as np
 from distnet.base.arrays import Shape
 
 
-def whole(owner: str, name: str, value: object, minimum: int = 1) -> int:
-    """`value` as an int; raises ValueError unless it is a whole number of at least `minimum`."""
+def whole(
+    owner: str, name: str, value: object, minimum: int = 1, maximum: int | None = None
+) -> int:
+    """`value` as an int; raises ValueError unless it is a whole number within the bounds."""
     number = _index(value)
-    if number is None or number < minimum:
-        raise refusal(owner, name, value, f"a whole number of at least {minimum}")
+    if number is None or number < minimum or (maximum is not None and number > maximum):
+        most = "" if maximum is None else f" and at most {maximum}"
+        raise refusal(owner, name, value, f"a whole number of at least {minimum}{most}")
     return number
 
 

@@ -47,6 +47,9 @@ class Network:
         self.body = Sequential(layers)
         self.input_shape = arguments.shape("Network", "input_shape", input_shape)
         self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise arguments.refusal("Network", "dtype", self.dtype.name, "float32 or float64")
+        seed = arguments.whole("Network", "seed", seed, minimum=0, maximum=2**64 - 1)
         self._build()
         self.parameters = Parameters({"": self.body}, dtype)
         self.classes: tuple[str, ...] = ()

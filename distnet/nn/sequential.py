@@ -50,6 +50,8 @@ class Sequential(Layer):
 
     def __init__(self, layers: Iterable[Layer]) -> None:
         super().__init__()
+        if not isinstance(layers, Iterable):
+            raise arguments.refusal("Sequential", "layers", layers, f"a list, such as [{layers!r}]")
         self.layers = list(layers)
         self.made_with = (self.layers,), {}
         for layer in self.layers:
