@@ -33,6 +33,7 @@ from distnet.training.job import Job
 from distnet.training.model_file import about
 from distnet.training.performance import Performance
 from distnet.training.placement import idle_ranks, placement
+from distnet.training.profile import Profile
 from distnet.training.report import RunLog, TerminalReport
 from distnet.training.resume import resume
 from distnet.training.run import Callback, Run
@@ -228,6 +229,8 @@ def callbacks_of(
     ]
     if config.patience:
         callbacks.append(EarlyStopping(config.patience))
+    if config.profile:
+        callbacks.append(Profile(terminal.say))
     if config.timeline:
         callbacks.append(TimelineFile(Path(config.timeline), terminal.warn))
     return callbacks

@@ -17,7 +17,7 @@ from distnet.nn.layer import Layer
 from distnet.nn.memory import Memory
 from distnet.nn.parameters import Parameters
 from distnet.nn.sequential import Sequential
-from distnet.nn.summary import describe
+from distnet.nn.summary import summarize
 
 Ready = Callable[[int], None]
 
@@ -66,7 +66,7 @@ class Network:
 
     def __str__(self) -> str:
         """A table of the layers with their outputs, parameters and multiply-adds."""
-        return describe(type(self).__name__, self.body)
+        return summarize(type(self).__name__, self.body)
 
     def __repr__(self) -> str:
         shapes = f"{format_shape(self.input_shape)} -> {format_shape(self.output_shape)}"

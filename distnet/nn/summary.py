@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from distnet.base.arrays import format_shape
+from distnet.base.tables import aligned
 from distnet.nn.layer import Layer
 
 HEADER = ("layer", "", "output", "parameters", "multiply-adds")
 
 
-def describe(name: str, body: Layer) -> str:
+def summarize(name: str, body: Layer) -> str:
     """A table of the layers of `body`: what they are, the output of a sample, how much they cost.
 
     Multiply-adds are those of one sample's forward pass in the products of convolutions and fully
@@ -24,13 +23,8 @@ def describe(name: str, body: Layer) -> str:
     ]
     totals = (_number(sum(column)) for column in zip(*costs, strict=True))
     rows = [HEADER, *rows, ("total", "", format_shape(body.output_shape), *totals)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        [
-            f"{name} of samples {format_shape(body.input_shape)}",
-            *(_line(row, widths) for row in rows),
-        ]
-    )
+    title = f"{name} of samples {format_shape(body.input_shape)}"
+    return "\n".join([title, *aligned(rows, left=3)])
 
 
 def num_parameters(layer: Layer) -> int:
@@ -40,9 +34,3 @@ def num_parameters(layer: Layer) -> int:
 
 def _number(count: int) -> str:
     return f"{count:,}" if count else ""
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Text to the left, the last two columns, which are numbers, to the right."""
-    aligned = [f"{cell:{'<' if i < 3 else '>'}{widths[i]}}" for i, cell in enumerate(cells)]
-    return "  ".join(aligned).rstrip()

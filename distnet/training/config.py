@@ -307,6 +307,12 @@ class TrainConfig:
         decides=False,
         path=True,
     )
+    profile: bool = option(
+        False,
+        "at the end, tell how long each layer took, forward and backward",
+        group=FILES,
+        decides=False,
+    )
     progress: bool = option(
         True, "progress bar, if standard error is a terminal", group=FILES, decides=False
     )
