@@ -17,6 +17,7 @@ import launching
 import pytest
 
 from distnet import bench
+from distnet.__main__ import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -76,10 +77,10 @@ def test_every_page_is_linked_from_another():
 @cache
 def known_flags():
     """Those in the help of the commands, and those that a program spells out."""
-    commands = ["distnet.train", *(f"distnet.bench {name}" for name in bench.NAMES)]
+    commands = [*COMMANDS, *(f"bench {name}" for name in bench.NAMES)]
     texts = [
         subprocess.run(
-            [sys.executable, "-m", *command.split(), "--help"],
+            [sys.executable, "-m", "distnet", *command.split(), "--help"],
             capture_output=True,
             text=True,
             check=True,
@@ -163,9 +164,10 @@ def test_blocks_run(page, tmp_path):
 
 def check_the_claims_of_the_readme(outputs):
     """A program prints the same alone and on ranks, six runs end with one hash; what they print."""
-    (alone, on_ranks), _, same_bits = (output.splitlines() for output in outputs)
+    (alone, on_ranks), _, same_bits, compared = (output.splitlines() for output in outputs)
     assert alone == on_ranks
     assert same_bits[-1].startswith("      6 ")
+    assert compared[-1].startswith("the same bits")
     shown = (ROOT / "README.md").read_text().split("```text\n")[1].split("```")[0].splitlines()
     assert shown[2] in same_bits, "the table of the epochs has other columns now"
 
