@@ -49,6 +49,7 @@ _HOMES = {
     "distnet.program": ["connect", "run"],
     "distnet.training.callbacks": ["EarlyStopping"],
     "distnet.training.fit": ["History", "fit"],
+    "distnet.training.lr_finder": ["LearningRates", "find_lr"],
     "distnet.training.model_file": ["load", "save"],
     "distnet.training.run": ["Callback", "Run"],
     "distnet.training.trainer": ["StepResult", "Trainer", "TrainingDiverged", "make_trainer"],
@@ -121,6 +122,8 @@ if TYPE_CHECKING:
     from distnet.training.callbacks import EarlyStopping as EarlyStopping
     from distnet.training.fit import History as History
     from distnet.training.fit import fit as fit
+    from distnet.training.lr_finder import LearningRates as LearningRates
+    from distnet.training.lr_finder import find_lr as find_lr
     from distnet.training.model_file import load as load
     from distnet.training.model_file import save as save
     from distnet.training.run import Callback as Callback

@@ -1,0 +1,83 @@
+"""The family of commands: every one explains itself, and a wrong name is one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from distnet.__main__ import COMMANDS, main
+from distnet.bench import NAMES
+
+HELPS = [
+    [],
+    *([name] for name in COMMANDS),
+    ["datasets", "fetch"],
+    *(["bench", name] for name in NAMES),
+]
+
+
+def code_of(*argv: str) -> int:
+    try:
+        return main(list(argv))
+    except SystemExit as ended:
+        return int(ended.code or 0)
+
+
+@pytest.mark.parametrize("argv", HELPS, ids=" ".join)
+def test_every_help_says_how_to_call_it(capsys, argv):
+    assert code_of(*argv, "--help") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    usage, _, text = out.partition("\n\n")
+    assert usage.startswith(" ".join(["usage: distnet", *(argv or ["COMMAND"])]))
+    assert text.strip()
+
+
+def test_the_first_help_names_all_commands(capsys):
+    assert code_of() == 0
+    without_arguments = capsys.readouterr().out
+    assert code_of("--help") == code_of("-h") == 0
+    assert capsys.readouterr().out == 2 * without_arguments
+    lines = without_arguments.splitlines()
+    for name, text in COMMANDS.items():
+        assert sum(line.split() == [name, *text.split()] for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["trian"], "found no command 'trian'; did you mean train?"),
+        (["xyz"], "found no command 'xyz'; expected one of train, "),
+        (["train", "--bach-size", "3"], "unknown option '--bach-size'; did you mean --batch-size?"),
+        (["train", "--model", "lenet"], "did you mean lenet5?"),
+        (["evaluate", "x", "--jsn"], "unknown option '--jsn'; did you mean --json?"),
+        (["predict", "x", "y", "--jsn"], "unknown option '--jsn'; did you mean --json?"),
+        (["convert", "a", "b", "--activaton", "relu"], "did you mean --activation?"),
+        (["datasets", "--foo"], "unknown option '--foo'"),
+        (["datasets", "fetch", "kmnst"], "did you mean kmnist?"),
+        (["bench", "sclaing"], "did you mean scaling?"),
+        (["bench"], "found no benchmark"),
+    ],
+)
+def test_a_wrong_name_is_one_line_and_exit_code_2(capsys, argv, message):
+    assert code_of(*argv) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("distnet: error: ")
+    assert message in err
+
+
+def test_the_version_says_what_decides_the_bits(capsys):
+    assert code_of("--version") == 0
+    out = capsys.readouterr().out
+    for name in ("distnet ", "NumPy ", "MPI ", "Python ", f"{sys.version_info.major}."):
+        assert name in out
+    assert out.count("\n") == 1
+
+
+def test_it_is_a_module_that_runs():
+    command = [sys.executable, "-m", "distnet", "--help"]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert process.stdout.startswith("usage: distnet COMMAND")
