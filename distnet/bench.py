@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
+from distnet.base.command import one_line
 from distnet.base.options import ConfigError, pick
 from distnet.benchmarks.jobs import JobError
 
@@ -17,20 +18,17 @@ NAMES = {
 }
 
 
+@one_line(ConfigError, JobError)
 def main(argv: list[str]) -> int:
     """Runs the benchmark that the first argument names; returns the exit code."""
     if argv[:1] in (["-h"], ["--help"]):
         print("usage: python -m distnet.bench NAME [options]; NAME --help lists its options\n")
         print("\n".join(f"  {name:<10} {what}" for name, what in NAMES.items()))
         return 0
-    try:
-        if not argv:
-            raise ConfigError(f"found no benchmark, expected one of {', '.join(NAMES)}")
-        pick(NAMES, "benchmark", argv[0])
-        return importlib.import_module(f"distnet.benchmarks.{argv[0]}").main(argv[1:])
-    except (ConfigError, JobError) as error:
-        print(f"distnet: error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+    if not argv:
+        raise ConfigError(f"found no benchmark, expected one of {', '.join(NAMES)}")
+    pick(NAMES, "benchmark", argv[0])
+    return importlib.import_module(f"distnet.benchmarks.{argv[0]}").main(argv[1:])
 
 
 if __name__ == "__main__":

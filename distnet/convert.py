@@ -1,10 +1,12 @@
-"""`python -m distnet.convert book.pkl out.safetensors`: the book's weights for distnet.
+"""`distnet convert IN OUT.safetensors`: a model file of a run, a checkpoint or the book's weights.
 
-Reads a pickle that the book publishes, `ch03/sample_weight.pkl`, `ch07/params.pkl` or
-`ch08/deep_convnet_params.pkl`, or one that its `save_params` wrote, of whatever sizes, and writes a
-checkpoint of step 0 with the same arrays under distnet's names, in the precision that they have,
-and the sizes in its configuration. Nothing in the pickle is run. Exit code 2 and one line for
-whatever else it is given.
+Of a run it is the network that `distnet.load` opens, with what it was trained on, without the state
+of the optimizer.
+
+Of the book it reads a pickle that it publishes, `ch03/sample_weight.pkl`, `ch07/params.pkl` or
+`ch08/deep_convnet_params.pkl`, or one that its `save_params` wrote, of whatever sizes, and writes
+the same arrays under distnet's names, in the precision that they have. Nothing in the pickle is
+run. Exit code 2 and one line for whatever else it is given.
 
     network = distnet.load(path)
 """
@@ -18,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from distnet.base.arrays import Array
+from distnet.base.command import one_line
 from distnet.base.options import argument, option, parse_options
 from distnet.data.formats.pickled import read_pickled_arrays
 from distnet.models import MODELS
 from distnet.models.book import DIGITS
-from distnet.training import checkpoint
+from distnet.training import checkpoint, model_file
 from distnet.training.checkpoint import Checkpoint
-from distnet.training.model_file import about
+from distnet.training.model_file import about, values_of
 
 Settings = dict[str, Any]  # options of a model, by name
 
@@ -49,10 +52,12 @@ NETWORKS: dict[tuple[int, ...], tuple[str, Callable[[Sequence[Array]], Settings]
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """Writes the book's weights, a pickle, as a checkpoint of distnet."""
+    """Writes a model file: of a run, of a checkpoint, of the weights that the book publishes."""
 
-    source: str = argument("file of the book, such as params.pkl", "BOOK.pkl", path=True)
-    target: str = argument("the checkpoint to write", "OUT.safetensors", path=True)
+    source: str = argument(
+        "directory of a run, checkpoint, or file of the book such as params.pkl", "IN", path=True
+    )
+    target: str = argument("the model file to write", "OUT.safetensors", path=True)
     activation: str = option(
         "sigmoid",
         "of two_layer's hidden units, which the file does not say: sigmoid as in the book's "
@@ -62,25 +67,37 @@ class ConvertOptions:
     )
 
 
+@one_line(ValueError, OSError)
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
-    try:
-        options = parse_options(ConvertOptions, argv, "python -m distnet.convert")
-        source, target = Path(options.source), Path(options.target)
-        if target.suffix != ".safetensors":
-            raise ValueError(f"{target}: found no name that ends in .safetensors, expected one")
-        config, params = converted(read_pickled_arrays(source), str(source))
-        if config["model"] == "two_layer":
-            config["activation"] = options.activation
-        elif options.activation != "sigmoid":
-            raise ValueError(f"{source}: found {config['model']}, --activation is for two_layer")
-        checkpoint.save(target, book_checkpoint(config, params))
-    except (ValueError, OSError) as error:
-        print(f"distnet: error: {error}", file=sys.stderr)
-        return 2
-    size = sum(array.size for array in params.values())
-    print(f"{target}: {config['model']}, {size:,} parameters")
+    options = parse_options(ConvertOptions, argv, "distnet convert")
+    source, target = Path(options.source), Path(options.target)
+    if target.suffix != ".safetensors":
+        raise ValueError(f"{target}: found no name that ends in .safetensors, expected one")
+    is_own = source.is_dir() or source.suffix == ".safetensors"
+    what, model = (_of_run if is_own else _of_book)(source, options.activation)
+    checkpoint.save(target, model)
+    size = sum(array.size for array in model.part("params").values())
+    print(f"{target}: {what}, {size:,} parameters")
     return 0
+
+
+def _of_run(source: Path, activation: str) -> tuple[str, Checkpoint]:
+    """The model file of a run or checkpoint, and what to call it."""
+    if activation != "sigmoid":
+        raise ValueError(f"{source}: found a model of distnet, --activation is for a book's file")
+    found = model_file.read(source)
+    parameters = model_file.network_of(found, str(source)).parameters
+    return f"the model of {source}", Checkpoint(0, values_of(parameters), model=found.model)
+
+
+def _of_book(source: Path, activation: str) -> tuple[str, Checkpoint]:
+    config, params = converted(read_pickled_arrays(source), str(source))
+    if config["model"] == "two_layer":
+        config["activation"] = activation
+    elif activation != "sigmoid":
+        raise ValueError(f"{source}: found {config['model']}, --activation is for two_layer")
+    return config["model"], book_checkpoint(config, params)
 
 
 def book_checkpoint(config: Settings, params: Mapping[str, Array]) -> Checkpoint:

@@ -14,7 +14,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from distnet.base.options import argument, option, parse_options
+from distnet.base.command import one_line
+from distnet.base.options import argument, option, parse_options, pick
 from distnet.data import DATASETS, default_cache_dir
 from distnet.data.errors import DataError
 from distnet.data.fetch import fetch
@@ -46,18 +47,15 @@ class FetchOptions:
     )
 
 
+@one_line(ValueError, OSError)
 def main(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
     """The command; returns its exit code."""
     cache_dir = default_cache_dir(environ)
-    try:
-        if argv[:1] == ["fetch"]:
-            _fetch(parse_options(FetchOptions, argv[1:], "distnet datasets fetch"), cache_dir)
-        else:
-            parse_options(ListOptions, argv, "distnet datasets")
-            print("\n".join(table(cache_dir)))
-    except (ValueError, OSError) as error:
-        print(f"distnet: error: {error}", file=sys.stderr)
-        return 2
+    if argv[:1] == ["fetch"]:
+        _fetch(parse_options(FetchOptions, argv[1:], "distnet datasets fetch"), cache_dir)
+    else:
+        parse_options(ListOptions, argv, "distnet datasets")
+        print("\n".join(table(cache_dir)))
     return 0
 
 
@@ -87,9 +85,7 @@ def _in_cache(source: Source, cache_dir: Path, name: str) -> Path:
 
 
 def _fetch(options: FetchOptions, cache_dir: Path | None) -> None:
-    source = DATASETS.get(options.name)
-    if source is None:
-        raise DataError(f"found data set '{options.name}', expected one of {', '.join(DATASETS)}")
+    source = pick(DATASETS, "data set", options.name)
     if not source.files:
         raise DataError(f"{options.name}: found nothing to fetch, it is {source.place}")
     if options.to:

@@ -24,7 +24,7 @@ def train(comm: Communicator, argv: Sequence[str] | None = None) -> int:
     flags = sys.argv[1:] if argv is None else argv
 
     def start() -> Job:
-        config = together(comm, lambda: parse(flags))
+        config = together(comm, lambda: parse(flags, "distnet train"))
         return job_of(config, comm, os.environ, lambda: signals.wanted)
 
     with StopSignals() as signals, one_blas_thread():

@@ -31,6 +31,7 @@ def test_every_help_says_how_to_call_it(capsys, argv):
     out, err = capsys.readouterr()
     assert err == ""
     usage, _, text = out.partition("\n\n")
+    usage = usage.replace("python -m distnet.", "distnet ")
     assert usage.startswith(" ".join(["usage: distnet", *(argv or ["COMMAND"])]))
     assert text.strip()
 

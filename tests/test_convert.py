@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import distnet
 from distnet.convert import main
 from distnet.data import DataError
 from distnet.data.formats.pickled import MAX_BYTES, read_pickled_arrays
 from distnet.models import MODELS, DeepConvNet, SimpleConvNet, ThreeLayerNet, TwoLayerNet
 from distnet.nn import Network
-from distnet.training.checkpoint import load
+from distnet.training.checkpoint import Checkpoint, load, save
+from distnet.training.model_file import about
 
 Arrays = dict[str, np.ndarray]
 CONVOLUTIONS = [(16, 1), (16, 16), (32, 16), (32, 32), (64, 32), (64, 64)]
@@ -309,4 +311,52 @@ def test_help(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
-    assert "BOOK.pkl OUT.safetensors" in capsys.readouterr().out
+    assert "distnet convert IN OUT.safetensors" in capsys.readouterr().out
+
+
+def test_a_checkpoint_becomes_a_model_file(tmp_path, capsys):
+    layers = [distnet.Linear(5), distnet.BatchNorm(), distnet.ReLU(), distnet.Linear(3)]
+    network = distnet.Network(layers, (1, 4, 4), seed=2)
+    images = np.random.default_rng(0).integers(0, 256, (60, 1, 4, 4), np.uint8)
+    distnet.fit(network, images, np.arange(60) % 3, epochs=1)
+    parameters = network.parameters
+    state = {f"params.{name}": array for name, array in parameters.named().items()}
+    state |= {f"statistics.{name}": a for name, a in parameters.named_statistics().items()}
+    moments = {f"optimizer.m.{name}": array for name, array in parameters.named().items()}
+    model = about(network, ["a", "b", "c"], name="own", sha256="0" * 64)
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    best = tmp_path / "run" / "checkpoints" / "best.safetensors"
+    save(best, Checkpoint(7, state | moments, model=model))
+    for source in (tmp_path / "run", best):
+        target = tmp_path / "model.safetensors"
+        assert main([str(source), str(target)]) == 0
+        assert capsys.readouterr().out == f"{target}: the model of {source}, 113 parameters\n"
+        found = load(target)
+        assert (found.step, found.model) == (0, model)
+        assert found.state.keys() == state.keys()
+        opened = distnet.load(target)
+        np.testing.assert_array_equal(opened.predict(images), network.predict(images))
+        assert opened.classes == ("a", "b", "c")
+        target.unlink()
+
+
+def test_an_average_of_parameters_is_what_becomes_the_model(tmp_path):
+    network = distnet.Network([distnet.Linear(3)], (4,), seed=2)
+    state = {f"params.{name}": array for name, array in network.parameters.named().items()}
+    average = {f"optimizer.average.{name[7:]}": array + 1 for name, array in state.items()}
+    save(tmp_path / "a.safetensors", Checkpoint(7, state | average, model=about(network)))
+    assert main([str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")]) == 0
+    for name, array in load(tmp_path / "b.safetensors").state.items():
+        np.testing.assert_array_equal(array, state[name] + 1)
+
+
+def test_what_is_no_run_is_one_line_and_exit_code_2(tmp_path, capsys):
+    for source in (tmp_path, tmp_path / "missing.safetensors"):
+        assert main([str(source), str(tmp_path / "x.safetensors")]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("distnet: error: ") and error.count("\n") == 1
+    network = distnet.Network([distnet.Linear(3)], (4,))
+    distnet.save(network, tmp_path / "a.safetensors")
+    argv = [str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors"), "--activation"]
+    assert main([*argv, "relu"]) == 2
+    assert "--activation is for a book's file" in capsys.readouterr().err

@@ -37,6 +37,8 @@ Result = dict[str, Any]
 class JobError(RuntimeError):
     """A child job that did not end well: one line with its command and its last words."""
 
+    exit_code = 1
+
 
 def find_mpirun() -> str:
     """The mpirun beside this Python, else on PATH; raises JobError if there is none."""

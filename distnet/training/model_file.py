@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from distnet.base.arrays import Array
 from distnet.nn.description import describe, rebuild
 from distnet.nn.network import Network
+from distnet.nn.parameters import Parameters
 from distnet.training import checkpoint as checkpoints
 from distnet.training.checkpoint import Checkpoint, CheckpointError, best_path
 
@@ -29,12 +31,15 @@ def save(network: Network, path: Path | str, *, classes: Sequence[str] = ()) -> 
     classes: the names of its outputs, in their order. Raises OSError, and ValueError for a layer
     with an argument that a file cannot hold.
     """
-    parameters = network.parameters
+    model = about(network, classes or network.classes)
+    checkpoints.save(Path(path), Checkpoint(0, values_of(network.parameters), model=model))
+
+
+def values_of(parameters: Parameters) -> dict[str, Array]:
+    """Parameters and running statistics by the names that a file has for them, as views."""
     state = {f"params.{name}": array for name, array in parameters.named().items()}
     statistics = parameters.named_statistics().items()
-    state |= {f"statistics.{name}": array for name, array in statistics}
-    model = about(network, classes or network.classes)
-    checkpoints.save(Path(path), Checkpoint(0, state=state, model=model))
+    return state | {f"statistics.{name}": array for name, array in statistics}
 
 
 def load(path: Path | str) -> Network:

@@ -281,7 +281,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("argv", "message"),
         [
-            (["fetch", "mnits"], "found data set 'mnits', expected one of mnist, fashion_mnist"),
+            (["fetch", "mnits"], "unknown data set 'mnits', expected one of mnist, fashion_mnist"),
             (["fetch", "mnist"], "mnist: found nothing to fetch, it is in the package"),
             (["fetch"], "NAME"),
             (["list"], "list"),

@@ -1,0 +1,32 @@
+"""Errors of commands that run without ranks: one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+P = ParamSpec("P")
+BAD_INPUT = 2
+
+
+def one_line(*expected: type[Exception]) -> Callable[[Callable[P, int]], Callable[P, int]]:
+    """A decorator for `main(argv) -> int`: an `expected` error is shown in one line.
+
+    The exit code is then the error's `exit_code`, if it has one, or else BAD_INPUT. Other errors
+    are bugs and keep their traceback. Commands on ranks have `parallel.run_command` for that.
+    """
+
+    def decorate(main: Callable[P, int]) -> Callable[P, int]:
+        @wraps(main)
+        def command(*args: P.args, **kwargs: P.kwargs) -> int:
+            try:
+                return main(*args, **kwargs)
+            except expected as error:
+                print(f"distnet: error: {error}", file=sys.stderr)
+                return getattr(error, "exit_code", BAD_INPUT)
+
+        return command
+
+    return decorate
