@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,8 @@ from distnet.parallel import REDUCTIONS, Communicator, agree, expect_hosts, toge
 from distnet.parallel.watch import Watch
 from distnet.training.callbacks import EarlyStopping
 from distnet.training.config import TrainConfig, identity, to_toml, weights_of
+from distnet.training.directory_lock import DirectoryLock
+from distnet.training.earlier_runs import claim
 from distnet.training.feed import Augment, Feed
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint
 from distnet.training.job import Job
@@ -68,31 +71,33 @@ def job_of(
     trainer = trainer_of(config, objective, training, comm)
     total_steps = num_steps(config, trainer.sampler.steps_per_epoch)
     terminal = Terminal(comm, config.progress, total_steps)
-    directory = RunDirectory(out_dir(config, dataset), config.keep, comm=comm, warn=terminal.warn)
-    model = about(objective.network, dataset.classes, name=dataset.name, sha256=dataset.sha256)
-    saving = Saving(directory, decisive, fingerprint, model)
-    run = Run(
-        trainer,
-        {name: Feed(trainer.objective, *each) for name, each in evaluated.items()},
-        total_steps=total_steps,
-        evaluation_size=config.micro_batch_size,
-        verify_every=config.verify_every,
-        checkpoint_every=config.checkpoint_every,
-        saves=saving,
-        stop_at=config.stop_at,
-        wants_stop=wants_stop,
-    )
-    _go_on(run, config, saving, terminal)
-    run.callbacks = callbacks_of(config, dataset, run, saving, terminal)
-    watch = Watch(
-        comm,
-        directory.path / "heartbeats",
-        config.stall_timeout,
-        stall_ends=config.stall_action == "end",
-    )
-    if comm.survives_losses or config.stall_timeout:
-        together(comm, watch.start)
-    return Job(run, saving, terminal, watch, _whole_run(config))
+    with ExitStack() as undo:
+        directory = directory_of(config, dataset, comm, terminal.warn, undo)
+        model = about(objective.network, dataset.classes, name=dataset.name, sha256=dataset.sha256)
+        saving = Saving(directory, decisive, fingerprint, model)
+        run = Run(
+            trainer,
+            {name: Feed(trainer.objective, *each) for name, each in evaluated.items()},
+            total_steps=total_steps,
+            evaluation_size=config.micro_batch_size,
+            verify_every=config.verify_every,
+            checkpoint_every=config.checkpoint_every,
+            saves=saving,
+            stop_at=config.stop_at,
+            wants_stop=wants_stop,
+        )
+        _go_on(run, config, saving, terminal)
+        run.callbacks = callbacks_of(config, dataset, run, saving, terminal)
+        watch = Watch(
+            comm,
+            directory.path / "heartbeats",
+            config.stall_timeout,
+            stall_ends=config.stall_action == "end",
+        )
+        if comm.survives_losses or config.stall_timeout:
+            together(comm, watch.start)
+        undo.pop_all()
+        return Job(run, saving, terminal, watch, _whole_run(config))
 
 
 def dataset_of(config: TrainConfig, environ: Mapping[str, str]) -> Dataset:
@@ -206,9 +211,37 @@ def num_steps(config: TrainConfig, steps_per_epoch: int) -> int:
     return config.steps or config.epochs * steps_per_epoch
 
 
-def out_dir(config: TrainConfig, dataset: Dataset) -> Path:
-    """Where results go: `--out`, or a name that tells runs apart and is the same every time."""
-    return Path(config.out or f"runs/{config.model}-{dataset.name}-seed{config.seed}")
+def default_out(config: TrainConfig, dataset: Dataset) -> str:
+    """A name for the directory that tells runs apart."""
+    return f"runs/{config.model}-{dataset.name}-seed{config.seed}"
+
+
+def directory_of(
+    config: TrainConfig,
+    dataset: Dataset,
+    comm: Communicator,
+    warn: Callable[[str], None],
+    undo: ExitStack,
+) -> RunDirectory:
+    """Where results go, locked for this job: `--out`, or a name that tells runs apart.
+
+    Rank 0, which writes, looks what is there, and tells the others. `undo` gives the lock back.
+    """
+
+    def lock(path: Path) -> DirectoryLock:
+        return DirectoryLock(path, comm.processes, comm.processes[comm.rank])
+
+    def on_rank_0() -> DirectoryLock | None:
+        if comm.rank:
+            return None
+        default = default_out(config, dataset)
+        held = claim(config.out, default, config.resume, overwrite=config.overwrite, lock=lock)
+        undo.callback(held.release)
+        return held
+
+    held = together(comm, on_rank_0)
+    path = comm.allgather(held and held.directory)[0]
+    return RunDirectory(path, config.keep, comm=comm, warn=warn, lock=held or lock(path))
 
 
 def callbacks_of(
@@ -268,9 +301,11 @@ def _go_on(run: Run, config: TrainConfig, saving: Saving, terminal: Terminal) ->
     if config.resume:
         for warning in resume(run, config.resume, directory.checkpoints, saving.snapshot(run)):
             terminal.warn(warning)
+    if config.overwrite:
+        together(run.comm, directory.remove_earlier_run)
     aside = together(run.comm, partial(directory.set_aside, run.num_done))
     if aside:
-        terminal.say(f"distnet: later checkpoints of an earlier run are now in {aside}")
+        terminal.say(f"distnet: what an earlier run has left after this step is now in {aside}")
     if not run.trainer.reducer.exact:
         terminal.warn(f"reduction {config.reduction}: the result depends on the number of ranks")
 
@@ -290,4 +325,4 @@ def _about(config: TrainConfig, dataset: Dataset, saving: Saving, run: Run) -> d
 
 def _whole_run(config: TrainConfig) -> str:
     """As TOML, without what concerns one part of the run alone, so that it can be run again."""
-    return to_toml(replace(config, resume="", stop_at=0))
+    return to_toml(replace(config, resume="", stop_at=0, overwrite=False))

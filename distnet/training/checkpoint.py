@@ -10,12 +10,14 @@ A file has the tensors of `Trainer.state`, such as `params.NAME`, `optimizer.MOM
 Files are complete or absent, and what was damaged later is noticed (`CheckpointError`).
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +143,16 @@ def prune(directory: Path, keep: int, step: int) -> None:
             path.unlink(missing_ok=True)
 
 
+def newest_step(directory: Path) -> int | None:
+    """The step of the newest checkpoint in `directory`, valid or not; None if there is none."""
+    return max((step for step, _ in _files(directory)), default=None)
+
+
 def set_aside(directory: Path, step: int) -> Path | None:
     """Moves the checkpoints of later steps than `step` to a directory, which is returned, if any.
 
     For a run that starts at `step` where another one got further: they are not of its own past,
-    and must not be what it is resumed from. What lies there under the same name is replaced.
+    and must not be what it is resumed from.
     """
     later = [path for number, path in _files(directory) if number > step]
     best = best_path(directory)
@@ -153,11 +160,27 @@ def set_aside(directory: Path, step: int) -> Path | None:
         later.append(best)
     if not later:
         return None
-    aside = directory / SET_ASIDE
-    aside.mkdir(exist_ok=True)
+    aside = new_aside(directory)
     for path in later:
         path.replace(aside / path.name)
     return aside
+
+
+def new_aside(directory: Path) -> Path:
+    """Another directory for what is set aside: "set-aside", "set-aside-2" and so on."""
+    for number in count(1):
+        aside = directory / (SET_ASIDE if number == 1 else f"{SET_ASIDE}-{number}")
+        with contextlib.suppress(FileExistsError):
+            aside.mkdir(parents=True)
+            return aside
+    raise AssertionError("there is no last number")
+
+
+def remove_all(directory: Path) -> None:
+    """Deletes the checkpoints of an earlier run, those set aside excepted."""
+    for _, path in list(_files(directory)):
+        path.unlink()
+    best_path(directory).unlink(missing_ok=True)
 
 
 def _is_reached(path: Path, step: int) -> bool:

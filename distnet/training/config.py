@@ -266,6 +266,12 @@ class TrainConfig:
         decides=False,
         path=True,
     )
+    overwrite: bool = option(
+        False,
+        "replace the run whose results are in the directory, which is otherwise refused",
+        group=FILES,
+        decides=False,
+    )
     checkpoint_every: int = option(
         0,
         "steps between checkpoints; 0: at the end of each epoch",
@@ -389,6 +395,11 @@ def _check_together(config: TrainConfig) -> None:
     if config.class_weights not in ("", "balanced"):
         weights_of(config.class_weights)
     _check_at_most(config, "micro_batch_size", "batch_size")
+    if config.overwrite and config.resume:
+        raise ConfigError(
+            "--overwrite: found --resume beside it, expected one of them: the run that is there is "
+            "to be gone on with, or to be replaced"
+        )
     if config.steps:
         _check_at_most(config, "stop_at", "steps")
 

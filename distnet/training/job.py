@@ -43,6 +43,10 @@ class Job:
         After RankLost and `go_on_from` it can be called again.
         """
         run, directory = self.run, self.saving.directory
+        if self._was_finished():
+            directory.close()
+            self.terminal.say(f"this run is finished, nothing is changed; see {directory.summary}")
+            return DONE
         # What follows the last step may have to be done again: its lines are not yet written.
         settled = run.num_done - (run.latest is not None)
         start = replace(self.saving.snapshot(run), step=settled)
@@ -55,6 +59,13 @@ class Job:
         if not all(run.comm.allgather(written and not run.unwritten)):
             return NOT_WRITTEN
         return DONE if run.is_complete else STOPPED_EARLY
+
+    def _was_finished(self) -> bool:
+        """Whether the run was resumed after its end, and its results are there, on all ranks."""
+        run = self.run
+        if not run.is_complete or run.latest is not None:
+            return False
+        return any(run.comm.allgather(self.saving.directory.is_finished))
 
     def go_on_from(self, root: int, lost: list[Process]) -> None:
         """All survivors take the state of rank `root`; `lost` are gone; see `Run.go_on_from`."""

@@ -7,34 +7,44 @@ again with the next line or checkpoint, and `close` tells whether everything is 
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from distnet.base.files import remove_partial_files, write_atomically
 from distnet.parallel.communicator import Communicator
-from distnet.training.checkpoint import Checkpoint, set_aside
+from distnet.training import checkpoint, earlier_runs
+from distnet.training.checkpoint import Checkpoint
 from distnet.training.checkpoint_writer import CheckpointWriter
+from distnet.training.directory_lock import DirectoryLock
+from distnet.training.earlier_runs import as_bad_input
 from distnet.training.metrics import Metrics, write_summary
 
 
 class RunDirectory:
     """What a run writes under `path`, on rank 0; `warn` shows a line to the user.
 
-    keep: newest checkpoints that are kept, 0 for all. When rank 0 is lost, the one that takes its
+    keep: newest checkpoints that are kept, 0 for all. lock: of the directory, if others may want
+    it; held from when it was claimed to `close`. When rank 0 is lost, the one that takes its
     number opens the directory and writes from then on.
     """
 
     def __init__(
-        self, path: Path, keep: int, *, comm: Communicator, warn: Callable[[str], None]
+        self,
+        path: Path,
+        keep: int,
+        *,
+        comm: Communicator,
+        warn: Callable[[str], None],
+        lock: DirectoryLock | None = None,
     ) -> None:
         self.path, self._comm = path, comm
         self.checkpoints, self.summary = path / "checkpoints", path / "summary.json"
-        self._keep, self._warn = keep, warn
+        self._keep, self._warn, self._lock = keep, warn, lock
         self._is_open, self._began = False, time.monotonic()
         self._problems: dict[str, str] = {}  # what could not be written, and why
 
@@ -43,11 +53,35 @@ class RunDirectory:
         return self._comm.rank == 0
 
     def set_aside(self, step: int) -> Path | None:
-        """Moves checkpoints of later steps than `step` away; see `checkpoint.set_aside`."""
+        """Moves checkpoints of later steps than `step` away, see `checkpoint.set_aside`.
+
+        With what was told of these steps; where there are no checkpoints yet, that alone.
+        """
         if not self.writes:
             return None
-        with self._bad_input():
-            return set_aside(self.checkpoints, step)
+        with as_bad_input(self.path):
+            aside = checkpoint.set_aside(self.checkpoints, step)
+            metrics = self.path / "metrics.jsonl"
+            if aside is None and (step or not metrics.exists() or not metrics.stat().st_size):
+                return None
+            aside = aside or checkpoint.new_aside(self.checkpoints)
+            for path in earlier_runs.files_of(self.path):
+                shutil.copyfile(path, aside / path.name)
+            return aside
+
+    def remove_earlier_run(self) -> None:
+        """Deletes what a run has left here: its checkpoints, metrics, summary and configuration."""
+        if not self.writes:
+            return
+        with as_bad_input(self.path):
+            checkpoint.remove_all(self.checkpoints)
+            for path in earlier_runs.files_of(self.path):
+                path.unlink()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run whose files are here has ended; False on ranks that do not write."""
+        return self.writes and self.summary.exists()
 
     def open(self, config: str, start: Checkpoint) -> None:
         """Begins, or goes on, with the state `start`; raises OSError if it cannot be written.
@@ -56,7 +90,9 @@ class RunDirectory:
         """
         if not self.writes:
             return
-        with self._bad_input():
+        if self._lock is not None:
+            self._lock.acquire()
+        with as_bad_input(self.path):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.checkpoints).close()
             remove_partial_files(self.path)
@@ -73,12 +109,12 @@ class RunDirectory:
             line = {**values, "time": _now(), "seconds": round(time.monotonic() - self._began, 3)}
             self._try("metrics.jsonl", lambda: self._metrics.write(event, step, **line))
 
-    def save(self, checkpoint: Checkpoint, is_best: bool) -> None:
+    def save(self, state: Checkpoint, is_best: bool) -> None:
         """Begins to write a checkpoint in the background, when the one before it is finished."""
         if self.writes:
             self.check(wait=True)
-            self.log("checkpoint", checkpoint.step)
-            self._writer.start(checkpoint, is_best)
+            self.log("checkpoint", state.step)
+            self._writer.start(state, is_best)
 
     def check(self, wait: bool = False) -> None:
         """Warns if a checkpoint could not be written; to be called after each step."""
@@ -99,18 +135,13 @@ class RunDirectory:
             self._try("metrics.jsonl", self._metrics.flush)
             self._writer.close()
             self._metrics.close()
+        self.release()
         return not self._problems
 
-    @contextmanager
-    def _bad_input(self) -> Iterator[None]:
-        """Says in an OSError from within that the directory cannot be used."""
-        try:
-            yield
-        except OSError as error:
-            raise OSError(
-                f"--out: found {self.path}, where nothing can be written ({error.strerror}), "
-                "expected a directory for results"
-            ) from error
+    def release(self) -> None:
+        """Leaves the directory to other jobs."""
+        if self._lock is not None:
+            self._lock.release()
 
     def _try(self, name: str, write: Callable[[], None]) -> None:
         error: OSError | None = None

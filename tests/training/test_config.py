@@ -13,7 +13,7 @@ import pytest
 
 from distnet.base.options import details, flag, recipes
 from distnet.base.options.toml import MAX_FILE_BYTES
-from distnet.build import out_dir
+from distnet.build import default_out
 from distnet.data import load_dataset
 from distnet.models import MODELS
 from distnet.nn import Network
@@ -350,6 +350,7 @@ def test_identity_holds_what_decides_the_results_and_nothing_else():
     free = "data_dir stop_at exchange bucket_bytes out resume checkpoint_every keep"
     free += " balance stall_timeout stall_action verify_every log_every timeline profile progress"
     free += " expect_hosts"
+    free += " overwrite"
     taken = {name for name, value in DEFAULTS.items() if value is not None}
     assert set(identity(config)) == taken - set(free.split()) - {"steps"}
     assert identity(replace(config, out="x", keep=1, stop_at=3)) == identity(config)
@@ -373,10 +374,9 @@ def test_identity_holds_the_length_only_where_a_schedule_refers_to_it():
 
 def test_results_go_where_a_user_finds_them():
     digits = load_dataset()
-    assert out_dir(TrainConfig(), digits) == Path("runs/deep_convnet-mnist-seed0")
-    assert out_dir(TrainConfig(out="x/y"), digits) == Path("x/y")
+    assert default_out(TrainConfig(), digits) == "runs/deep_convnet-mnist-seed0"
     letters = replace(digits, name="letters")
-    assert out_dir(TrainConfig(), letters) == Path("runs/deep_convnet-letters-seed0")
+    assert default_out(TrainConfig(), letters) == "runs/deep_convnet-letters-seed0"
 
 
 def test_every_number_has_bounds_that_exclude_nan_and_infinity():

@@ -112,14 +112,27 @@ def test_resumed_elsewhere_from_a_file_by_its_name(run, whole, tmp_path):
     assert summary(out) == summary(whole)
 
 
-def test_a_run_that_starts_anew_is_never_resumed_from_what_was_there(run, whole, tmp_path, capsys):
+def files(out: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("flags", [(), ("--stop-at", "4")], ids=["finished", "unfinished"])
+def test_an_earlier_run_is_not_written_over_unasked(run, tmp_path, flags):
+    out = tmp_path / "used"
+    run(out, *flags)
+    before = files(out)
+    with pytest.raises(RankError, match=r"in .*used; go on with it by --resume, replace it by --o"):
+        run(out, "--seed", "1")
+    assert files(out) == before
+
+
+def test_a_run_that_starts_anew_is_never_resumed_from_what_was_there(run, whole, tmp_path):
     out = tmp_path / "used"
     assert run(out, "--seed", "1") == 0
-    assert run(out, "--stop-at", "2") == 75
-    assert (
-        f"checkpoints of an earlier run are now in {out / 'checkpoints'}" in capsys.readouterr().out
-    )
+    assert run(out, "--overwrite", "--stop-at", "2") == 75
+    assert not (out / "summary.json").exists()
     assert run(out, "--resume") == 0
+    assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}
     for read in (final_checkpoint, metrics, summary, best):
         assert read(out) == read(whole)
 
@@ -133,6 +146,44 @@ def test_a_run_that_goes_back_is_never_resumed_from_what_came_after(run, whole, 
     assert run(out, "--resume") == 0
     for read in (final_checkpoint, metrics, summary, best):
         assert read(out) == read(whole)
+
+
+def test_what_came_after_is_kept_each_time_with_what_was_told_of_it(run, tmp_path):
+    out = tmp_path / "back"
+    assert run(out, "--checkpoint-every", "1") == 0
+    first, second = (checkpoint_path(out / "checkpoints", step) for step in (3, 2))
+    told = (out / "metrics.jsonl").read_bytes()
+    assert run(out, "--resume", str(first), "--stop-at", "4") == 75
+    assert run(out, "--resume", str(second), "--stop-at", "3") == 75
+    aside, again = (out / "checkpoints" / name for name in ("set-aside", "set-aside-2"))
+    assert (aside / "metrics.jsonl").read_bytes() == told
+    assert (aside / "summary.json").exists() and not (again / "summary.json").exists()
+    steps = [[path.name for path in sorted(place.glob("step-*"))] for place in (aside, again)]
+    assert [len(names) for names in steps] == [5, 2]
+
+
+def test_a_finished_run_that_is_resumed_is_left_as_it_is(run, whole, capsys):
+    before = files(whole)
+    assert run(whole, "--resume") == 0
+    assert files(whole) == before
+    assert f"this run is finished, nothing is changed; see {whole}" in capsys.readouterr().out
+
+
+def test_a_checkpoint_is_not_resumed_over_another_run(run, whole, tmp_path):
+    out = tmp_path / "other"
+    assert run(out, "--seed", "1") == 0
+    with pytest.raises(RankError, match="found the results of a run, finished"):
+        run(out, "--resume", str(checkpoint_path(whole / "checkpoints", 3)))
+
+
+def test_what_was_told_before_the_first_checkpoint_is_set_aside(run, whole, tmp_path):
+    out = tmp_path / "killed"
+    (out / "checkpoints").mkdir(parents=True)
+    told = b'{"event": "train", "step": 2}\n'
+    (out / "metrics.jsonl").write_bytes(told)
+    assert run(out) == 0
+    assert (out / "checkpoints" / "set-aside" / "metrics.jsonl").read_bytes() == told
+    assert metrics(out) == metrics(whole)
 
 
 def test_resumed_with_other_buckets(run, whole, tmp_path):
