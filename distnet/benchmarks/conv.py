@@ -18,7 +18,7 @@ import numpy as np
 from distnet.base.options import ConfigError, option, parse_options
 from distnet.benchmarks.rounds import describe_machine, interleave, ratios
 from distnet.nn import layout
-from distnet.nn.conv.conv2d import ALGORITHMS, fastest_algorithm, suits
+from distnet.nn.conv.choice import ALGORITHMS, fastest_algorithm
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.memory import Memory
 from distnet.training.fingerprint import one_blas_thread
@@ -40,6 +40,10 @@ class ConvOptions:
     pad: int = option(
         1, "zeros around the input", group=SHAPE, metavar="N", limits={">=": 0, "<=": 65536}
     )
+    dilation: int = option(
+        1, "distance of a filter's elements", group=SHAPE, metavar="N", limits=COUNT
+    )
+    groups: int = option(1, "groups of channels", group=SHAPE, metavar="N", limits=COUNT)
     rounds: int = option(20, "timed calls of each", group=TIMING, metavar="N", limits=COUNT)
 
 
@@ -53,10 +57,11 @@ def main(argv: list[str]) -> int:
             size,
             size,
             options.filters,
-            kernel,
-            kernel,
-            options.stride,
-            options.pad,
+            (kernel, kernel),
+            (options.stride, options.stride),
+            (options.pad, options.pad),
+            (options.dilation, options.dilation),
+            options.groups,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
@@ -67,13 +72,13 @@ def main(argv: list[str]) -> int:
 
 
 def _compare(g: Geometry, n: int, num_rounds: int) -> None:
-    contenders = {name: _distnet(name, g, n) for name in ALGORITHMS if suits(name, g)}
+    contenders = {name: _distnet(name, g, n) for name, each in ALGORITHMS.items() if each.suits(g)}
     rivals = []
     if importlib.util.find_spec("torch") is not None:
         rivals = ["PyTorch NCHW", "PyTorch channels_last"]
         contenders |= {name: _torch(g, n, name.endswith("last")) for name in rivals}
     times = interleave(contenders, num_rounds)
-    flops = 3 * 2 * g.c * g.f * g.kh * g.kw * g.oh * g.ow
+    flops = 3 * 2 * g.num_pairs * g.kh * g.kw * g.oh * g.ow
     print(f"{g}, {n} images; * is what Conv2d takes")
     print(f"{'':<24}{'us/image':>10}{'min':>9}{'GFLOP/s':>9}{'ratio':>8}")
     for name, seconds in times.items():
@@ -89,7 +94,7 @@ def _compare(g: Geometry, n: int, num_rounds: int) -> None:
 def _distnet(name: str, g: Geometry, n: int) -> Callable[[], object]:
     rng = np.random.default_rng(0)
     algorithm = ALGORITHMS[name](g, n, np.float32, Memory())
-    weight = rng.standard_normal((g.f, g.c, *g.kernel)).astype(np.float32)
+    weight = rng.standard_normal(g.weight_shape).astype(np.float32)
     bias, dweight, dbias = np.zeros(g.f, np.float32), np.empty_like(weight), np.empty(g.f, "f4")
     y, dy = (layout.empty(algorithm.output_shape, np.float32) for _ in range(2))
     x = algorithm.inbox
@@ -109,7 +114,9 @@ def _distnet(name: str, g: Geometry, n: int) -> Callable[[], object]:
 def _torch(g: Geometry, n: int, channels_last: bool) -> Callable[[], object]:
     torch: Any = importlib.import_module("torch")
     torch.set_num_threads(1)
-    layer = torch.nn.Conv2d(g.c, g.f, g.kernel, stride=g.stride, padding=g.pad)
+    layer = torch.nn.Conv2d(
+        g.c, g.f, g.kernel, g.stride, g.pad, dilation=g.dilation, groups=g.groups
+    )
     x = torch.randn(n, g.c, g.h, g.w)
     dy = torch.randn(n, *g.output_shape)
     if channels_last:

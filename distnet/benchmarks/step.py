@@ -21,7 +21,7 @@ from distnet.base.options import option, parse_options
 from distnet.benchmarks.networks import CASES, Case, random_trainer, torch_step
 from distnet.benchmarks.rounds import describe_machine, interleave, ratios
 from distnet.nn import Conv2d, Layer, Sequential
-from distnet.nn.conv.conv2d import fastest_algorithm, multiplications
+from distnet.nn.conv.choice import ALGORITHMS, fastest_algorithm
 from distnet.training.fingerprint import one_blas_thread
 from distnet.training.trainer import Trainer
 
@@ -141,8 +141,8 @@ def _timed(method: Callable[..., Any], seconds: list[float]) -> Callable[..., An
 def _convolution_flops(body: Layer) -> float:
     """Floating-point operations of one image's forward products, by the algorithms chosen."""
     layers = [layer for layer in body.leaves() if isinstance(layer, Conv2d)]
-    geometries = [layer.geometry for layer in layers]
-    return sum(2 * g.c * g.f * multiplications(fastest_algorithm(g), g) for g in geometries)
+    chosen = [(layer.geometry, ALGORITHMS[fastest_algorithm(layer.geometry)]) for layer in layers]
+    return sum(2 * g.num_pairs * algorithm.multiplications(g) for g, algorithm in chosen)
 
 
 def _product_rate(num_rounds: int = 50) -> float:

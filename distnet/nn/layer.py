@@ -62,12 +62,6 @@ class Layer:
         self.dtype = np.dtype(dtype)
         return shape
 
-    def __copy__(self) -> Self:
-        """A shallow copy works on the same parameters."""
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        return twin
-
     def __reduce__(self) -> tuple[Callable[..., Layer], tuple[Any, ...]]:
         """A deep copy or an unpickled layer is a new one, made with the same arguments."""
         return _make, (type(self), *self.made_with)
@@ -110,6 +104,13 @@ class Layer:
     def use(self, memory: Memory) -> None:
         """Gives up all arrays and takes new ones from `memory`; a container hands it on."""
         self.memory = memory
+
+    def fused_with(self, following: Layer) -> Layer | None:
+        """A layer that does the work of this one and the next, on their parameters; or None.
+
+        Both are built. `Sequential` asks, and runs it in their place.
+        """
+        return None
 
     def refresh(self) -> None:
         """Forgets what was derived from parameter values; to be called after changing them."""

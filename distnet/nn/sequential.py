@@ -13,8 +13,6 @@ from numpy.typing import DTypeLike
 from distnet.base.arrays import Array, Shape, format_shape
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments, layout
-from distnet.nn.conv.conv2d import Conv2d
-from distnet.nn.conv.pooling import MaxPool2d
 from distnet.nn.layer import Layer
 from distnet.nn.memory import Memory
 from distnet.nn.parameters import Parameter, Statistic
@@ -41,7 +39,7 @@ class Stage(NamedTuple):
 class Sequential(Layer):
     """y = f_k(... f_2(f_1(x))).
 
-    Runs a convolution and the pooling behind it as one, where that is possible. Decides where each
+    Runs two layers as one where they offer it (`Layer.fused_with`). Decides where each
     layer writes: into the inbox of the next one if it has one, over its own input where that is
     safe, else into an array of the layer.
     """
@@ -88,7 +86,7 @@ class Sequential(Layer):
         stages = []
         while named:
             name, layer = named.pop(0)
-            pair = _as_one(layer, named[0][1]) if named else None
+            pair = layer.fused_with(named[0][1]) if named else None
             if pair is not None:
                 name = f"{name}+{named.pop(0)[0]}"
             stages.append(Stage(name, layer, pair or layer))
@@ -192,10 +190,3 @@ class Sequential(Layer):
 
 def _is_empty(layer: Layer) -> bool:
     return isinstance(layer, Sequential) and not layer.stages
-
-
-def _as_one(layer: Layer, following: Layer) -> Layer | None:
-    """One layer that does the work of two on their parameters, if there is one."""
-    if isinstance(layer, Conv2d) and isinstance(following, MaxPool2d) and following.halves:
-        return layer.with_pooling()
-    return None

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array
-from distnet.nn.conv.winograd import transforms
+from distnet.nn.conv.winograd_transforms import transforms
 
 POINTS = {
     "1, -1, 2, -2": (0, 1, -1, 2, -2),

@@ -1,4 +1,4 @@
-"""The points that `nn/conv/winograd.py` takes round less than all others that were tried."""
+"""The points that Winograd's convolution takes round less than all others that were tried."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distnet.experiments import load
-from distnet.nn.conv.winograd import transforms
+from distnet.nn.conv.winograd_transforms import transforms
 
 ROOT = Path(__file__).resolve().parents[2]
 script = load(ROOT / "docs/measurements/winograd_points.py")

@@ -38,12 +38,20 @@ from distnet.nn import (
     layout,
 )
 from distnet.nn.branches import _Paths
-from distnet.nn.conv.conv2d import ALGORITHMS
+from distnet.nn.conv.choice import ALGORITHMS
+from distnet.nn.conv.conv2d import _Convolution, _PooledConvolution
 from distnet.nn.conv.pooling import Pooling
 from distnet.nn.layers.activations import Activation
 from distnet.nn.parameters import Parameters
 
-BASES = {Layer, Activation, Pooling, _Paths}  # not layers themselves
+BASES = {
+    Layer,
+    Activation,
+    Pooling,
+    _Convolution,
+    _Paths,
+    _PooledConvolution,
+}  # not layers themselves
 TRAIN = MicroBatch(seed=3, step=5, number=2, share=0.25)
 MODES = [TRAIN, None]
 MODE_NAMES = ["train", "evaluate"]
@@ -98,9 +106,16 @@ def average_rounded_up() -> AvgPool2d:
     return AvgPool2d((3, 2), stride=(2, 3), pad=(1, 0), ceil_mode=True)
 
 
-def fits(algorithm: str, kernel: tuple[int, int], stride: int) -> bool:
-    sides = {"winograd4": [3], "winograd2": [3, 5]}
-    return algorithm not in sides or (stride == 1 and kernel in [(s, s) for s in sides[algorithm]])
+def fits(algorithm: str, kernel, stride=1, pad=0, dilation=1, groups=1) -> bool:
+    """Whether an algorithm is made for a geometry; numbers stand for equal pairs."""
+    if algorithm in ("im2col", "blocked"):
+        return True
+    if groups > 1 or dilation not in (1, (1, 1)):
+        return False
+    if algorithm == "few_channels":
+        return True
+    squares = {"winograd4": (3, (3, 3)), "winograd2": (3, (3, 3), 5, (5, 5))}[algorithm]
+    return kernel in squares and stride in (1, (1, 1)) and len({*np.atleast_1d(pad)}) == 1
 
 
 def convolutions() -> Iterator[Case]:
@@ -129,10 +144,24 @@ def convolutions() -> Iterator[Case]:
         (5, 1, 2, (1, 3, 2)),  # kernel > image
     ]
     for algorithm, (kernel, stride, pad, shape) in itertools.product(ALGORITHMS, geometries):
-        if not fits(algorithm, kernel if isinstance(kernel, tuple) else (kernel, kernel), stride):
-            continue
-        make = partial(Conv2d, 3, kernel, stride=stride, pad=pad, algorithm=algorithm)
-        yield Case(f"{algorithm} of {shape}, k{kernel} s{stride} p{pad}", make, shape)
+        if fits(algorithm, kernel, stride, pad):
+            make = partial(Conv2d, 3, kernel, stride=stride, pad=pad, algorithm=algorithm)
+            yield Case(f"{algorithm} of {shape}, k{kernel} s{stride} p{pad}", make, shape)
+    others = [  # filters, kernel, shape, further options
+        (4, 3, (2, 5, 6), {"pad": 1, "groups": 2}),
+        (3, (1, 2), (3, 4, 5), {"groups": 3}),  # each filter sees one channel
+        (8, 3, (4, 5, 4), {"pad": 1, "groups": 4, "stride": 2}),
+        (6, 1, (4, 3, 4), {"groups": 2}),
+        (3, 3, (2, 6, 7), {"pad": 2, "dilation": 2}),
+        (2, (2, 3), (2, 7, 6), {"dilation": (3, 2), "stride": (2, 1), "pad": (1, 0)}),
+        (2, 3, (2, 6, 5), {"pad": (0, 2)}),
+        (2, 3, (1, 7, 9), {"stride": (2, 3), "pad": (1, 2)}),
+        (4, 3, (4, 7, 7), {"pad": (2, 1), "dilation": (2, 1), "groups": 2}),
+    ]
+    for algorithm, (filters, kernel, shape, options) in itertools.product(ALGORITHMS, others):
+        if fits(algorithm, kernel, **options):
+            make = partial(Conv2d, filters, kernel, algorithm=algorithm, **options)
+            yield Case(f"{algorithm} of {shape}, {filters} k{kernel} {options}", make, shape)
     for algorithm in ALGORITHMS:
         make = partial(Conv2d, 3, 3, pad=1, bias=False, algorithm=algorithm)
         yield Case(f"{algorithm} without bias", make, (2, 5, 6))

@@ -1,167 +1,38 @@
-"""Conv2d: the layer; the arithmetic is done by an algorithm chosen for its geometry.
-
-An algorithm is built for one geometry and one batch size, owns its (padded) input array, if it has
-one, and offers `inbox`, `load`, `forward` and `backward`; `im2col.Im2colConvolution` is the
-reference that shows what each of them means. The others compute the same, faster.
-"""
+"""Conv2d: the layer; the arithmetic is done by an algorithm chosen for its geometry."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Protocol
+from collections.abc import Iterator
 from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distnet.base.arrays import Array, Shape, ceil_divide
+from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments
-from distnet.nn.conv.direct import BlockedConvolution, FewChannelConvolution
-from distnet.nn.conv.direct_pool import PooledFewChannelConvolution
+from distnet.nn.conv.algorithm import Algorithm
+from distnet.nn.conv.choice import ALGORITHMS, fastest_algorithm
 from distnet.nn.conv.geometry import Geometry
-from distnet.nn.conv.im2col import Im2colConvolution
-from distnet.nn.conv.winograd import WinogradConvolution, supports
-from distnet.nn.conv.winograd_pool import PooledWinogradConvolution
+from distnet.nn.conv.pooling import MaxPool2d, Pair
 from distnet.nn.initializers import checked_init, constant, weight_initializer
 from distnet.nn.layer import Layer
-from distnet.nn.memory import Memory
 from distnet.nn.parameters import Parameter
 
 
-class Algorithm(Protocol):
-    """How one convolution is computed for one batch size."""
+class _Convolution(Layer):
+    """Parameters, a geometry, and the class of the algorithm that computes with them.
 
-    output_shape: Shape
-
-    @property
-    def inbox(self) -> Array | None: ...
-
-    def load(self, weight: Array, bias: Array | None) -> None: ...
-    def forward(self, x: Array, out: Array, keep: bool) -> None: ...
-    def backward(
-        self, dy: Array, dweight: Array, dbias: Array | None, need_dx: bool
-    ) -> Array | None: ...
-
-
-Maker = Callable[[Geometry, int, DTypeLike, Memory], Algorithm]
-ALGORITHMS: dict[str, Maker] = {
-    "im2col": Im2colConvolution,
-    "few_channels": FewChannelConvolution,
-    "blocked": BlockedConvolution,
-    "winograd2": partial(WinogradConvolution, m=2),
-    "winograd4": partial(WinogradConvolution, m=4),
-}
-
-# Those that also do the max pooling by 2 that follows, while their output is in the cache.
-POOLING_ALGORITHMS: dict[str, Maker] = {
-    "few_channels": PooledFewChannelConvolution,
-    "winograd2": partial(PooledWinogradConvolution, m=2),
-    "winograd4": partial(PooledWinogradConvolution, m=4),
-}
-
-
-def suits(name: str, g: Geometry) -> bool:
-    """Whether an algorithm can compute a geometry; all but Winograd's can compute any."""
-    return not name.startswith("winograd") or supports(_tile(name), g)
-
-
-def multiplications(name: str, g: Geometry) -> int:
-    """What an algorithm multiplies for each image and pair of channels, transforms left out.
-
-    Winograd multiplies once for each point of a tile, also for tiles that stick out of the image;
-    the direct product once for each pixel and element of the kernel.
-    """
-    if name.startswith("winograd"):
-        m = _tile(name)
-        return (m + g.kh - 1) ** 2 * ceil_divide(g.oh, m) * ceil_divide(g.ow, m)
-    return g.kh * g.kw * g.oh * g.ow
-
-
-def fastest_algorithm(g: Geometry) -> str:
-    """The name of the algorithm that multiplies least, among those that suit the geometry."""
-    if g.c <= 4:
-        return "few_channels"
-    names = [name for name in ("winograd4", "winograd2", "blocked") if suits(name, g)]
-    return min(names, key=lambda name: multiplications(name, g))
-
-
-def _tile(name: str) -> int:
-    """The side of the output tiles of one of Winograd's algorithms."""
-    return int(name.removeprefix("winograd"))
-
-
-class Conv2d(Layer):
-    """Cross-correlation of images `(N, C, H, W)` with F filters, plus a bias for each filter.
-
-    Weight `(F, C, KH, KW)`, output `(N, F, OH, OW)` with OH = (H + 2 pad - KH) // stride + 1 (book
-    section 7.2). `kernel` is a side or (KH, KW). `bias=False` leaves the bias out, as is usual
-    before a BatchNorm, which would subtract it. `algorithm` is a key of `ALGORITHMS`, or "auto".
+    weight: (F, C / groups, KH, KW). bias: (F,), or None.
     """
 
-    kind = "conv"
+    geometry: Geometry
+    weight: Parameter
+    bias: Parameter | None
 
-    def __init__(
-        self,
-        filters: int,
-        kernel: int | tuple[int, int],
-        *,
-        stride: int = 1,
-        pad: int = 0,
-        bias: bool = True,
-        init: str | float = "he",
-        algorithm: str = "auto",
-    ) -> None:
-        super().__init__()
-        if algorithm != "auto" and algorithm not in ALGORITHMS:
-            known = ", ".join(["auto", *ALGORITHMS])
-            raise ValueError(f"algorithm: found {algorithm!r}, expected one of {known}")
-        self.algorithm = algorithm
-        self.filters = arguments.whole("Conv2d", "filters", filters)
-        self.kernel = arguments.pair("Conv2d", "kernel", kernel)
-        self.stride = arguments.whole("Conv2d", "stride", stride)
-        self.pad = arguments.whole("Conv2d", "pad", pad, minimum=0)
-        self.init = checked_init("Conv2d", init)
-        self.has_bias = bias
-
-    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
-        super().build(shape, dtype)
-        self._makers = ALGORITHMS
-        self._loaded: WeakSet[Algorithm] = WeakSet()  # which have the present parameters
-        c, h, w = arguments.image_shape("Conv2d", shape)
-        g = self.geometry = Geometry(c, h, w, self.filters, *self.kernel, self.stride, self.pad)
-        if not suits(self._algorithm_name, g):
-            raise ValueError(
-                f"algorithm {self.algorithm}: found kernel {g.kh} x {g.kw} and stride {g.stride}, "
-                "expected stride 1 and a 3 x 3 kernel, for winograd2 also 5 x 5; or use auto"
-            )
-        init = weight_initializer(self.init, c * g.kh * g.kw)
-        self.weight = Parameter((g.f, c, g.kh, g.kw), init)
-        self.bias = Parameter((g.f,), constant(0), decays=False)
-        return g.output_shape
-
-    def with_pooling(self) -> Conv2d | None:
-        """The layer and the MaxPool2d(2) behind it as one, on the same parameters.
-
-        None if the algorithm cannot do that, or windows do not tile the output.
-        """
-        g, name = self.geometry, self._algorithm_name
-        if name not in POOLING_ALGORITHMS or g.oh % 2 or g.ow % 2:
-            return None
-        both = copy.copy(self)
-        both._makers, both._loaded, both.memory = POOLING_ALGORITHMS, WeakSet(), Memory()
-        return both
-
-    @property
-    def multiply_adds(self) -> int:
-        return self.weight.size * self.geometry.oh * self.geometry.ow
-
-    def parameters(self) -> Iterator[tuple[str, Parameter]]:
-        yield "weight", self.weight
-        if self.has_bias:
-            yield "bias", self.bias
+    def _compute_by(self, algorithm: type[Algorithm]) -> None:
+        self._compute = algorithm
+        self._loaded: WeakSet[Algorithm] = WeakSet()  # which have the parameters as they are
 
     def refresh(self) -> None:
         self._loaded.clear()
@@ -172,27 +43,104 @@ class Conv2d(Layer):
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         self.current = self._algorithm(len(x))
         if self.current not in self._loaded:
-            bias = self.bias.value if self.has_bias else None
-            self.current.load(self.weight.value, bias)
+            self.current.load(self.weight.value, None if self.bias is None else self.bias.value)
             self._loaded.add(self.current)
         y = self.output(self.current.output_shape, out)
         self.current.forward(x, y, keep=at is not None)
         return y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
-        dbias = self.bias.grad if self.has_bias else None
+        dbias = None if self.bias is None else self.bias.grad
         dx = self.current.backward(dy, self.weight.grad, dbias, need_dx)
         if out is None or dx is None:
             return dx
         np.copyto(out, dx)
         return out
 
-    @property
-    def _algorithm_name(self) -> str:
-        return fastest_algorithm(self.geometry) if self.algorithm == "auto" else self.algorithm
-
     def _algorithm(self, n: int) -> Algorithm:
-        make = self._makers[self._algorithm_name]
         return self.memory.once(
-            n, "algorithm", lambda: make(self.geometry, n, self.dtype, self.memory)
+            n, "algorithm", lambda: self._compute(self.geometry, n, self.dtype, self.memory)
         )
+
+
+class Conv2d(_Convolution):
+    """Cross-correlation of images `(N, C, H, W)` with F filters, plus a bias for each filter.
+
+    Weight `(F, C / groups, KH, KW)`, output `(N, F, OH, OW)` with OH = (H + 2 pad - dilation
+    (KH - 1) - 1) // stride + 1 (book section 7.2). `kernel`, `stride`, `pad` and `dilation`, the
+    distance of a filter's elements, are numbers or pairs (rows, columns). With several `groups` the
+    g-th part of the filters sees the g-th part of the channels only (Krizhevsky et al. 2012,
+    section 3.5). `bias=False` leaves the bias out, as is usual before a BatchNorm, which would
+    subtract it. `algorithm` is a key of `ALGORITHMS`, or "auto".
+    """
+
+    kind = "conv"
+
+    def __init__(
+        self,
+        filters: int,
+        kernel: Pair,
+        *,
+        stride: Pair = 1,
+        pad: Pair = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        init: str | float = "he",
+        algorithm: str = "auto",
+    ) -> None:
+        super().__init__()
+        if algorithm != "auto" and algorithm not in ALGORITHMS:
+            known = ", ".join(["auto", *ALGORITHMS])
+            raise arguments.refusal("Conv2d", "algorithm", algorithm, f"one of {known}")
+        self.algorithm = algorithm
+        self.filters = arguments.whole("Conv2d", "filters", filters)
+        self.kernel = arguments.pair("Conv2d", "kernel", kernel)
+        self.stride = arguments.pair("Conv2d", "stride", stride)
+        self.pad = arguments.pair("Conv2d", "pad", pad, minimum=0)
+        self.dilation = arguments.pair("Conv2d", "dilation", dilation)
+        self.groups = arguments.whole("Conv2d", "groups", groups)
+        self.init, self.has_bias = checked_init("Conv2d", init), bias
+
+    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
+        super().build(shape, dtype)
+        c, h, w = arguments.image_shape("Conv2d", shape)
+        window = self.kernel, self.stride, self.pad, self.dilation
+        g = self.geometry = Geometry(c, h, w, self.filters, *window, self.groups)
+        name = fastest_algorithm(g) if self.algorithm == "auto" else self.algorithm
+        if not ALGORITHMS[name].suits(g):
+            raise ValueError(
+                f"Conv2d: algorithm {name} expects {ALGORITHMS[name].expects}; found kernel "
+                f"{g.kernel}, stride {g.stride}, pad {g.pad}, dilation {g.dilation}, groups "
+                f"{g.groups}; use another one, or auto"
+            )
+        self._compute_by(ALGORITHMS[name])
+        fan_in = g.num_pairs // g.f * g.kh * g.kw
+        self.weight = Parameter(g.weight_shape, weight_initializer(self.init, fan_in))
+        self.bias = Parameter((g.f,), constant(0), decays=False) if self.has_bias else None
+        return g.output_shape
+
+    def fused_with(self, following: Layer) -> Layer | None:
+        if not isinstance(following, MaxPool2d) or not following.halves:
+            return None
+        pooled = self._compute.pooled(self.geometry)
+        return None if pooled is None else _PooledConvolution(self, pooled)
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.weight.size * self.geometry.oh * self.geometry.ow
+
+    def parameters(self) -> Iterator[tuple[str, Parameter]]:
+        yield "weight", self.weight
+        if self.bias is not None:
+            yield "bias", self.bias
+
+
+class _PooledConvolution(_Convolution):
+    """A Conv2d and the MaxPool2d(2) behind it as one, on the parameters of the first."""
+
+    def __init__(self, conv: Conv2d, algorithm: type[Algorithm]) -> None:
+        super().__init__()
+        self.dtype, self.geometry = conv.dtype, conv.geometry
+        self.weight, self.bias = conv.weight, conv.bias
+        self._compute_by(algorithm)

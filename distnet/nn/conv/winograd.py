@@ -19,74 +19,26 @@ tile (a, b); nc and nf stand for a contiguous run of N * C or N * F numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distnet.base.arrays import Array, Shape, ceil_divide
+from distnet.base.arrays import Array, ceil_divide
 from distnet.nn import layout
 from distnet.nn.blocking import equal_parts, repeated
+from distnet.nn.conv.algorithm import Algorithm
 from distnet.nn.conv.geometry import Geometry
+from distnet.nn.conv.winograd_transforms import POINTS, gather_matrix, transforms
 from distnet.nn.layout import view
 from distnet.nn.memory import Memory
-
-# By r: where polynomials are evaluated, besides at infinity. With 1/2 and -2 the largest errors are
-# half of those with 2 and -2 (Lavin & Gray), see docs/fast-convolution.md. Point 1 comes second.
-_POINTS = {4: (0, 1, -1), 6: (0, 1, -1, 1 / 2, -2)}
 
 _CHUNK = 16384  # columns of one product: short enough for BLAS to work without packing copies
 _BLOCK_BYTES = 2 * 1024 * 1024  # products of one block of tile rows: long enough for few calls
 _KEPT_BYTES = 8 * 1024 * 1024  # of transformed filters; larger ones are transformed when needed
-
-
-def supports(m: int, g: Geometry) -> bool:
-    """Whether there is an F(m x m, k x k) for the geometry: (m, k) is (2, 3), (4, 3) or (2, 5)."""
-    return g.kh == g.kw > 1 and g.stride == 1 and m + g.kh - 1 in _POINTS
-
-
-def transforms(m: int, k: int, points: Sequence[float] | None = None) -> tuple[Array, Array, Array]:
-    """(B^T, G, A^T) of F(m x m, k x k), r = m + k - 1: shapes (r, r), (r, k), (m, r).
-
-    By Toom and Cook: G and A^T evaluate polynomials with k and m coefficients at r - 1 points and
-    at infinity (the last coefficient), B^T is the transpose of Lagrange's interpolation through
-    them, whose denominators are moved to G. points: r - 1 different ones; None: those that round
-    least.
-    """
-    points = points or _POINTS[m + k - 1]
-    r = len(points) + 1
-    bt, g, at = np.zeros((r, r)), np.zeros((r, k)), np.zeros((m, r))
-    for i, point in enumerate(points):
-        others = np.delete(points, i)
-        bt[i, :-1] = np.poly(others)[::-1]
-        g[i] = point ** np.arange(k) / np.prod(point - others)
-        at[:, i] = point ** np.arange(m)
-    bt[-1] = np.poly(points)[::-1]
-    g[-1, -1] = at[-1, -1] = 1
-    return bt, g, at
-
-
-def gather_matrix(m: int, k: int, pad: int) -> tuple[Array, int]:
-    """The adjoint of the input transform along one axis, as a product with neighbouring tiles.
-
-    Input pixel m t + j (padding not counted) lies in up to ceil(r / m) tiles. D (m, K) collects its
-    gradient from K consecutive points that begin `first` points after point 0 of tile t:
-    d[m t + j] = sum_i D[j, i] point[r t + first + i]. Returns (D, first).
-    """
-    bt, _, _ = transforms(m, k)
-    r = len(bt)
-    low = -((r - 1) // m)  # pixels lie in tiles t + low to t + high; padding moves them up
-    tiles = range(low, (m - 1 + pad) // m + 1)
-    matrix = np.zeros((m, len(tiles) * r))
-    for tile in tiles:
-        for j in range(m):
-            i = j + pad - m * tile  # which of that tile's r input pixels this one is
-            if 0 <= i < r:
-                matrix[j, (tile - low) * r : (tile - low + 1) * r] = bt[:, i]
-    used = np.flatnonzero(matrix.any(axis=0))
-    return matrix[:, used[0] : used[-1] + 1], int(used[0]) + low * r
 
 
 Step = Callable[[], object]  # something to be done for a block, on views that are made once
@@ -161,18 +113,29 @@ class BackwardViews:
     blocks: list[BackwardBlock]
 
 
-class WinogradConvolution:
-    """Forward and backward of one convolution for one batch size, F(m x m, k x k)."""
+class WinogradConvolution(Algorithm):
+    """F(m x m, k x k); a subclass says which m."""
 
-    pool = 1  # y and dy are images whose sides are those of the convolution's output, over `pool`
+    m: ClassVar[int]
+    pool: ClassVar[int] = 1  # the sides of y and dy are those of the convolution's output over this
 
-    def __init__(
-        self, geometry: Geometry, n: int, dtype: DTypeLike, memory: Memory, m: int = 4
-    ) -> None:
-        g = self.geometry = geometry
-        self.n, self.dtype, self.memory = n, np.dtype(dtype), memory
-        self.m, self.k, self.r = m, g.kh, m + g.kh - 1
-        self.output_shape: Shape = (n, g.f, g.oh // self.pool, g.ow // self.pool)
+    @classmethod
+    def suits(cls, g: Geometry) -> bool:
+        """Whether there are points for the kernel, and tiles as the matrices want them."""
+        is_square = g.kh == g.kw > 1 and g.pad[0] == g.pad[1]
+        return is_square and g.stride == (1, 1) and g.is_dense and cls.m + g.kh - 1 in POINTS
+
+    @classmethod
+    def multiplications(cls, g: Geometry) -> int:
+        """Once for each point of a tile, also for tiles that stick out of the image."""
+        m = cls.m
+        return (m + g.kh - 1) ** 2 * ceil_divide(g.oh, m) * ceil_divide(g.ow, m)
+
+    def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike, memory: Memory) -> None:
+        super().__init__(geometry, n, dtype, memory)
+        g, m = geometry, self.m
+        self.k, self.r = g.kh, m + g.kh - 1
+        self.output_shape = (n, g.f, g.oh // self.pool, g.ow // self.pool)
         self.nc, self.nf = n * g.c, n * g.f
         self.th, self.tw = ceil_divide(g.oh, m), ceil_divide(g.ow, m)  # tiles of the output
         self.dth, self.dtw = ceil_divide(g.h, m), ceil_divide(g.w, m)  # tiles of the input gradient
@@ -199,11 +162,11 @@ class WinogradConvolution:
         self.bt, self.at = bt.astype(self.dtype), at.astype(self.dtype)
         self.a = np.ascontiguousarray(self.at.T)
         self.gg = np.kron(on_one_axis, on_one_axis).astype(self.dtype)  # (r r, k k): both axes
-        gather, self.first_point = gather_matrix(self.m, self.k, self.geometry.pad)
+        gather, self.first_point = gather_matrix(self.m, self.k, self.geometry.pad[0])
         self.gather = gather.astype(self.dtype)
 
     def load(self, weight: Array, bias: Array | None) -> None:
-        """Takes the parameters: weight (F, C, k, k), bias (F,) if there is one, for every tile."""
+        """Takes the parameters, and transforms the filters unless they are large."""
         self.weight = weight
         self.bias_row = repeated(bias, self.tw * self.n, self.bias_row)
         if self.keeps_filters:
@@ -223,12 +186,8 @@ class WinogradConvolution:
         return copy
 
     def forward(self, x: Array, out: Array, keep: bool) -> None:
-        """From `x` (N, C, H, W) to `out` (N, F, OH, OW).
-
-        `keep`: V, larger than x, stays for the backward pass, which else computes it again.
-        """
-        if x is not self.inbox:
-            np.copyto(self.inbox, x)
+        """Block by block: V, M, Y. V, larger than x, stays if `keep`, else it is scratch."""
+        self.receive(x)
         if not keep:
             self.v = None
         elif self.v is None:
@@ -249,7 +208,7 @@ class WinogradConvolution:
     def backward(
         self, dy: Array, dweight: Array, dbias: Array | None, need_dx: bool
     ) -> Array | None:
-        """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
+        """Block by block: dM, dU, dV, dx."""
         g, whole_dx = self.geometry, None
         if need_dx:
             shape = (self.n, g.c, self.m * self.dth, self.m * self.dtw)

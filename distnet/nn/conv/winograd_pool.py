@@ -1,4 +1,4 @@
-"""Winograd convolution whose output is max-pooled while it is in the cache.
+"""Winograd's convolution whose output is max-pooled while it is in the cache.
 
 An output tile of m x m pixels holds (m/2) x (m/2) windows of 2 x 2. With the rows of A^T sorted by
 phase, even pixels first, a block of tiles comes out as
@@ -8,8 +8,6 @@ phase, even pixels first, a block of tiles comes out as
 so that the left and the right pixels of all windows are two runs of memory, and so are then the
 upper and the lower maxima: the pooling of `pooling.MaxPool2d`, on whole slabs. Only the pooled
 quarter of the output is written to the image; the gradient comes back the same way.
-
-`Sequential` puts this in the place of a convolution and a pooling layer.
 """
 
 from __future__ import annotations
@@ -62,14 +60,13 @@ class _Slabs:
 
 
 class PooledWinogradConvolution(WinogradConvolution):
-    """A convolution and MaxPool2d(2) for one batch size; `y` and `dy` are pooled images."""
+    """F(m x m, k x k) with MaxPool2d(2) behind it: `y` and `dy` are pooled images."""
 
     pool = 2
 
-    def __init__(
-        self, geometry: Geometry, n: int, dtype: DTypeLike, memory: Memory, m: int = 4
-    ) -> None:
-        super().__init__(geometry, n, dtype, memory, m)
+    def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike, memory: Memory) -> None:
+        super().__init__(geometry, n, dtype, memory)
+        m = self.m
         phases = [*range(0, m, 2), *range(1, m, 2)]
         self.at = np.ascontiguousarray(self.at[phases])
         self.a = np.ascontiguousarray(self.at.T)

@@ -47,7 +47,7 @@ def run(lab: Lab) -> Numbers:
 
 
 def columns_shape(shape: Shape) -> list[int]:
-    return list(im2col(np.zeros(shape), (5, 5), stride=1).shape)
+    return list(im2col(np.zeros(shape), (5, 5)).shape)
 
 
 def adjoint_error(rng: np.random.Generator) -> float:
@@ -56,9 +56,9 @@ def adjoint_error(rng: np.random.Generator) -> float:
     stride, pad = int(rng.integers(1, 4)), int(rng.integers(0, 3))
     n, c, h, w = (int(size) for size in rng.integers((1, 1, 4, 4), (4, 4, 10, 10)))
     x = np.pad(rng.standard_normal((n, c, h, w)), [(0, 0), (0, 0), (pad, pad), (pad, pad)])
-    columns = im2col(x, kernel, stride)
+    columns = im2col(x, kernel, (stride, stride))
     others = rng.standard_normal(columns.shape)
-    back = col2im(others, np.empty_like(x), kernel, stride)
+    back = col2im(others, np.empty_like(x), kernel, (stride, stride))
     difference = abs(np.vdot(columns, others) - np.vdot(x, back))
     return float(difference / (np.linalg.norm(columns) * np.linalg.norm(others)))
 
@@ -66,7 +66,7 @@ def adjoint_error(rng: np.random.Generator) -> float:
 def product_error(rng: np.random.Generator) -> float:
     """The largest difference between im2col(x) W^T and the sums that define a convolution."""
     x, weight = rng.standard_normal((2, 3, 7, 7)), rng.standard_normal((4, 3, 5, 5))
-    product = im2col(x, (5, 5), stride=1) @ weight.reshape(4, 75).T  # (N OH OW, F)
+    product = im2col(x, (5, 5)) @ weight.reshape(4, 75).T  # (N OH OW, F)
     y = product.reshape(2, 3, 3, 4).transpose(0, 3, 1, 2)  # (N, F, OH, OW)
     return float(np.abs(y - convolve(x, weight)).max())
 
@@ -85,7 +85,7 @@ def draw_im2col(figure: Figure) -> None:
     image = np.arange(16).reshape(1, 1, 4, 4)
     left, right = figure.subplots(1, 2, width_ratios=(4, 9))
     draw_numbers(left, image[0, 0], "x: 4 × 4 pixels")
-    draw_numbers(right, im2col(image, (3, 3), stride=1), "im2col(x): 4 windows of 3 × 3 pixels")
+    draw_numbers(right, im2col(image, (3, 3)), "im2col(x): 4 windows of 3 × 3 pixels")
     left.set(xlabel="column", ylabel="row")
     right.set(xlabel="pixel of the window", ylabel="window")
 

@@ -1,6 +1,7 @@
 """Conv2d and each of its algorithms against plain loops; im2col and col2im as adjoints."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -8,28 +9,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_table import build, fits, images
 
-from distnet.nn import Conv2d, blocking
-from distnet.nn.conv import direct, winograd
-from distnet.nn.conv.conv2d import ALGORITHMS, fastest_algorithm
+from distnet.nn import Conv2d, Network, blocking
+from distnet.nn.conv import blocked, winograd, winograd_transforms
+from distnet.nn.conv.choice import ALGORITHMS, fastest_algorithm
 from distnet.nn.conv.geometry import Geometry, output_size
 from distnet.nn.conv.im2col import col2im, im2col
-from distnet.nn.conv.winograd import transforms
+from distnet.nn.conv.winograd_transforms import transforms
 
 
-def loops(x, weight, bias, dy, stride, pad):
+def loops(x, weight, bias, dy, g):
     """y, dx, dweight and dbias by the definition, one product of numbers at a time."""
-    padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    (sh, sw), (dh, dw), (top, left) = g.stride, g.dilation, g.pad
+    padded = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)))
     dpadded, dweight, y = np.zeros_like(padded), np.zeros_like(weight), np.zeros_like(dy)
-    channels, kh, kw = weight.shape[1:]
+    of_group, filters = weight.shape[1], g.f // g.groups
     for n, f, u, v in np.ndindex(*dy.shape):
         y[n, f, u, v] = bias[f]
-        for c, i, j in itertools.product(range(channels), range(kh), range(kw)):
-            pixel = n, c, u * stride + i, v * stride + j
+        for c, i, j in itertools.product(range(of_group), range(g.kh), range(g.kw)):
+            pixel = n, f // filters * of_group + c, u * sh + i * dh, v * sw + j * dw
             y[n, f, u, v] += padded[pixel] * weight[f, c, i, j]
             dweight[f, c, i, j] += padded[pixel] * dy[n, f, u, v]
             dpadded[pixel] += weight[f, c, i, j] * dy[n, f, u, v]
-    h, w = x.shape[2:]
-    return y, dpadded[:, :, pad : pad + h, pad : pad + w], dweight, dy.sum(axis=(0, 2, 3))
+    return y, g.interior(dpadded), dweight, dy.sum(axis=(0, 2, 3))
 
 
 def run(layer, x, dy):
@@ -39,25 +40,66 @@ def run(layer, x, dy):
 
 @st.composite
 def geometries(draw):
-    """(channels, height, width), (kernel height, width), stride, pad; the kernel fits."""
+    """Small geometries of all kinds, of which those that Winograd takes are frequent."""
     side = st.integers(1, 4)
     kernel = draw(st.one_of(st.just((3, 3)), st.just((5, 5)), st.tuples(side, side)))
-    pad, stride = draw(st.integers(0, 3)), draw(st.integers(1, 3))
-    sides = [draw(st.integers(max(1, k - 2 * pad), 7)) for k in kernel]
-    return (draw(st.integers(1, 6)), *sides), kernel, stride, pad
+    pad = draw(st.one_of(st.integers(0, 3).map(lambda p: (p, p)), st.tuples(side, side)))
+    stride = draw(st.one_of(st.just((1, 1)), st.tuples(st.integers(1, 3), st.integers(1, 3))))
+    dilation = draw(st.sampled_from([(1, 1), (1, 1), (2, 1), (1, 3), (2, 2)]))
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    extents = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    sides = [
+        draw(st.integers(max(1, e - 2 * p), max(7, e))) for e, p in zip(extents, pad, strict=True)
+    ]
+    c, f = groups * draw(st.integers(1, 6 // groups)), groups * draw(st.integers(1, 2))
+    return Geometry(c, *sides, f, kernel, stride, pad, dilation, groups)
+
+
+def layer_of(g, algorithm, dtype=np.float64):
+    layer = Conv2d(
+        g.f,
+        g.kernel,
+        stride=g.stride,
+        pad=g.pad,
+        dilation=g.dilation,
+        groups=g.groups,
+        algorithm=algorithm,
+    )
+    return build(layer, (g.c, g.h, g.w), dtype)
+
+
+def batch(g, n, seed):
+    return images((n, g.c, g.h, g.w), seed=seed), images((n, *g.output_shape), seed=seed + 1)
 
 
 @settings(max_examples=200)
-@given(geometries(), st.sampled_from(["auto", *ALGORITHMS]), st.integers(1, 3), st.integers(0, 9))
-def test_every_algorithm_equals_the_loops(geometry, algorithm, n, seed):
-    shape, kernel, stride, pad = geometry
-    if not fits(algorithm, kernel, stride):
-        stride, kernel, pad = 1, (3, 3), max(pad, 1)  # 3 fits into 1 + 2 pad
-    layer = build(Conv2d(2, kernel, stride=stride, pad=pad, algorithm=algorithm), shape)
-    x, dy = images((n, *shape), seed=seed), images((n, *layer.geometry.output_shape), seed=seed + 1)
-    expected = loops(x, layer.weight.value, layer.bias.value, dy, stride, pad)
+@given(geometries(), st.integers(1, 3), st.integers(0, 9))
+def test_the_reference_equals_the_loops(g, n, seed):
+    layer, (x, dy) = layer_of(g, "im2col"), batch(g, n, seed)
+    expected = loops(x, layer.weight.value, layer.bias.value, dy, g)
     for found, value in zip(run(layer, x, dy), expected, strict=True):
         np.testing.assert_allclose(found, value, rtol=1e-11, atol=1e-11)
+
+
+@settings(max_examples=400)
+@given(geometries(), st.integers(1, 3), st.integers(0, 9))
+def test_every_algorithm_equals_the_reference(g, n, seed):
+    x, dy = batch(g, n, seed)
+    reference = run(layer_of(g, "im2col"), x, dy)
+    for algorithm in ["auto", *ALGORITHMS]:
+        if algorithm == "auto" or fits(algorithm, **options_of(g)):
+            for found, value in zip(run(layer_of(g, algorithm), x, dy), reference, strict=True):
+                np.testing.assert_allclose(found, value, rtol=1e-11, atol=1e-11)
+
+
+def options_of(g):
+    names = ("kernel", "stride", "pad", "dilation", "groups")
+    return {name: getattr(g, name) for name in names}
+
+
+@given(geometries(), st.sampled_from(sorted(ALGORITHMS)))
+def test_an_algorithm_says_what_suits_it(g, algorithm):
+    assert ALGORITHMS[algorithm].suits(g) == fits(algorithm, **options_of(g))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -75,6 +117,28 @@ def test_without_bias_equals_a_bias_of_zero(algorithm):
     np.testing.assert_allclose(without.forward(x), with_bias.forward(x), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(without.backward(dy), with_bias.backward(dy), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(without.weight.grad, with_bias.weight.grad, rtol=1e-12, atol=1e-12)
+
+
+def test_groups_equal_a_convolution_for_each():
+    """AlexNet's two halves: channels and filters side by side, that never meet."""
+    grouped = build(Conv2d(6, 3, pad=1, groups=2), (8, 7, 5))
+    assert grouped.weight.shape == (6, 4, 3, 3)
+    x = images((2, 8, 7, 5))
+    for half, y in enumerate(np.split(grouped.forward(x).copy(), 2, axis=1)):
+        alone = build(Conv2d(3, 3, pad=1), (4, 7, 5))
+        filters = slice(3 * half, 3 * half + 3)
+        alone.weight.value[...] = grouped.weight.value[filters]
+        alone.bias.value[...] = grouped.bias.value[filters]
+        alone.refresh()
+        part = alone.forward(x[:, 4 * half : 4 * half + 4])
+        np.testing.assert_allclose(y, part, rtol=1e-11, atol=1e-11)
+
+
+def test_the_weights_of_groups_start_with_the_deviation_of_what_a_filter_sees():
+    layer = Conv2d(64, 3, pad=1, groups=4)
+    net = Network([layer], (64, 5, 5))
+    assert net.parameters.values.size == layer.weight.value.size + 64
+    assert layer.weight.value.std() == pytest.approx((2 / (16 * 9)) ** 0.5, rel=0.05)
 
 
 # Filters, kernel, stride, pad, input shape: those of the book's networks, and larger steps.
@@ -104,7 +168,7 @@ def test_single_precision_at_the_sizes_of_networks(filters, kernel, stride, pad,
     dy = images((n, *reference.geometry.output_shape), np.float32, seed=1)
     expected = run(reference, x.astype(np.float64), dy.astype(np.float64))
     for algorithm in ALGORITHMS:
-        if not fits(algorithm, (kernel, kernel), stride):
+        if not fits(algorithm, kernel, stride, pad):
             continue
         for found, value in zip(run(conv(algorithm, np.float32), x, dy), expected, strict=True):
             assert found.dtype == np.float32
@@ -125,7 +189,7 @@ def test_blocks_of_any_size_give_the_same(algorithm, n, monkeypatch):
 
     expected, row_bytes = results(), 8 * n * 36 * 9  # of a row of tiles
     for block_bytes, chunk in [(1, 1), (1, 7), (2 * row_bytes, 50), (3 * row_bytes, 4096)]:
-        monkeypatch.setattr(direct, "_BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr(blocked, "_BLOCK_BYTES", block_bytes)
         monkeypatch.setattr(blocking, "SMALL_PRODUCT", 100 * chunk)
         monkeypatch.setattr(winograd, "_BLOCK_BYTES", block_bytes)
         monkeypatch.setattr(winograd, "_CHUNK", chunk)
@@ -134,11 +198,8 @@ def test_blocks_of_any_size_give_the_same(algorithm, n, monkeypatch):
 
 
 @given(geometries())
-def test_the_automatic_choice_fits(geometry):
-    (c, h, w), kernel, stride, pad = geometry
-    algorithm = fastest_algorithm(Geometry(c, h, w, 4, *kernel, stride, pad))
-    assert algorithm in ALGORITHMS
-    assert fits(algorithm, kernel, stride)
+def test_the_automatic_choice_fits(g):
+    assert fits(fastest_algorithm(g), **options_of(g))
 
 
 def test_it_is_a_correlation_with_filters_as_they_are_stored():
@@ -156,24 +217,23 @@ def test_it_is_a_correlation_with_filters_as_they_are_stored():
 
 @pytest.mark.parametrize("n", [1, 10])
 def test_im2col_has_the_shape_of_the_book(n):
-    assert im2col(np.zeros((n, 3, 7, 7)), (5, 5), 1).shape == (9 * n, 75)
+    assert im2col(np.zeros((n, 3, 7, 7)), (5, 5)).shape == (9 * n, 75)
 
 
 def test_a_row_of_im2col_is_a_window():
     x = images((2, 3, 6, 5))
-    columns = im2col(x, (2, 3), 2)
+    columns = im2col(x, (2, 3), (2, 2))
     np.testing.assert_array_equal(columns[0], x[0, :, 0:2, 0:3].ravel())
     np.testing.assert_array_equal(columns[-1], x[1, :, 4:6, 2:5].ravel())
-    assert im2col(x.astype(np.float32), (2, 3), 2).dtype == np.float32
+    assert im2col(x.astype(np.float32), (2, 3)).dtype == np.float32
 
 
 @given(geometries(), st.integers(1, 3), st.integers(0, 9))
-def test_col2im_is_the_adjoint_of_im2col(geometry, n, seed):
-    (c, h, w), kernel, stride, pad = geometry
-    x = images((n, c, h + 2 * pad, w + 2 * pad), seed=seed)
-    columns = im2col(x, kernel, stride)
+def test_col2im_is_the_adjoint_of_im2col(g, n, seed):
+    x = images((n, g.c, *g.padded_size), seed=seed)
+    columns = im2col(x, g.kernel, g.stride, g.dilation)
     other = images(columns.shape, seed=seed + 1)
-    back = col2im(other, np.full(x.shape, np.nan), kernel, stride)
+    back = col2im(other, np.full(x.shape, np.nan), g.kernel, g.stride, g.dilation)
     assert np.vdot(columns, other) == pytest.approx(np.vdot(x, back), rel=1e-12, abs=1e-12)
 
 
@@ -200,7 +260,7 @@ def test_the_points_round_less_than_the_usual_ones(m, k, monkeypatch):
 
     expected = results("im2col", np.float64)
     ours = errors()
-    monkeypatch.setitem(winograd._POINTS, 6, (0, 1, -1, 2, -2))
+    monkeypatch.setitem(winograd_transforms.POINTS, 6, (0, 1, -1, 2, -2))
     assert all(a < 0.8 * b for a, b in zip(ours, errors(), strict=True))
 
 
@@ -223,13 +283,21 @@ def test_output_size(size, kernel, stride, pad, expected):
         ({"kernel": 0}, "kernel 0"),
         ({"kernel": 3, "stride": 0}, "stride 0"),
         ({"kernel": 3, "pad": -1}, "pad -1"),
-        ({"kernel": 3, "filters": 0}, "found filters 0"),
+        ({"kernel": 3, "filters": 0}, "filters 0"),
+        ({"kernel": 3, "dilation": 0}, "dilation 0"),
+        ({"kernel": 3, "groups": 0}, "groups 0"),
+        ({"kernel": 3, "groups": 2}, "found 3 in and 2 out in 2 groups"),
+        ({"kernel": (3, 3, 3)}, "kernel (3, 3, 3)"),
+        ({"kernel": 3, "stride": 1.5}, "stride 1.5"),
+        ({"kernel": 2, "dilation": 4}, "a kernel of 2 4 apart does not fit into 4 pixels"),
         ({"kernel": 3, "init": "best"}, "'best'"),
         ({"kernel": 3, "algorithm": "fft"}, "'fft'"),
-        ({"kernel": 3, "algorithm": "winograd4", "stride": 2}, "kernel 3 x 3 and stride 2"),
-        ({"kernel": 1, "algorithm": "winograd2"}, "kernel 1 x 1 and stride 1"),
+        ({"kernel": 3, "algorithm": "winograd4", "stride": 2}, "kernel (3, 3), stride (2, 2)"),
+        ({"kernel": 1, "algorithm": "winograd2"}, "kernel (1, 1), stride (1, 1)"),
+        ({"kernel": 3, "algorithm": "winograd2", "pad": (1, 0)}, "expects one group, stride 1,"),
+        ({"kernel": 3, "algorithm": "few_channels", "dilation": 2, "pad": 1}, "expects one group"),
     ],
 )
 def test_impossible_geometries_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         Conv2d(**{"filters": 2, **options}).build((3, 4, 4))

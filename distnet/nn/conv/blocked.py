@@ -1,0 +1,189 @@
+"""Convolution of any geometry as blocked matrix products, in the engine's memory order.
+
+A block of output rows is unrolled at a time, windows in rows, channels innermost: the runs that are
+copied are as many numbers long as a group has channels, and the block stays in the cache for its
+product.
+
+Letters: images padded to HP x WP, output OH x OW, N images, C channels, F filters, kernel KH x KW,
+G groups of CG = C / G channels and FG = F / G filters. A block has P = rows * OW * N pixels, whose
+windows have K = KH * KW * CG elements in each group.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from distnet.base.arrays import Array
+from distnet.nn import blocking, layout
+from distnet.nn.conv.algorithm import Algorithm
+from distnet.nn.conv.geometry import Geometry
+from distnet.nn.memory import Memory
+
+_BLOCK_BYTES = 1024 * 1024  # the unrolled windows of one block
+
+
+class BlockedConvolution(Algorithm):
+    """Unrolls twice, in forward and in backward, to save memory."""
+
+    def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike, memory: Memory) -> None:
+        super().__init__(geometry, n, dtype, memory)
+        g = geometry
+        # Without padding the images are read where they are.
+        self.padded = layout.zeros((n, g.c, *g.padded_size), dtype) if any(g.pad) else None
+        if self.padded is not None:
+            self.inbox = g.interior(self.padded)
+        self.is_pointwise = g.kernel == g.stride == (1, 1) and g.pad == (0, 0)
+        depth = g.kh * g.kw * (g.c // g.groups)  # K
+        # Rows in the order of a window: (G, K, FG).
+        self.weight = memory.constant("weight", (g.groups, depth, g.f // g.groups), dtype)
+        self.row_pixels = g.ow * n
+        row_bytes = self.row_pixels * g.groups * depth * self.dtype.itemsize
+        self.block_rows = max(1, min(g.oh, _BLOCK_BYTES // row_bytes))
+        self.block_pixels = self.block_rows * self.row_pixels
+        self.bias_row: Array | None = None  # for each pixel of a row: (OW * N * F)
+        self.ones = np.ones((1, self.block_pixels), dtype)
+
+    def load(self, weight: Array, bias: Array | None) -> None:
+        """Takes the parameters."""
+        # (F, CG, KH, KW) as (G, KH, KW, CG, FG)
+        in_order = self._by_group(weight).transpose(0, 3, 4, 2, 1)
+        np.copyto(self.weight.reshape(in_order.shape), in_order)
+        self.bias_row = blocking.repeated(bias, self.row_pixels, self.bias_row)
+
+    def forward(self, x: Array, out: Array, keep: bool) -> None:
+        """Block by block: unrolls, multiplies, adds the bias."""
+        self.images = self._padded(x)
+        windows, products = self._take()
+        for rows in self._blocks():
+            columns, y = self._unroll(rows, windows), layout.native(out)[rows]
+            product = self._rows(y, products)  # (P, F)
+            np.matmul(columns, self.weight, out=self._of_groups(product))
+            if self.bias_row is not None:
+                by_row = product.reshape(len(y), -1)
+                np.add(by_row, self.bias_row, out=by_row)
+            if not y.flags.c_contiguous:
+                np.copyto(y, product.reshape(y.shape))
+
+    def backward(
+        self, dy: Array, dweight: Array, dbias: Array | None, need_dx: bool
+    ) -> Array | None:
+        """Block by block: unrolls again, adds up the products, folds windows up."""
+        g, shape = self.geometry, self.weight.shape
+        windows, products, total, part, db_part = self._take(*[self.weight.size] * 2, g.f)
+        total, part = total.reshape(shape), part.reshape(shape)
+        total[...] = 0
+        if dbias is not None:
+            dbias[...] = 0
+        dpadded = self._dpadded() if need_dx else None
+        for rows in self._blocks():
+            columns, of_rows = self._unroll(rows, windows), layout.native(dy)[rows]
+            block = self._rows(of_rows, products)  # (P, F)
+            if not of_rows.flags.c_contiguous:
+                np.copyto(block.reshape(of_rows.shape), of_rows)
+            of_groups = self._of_groups(block)  # (G, P, FG)
+            np.matmul(columns.transpose(0, 2, 1), of_groups, out=part)
+            np.add(total, part, out=total)
+            if dbias is not None:
+                np.matmul(self.ones[:, : len(block)], block, out=db_part.reshape(1, -1))
+                np.add(dbias, db_part, out=dbias)
+            if dpadded is not None:
+                into = self._pixels(dpadded, rows) if self.is_pointwise else columns
+                np.matmul(of_groups, self.weight.transpose(0, 2, 1), out=into)
+                self._fold(columns, dpadded, rows)
+        # (G, KH, KW, CG, FG) as (F, CG, KH, KW)
+        in_order = total.reshape(shape[0], *g.kernel, -1, shape[2]).transpose(0, 4, 3, 1, 2)
+        np.copyto(self._by_group(dweight), in_order)
+        return None if dpadded is None else g.interior(dpadded)
+
+    def _by_group(self, weight: Array) -> Array:
+        """Weights (F, CG, KH, KW) as (G, FG, CG, KH, KW), a view."""
+        return weight.reshape(self.geometry.groups, -1, *weight.shape[1:])
+
+    def _of_groups(self, pixels: Array) -> Array:
+        """Pixels (P, C) or (P, F) as (G, P, CG) or (G, P, FG), a view."""
+        return pixels.reshape(len(pixels), self.geometry.groups, -1).transpose(1, 0, 2)
+
+    def _padded(self, x: Array) -> Array:
+        """`x` in the engine's memory order with zeros around it; where it lies, if it lies so."""
+        if self.padded is not None:
+            self.receive(x)
+            return self.padded
+        if layout.native(x).flags.c_contiguous:
+            return x
+        images = self.memory.array("images", x.shape, self.dtype)
+        np.copyto(images, x)
+        return images
+
+    def _dpadded(self) -> Array:
+        """Room for the gradient of the padded images: zeros, where windows are to be added up."""
+        g = self.geometry
+        dpadded = self.memory.gradient((self.n, g.c, *g.padded_size), self.dtype)
+        if not self.is_pointwise:
+            dpadded[...] = 0
+        return dpadded
+
+    def _take(self, *sizes: int) -> list[Array]:
+        """Scratch memory: the windows of a block (G P K); products (P, F); the sizes asked for."""
+        depth = 0 if self.is_pointwise else self.weight.shape[1]  # pixels are windows as they lie
+        windows, products, *others = self.memory.scratch.take(
+            self.geometry.groups * self.block_pixels * depth,
+            self.block_pixels * self.geometry.f,
+            *sizes,
+            dtype=self.dtype,
+        )
+        return [windows, products.reshape(self.block_pixels, -1), *others]
+
+    def _blocks(self) -> list[slice]:
+        """The rows of the output, a block at a time."""
+        starts = range(0, self.geometry.oh, self.block_rows)
+        return [slice(s, min(s + self.block_rows, self.geometry.oh)) for s in starts]
+
+    def _rows(self, block: Array, products: Array) -> Array:
+        """Some rows of output images (rows, OW, N, F) as (P, F); in `products` if need be."""
+        f = self.geometry.f
+        if block.flags.c_contiguous:
+            return block.reshape(-1, f)
+        return products[: block.size // f]
+
+    def _pixels(self, padded: Array, rows: slice) -> Array:
+        """The pixels of some rows (G, P, CG), a view: they are the windows of a 1 x 1 kernel."""
+        return self._of_groups(layout.native(padded)[rows].reshape(-1, self.geometry.c))
+
+    def _unroll(self, rows: slice, windows: Array) -> Array:
+        """The windows of some output rows, (G, P, K)."""
+        if self.is_pointwise:
+            return self._pixels(self.images, rows)
+        groups, depth, _ = self.weight.shape
+        num_pixels = (rows.stop - rows.start) * self.row_pixels
+        columns = windows[: groups * num_pixels * depth].reshape(groups, num_pixels, depth)
+        for part, pixels in self._shifts(columns, self.images, rows):
+            np.copyto(part, pixels)
+        return columns
+
+    def _fold(self, columns: Array, dpadded: Array, rows: slice) -> None:
+        """Adds every window's elements back where they were taken from."""
+        if self.is_pointwise:
+            return
+        for part, pixels in self._shifts(columns, dpadded, rows):
+            np.add(pixels, part, out=pixels)
+
+    def _shifts(self, columns: Array, padded: Array, rows: slice) -> list[tuple[Array, Array]]:
+        """For each element of a window: its columns, and where they lie in the padded images.
+
+        Both as (G, rows, OW, N, CG), or without G if there is one group.
+        """
+        g, images = self.geometry, layout.native(padded)  # (HP, WP, N, C)
+        (sh, sw), (dh, dw), count = g.stride, g.dilation, rows.stop - rows.start
+        windows = columns.reshape(g.groups, count, g.ow, self.n, *g.kernel, -1)
+        pairs = []
+        for i in range(g.kh):
+            first = rows.start * sh + i * dh
+            for j in range(g.kw):
+                pixels = images[first : first + sh * count : sh, j * dw : j * dw + sw * g.ow : sw]
+                if g.groups == 1:
+                    pairs.append((windows[0, :, :, :, i, j], pixels))
+                else:
+                    grouped = pixels.reshape(*pixels.shape[:3], g.groups, -1)
+                    pairs.append((windows[:, :, :, :, i, j], grouped.transpose(3, 0, 1, 2, 4)))
+        return pairs
