@@ -71,7 +71,8 @@ class Timeline:
         self._replace(trainer.optimizer, "step", "optimizer")
         self._replace(objective.parameters, "refresh", "refresh")
         self._watch_steps(trainer)
-        self._watch_messages(trainer.comm)
+        for comm in dict.fromkeys([trainer.comm, *exchange.groups]):
+            self._watch_messages(comm)
 
     def open(self, path: Path) -> None:
         """Rank 0 writes an empty trace; raises OSError there if it cannot be written."""

@@ -31,10 +31,12 @@ class Exchange(ABC):
     total: this rank's sum (size,), in the type of the format.
     result: the total over all ranks, float32 (size,), after `complete` is finished.
     bytes_sent: what this rank has handed over to the others since `clear`.
+    groups: the communicators that it calls.
     """
 
     def __init__(self, comm: Communicator, format: Format, total: Array, result: Array) -> None:
         self.comm, self.format, self.total, self.result = comm, format, total, result
+        self.groups = [comm]
         self.bytes_sent = 0
 
     def clear(self) -> None:

@@ -55,6 +55,7 @@ class TwoLevels(Messages):
         result: Array,
     ) -> None:
         super().__init__(peers, format, rows[node.rank], result)
+        self.groups = [peers, node]
         self._position, self._node, self._num_lanes = everyone.position, node, num_lanes
         self._others = [row for rank, row in enumerate(rows) if rank != node.rank]
         self._not_sent: deque[Bucket] = deque()
