@@ -217,7 +217,7 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, protocol):
     assert ended.stderr.startswith(f"distnet: error: {source}: found ")
     assert ended.stderr.count("\n") == 1
     if protocol >= 2:
-        assert "system', expected NumPy arrays only" in ended.stderr
+        assert "system', expected arrays only" in ended.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["evil.pkl"]
     pickle.loads(source.read_bytes())
     assert mark.exists(), "it would have worked"
@@ -244,7 +244,7 @@ def refusal(path: Path) -> str:
         ({"W1": np.float64(3)}, "found 'numpy"),
         ({"W1": np.ma.zeros(3)}, "found 'numpy.ma"),
         ({"W1": {1, 2}}, "found opcode EMPTY_SET"),
-        ({"W1": print}, "found 'builtins.print', expected NumPy arrays only"),
+        ({"W1": print}, "found 'builtins.print', expected arrays only"),
     ],
     ids=repr,
 )

@@ -56,7 +56,7 @@ class AlexNet(Network):
             bool, Option("local response normalisation behind the first two convolutions")
         ] = False,
         standardize: Standardization = "none",
-        seed: int = 0,
+        seed: int | None = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
         small = is_small("AlexNet", input_shape)

@@ -82,7 +82,7 @@ class GoogLeNet(Network):
         width: Width = 1.0,
         dropout: DropoutRatio = 0.2,
         standardize: Standardization = "none",
-        seed: int = 0,
+        seed: int | None = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
         stages = _stages(modules)

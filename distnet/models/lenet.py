@@ -35,7 +35,7 @@ class LeNet5(Network):
         activation: Annotated[
             str, Option("function of the hidden units", choices=tuple(ACTIVATIONS))
         ] = "tanh",
-        seed: int = 0,
+        seed: int | None = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
         _, h, w = arguments.image_shape("LeNet5", input_shape)

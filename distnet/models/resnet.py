@@ -70,7 +70,7 @@ class ResNet(Network):
         batchnorm: Annotated[bool, Option("batch normalisation behind each convolution")] = True,
         shortcuts: Annotated[bool, Option("the input of each block is added to its output")] = True,
         standardize: Standardization = "none",
-        seed: int = 0,
+        seed: int | None = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
         plan = Plan(width, bottleneck, batchnorm, shortcuts)

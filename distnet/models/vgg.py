@@ -58,7 +58,7 @@ class VGG(Network):
         hidden_sizes: HiddenSizes = (4096, 4096),
         dropout: DropoutRatio = 0.5,
         standardize: Standardization = "none",
-        seed: int = 0,
+        seed: int | None = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
         _check_size(input_shape, len(convolutions))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -21,7 +22,9 @@ from distnet.nn.summary import summarize
 
 Ready = Callable[[int], None]
 
-PREDICT_BLOCK = 100  # samples of one forward pass in `predict`: bounds its memory
+# Of one forward pass in `predict`, which bounds its memory: samples, and numbers in all of them.
+PREDICT_BLOCK = 100
+PREDICT_NUMBERS = PREDICT_BLOCK * 3 * 64 * 64
 
 
 class Network:
@@ -31,9 +34,10 @@ class Network:
     body: the layers, one after another. output_shape: that of one sample. classes: the names of the
     outputs of a classifier, in their order; () if nobody has said.
 
-    The initial values are a pure function of the seed. A layer has one place in one network; a
-    network can be copied with `copy.deepcopy`, and pickled. What is trained for is not a matter of
-    the network but of an objective, see `distnet.objectives`.
+    The initial values are a pure function of the seed. None leaves them zero, for parameters that
+    are loaded: drawing them takes seconds for the largest networks. A layer has one place in one
+    network; a network can be copied with `copy.deepcopy`, and pickled. What is trained for is not a
+    matter of the network but of an objective, see `distnet.objectives`.
     """
 
     def __init__(
@@ -41,7 +45,7 @@ class Network:
         layers: Iterable[Layer],
         input_shape: Shape,
         *,
-        seed: int = 0,
+        seed: int | None = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
         self.body = Sequential(layers)
@@ -82,9 +86,10 @@ class Network:
         """
         x = checked_images(x, self.input_shape)
         result = np.empty((len(x), *self.output_shape), self.dtype)
+        size = max(1, min(PREDICT_BLOCK, PREDICT_NUMBERS // math.prod(self.input_shape)))
         with self._predicting:
-            for start in range(0, len(x), PREDICT_BLOCK):
-                block = x[start : start + PREDICT_BLOCK]
+            for start in range(0, len(x), size):
+                block = x[start : start + size]
                 result[start : start + len(block)] = self.forward(self.as_input(block))
         return result
 
@@ -146,7 +151,9 @@ class Network:
         self._predicting = threading.Lock()
         self._derived = {"_derived", *(self.__dict__.keys() - before)}
 
-    def _initialize(self, seed: int) -> None:
+    def _initialize(self, seed: int | None) -> None:
+        if seed is None:
+            return
         for index, (_, parameter) in enumerate(self.body.parameters()):
             rng = np.random.Generator(stream(seed, Purpose.INIT, layer=index))
             parameter.value[...] = parameter.init(rng, parameter.shape)

@@ -3,7 +3,8 @@
 A pickle is a program: it may call whatever it can import. Here it can import nothing. The names
 with which NumPy's arrays are pickled lead to classes of this module that note what they are given,
 every other name is refused, and so are opcodes that arrays do not need, before the first one is
-executed. Protocols 2 to 5. `convert` reads weights with it, `sets.cifar` images and labels.
+executed. Protocols 2 to 5. `convert` reads weights with it, `sets.cifar` images and labels, and
+`torch_file` what PyTorch's files pickle.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import io
 import math
 import pickle
 import pickletools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,34 +52,60 @@ def read_pickled_table(path: Path) -> dict[str, Array | list[Any] | str]:
 
 
 def _load(path: Path, opcodes: str, max_opcodes: int) -> object:
-    content = _content(path)
+    content = content_of(path, MAX_BYTES, "a pickle of arrays")
+    with whole(path, "pickle of arrays"):
+        return unpickled(io.BytesIO(content), opcodes, max_opcodes, ADMITTED)
+
+
+def unpickled(
+    file: BinaryIO,
+    opcodes: str,
+    max_opcodes: int,
+    admitted: Mapping[tuple[str, str], object],
+    persistent: Callable[[Any], object] | None = None,
+) -> object:
+    """What the pickle at the position of `file`, in memory, holds; the position is then behind it.
+
+    opcodes: the names of those that it may have. admitted: what the names that it may import stand
+    for; persistent: what makes an object of each persistent id, if it may have any. Raises
+    DataError for what is not admitted, and whatever a damaged pickle raises.
+    """
+    start = file.tell()
+    _check_opcodes(file, set(opcodes.split()), max_opcodes)
+    stop = file.tell()
+    file.seek(start)
+    return _Reader(io.BytesIO(file.read(stop - start)), admitted, persistent).load()
+
+
+def content_of(path: Path, max_bytes: int, expected: str) -> bytes:
+    """The bytes of a file, which is not read if it has more than `max_bytes`; raises DataError."""
+    with explained(path):
+        if not path.is_file():
+            raise DataError(f"{path}: found no file, expected {expected}")
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise DataError(f"{path}: found more than {max_bytes} bytes, expected {expected}")
+    return content
+
+
+@contextmanager
+def whole(path: Path, what: str) -> Iterator[None]:
+    """Turns whatever a damaged file leads to into a DataError with the name of the file."""
     try:
-        _check_opcodes(content, opcodes.split(), max_opcodes)
-        return _Reader(io.BytesIO(content), encoding="latin1").load()
+        yield
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except Exception as error:  # what a damaged pickle may raise is not limited to a few types
         reason = ascii(" ".join(str(error).split()) or type(error).__name__)
-        raise DataError(f"{path}: damaged, or no pickle of arrays ({reason:.200})") from None
+        raise DataError(f"{path}: damaged, or no {what} ({reason:.200})") from None
 
 
-def _content(path: Path) -> bytes:
-    with explained(path):
-        if not path.is_file():
-            raise DataError(f"{path}: found no file, expected a pickle of arrays")
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise DataError(f"{path}: found more than {MAX_BYTES} bytes, expected a pickle of arrays")
-    return content
-
-
-def _check_opcodes(content: bytes, names: list[str], max_opcodes: int) -> None:
+def _check_opcodes(file: BinaryIO, admitted: set[str], max_opcodes: int) -> None:
     """So that what executing them takes is bounded by the length of the file."""
-    admitted = set(names)
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(content), 1):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file), 1):
         if opcode.name not in admitted:
-            raise DataError(f"found opcode {opcode.name}, which no pickle of NumPy arrays needs")
+            raise DataError(f"found opcode {opcode.name}, which no pickle of arrays needs")
         place = int(argument or 0) if opcode.name == "LONG_BINPUT" else 0  # memory for as many
         if max(place, count) > max_opcodes:
             raise DataError(f"found more than {max_opcodes} opcodes, expected a few arrays")
@@ -160,14 +188,25 @@ ADMITTED: dict[tuple[str, str], object] = {
 
 
 class _Reader(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in ADMITTED:
-            wanted = ascii(f"{module}.{name}")
-            raise DataError(f"found {wanted:.100}, expected NumPy arrays only; nothing was run")
-        return ADMITTED[module, name]
+    def __init__(
+        self,
+        file: BinaryIO,
+        admitted: Mapping[tuple[str, str], object],
+        persistent: Callable[[Any], object] | None,
+    ) -> None:
+        super().__init__(file, encoding="latin1")
+        self._admitted, self._persistent = admitted, persistent
 
-    def persistent_load(self, pid: object) -> NoReturn:
-        raise DataError("found a persistent object, expected NumPy arrays only")
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) not in self._admitted:
+            wanted = ascii(f"{module}.{name}")
+            raise DataError(f"found {wanted:.100}, expected arrays only; nothing was run")
+        return self._admitted[module, name]
+
+    def persistent_load(self, pid: object) -> object:
+        if self._persistent is None:
+            raise DataError("found a persistent object, expected arrays only")
+        return self._persistent(pid)
 
 
 def _entries(found: object, path: Path) -> Iterator[tuple[str, object]]:

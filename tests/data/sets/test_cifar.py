@@ -160,7 +160,7 @@ class Evil:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"data": X[0], "labels": Evil()}, "found 'builtins.print', expected NumPy arrays only"),
+        ({"data": X[0], "labels": Evil()}, "found 'builtins.print', expected arrays only"),
         ({"labels": [1] * N}, "found no array 'data'"),
         ({"data": X[0][:, :5], "labels": [1] * N}, "found no array 'data'"),
         ({"data": X[0]}, "found no list 'labels'"),

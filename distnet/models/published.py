@@ -1,0 +1,314 @@
+"""Weights as others publish them: the `state_dict` of torchvision's models, read and written.
+
+A state has the arrays of a network by torchvision's names and in its layouts: linear weights are
+`(out, in)` there and `(in, out)` here, everything else is alike. How the layers are called there is
+told by each family's function of names, from which both directions follow. LeNet-5, which
+torchvision does not have, has the names of PyTorch's tutorials. Called by `convert`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from distnet.base.arrays import Array, Shape
+from distnet.models.alexnet import AlexNet
+from distnet.models.googlenet import GoogLeNet
+from distnet.models.lenet import LeNet5
+from distnet.models.resnet import ResNet
+from distnet.models.vgg import CHANNELS, VGG
+from distnet.nn import (
+    AvgPool2d,
+    BatchNorm,
+    Branches,
+    Conv2d,
+    Dropout,
+    Layer,
+    Linear,
+    MaxPool2d,
+    Network,
+    Residual,
+    Standardize,
+)
+
+State = Mapping[str, Array]
+Named = Iterator[tuple[str, Layer]]
+
+# torchvision's names of what a layer holds, and ours.
+ARRAYS: dict[type[Layer], dict[str, str]] = {
+    Conv2d: {"weight": "weight", "bias": "bias"},
+    Linear: {"weight": "weight", "bias": "bias"},
+    BatchNorm: {
+        "weight": "gamma",
+        "bias": "beta",
+        "running_mean": "running_mean",
+        "running_var": "running_var",
+    },
+}
+STEMS: dict[type[Layer], str] = {Conv2d: "conv", BatchNorm: "bn", Linear: "fc"}
+# Of no use to a network that predicts: how many batches there were, GoogLeNet's other classifiers.
+IDLE = re.compile(r"num_batches_tracked$|^aux[12]\.")
+COUNTER = "num_batches_tracked"
+
+
+def to_published(network: Network) -> dict[str, Array]:
+    """The state of a network: copies of its arrays, in the precision of its parameters."""
+    state = {}
+    for name, layer in _named_layers(network):
+        for part, view in _views(layer):
+            state[f"{name}.{part}"] = np.array(view, network.dtype, order="C")
+        if isinstance(layer, BatchNorm):
+            state[f"{name}.{COUNTER}"] = np.zeros((), np.int64)
+    return state
+
+
+def load_published(network: Network, state: State) -> None:
+    """Copies a state into a network; raises ValueError, one line, unless exactly all is there."""
+    views = {
+        f"{name}.{part}": view
+        for name, layer in _named_layers(network)
+        for part, view in _views(layer)
+    }
+    strangers = [name for name in state if name not in views and not IDLE.search(name)]
+    if strangers:
+        raise ValueError(f"found {strangers[0]!a:.80}, expected no such array in this network")
+    for name, view in views.items():
+        found = state.get(name)
+        if found is None or found.shape != view.shape or found.dtype.kind != "f":
+            what = "nothing" if found is None else f"{found.dtype} {found.shape}"
+            raise ValueError(f"{name}: found {what}, expected floats {view.shape}")
+    for name, view in views.items():
+        np.copyto(view, state[name], casting="same_kind")
+    network.parameters.refresh()
+
+
+def from_published(
+    state: State,
+    input_shape: Shape | None = None,
+    *,
+    standardize: str = "none",
+    dtype: DTypeLike = np.float32,
+) -> Network:
+    """The network of a state, of any depth, width and number of classes, with its values.
+
+    input_shape: `(C, H, W)`; without it, what published weights are for: 224 x 224 pixels, or 32 x
+    32 (28 x 28 of one channel) where the stem is one for small images. What the weights themselves
+    tell, they tell: VGG's first linear layer, the channels.
+    standardize: what the network does to its pixels first; see `published_standardize`.
+    Raises ValueError, one line, for the state of something else.
+    """
+    state = {name: array for name, array in state.items() if not IDLE.search(name)}
+    maker, options, shape, last = _recognized(state)
+    network: Network = maker(
+        input_shape or shape,
+        len(last),
+        seed=None,
+        dtype=dtype,
+        **options,
+        **({} if maker is LeNet5 else {"standardize": standardize}),
+    )
+    load_published(network, state)
+    return network
+
+
+def published_standardize(state: State) -> str:
+    """What weights for ImageNet expect of pixels between 0 and 1; "none" for other weights.
+
+    Those of 1000 classes of colour pictures are for ImageNet. torchvision's GoogLeNet undoes the
+    usual mean and deviation first, its weights are for 0.5 and 0.5.
+    """
+    _, _, (channels, _, _), last = _recognized(
+        {name: array for name, array in state.items() if not IDLE.search(name)}
+    )
+    if channels != 3 or len(last) != 1000:
+        return "none"
+    return "half" if "inception3a.branch1.conv.weight" in state else "imagenet"
+
+
+def _views(layer: Layer) -> Iterator[tuple[str, Array]]:
+    """The arrays of a layer in torchvision's layouts, with the last part of their names."""
+    held = {name: parameter.value for name, parameter in layer.parameters()}
+    held |= {name: statistic.value for name, statistic in layer.statistics()}
+    for theirs, ours in ARRAYS[type(layer)].items():
+        if ours in held:
+            yield theirs, held[ours].T if isinstance(layer, Linear) else held[ours]
+
+
+# Names: what torchvision calls the layers that hold arrays, in the order of ours.
+
+
+def _named_layers(network: Network) -> Named:
+    layers = [layer for layer in network.body.layers if not isinstance(layer, Standardize)]
+    kinds = {type(layer) for layer in layers}
+    if Residual in kinds:
+        return _names_of_resnet(layers)
+    if Branches in kinds:
+        return _names_of_googlenet(layers)
+    return _counted("", layers) if AvgPool2d in kinds else _names_of_chain(layers)
+
+
+def _names_of_chain(layers: list[Layer]) -> Named:
+    """AlexNet, VGG: features.0, features.3, ..., classifier.1, ...: places in two lists."""
+    start = next((i for i, layer in enumerate(layers) if isinstance(layer, Linear)), len(layers))
+    while start and isinstance(layers[start - 1], Dropout):
+        start -= 1
+    yield from _placed("features.", layers[:start])
+    yield from _placed("classifier.", layers[start:])
+
+
+def _names_of_resnet(layers: list[Layer]) -> Named:
+    """conv1, bn1, layer1.0.conv1, layer1.0.bn1, ..., layer4.2.downsample.0, ..., fc."""
+    stage, number, shape = 0, 0, None
+    yield from _counted("", [layer for layer in layers if isinstance(layer, Conv2d | BatchNorm)])
+    for layer in layers:
+        if isinstance(layer, Residual):
+            same = layer.output_shape == shape
+            stage, number = (stage, number + 1) if same else (stage + 1, 0)
+            shape = layer.output_shape
+            residual, shortcut = layer.paths
+            yield from _counted(f"layer{stage}.{number}.", residual.layers)
+            yield from _placed(f"layer{stage}.{number}.downsample.", shortcut.layers)
+    yield "fc", layers[-1]
+
+
+def _names_of_googlenet(layers: list[Layer]) -> Named:
+    """conv1.conv, conv1.bn, ..., inception3a.branch1.conv, ..., inception5b.branch4.1.bn, fc."""
+    stage, number = 3, 0
+    stem = [layer for layer in layers if isinstance(layer, Conv2d | BatchNorm)]
+    for i, (convolution, norm) in enumerate(zip(stem[::2], stem[1::2], strict=True), 1):
+        yield f"conv{i}.conv", convolution
+        yield f"conv{i}.bn", norm
+    for layer in layers:
+        if isinstance(layer, Branches):
+            for i, path in enumerate(layer.paths, 1):
+                yield from _units(f"inception{stage}{'abcde'[number]}.branch{i}", path.layers)
+            number += 1
+        elif isinstance(layer, MaxPool2d) and number:
+            stage, number = stage + 1, 0
+    yield "fc", layers[-1]
+
+
+def _units(prefix: str, layers: list[Layer]) -> Named:
+    """A branch of one convolution, or of several and poolings: branch2.0.conv, branch2.1.conv."""
+    units = [layer for layer in layers if isinstance(layer, Conv2d | MaxPool2d)]
+    norms = iter([layer for layer in layers if isinstance(layer, BatchNorm)])
+    for i, unit in enumerate(units):
+        if isinstance(unit, Conv2d):
+            name = prefix if len(units) == 1 else f"{prefix}.{i}"
+            yield f"{name}.conv", unit
+            yield f"{name}.bn", next(norms)
+
+
+def _counted(prefix: str, layers: Iterable[Layer]) -> Named:
+    """conv1, bn1, conv2, ...: each kind by itself."""
+    counts = dict.fromkeys(STEMS, 0)
+    for layer in layers:
+        if type(layer) in counts:
+            counts[type(layer)] += 1
+            yield f"{prefix}{STEMS[type(layer)]}{counts[type(layer)]}", layer
+
+
+def _placed(prefix: str, layers: Iterable[Layer]) -> Named:
+    """0, 3, ...: the places of those that hold arrays in the list of all."""
+    return ((f"{prefix}{i}", layer) for i, layer in enumerate(layers) if type(layer) in ARRAYS)
+
+
+# And back: which network has these names and shapes. Its widest layer tells the width best.
+
+Recognized = tuple[Any, dict[str, Any], Shape, Array]  # maker, options, input shape, last weight
+
+
+def _recognized(state: State) -> Recognized:
+    try:
+        if "layer1.0.conv1.weight" in state:
+            return _resnet(state)
+        if "inception3a.branch1.conv.weight" in state:
+            return _googlenet(state)
+        return _chain(state) if "features.0.weight" in state else _lenet(state)
+    except (KeyError, IndexError, ValueError):
+        names = ", ".join(list(state)[:3]) or "no array"
+        raise ValueError(
+            f"found {names!a:.150} ..., expected the state_dict of a model of torchvision that "
+            "distnet has: alexnet, vgg, googlenet, resnet; or of lenet5"
+        ) from None
+
+
+def _resnet(state: State) -> Recognized:
+    stem = state["conv1.weight"]
+    blocks: list[int] = []
+    while count := _count(state, rf"layer{len(blocks) + 1}\.(\d+)\.conv1\.weight"):
+        blocks.append(count)
+    options = {
+        "blocks": tuple(blocks),
+        "bottleneck": "layer1.0.conv3.weight" in state,
+        "batchnorm": "bn1.weight" in state,
+        "width": len(state[f"layer{len(blocks)}.0.conv1.weight"]) / (64 * 2 ** (len(blocks) - 1)),
+    }
+    return ResNet, options, _pictures(stem), state["fc.weight"]
+
+
+def _googlenet(state: State) -> Recognized:
+    modules: list[int] = []
+    while count := _count(state, rf"inception{len(modules) + 3}([a-e])\.branch1\.conv\.weight"):
+        modules.append(count)
+    stem = [array for name, array in state.items() if re.fullmatch(r"conv\d\.conv\.weight", name)]
+    options = {"modules": tuple(modules), "width": len(stem[-1]) / 192}
+    return GoogLeNet, options, _pictures(stem[0]), state["fc.weight"]
+
+
+def _chain(state: State) -> Recognized:
+    """AlexNet or VGG."""
+    weights = {
+        part: {
+            int(name.split(".")[1]): array
+            for name, array in state.items()
+            if name.startswith(part) and name.endswith(".weight") and array.ndim == num_dims
+        }
+        for part, num_dims in (("features", 4), ("classifier", 2))
+    }
+    first, *_ = convolutions = list(weights["features"].values())
+    *hidden, last = linear = list(weights["classifier"].values())
+    options: dict[str, Any] = {"hidden_sizes": tuple(map(len, hidden))}
+    side = math.isqrt(linear[0].shape[1] // len(convolutions[-1]))  # pixels that they see
+    if first.shape[2] != 3:
+        options["width"] = len(convolutions[2]) / 384
+        sides = {3: 28, 4: 32} if first.shape[2] == 5 else {6: 224}
+        return AlexNet, options, (first.shape[1], *2 * (sides.get(side, 224),)), last
+    options["batchnorm"] = "features.1.running_mean" in state
+    usual = 3 if options["batchnorm"] else 2  # places from one convolution to the next
+    stages = [1]
+    places = list(weights["features"])
+    for place, following in pairwise(places):
+        if following - place > usual:
+            stages.append(0)
+        stages[-1] += 1
+    options["convolutions"] = tuple(stages)
+    options["width"] = len(convolutions[-1]) / CHANNELS[len(stages) - 1]
+    return VGG, options, (first.shape[1], *2 * (side * 2 ** len(stages),)), last
+
+
+def _lenet(state: State) -> Recognized:
+    stem = state["conv1.weight"]
+    hidden: list[int] = []
+    while f"fc{len(hidden) + 2}.weight" in state:
+        hidden.append(len(state[f"fc{len(hidden) + 1}.weight"]))
+    channels = stem.shape[1]
+    side = 28 if channels == 1 else 32
+    options = {"width": len(state["conv2.weight"]) / 16, "hidden_sizes": tuple(hidden)}
+    return LeNet5, options, (channels, side, side), state[f"fc{len(hidden) + 1}.weight"]
+
+
+def _pictures(stem: Array) -> Shape:
+    """What a stem with that weight `(F, C, KH, KW)` is for."""
+    side = 224 if stem.shape[2] > 3 else 32
+    return (stem.shape[1], side, side)
+
+
+def _count(state: State, pattern: str) -> int:
+    return sum(re.fullmatch(pattern, name) is not None for name in state)
