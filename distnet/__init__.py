@@ -31,11 +31,23 @@ _HOMES = {
         *("DATASETS", "Dataset", "Samples", "augmentation", "dataset_from_arrays", "load_dataset"),
         *("split", "with_test"),
     ],
-    "distnet.models": ["MODELS", "DeepConvNet", "SimpleConvNet", "ThreeLayerNet", "TwoLayerNet"],
+    "distnet.models": [
+        *("MODELS", "VGG", "AlexNet", "DeepConvNet", "GoogLeNet", "LeNet5", "ResNet"),
+        *("SimpleConvNet", "ThreeLayerNet", "TwoLayerNet"),
+    ],
     "distnet.nn": [
         *("AvgPool2d", "BatchNorm", "Branches", "Conv2d", "Dropout", "Flatten", "GlobalAvgPool2d"),
         *("Layer", "LeakyReLU", "Linear", "LocalResponseNorm", "MaxPool2d", "Network", "ReLU"),
-        *("Residual", "Sequential", "Sigmoid", "Tanh", "fold_batchnorm", "joined", "softmax"),
+        *(
+            "Residual",
+            "Sequential",
+            "Sigmoid",
+            "Standardize",
+            "Tanh",
+            "fold_batchnorm",
+            "joined",
+            "softmax",
+        ),
     ],
     "distnet.objectives": [
         "OBJECTIVES",
@@ -81,7 +93,12 @@ if TYPE_CHECKING:
     from distnet.data import split as split
     from distnet.data import with_test as with_test
     from distnet.models import MODELS as MODELS
+    from distnet.models import VGG as VGG
+    from distnet.models import AlexNet as AlexNet
     from distnet.models import DeepConvNet as DeepConvNet
+    from distnet.models import GoogLeNet as GoogLeNet
+    from distnet.models import LeNet5 as LeNet5
+    from distnet.models import ResNet as ResNet
     from distnet.models import SimpleConvNet as SimpleConvNet
     from distnet.models import ThreeLayerNet as ThreeLayerNet
     from distnet.models import TwoLayerNet as TwoLayerNet
@@ -102,6 +119,7 @@ if TYPE_CHECKING:
     from distnet.nn import Residual as Residual
     from distnet.nn import Sequential as Sequential
     from distnet.nn import Sigmoid as Sigmoid
+    from distnet.nn import Standardize as Standardize
     from distnet.nn import Tanh as Tanh
     from distnet.nn import joined as joined
     from distnet.nn import softmax as softmax

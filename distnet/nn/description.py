@@ -30,7 +30,7 @@ def describe(network: Network) -> Description:
 
 
 def rebuild(description: Mapping[str, Any], num_values: int | None = None) -> Network:
-    """The network that was described, with initial values; raises ValueError for what is none.
+    """The network that was described, all parameters zero; raises ValueError for what is none.
 
     num_values: how many parameters it has to have, checked before there is memory for them.
     """
@@ -38,7 +38,7 @@ def rebuild(description: Mapping[str, Any], num_values: int | None = None) -> Ne
         shape = tuple(int(size) for size in description["input_shape"])
         if num_values is not None:
             _check_size(_layers(description), shape, num_values)
-        return Network(_layers(description), shape, dtype=_dtype(description["dtype"]))
+        return Network(_layers(description), shape, seed=None, dtype=_dtype(description["dtype"]))
     except (KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"found no description of a network ({reason:.200})") from None

@@ -22,9 +22,10 @@ from distnet.nn.summary import summarize
 
 Ready = Callable[[int], None]
 
-# Of one forward pass in `predict`, which bounds its memory: samples, and numbers in all of them.
+# Samples of one forward pass in `predict`: bounds its memory. Large ones come in a part of a block,
+# so that whoever gives ranks whole blocks gets the same passes.
 PREDICT_BLOCK = 100
-PREDICT_NUMBERS = PREDICT_BLOCK * 3 * 64 * 64
+PREDICT_NUMBERS = 1_300_000  # in the samples of a pass
 
 
 class Network:
@@ -53,7 +54,8 @@ class Network:
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise arguments.refusal("Network", "dtype", self.dtype.name, "float32 or float64")
-        seed = arguments.whole("Network", "seed", seed, minimum=0, maximum=2**64 - 1)
+        if seed is not None:
+            seed = arguments.whole("Network", "seed", seed, minimum=0, maximum=2**64 - 1)
         self._build()
         self.parameters = Parameters({"": self.body}, dtype)
         self.classes: tuple[str, ...] = ()
@@ -86,12 +88,17 @@ class Network:
         """
         x = checked_images(x, self.input_shape)
         result = np.empty((len(x), *self.output_shape), self.dtype)
-        size = max(1, min(PREDICT_BLOCK, PREDICT_NUMBERS // math.prod(self.input_shape)))
+        size = self._samples_of_a_pass()
         with self._predicting:
             for start in range(0, len(x), size):
                 block = x[start : start + size]
                 result[start : start + len(block)] = self.forward(self.as_input(block))
         return result
+
+    def _samples_of_a_pass(self) -> int:
+        most = PREDICT_NUMBERS // math.prod(self.input_shape)
+        divisors = (n for n in range(1, PREDICT_BLOCK + 1) if PREDICT_BLOCK % n == 0)
+        return max((n for n in divisors if n <= most), default=1)
 
     def forward(self, x: Array, at: MicroBatch | None = None) -> Array:
         """The outputs `(N, *output_shape)` for x `(N, *input_shape)` in the network's dtype.

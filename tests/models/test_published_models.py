@@ -1,5 +1,6 @@
 """The published networks: their sizes, small versions of each definition, and a step of each."""
 
+import json
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from distnet.base.options import own_options
 from distnet.models import MODELS, VGG, AlexNet, GoogLeNet, LeNet5, ResNet
 from distnet.nn import Linear, LocalResponseNorm, MicroBatch, Network, Residual, layout
+from distnet.nn.description import describe, rebuild
 from distnet.objectives import Classification
 
 PUBLISHED = {
@@ -187,6 +189,16 @@ def test_dropout_and_depth_are_options_of_the_registered_networks():
     assert own_options(MODELS["vgg19_bn"])["batchnorm"].default is True
     assert own_options(MODELS["resnet152"])["blocks"].default == (3, 8, 36, 3)
     assert own_options(MODELS["googlenet"])["dropout"].default == 0.2
+
+
+@pytest.mark.parametrize("name", ["lenet5", "alexnet", "vgg11_bn", "googlenet", "resnet50"])
+def test_a_file_can_hold_the_network(name):
+    options = {} if name == "lenet5" else {"standardize": "imagenet"}
+    network = narrow(name, (3, 32, 32), **options)
+    again = rebuild(json.loads(json.dumps(describe(network))))
+    again.parameters.load(network.parameters.named() | network.parameters.named_statistics())
+    x = np.random.default_rng(1).integers(0, 256, (2, 3, 32, 32), np.uint8)
+    np.testing.assert_array_equal(again.predict(x), network.predict(x))
 
 
 @pytest.mark.parametrize(

@@ -262,6 +262,22 @@ def test_predictions_stay():
     np.testing.assert_array_equal(first, kept)
 
 
+def test_large_samples_come_in_parts_of_a_block():
+    """So that ranks that are given whole blocks compute what one process does."""
+    for side, size in ((28, 100), (64, 100), (96, 25), (224, 5), (700, 1)):
+        assert Network([Linear(1)], (3, side, side), seed=None)._samples_of_a_pass() == size
+    net = Network([Linear(3)], (3, 224, 224), dtype=np.float64)
+    x = images((12, 3, 224, 224))
+    parts = [net.forward(x[start : start + 5]).copy() for start in (0, 5, 10)]
+    np.testing.assert_array_equal(net.predict(x), np.concatenate(parts))
+
+
+def test_without_a_seed_parameters_are_zero():
+    net = Network([Linear(3), BatchNorm()], (4,), seed=None)
+    assert not net.parameters.values.any()
+    assert net.parameters.statistics.tolist() == [0, 0, 0, 1, 1, 1]
+
+
 def test_predictions_of_many_are_those_of_blocks():
     net, x = network(), images((230, *SHAPE), np.float32)
     parts = [net.predict(x[start : start + 100]) for start in range(0, 230, 100)]
