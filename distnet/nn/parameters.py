@@ -84,7 +84,7 @@ class Parameters:
     """All trained arrays and running statistics of some layers: flat vectors, with names.
 
     values, grads: the parameters and their gradients, `(P,)`, in forward order.
-    decays: `(P,)`, 1 where weight decay applies (weights), 0 elsewhere (biases, gamma, beta).
+    decays: `(P,)` bool, whether weight decay applies: to weights, not to biases, gamma, beta.
     statistics: running averages, `(S,)` float64.
     batch_statistics: what one micro-batch contributes to them, `(B,)` float64.
     slots, statistic_slots, batch_slots: the name, place and shape of every array in those vectors.
@@ -129,7 +129,7 @@ class Parameters:
         self.statistic_slots = slots({name: s.shape for name, s in statistics.items()})
         self.batch_slots = slots({n: (s.batch_size or s.size,) for n, s in statistics.items()})
         sizes = [p.size for p in parameters.values()]
-        decays = np.array([p.decays for p in parameters.values()], self.dtype)
+        decays = np.array([p.decays for p in parameters.values()], bool)
         self.decays = np.repeat(decays, sizes)
         self.starts = self._starts()
 

@@ -39,7 +39,7 @@ class Optimizer:
 
     `weight_decay` is the factor λ of the penalty λ/2 sum(p²) (book section 6.4.2): λ p is added to
     the gradient before the rule sees it; the reported loss stays without the penalty. `decayed`,
-    shape `(size,)`, is 1 where a parameter decays and 0 where it does not; None: all decay.
+    shape `(size,)`, is true where a parameter decays and false where it does not; None: all decay.
 
     `clip_norm` is the largest Euclidean norm that a gradient may have: a longer one is scaled down
     to it before anything else sees it (Pascanu et al. 2013, arXiv:1211.5063, algorithm 1). With 0

@@ -61,9 +61,8 @@ def test_slots_lie_end_to_end_and_cover_the_vector():
     assert starts == [0, *stops[:-1]]
     assert stops[-1] == parameters.values.size == parameters.grads.size == parameters.decays.size
     assert all(s.stop - s.start == np.prod(s.shape) for s in parameters.slots)
-    assert {a.dtype for a in (parameters.values, parameters.grads, parameters.decays)} == {
-        np.dtype(np.float32)
-    }
+    assert {a.dtype for a in (parameters.values, parameters.grads)} == {np.dtype(np.float32)}
+    assert parameters.decays.dtype == bool
 
 
 def test_every_parameter_is_a_view():
