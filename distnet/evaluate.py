@@ -19,6 +19,7 @@ import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.options import argument, option, parse_options, read_toml
+from distnet.base.output import write_now
 from distnet.base.tables import aligned
 from distnet.data import DataError, Dataset, Samples, default_cache_dir, load_dataset, with_test
 from distnet.data.arrays import checked_samples
@@ -30,6 +31,7 @@ from distnet.training.config import TrainConfig
 from distnet.training.evaluation import measure
 from distnet.training.feed import Feed
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
+from distnet.training.job import DONE, NOT_WRITTEN
 from distnet.training.run import EVALUATION_SIZE
 
 MOST_CLASSES = 25  # of a matrix that fits a terminal
@@ -144,15 +146,15 @@ def evaluate(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]
     with one_blas_thread():
         loss, counts = measure(Feed(objective, *samples), comm, EVALUATION_SIZE)
     if comm.rank:
-        return 0
+        return DONE
     if warning := _other_data(checkpoint.model, dataset):
-        print(f"distnet: warning: {warning}", file=sys.stderr)
+        write_now(sys.stderr, f"distnet: warning: {warning}\n")
     accuracy = objective.metrics(loss, counts, len(samples.targets))["accuracy"]
     classes = network.classes or tuple(map(str, range(objective.num_classes)))
     matrix = objective.matrix(counts)
     result = Evaluation(options.model, dataset.name, options.part, classes, loss, accuracy, matrix)
-    print(json.dumps(result.as_json()) if options.json else "\n".join(result.lines()))
-    return 0
+    text = json.dumps(result.as_json()) if options.json else "\n".join(result.lines())
+    return NOT_WRITTEN if write_now(sys.stdout, f"{text}\n") else DONE
 
 
 def main(argv: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.options import argument, option, parse_options
+from distnet.base.output import write_now
 from distnet.base.tables import aligned
 from distnet.data.image_files import read_images
 from distnet.nn import Network, softmax
@@ -26,6 +27,7 @@ from distnet.parallel import Communicator, agree, run_command, together
 from distnet.parallel.dealing import deal
 from distnet.training import model_file
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
+from distnet.training.job import DONE, NOT_WRITTEN
 
 DIGITS = ("mnist", "qmnist", "emnist")  # how the names of data sets begin that are made like MNIST
 NUM_BEST = 3  # classes that a line of the table shows
@@ -74,13 +76,12 @@ def predict(comm: Communicator, argv: Sequence[str]) -> int:
             for file, images in found
             for number, probabilities in enumerate(softmax(shared_logits(network, images, comm)))
         ]
-    if comm.rank == 0:
-        (num_classes,) = network.output_shape
-        classes = network.classes or tuple(map(str, range(num_classes)))
-        print(
-            "\n".join(_json(predictions, classes) if options.json else _table(predictions, classes))
-        )
-    return 0
+    if comm.rank:
+        return DONE
+    (num_classes,) = network.output_shape
+    classes = network.classes or tuple(map(str, range(num_classes)))
+    lines = _json(predictions, classes) if options.json else _table(predictions, classes)
+    return NOT_WRITTEN if write_now(sys.stdout, "\n".join(lines) + "\n") else DONE
 
 
 def main(argv: Sequence[str]) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -278,3 +280,23 @@ def test_what_cannot_be_predicted_is_one_line(run, tmp_path, capsys):
     np.save(tmp_path / "x.npy", np.zeros((1, 4, 4), np.uint8))
     line = refusal(capsys, "predict", tmp_path / "a.safetensors", tmp_path / "x.npy")
     assert "found a network with outputs of shape (1, 4, 4), expected (K,)" in line
+
+
+@pytest.mark.mpi_launch
+def test_a_run_on_data_without_a_test_part_is_tested_on_samples_that_it_never_saw(tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (60, 28, 28), np.uint8)
+    np.savez(tmp_path / "own.npz", images=images, labels=np.arange(60) % 3)
+    own = ("--data-dir", tmp_path / "own.npz", "--model", "two_layer", "--steps", "2")
+    succeed(ALONE, *own, "--batch-size", "25", "--out", tmp_path / "run")
+    result = json.loads(said(capsys, "evaluate", tmp_path / "run", "--json"))
+    assert (result["samples"], result["data"]) == (10, "own")
+    training = json.loads(said(capsys, "evaluate", tmp_path / "run", "--json", "--part", "train"))
+    assert training["samples"] == 50
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_results_that_cannot_be_written_are_no_success(run):
+    command = [sys.executable, "-m", "distnet", "evaluate", str(run)]
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert process.returncode == 74
