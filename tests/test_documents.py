@@ -30,7 +30,7 @@ BLOCK = re.compile(
     r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?```(?P<kind>sh|python)\n(?P<code>.*?)^```",
     re.DOTALL | re.MULTILINE,
 )
-SECONDS = 300  # for a block
+SECONDS = 900  # for a block, on a machine that others load
 STOP_UNLESS_75 = "code=$?; [ $code = 75 ] || exit $code"  # 75: stopped early, as was asked
 
 
