@@ -7,9 +7,11 @@ scripts in `docs/book/` call it.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from distnet.data.arrays import check_same_length, checked_samples
 from distnet.data.dataset import Samples
 from distnet.data.splits import split
 from distnet.nn.network import Network
+from distnet.nn.parameters import Parameters
 from distnet.objectives import Classification, Objective
 from distnet.optim import Averaged, Optimizer, Schedule, make_optimizer
 from distnet.optim.schedules import constant
@@ -25,7 +28,7 @@ from distnet.parallel import Communicator, SerialCommunicator
 from distnet.training.feed import Augment, Feed
 from distnet.training.record import Metrics
 from distnet.training.run import Callback, Run
-from distnet.training.trainer import StepResult, TrainingDiverged, make_trainer
+from distnet.training.trainer import StepResult, Trainer, TrainingDiverged, make_trainer
 
 
 @dataclass
@@ -37,6 +40,8 @@ class History(Callback):
     evaluations: by the name of the set, the metrics at each of `num_updates`.
     diverged: why training ended early, if it did. ended: the same for a callback that ended it.
     params_sha256: of the final parameters, as little-endian float32.
+    num_steps: updates so far, those of the calls before it included, if it went on after them.
+    optimizer: with its state, for a call that goes on.
     """
 
     steps: list[Metrics] = field(default_factory=list)
@@ -45,6 +50,8 @@ class History(Callback):
     diverged: str | None = None
     ended: str = ""
     params_sha256: str = ""
+    num_steps: int = 0
+    optimizer: Optimizer | None = field(default=None, repr=False, compare=False)
 
     @property
     def losses(self) -> list[float]:
@@ -89,6 +96,7 @@ def fit(
     evaluate_every: int | None = None,
     callbacks: Sequence[Callback] = (),
     may_diverge: bool = False,
+    after: History | None = None,
     seed: int = 0,
     comm: Communicator | None = None,
 ) -> History:
@@ -113,10 +121,13 @@ def fit(
     may_diverge: a loss or gradient that is not finite ends training and is noted in the history;
     otherwise it raises TrainingDiverged.
 
-    The result is the same on any number of ranks. Each call begins with the same order of samples
-    for the same `seed`, and with a new optimizer: to go on with a network in another order, give
-    another seed. Raises ValueError unless exactly one of `steps` and `epochs` is given, and
-    DataError for images or labels that do not suit the network.
+    after: the history of an earlier call on the same network, from which this one goes on: with the
+    next epochs, the next steps of `lr`, and the state of its optimizer. So calls of one epoch each
+    give what one call gives. Without it a call begins with a new optimizer and the order of samples
+    that belongs to `seed`; that an earlier call had the same order is told by a UserWarning.
+
+    The result is the same on any number of ranks. Raises ValueError unless exactly one of `steps`
+    and `epochs` is given, and DataError for images or labels that do not suit the network.
     """
     comm = SerialCommunicator() if comm is None else comm
     objective = network if isinstance(network, Objective) else Classification(network)
@@ -138,15 +149,21 @@ def fit(
         comm=comm,
     )
     sets = {name: Feed(objective, *each) for name, each in samples.items()}
-    history = History(evaluations={name: [] for name in sets})
+    first_step = 0 if after is None else after.num_steps
+    if after is not None:
+        _take_state(trainer, after)
+    if comm.rank == 0:
+        _note_order(objective.parameters, seed, after)
+    history = History(evaluations={name: [] for name in sets}, optimizer=trainer.optimizer)
     run = Run(
         trainer,
         sets,
-        total_steps=_num_steps(steps, epochs, trainer.sampler.steps_per_epoch),
+        total_steps=first_step + _num_steps(steps, epochs, trainer.sampler.steps_per_epoch),
         evaluate_every=evaluate_every or 0,
         evaluate_first=True,
         callbacks=[history, *callbacks],
     )
+    run.num_done = first_step
     with np.errstate(all="ignore" if may_diverge else None):
         try:
             run.train()
@@ -155,7 +172,7 @@ def fit(
                 raise
             history.diverged = str(error)
             run.evaluate()
-    history.ended = run.record.ended
+    history.ended, history.num_steps = run.record.ended, run.num_done
     trainer.use_evaluated()
     values = objective.parameters.values
     history.params_sha256 = hashlib.sha256(values.astype("<f4").tobytes()).hexdigest()
@@ -181,6 +198,37 @@ def _num_steps(steps: int | None, epochs: int | None, steps_per_epoch: int) -> i
     if (steps is None) == (epochs is None):
         raise ValueError(f"fit: found steps {steps} and epochs {epochs}, expected one of them")
     return steps if steps is not None else (epochs or 0) * steps_per_epoch
+
+
+# By the parameters that a call of `fit` has trained, its seeds.
+_SEEDS: WeakKeyDictionary[Parameters, set[int]] = WeakKeyDictionary()
+
+
+def _note_order(parameters: Parameters, seed: int, after: History | None) -> None:
+    """Warns if an earlier call on the same network has seen its samples in the same order."""
+    seeds = _SEEDS.setdefault(parameters, set())
+    if seed in seeds and after is None:
+        warnings.warn(
+            f"fit: this network was trained with seed {seed} before, and begins with the same order"
+            " of samples again; to go on, give after=history with what the call before returned, "
+            "or another seed",
+            stacklevel=3,
+        )
+    seeds.add(seed)
+
+
+def _take_state(trainer: Trainer, after: History) -> None:
+    """The optimizer goes on as it was, and trains the parameters, not their average."""
+    new, old = trainer.optimizer, after.optimizer
+    shapes = [{name: x.shape for name, x in each.state.items()} for each in (new, old) if each]
+    if old is None or type(new) is not type(old) or shapes[0] != shapes[1]:
+        raise ValueError(
+            f"fit: found after a history of {type(old).__name__}, expected one of the same network "
+            f"and optimizer, {type(new).__name__}"
+        )
+    for name, array in new.state.items():
+        np.copyto(array, old.state[name])
+    trainer.use_evaluated()
 
 
 def _optimizer(

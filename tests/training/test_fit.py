@@ -170,3 +170,73 @@ def test_an_average_is_evaluated_and_kept_with_the_same_bits_on_any_number_of_ra
     logits = net.predict(np.asarray(samples(50)[0]))
     found = np.mean(logits.argmax(axis=1) == samples(50)[1])
     assert found == pytest.approx(history.accuracy("same")[-1])
+
+
+# Calls that go on.
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "adam", "lr": 0.01},
+        {"optimizer": "momentum", "ema": 0.9},
+        {"lr": step_decay(0.1, [4], 0.1)},
+    ],
+    ids=["adam", "ema", "schedule"],
+)
+def test_three_calls_of_one_epoch_are_one_call_of_three(settings):
+    once, whole = trained(epochs=3, **settings)
+    net, history, losses = network(), None, []
+    for _ in range(3):
+        history = fit(
+            net,
+            *samples(50),
+            **{"batch_size": 20, "lr": 0.1, "seed": 3, "epochs": 1, "after": history} | settings,
+        )
+        losses += history.losses
+    assert history is not None and history.num_steps == 9
+    assert losses == whole.losses
+    assert history.params_sha256 == whole.params_sha256
+    np.testing.assert_array_equal(net.parameters.values, once.parameters.values)
+
+
+def test_the_same_order_again_is_told():
+    net, _ = trained(epochs=1)
+    with pytest.warns(UserWarning, match=r"seed 3 before.*order of samples again.*after=history"):
+        fit(net, *samples(50), epochs=1, batch_size=20, seed=3)
+    fit(net, *samples(50), epochs=1, batch_size=20, seed=4)
+
+
+def test_another_optimizer_cannot_go_on():
+    net, history = trained(epochs=1, optimizer="momentum")
+    with pytest.raises(ValueError, match="found after a history of Momentum, expected"):
+        fit(net, *samples(50), epochs=1, after=history, optimizer="adam")
+
+
+@pytest.mark.mpi(min_size=2)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_float64_network_is_trained_alike_on_any_number_of_ranks(comm, optimizer):
+    values = []
+    for group in (SerialCommunicator(), comm):
+        net = Network([Linear(8), ReLU(), Linear(CLASSES)], SHAPE, seed=1, dtype=np.float64)
+        settings = {"batch_size": 20, "micro_batch_size": 5, "comm": group}
+        fit(net, *samples(50), epochs=2, optimizer=optimizer, lr=0.01, **settings)
+        values.append(net.parameters.values)
+    assert values[0].dtype == np.float64
+    assert np.any(values[0] != values[0].astype(np.float32))
+    np.testing.assert_array_equal(values[0], values[1])
+
+
+def test_a_float64_step_is_that_of_its_gradient():
+    """To 2^-41 for each micro-batch, as the sum is taken in multiples of 2^-40."""
+    net = Network([Linear(CLASSES)], SHAPE, seed=1, dtype=np.float64)
+    before, (images, labels) = net.parameters.values.copy(), samples(20)
+    fit(net, images, labels, steps=1, batch_size=20, lr=1.0)
+    moved = before - net.parameters.values
+    net.parameters.values[...] = before
+    x = images.reshape(20, -1) / 255
+    weight, bias = before[: x.shape[1] * CLASSES].reshape(-1, CLASSES), before[-CLASSES:]
+    z = np.exp(x @ weight + bias)
+    difference = z / z.sum(1, keepdims=True) - np.eye(CLASSES)[labels]
+    expected = np.concatenate([(x.T @ difference / 20).ravel(), difference.mean(0)])
+    np.testing.assert_allclose(moved, expected, rtol=0, atol=2e-12)

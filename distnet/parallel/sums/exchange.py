@@ -29,7 +29,7 @@ class Exchange(ABC):
     """The way of one rank's sums to the total over the ranks of `comm`.
 
     total: this rank's sum (size,), in the type of the format.
-    result: the total over all ranks, float32 (size,), after `complete` is finished.
+    result: the total over all ranks (size,), in its type of results, after `complete` is finished.
     bytes_sent: what this rank has handed over to the others since `clear`.
     groups: the communicators that it calls.
     """
@@ -71,7 +71,7 @@ class Messages(Exchange):
         result: Array | None = None,
     ) -> None:
         total = np.zeros(format.size, format.dtype) if total is None else total
-        result = np.zeros(format.size, np.float32) if result is None else result
+        result = np.zeros(format.size, format.result_dtype) if result is None else result
         super().__init__(comm, format, total, result)
         self._messages: dict[int, Array] = {}  # in flight, by the start of their bucket
         self.num_repeats = 0  # buckets since `clear` whose total did not fit into the message

@@ -11,7 +11,7 @@ in fewer bytes. A new one is a class here or in a file of its own, and a line in
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -22,10 +22,11 @@ from distnet.parallel.sums.fixed_point import FixedPoint, last_beyond
 
 
 class Format(ABC):
-    """Adds up at most `num_contributions` vectors (size,), float32, over all ranks.
+    """Adds up at most `num_contributions` vectors (size,), float32 or float64, over all ranks.
 
     Its methods work on pieces of the vectors: element 0 of a piece is element `start` of the whole.
 
+    result_dtype: of the vectors and their total; a format that rounds to less does so in any case.
     limit: the largest magnitude of an element that `add` accepts.
     op: how the messages of two ranks are combined.
     state: what a sum depends on besides its contributions, by name; the same on all ranks, part of
@@ -42,10 +43,11 @@ class Format(ABC):
         self.size = size
         self.num_contributions = num_contributions
         self.state: dict[str, Array] = {}
+        self.result_dtype: np.dtype[Any] = np.dtype(np.float32)
 
     @abstractmethod
     def add(self, total: Array, values: Array, start: int, first: bool) -> int | None:
-        """Adds float32 `values` (n,) to `total` (n,), or replaces what is there by the `first`.
+        """Adds `values` (n,) to `total` (n,), or replaces what is there by the `first`.
 
         Returns None, or the index in `values` of the last element that is not accepted; the sum is
         then worthless, but holds no NaN.
@@ -53,7 +55,7 @@ class Format(ABC):
 
     @abstractmethod
     def convert(self, total: Array, start: int, out: Array) -> None:
-        """Writes the numbers for which `total` (n,) stands to `out` (n,), float32."""
+        """Writes the numbers for which `total` (n,) stands to `out` (n,)."""
 
     def encode(self, total: Array, start: int) -> Array:
         """What stands for a rank's sum `total` (n,) in a message: `total` itself, or other memory.
@@ -74,7 +76,7 @@ class Format(ABC):
         self.convert(message, start, out)
 
     def settle(self, result: Array) -> None:
-        """The step is valid and `result` (size,), float32, its sum: changes `state` accordingly."""
+        """The step is valid and `result` (size,) its sum: changes `state` accordingly."""
         return None
 
 

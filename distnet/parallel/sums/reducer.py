@@ -87,7 +87,8 @@ class Reducer:
     of times, and `add` after it; then `finish`. A rank without micro-batches calls `start(())` and
     `finish`. All results are overwritten by the next step.
 
-    gradients: the flat vector (size,), float32, that backward fills for one micro-batch at a time.
+    gradients: the flat vector (size,), float32 or float64, that backward fills for one micro-batch
+    at a time.
     exchange: how the ranks' sums become one, and in which format.
     bucket_bytes: the largest message; 0 on construction: `Exchange.best_bucket_bytes`.
     num_flags: how many ranks raised a flag in the last step.
@@ -193,8 +194,8 @@ class Reducer:
 
         `flag` is raised with or without micro-batches; afterwards `num_flags` tells all ranks.
 
-        Returns the sums over all micro-batches of all ranks: gradient (size,) float32 and tally
-        (tally_size,) float64. Raises NonFiniteGradient on all ranks alike.
+        Returns the sums over all micro-batches of all ranks: gradient (size,), in the type of
+        `gradients`, and tally (tally_size,) float64. Raises NonFiniteGradient on all ranks alike.
         """
         self._require_started()
         if self._num_added < len(self._mine):
@@ -293,13 +294,15 @@ def make_reducer(
 ) -> Reducer:
     """A reducer of one of the REDUCTIONS, for at most `num_contributions` micro-batches a step.
 
-    gradients: the flat vector (size,), float32, that backward fills; exchange: one of EXCHANGES.
+    gradients: the flat vector (size,), float32 or float64, that backward fills; the sum has its
+    type, though no format keeps all digits of float64. exchange: one of EXCHANGES.
     All ranks have to call it. Raises ValueError for an unknown kind or exchange, and, on all ranks
     alike, for an exchange that these ranks cannot have.
     """
     if kind not in REDUCTIONS:
         raise ValueError(f"found reduction {kind!r}, expected one of: {', '.join(REDUCTIONS)}")
     format = REDUCTIONS[kind](gradients.size, num_contributions)
+    format.result_dtype = gradients.dtype
     way = make_exchange(exchange, comm, format)
     return Reducer(comm, way, gradients, tally_size, bucket_bytes=bucket_bytes)
 

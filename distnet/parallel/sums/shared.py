@@ -26,7 +26,7 @@ from distnet.parallel.sums.formats import Format
 
 
 class SharedMemory(Exchange):
-    """rows: the sums of all ranks (ranks, size); result: float32 (size,); both shared."""
+    """rows: the sums of all ranks (ranks, size); result: (size,); both shared."""
 
     def __init__(self, comm: Communicator, format: Format, rows: Array, result: Array) -> None:
         super().__init__(comm, format, rows[comm.rank], result)
@@ -67,14 +67,14 @@ def share_memory(comm: Communicator, format: Format) -> SharedMemory | None:
 
 
 def share_arrays(comm: Communicator, format: Format) -> tuple[Array, Array] | None:
-    """Memory of the ranks of one host: a row for the sum of each, and the result, float32 (size,).
+    """Memory of the ranks of one host: a row for the sum of each, and the result (size,).
 
     None, on all of them, if they cannot share it.
     """
-    size = format.size
+    size, result_dtype = format.size, format.result_dtype
     bytes_of_rows = comm.size * size * np.dtype(format.dtype).itemsize
-    memory = share(comm, bytes_of_rows + size * np.dtype(np.float32).itemsize)
+    memory = share(comm, bytes_of_rows + size * result_dtype.itemsize)
     if memory is None:
         return None
     rows = np.frombuffer(memory, format.dtype, comm.size * size).reshape(comm.size, size)
-    return rows, np.frombuffer(memory, np.float32, size, offset=bytes_of_rows)
+    return rows, np.frombuffer(memory, result_dtype, size, offset=bytes_of_rows)

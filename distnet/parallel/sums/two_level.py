@@ -40,7 +40,7 @@ class TwoLevels(Messages):
     """Messages between hosts, of the sums that were made in shared memory within each host.
 
     everyone: all ranks; node: those of this host; peers: those of the same lane on all hosts.
-    rows: the sums of this host's ranks (node.size, size); result: float32 (size,); both shared.
+    rows: the sums of this host's ranks (node.size, size); result: (size,); both shared.
     bytes_sent: what this rank has sent to other hosts.
     """
 
