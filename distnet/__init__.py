@@ -36,18 +36,10 @@ _HOMES = {
         *("SimpleConvNet", "ThreeLayerNet", "TwoLayerNet"),
     ],
     "distnet.nn": [
-        *("AvgPool2d", "BatchNorm", "Branches", "Conv2d", "Dropout", "Flatten", "GlobalAvgPool2d"),
-        *("Layer", "LeakyReLU", "Linear", "LocalResponseNorm", "MaxPool2d", "Network", "ReLU"),
-        *(
-            "Residual",
-            "Sequential",
-            "Sigmoid",
-            "Standardize",
-            "Tanh",
-            "fold_batchnorm",
-            "joined",
-            "softmax",
-        ),
+        *("AvgPool2d", "BatchNorm", "Branches", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten"),
+        *("GlobalAvgPool2d", "Layer", "LeakyReLU", "Linear", "LocalResponseNorm", "MaxPool2d"),
+        *("Network", "ReLU", "Residual", "Sequential", "Sigmoid", "Standardize", "Tanh"),
+        *("Upsample", "fold_batchnorm", "joined", "softmax"),
     ],
     "distnet.objectives": [
         "OBJECTIVES",

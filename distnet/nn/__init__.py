@@ -4,7 +4,9 @@ from distnet.base.keys import MicroBatch
 from distnet.nn.branches import Branches, Residual
 from distnet.nn.conv.average_pooling import AvgPool2d, GlobalAvgPool2d
 from distnet.nn.conv.conv2d import Conv2d
+from distnet.nn.conv.conv_transpose2d import ConvTranspose2d
 from distnet.nn.conv.pooling import MaxPool2d
+from distnet.nn.conv.upsample import Upsample
 from distnet.nn.folding import fold_batchnorm
 from distnet.nn.layer import Layer
 from distnet.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
@@ -21,6 +23,7 @@ __all__ = [
     "BatchNorm",
     "Branches",
     "Conv2d",
+    "ConvTranspose2d",
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
@@ -38,6 +41,7 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "Standardize",
     "Tanh",
+    "Upsample",
     "fold_batchnorm",
     "joined",
     "log_softmax",

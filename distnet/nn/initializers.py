@@ -61,6 +61,16 @@ def weight_initializer(init: str | float, fan_in: int) -> Initializer:
     return NAMED[init](fan_in) if isinstance(init, str) else gaussian(init)
 
 
+def bilinear(rng: np.random.Generator, shape: Shape) -> Array:
+    """For a transposed convolution, `(C, F, KH, KW)`: each channel is interpolated by itself.
+
+    The triangles of bilinear interpolation by KH / 2 and KW / 2, whose sides are even.
+    """
+    c, f, kh, kw = shape
+    rows, columns = (1 - np.abs(np.arange(k) - (k - 1) / 2) / (k / 2) for k in (kh, kw))
+    return np.eye(c, f)[:, :, None, None] * np.outer(rows, columns)
+
+
 # Functions of the module, since those inside a function cannot be pickled.
 
 

@@ -20,6 +20,7 @@ from distnet.nn import (
     BatchNorm,
     Branches,
     Conv2d,
+    ConvTranspose2d,
     Dropout,
     Flatten,
     GlobalAvgPool2d,
@@ -35,6 +36,7 @@ from distnet.nn import (
     Sigmoid,
     Standardize,
     Tanh,
+    Upsample,
     layout,
 )
 from distnet.nn.branches import _Paths
@@ -104,6 +106,10 @@ def average_of_pixels() -> AvgPool2d:
 
 def average_rounded_up() -> AvgPool2d:
     return AvgPool2d((3, 2), stride=(2, 3), pad=(1, 0), ceil_mode=True)
+
+
+def unequal_transposed() -> ConvTranspose2d:
+    return ConvTranspose2d(3, (2, 3), stride=(1, 2), pad=(0, 1), output_padding=(0, 1))
 
 
 def fits(algorithm: str, kernel, stride=1, pad=0, dilation=1, groups=1) -> bool:
@@ -188,6 +194,17 @@ CASES = [
     Case("lrn of vectors", lambda: LocalResponseNorm(3, alpha=0.5), (6,)),
     Case("lrn of fewer channels than neighbours", lambda: LocalResponseNorm(9, alpha=3), (2, 2, 3)),
     Case("standardize", lambda: Standardize((0.5, -0.2), (0.25, 2)), (2, 3, 4)),
+    Case("transposed 3", lambda: ConvTranspose2d(3, 3), (2, 4, 5)),
+    Case("transposed 4 stride 2 pad 1", lambda: ConvTranspose2d(3, 4, stride=2, pad=1), (2, 3, 4)),
+    Case("transposed, gaps", lambda: ConvTranspose2d(2, 2, stride=3, bias=False), (3, 3, 2)),
+    Case("transposed, unequal sides", unequal_transposed, (2, 3, 4)),
+    Case("upsample 2", lambda: Upsample(2), (3, 2, 4)),
+    Case("upsample bilinear", lambda: Upsample((2, 3), mode="bilinear"), (2, 4, 3)),
+    Case(
+        "upsample, corners stay",
+        lambda: Upsample(2, mode="bilinear", align_corners=True),
+        (2, 1, 3),
+    ),
     Case("linear of vectors", lambda: Linear(5), (7,)),
     Case("linear of images", lambda: Linear(4), (3, 2, 4)),
     Case("linear of pixels", lambda: Linear(4), (3, 1, 1)),
