@@ -17,14 +17,14 @@ import numpy as np
 
 from distnet.base.images import as_array
 from distnet.data.arrays import check_same_length, checked_samples
-from distnet.data.dataset import Samples
+from distnet.data.dataset import Samples, digest
 from distnet.data.splits import split
 from distnet.nn.network import Network
 from distnet.nn.parameters import Parameters
 from distnet.objectives import Classification, Objective
 from distnet.optim import Averaged, Optimizer, Schedule, make_optimizer
 from distnet.optim.schedules import constant
-from distnet.parallel import Communicator, SerialCommunicator
+from distnet.parallel import Communicator, SerialCommunicator, agree
 from distnet.training.feed import Augment, Feed
 from distnet.training.record import Metrics
 from distnet.training.run import Callback, Run
@@ -152,6 +152,7 @@ def fit(
     first_step = 0 if after is None else after.num_steps
     if after is not None:
         _take_state(trainer, after)
+    _agree_on(trainer, training, samples)
     if comm.rank == 0:
         _note_order(objective.parameters, seed, after)
     history = History(evaluations={name: [] for name in sets}, optimizer=trainer.optimizer)
@@ -177,6 +178,17 @@ def fit(
     values = objective.parameters.values
     history.params_sha256 = hashlib.sha256(values.astype("<f4").tobytes()).hexdigest()
     return history
+
+
+def _agree_on(trainer: Trainer, training: Samples, others: Mapping[str, Samples]) -> None:
+    """Ranks that train on unlike arrays, or from unlike values, would do so without a word."""
+    given = {
+        "the images and labels": digest(training),
+        **{f"the set {name!r}": digest(each) for name, each in others.items()},
+        "the values that the network starts with": digest([trainer.parameters.values]),
+    }
+    remedy = "give every rank the same arrays, and networks made with the same seed"
+    agree(trainer.comm, given, remedy)
 
 
 def _door(network: Network | Objective) -> Callable[[Any, Any], Samples]:

@@ -11,7 +11,7 @@ from distnet.models import TwoLayerNet
 from distnet.nn import BatchNorm, Dropout, Linear, Network, ReLU
 from distnet.optim import make_optimizer
 from distnet.optim.schedules import step_decay
-from distnet.parallel import SerialCommunicator
+from distnet.parallel import DisagreementError, SerialCommunicator
 from distnet.training.fit import History, fit
 from distnet.training.trainer import TrainingDiverged
 
@@ -240,3 +240,26 @@ def test_a_float64_step_is_that_of_its_gradient():
     difference = z / z.sum(1, keepdims=True) - np.eye(CLASSES)[labels]
     expected = np.concatenate([(x.T @ difference / 20).ravel(), difference.mean(0)])
     np.testing.assert_allclose(moved, expected, rtol=0, atol=2e-12)
+
+
+@pytest.mark.mpi(min_size=2)
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ("images", "the images and labels"),
+        ("labels", "the images and labels"),
+        ("evaluated", "the set 'same'"),
+        ("seed", "the values that the network starts with"),
+    ],
+)
+def test_ranks_with_other_arrays_or_values_are_refused(comm, change, what):
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((20, 4), np.float32), rng.integers(0, 3, 20)
+    evaluated = images.copy()
+    if comm.rank == 1:
+        images[7, 2] += change == "images"
+        labels[5] = (labels[5] + (change == "labels")) % 3
+        evaluated[0, 0] += change == "evaluated"
+    net = Network([Linear(3)], (4,), seed=comm.rank * (change == "seed"))
+    with pytest.raises(DisagreementError, match=f"the ranks differ in {what}"):
+        fit(net, images, labels, steps=2, evaluate_on={"same": (evaluated, labels)}, comm=comm)
