@@ -17,7 +17,7 @@ COMMANDS = {
     "predict": "tells which classes images are of: arrays, IDX files, pictures",
     "compare": "finds where two runs part: the first step, array and element, and why",
     "datasets": "lists the data sets, or fetches the files of one",
-    "convert": "writes a model file: of a run, a checkpoint, the book's weights",
+    "convert": "writes model files: of runs, of the book's and torchvision's weights",
     "bench": "measures steps, convolutions, memory, scaling",
 }
 USAGE = "usage: distnet COMMAND [options]; distnet COMMAND --help tells more"

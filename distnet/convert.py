@@ -1,11 +1,14 @@
-"""`distnet convert IN OUT.safetensors`: a model file of a run, a checkpoint or the book's weights.
+"""`distnet convert IN OUT`: model files of runs, of the book's and torchvision's weights, and back.
 
 Of a run it is the network that `distnet.load` opens, with what it was trained on, without the state
 of the optimizer.
 
+Of torchvision it reads the `state_dict` of a model that distnet has, a `.pt`, `.pth` or safetensors
+file (`models.published`); to OUT.pt or OUT.pth it writes one, with torchvision's names and layouts.
+
 Of the book it reads a pickle that it publishes, `ch03/sample_weight.pkl`, `ch07/params.pkl` or
 `ch08/deep_convnet_params.pkl`, or one that its `save_params` wrote, of whatever sizes, and writes
-the same arrays under distnet's names, in the precision that they have. Nothing in the pickle is
+the same arrays under distnet's names, in the precision that they have. Nothing in a pickle is
 run. Exit code 2 and one line for whatever else it is given.
 
     network = distnet.load(path)
@@ -23,8 +26,10 @@ from distnet.base.arrays import Array
 from distnet.base.command import one_line
 from distnet.base.options import argument, option, parse_options
 from distnet.data.formats.pickled import read_pickled_arrays
+from distnet.data.formats.states import EXPECTED, SAFETENSORS, TORCH, read_state, write_state
 from distnet.models import MODELS
 from distnet.models.book import DIGITS
+from distnet.models.published import from_published, published_standardize, to_published
 from distnet.training import checkpoint, model_file
 from distnet.training.checkpoint import Checkpoint
 from distnet.training.model_file import about, values_of
@@ -52,12 +57,17 @@ NETWORKS: dict[tuple[int, ...], tuple[str, Callable[[Sequence[Array]], Settings]
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """Writes a model file: of a run, of a checkpoint, of the weights that the book publishes."""
+    """Writes a model file: of a run, a checkpoint, the book's or torchvision's weights."""
 
     source: str = argument(
-        "directory of a run, checkpoint, or file of the book such as params.pkl", "IN", path=True
+        "directory of a run, checkpoint, file of the book such as params.pkl, or a state_dict of "
+        "torchvision's, such as resnet18.pth",
+        "IN",
+        path=True,
     )
-    target: str = argument("the model file to write", "OUT.safetensors", path=True)
+    target: str = argument(
+        "the file to write: .safetensors for distnet, .pt or .pth for PyTorch", "OUT", path=True
+    )
     activation: str = option(
         "sigmoid",
         "of two_layer's hidden units, which the file does not say: sigmoid as in the book's "
@@ -72,20 +82,49 @@ def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
     options = parse_options(ConvertOptions, argv, "distnet convert")
     source, target = Path(options.source), Path(options.target)
-    if target.suffix != ".safetensors":
-        raise ValueError(f"{target}: found no name that ends in .safetensors, expected one")
-    is_own = source.is_dir() or source.suffix == ".safetensors"
-    what, model = (_of_run if is_own else _of_book)(source, options.activation)
-    checkpoint.save(target, model)
+    if target.suffix not in (SAFETENSORS, *TORCH):
+        raise ValueError(f"{target}: found no name of a file of arrays, {EXPECTED}")
+    what, model = _reader(source)(source, options.activation)
+    if target.suffix in TORCH:
+        write_state(target, to_published(model_file.network_of(model, str(source))))
+    else:
+        checkpoint.save(target, model)
     size = sum(array.size for array in model.part("params").values())
     print(f"{target}: {what}, {size:,} parameters")
     return 0
 
 
-def _of_run(source: Path, activation: str) -> tuple[str, Checkpoint]:
-    """The model file of a run or checkpoint, and what to call it."""
+Reader = Callable[[Path, str], tuple[str, Checkpoint]]  # of a file and --activation
+
+
+def _reader(source: Path) -> Reader:
+    """What reads a file of that kind: it gives a model file's content, and what to call it."""
+    if source.suffix in TORCH:
+        return _of_torchvision
+    if source.suffix == SAFETENSORS and source.is_file():
+        return _of_run if checkpoint.is_checkpoint(source) else _of_torchvision
+    return _of_run if source.is_dir() or source.suffix == SAFETENSORS else _of_book
+
+
+def _of_torchvision(source: Path, activation: str) -> tuple[str, Checkpoint]:
+    _check_unused(source, activation)
+    state = read_state(source)
+    try:
+        network = from_published(state, standardize=published_standardize(state))
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    return f"the network of {source}", Checkpoint(
+        0, values_of(network.parameters), model=about(network)
+    )
+
+
+def _check_unused(source: Path, activation: str) -> None:
     if activation != "sigmoid":
-        raise ValueError(f"{source}: found a model of distnet, --activation is for a book's file")
+        raise ValueError(f"{source}: found no pickle, --activation is for a file of the book")
+
+
+def _of_run(source: Path, activation: str) -> tuple[str, Checkpoint]:
+    _check_unused(source, activation)
     found = model_file.read(source)
     parameters = model_file.network_of(found, str(source)).parameters
     return f"the model of {source}", Checkpoint(0, values_of(parameters), model=found.model)

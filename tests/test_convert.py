@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import distnet
 from distnet.convert import main
 from distnet.data import DataError
 from distnet.data.formats.pickled import MAX_BYTES, read_pickled_arrays
+from distnet.data.formats.states import read_state, write_state
 from distnet.models import MODELS, DeepConvNet, SimpleConvNet, ThreeLayerNet, TwoLayerNet
 from distnet.nn import Network
 from distnet.training.checkpoint import Checkpoint, load, save
@@ -311,7 +313,7 @@ def test_help(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
-    assert "distnet convert IN OUT.safetensors" in capsys.readouterr().out
+    assert "distnet convert IN OUT " in capsys.readouterr().out
 
 
 def test_a_checkpoint_becomes_a_model_file(tmp_path, capsys):
@@ -359,4 +361,36 @@ def test_what_is_no_run_is_one_line_and_exit_code_2(tmp_path, capsys):
     distnet.save(network, tmp_path / "a.safetensors")
     argv = [str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors"), "--activation"]
     assert main([*argv, "relu"]) == 2
-    assert "--activation is for a book's file" in capsys.readouterr().err
+    assert "--activation is for a file of the book" in capsys.readouterr().err
+
+
+def test_weights_go_to_torchvision_and_back(tmp_path, capsys):
+    network = MODELS["resnet18"]((3, 32, 32), 10, width=0.0625, seed=4)
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), np.uint8)
+    paths = [tmp_path / name for name in ("a.safetensors", "b.pth", "c.safetensors", "d.pt")]
+    distnet.save(network, paths[0])
+    for source, target in pairwise(paths):
+        assert main([str(source), str(target)]) == 0
+        assert f"{target}: the " in capsys.readouterr().out
+    opened = distnet.load(paths[2])
+    np.testing.assert_array_equal(opened.predict(images), network.predict(images))
+    theirs = read_state(paths[1])
+    *_, weight, _ = network.parameters.named().values()
+    np.testing.assert_array_equal(theirs["fc.weight"], weight.T)
+    write_state(tmp_path / "e.safetensors", theirs)  # as others write it
+    assert main([str(tmp_path / "e.safetensors"), str(tmp_path / "f.safetensors")]) == 0
+    again = distnet.load(tmp_path / "f.safetensors")
+    np.testing.assert_array_equal(again.predict(images), network.predict(images))
+
+
+def test_the_state_of_something_else_is_one_line(tmp_path, capsys):
+    for name in ("x.pth", "x.safetensors"):
+        write_state(tmp_path / name, {"what": np.zeros(3, np.float32)})
+        assert main([str(tmp_path / name), str(tmp_path / "y.safetensors")]) == 2
+        error = capsys.readouterr().err
+        assert (
+            error.startswith(f"distnet: error: {tmp_path / name}: found") and error.count("\n") == 1
+        )
+    (tmp_path / "x.safetensors").write_bytes(b"damaged")
+    assert main([str(tmp_path / "x.safetensors"), str(tmp_path / "y.safetensors")]) == 2
+    assert "truncated, or no safetensors file" in capsys.readouterr().err

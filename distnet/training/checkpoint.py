@@ -114,6 +114,15 @@ def load(path: Path) -> Checkpoint:
     return _from_file(path, tensors, metadata)
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file says that it is one of distnet's, or is so damaged that it says nothing."""
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (safetensors.SafetensorError, OSError):
+        return True
+
+
 def latest(directory: Path) -> Latest:
     """The newest valid checkpoint in `directory`; changes nothing. Raises OSError."""
     warnings: list[str] = []
