@@ -28,6 +28,18 @@ def first_bad_layer(objective: Objective, x: Array, at: MicroBatch) -> str | Non
     return None
 
 
+def bad_sample(inputs: Array, targets: Array, samples: Array) -> str:
+    """Which of `samples` has an input or a target that is not finite, in words; "" if none has."""
+    for name, array in {"input": inputs, "target": targets}.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            first = int(np.argwhere(~np.isfinite(array))[0][0])
+            number = array[first][~np.isfinite(array[first])].flat[0]
+            return (
+                f"the data hold {number} in the {name} of sample {samples[first]}, counted from 0"
+            )
+    return ""
+
+
 def describe(objective: Objective, error: NonFiniteGradient, layer: str | None) -> str:
     """One line for `error`, whose micro-batch has its first bad number in the output of `layer`."""
     first = f"the output of {layer} is not finite, so that " if layer else ""

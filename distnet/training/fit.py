@@ -165,14 +165,13 @@ def fit(
         callbacks=[history, *callbacks],
     )
     run.num_done = first_step
-    with np.errstate(all="ignore" if may_diverge else None):
-        try:
-            run.train()
-        except TrainingDiverged as error:
-            if not may_diverge:
-                raise
-            history.diverged = str(error)
-            run.evaluate()
+    try:
+        run.train()
+    except TrainingDiverged as error:
+        if not may_diverge:
+            raise
+        history.diverged = str(error)
+        run.evaluate()
     history.ended, history.num_steps = run.record.ended, run.num_done
     trainer.use_evaluated()
     values = objective.parameters.values

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 from distnet.parallel.communicator import Process
 from distnet.training.evaluation import evaluate
 from distnet.training.feed import Feed
@@ -124,7 +126,8 @@ class Run:
         elif self.evaluate_first and not self.num_done:
             self.evaluate()
         while not self._has_to_stop():
-            result = self.trainer.step(self.num_done, self.wants_stop)
+            with np.errstate(all="ignore"):  # what is not finite is an error, and told by one
+                result = self.trainer.step(self.num_done, self.wants_stop)
             self.latest, self.num_done = (result, self.record), self.num_done + 1
             self._after(result)
         for callback in self.callbacks:
@@ -137,7 +140,11 @@ class Run:
     def evaluate(self) -> None:
         """Measures the network on all sets and tells the callbacks."""
         size = self.evaluation_size
-        with self.comm.position.during("evaluation"), self.trainer.evaluating():
+        with (
+            self.comm.position.during("evaluation"),
+            np.errstate(all="ignore"),
+            self.trainer.evaluating(),
+        ):
             evaluated = {
                 name: evaluate(feed, self.comm, min(size, len(feed.targets)))
                 for name, feed in self.evaluate_on.items()

@@ -25,7 +25,7 @@ from distnet.parallel.dealing import deal
 from distnet.parallel.errors import AgreedError, NonFiniteGradient
 from distnet.parallel.sums.reducer import Reducer, make_reducer
 from distnet.training.checkpoint import SUM
-from distnet.training.diagnosis import bad_array, describe, first_bad_layer
+from distnet.training.diagnosis import bad_array, bad_sample, describe, first_bad_layer
 from distnet.training.feed import Feed
 from distnet.training.replicas import verify
 
@@ -198,18 +198,20 @@ class Trainer:
         try:
             return self.reducer.finish(flag)
         except NonFiniteGradient as error:
-            text = describe(self.objective, error, self._first_bad_layer(step, error))
+            text = self._diagnosis(step, error)
             raise TrainingDiverged(f"step {step}: {text}") from error
 
-    def _first_bad_layer(self, step: int, error: NonFiniteGradient) -> str | None:
+    def _diagnosis(self, step: int, error: NonFiniteGradient) -> str:
         """Found by the rank where the error came up, for all."""
-        found = None
+        text = ""
         if error.rank == self.comm.rank:
             samples = self.sampler.micro_batches(step)[error.micro_batch]
+            text = bad_sample(self.feed.inputs[samples], self.feed.targets[samples], samples)
+        if error.rank == self.comm.rank and not text:
             at = MicroBatch(self.seed, step, error.micro_batch)
             x, _ = self.feed.training(samples, at)
-            found = first_bad_layer(self.objective, x, at)
-        return self.comm.allgather(found)[error.rank]
+            text = describe(self.objective, error, first_bad_layer(self.objective, x, at))
+        return self.comm.allgather(text)[error.rank]
 
 
 def make_trainer(

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from distnet.nn import Linear, MicroBatch, Network, ReLU
-from distnet.objectives import Classification
+from distnet.objectives import Classification, Regression
 from distnet.parallel import NonFiniteGradient, SerialCommunicator
 from distnet.train import train
 from distnet.training.checkpoint import latest
 from distnet.training.diagnosis import bad_array, describe, first_bad_layer
+from distnet.training.fit import fit
 from distnet.training.trainer import TrainingDiverged
 
 
@@ -53,7 +54,6 @@ def test_the_first_bad_array_is_named():
     assert bad_array({"a": good, "b": bad, "c": bad}) == "b"
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("every", [1, 2])
 def test_no_checkpoint_holds_a_bad_number(monkeypatch, tmp_path, every):
     """Weight decay times learning rate is 1000: weights grow a thousandfold each step."""
@@ -65,3 +65,26 @@ def test_no_checkpoint_holds_a_bad_number(monkeypatch, tmp_path, every):
     newest = latest(tmp_path / "checkpoints").checkpoint
     assert newest is not None
     assert bad_array(newest.state) is None
+
+
+@pytest.mark.mpi(min_size=3)
+@pytest.mark.parametrize("name", ["input", "target"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_bad_number_in_the_data_is_named_as_such(comm, name, value):
+    inputs, targets = np.ones((40, 5), np.float32), np.ones((40, 2), np.float32)
+    {"input": inputs, "target": targets}[name][17, 1] = value
+    objective = Regression(network())
+    cause = f"the data hold {value} in the {name} of sample 17, counted from 0"
+    with pytest.raises(TrainingDiverged, match=rf"^step \d+: {cause}$"):
+        fit(objective, inputs, targets, epochs=1, batch_size=20, micro_batch_size=4, comm=comm)
+
+
+@pytest.mark.mpi(min_size=3)
+def test_a_run_that_diverges_says_nothing_else(comm, capsys):
+    """Warnings are errors in these tests: none comes before the line."""
+    x = np.random.default_rng(1).normal(0, 1e38, (20, 5)).astype(np.float32)
+    x[~np.isfinite(x)] = 0
+    net, labels = Network([Linear(400), ReLU(), Linear(2)], (5,)), np.arange(20) % 2
+    with pytest.raises(TrainingDiverged, match=r"^step \d+: .*lower --lr$"):
+        fit(net, x, labels, epochs=9, batch_size=10, micro_batch_size=3, lr=1e4, comm=comm)
+    assert capsys.readouterr() == ("", "")
