@@ -8,15 +8,7 @@ from distnet.nn.conv.few_channels import FewChannelConvolution
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.im2col import Im2colConvolution
 from distnet.nn.conv.winograd import WinogradConvolution
-from distnet.nn.conv.winograd_pool import PooledWinogradConvolution
-
-
-class _PooledWinograd2(PooledWinogradConvolution):
-    m = 2
-
-
-class _PooledWinograd4(PooledWinogradConvolution):
-    m = 4
+from distnet.nn.conv.winograd_pool import PooledTiling
 
 
 class Winograd2(WinogradConvolution):
@@ -28,7 +20,7 @@ class Winograd2(WinogradConvolution):
     @classmethod
     def pooled(cls, g: Geometry) -> type[Algorithm] | None:
         """A tile is a window."""
-        return _PooledWinograd2 if halves_evenly(g) else None
+        return PooledWinograd2 if halves_evenly(g) else None
 
 
 class Winograd4(WinogradConvolution):
@@ -40,7 +32,19 @@ class Winograd4(WinogradConvolution):
     @classmethod
     def pooled(cls, g: Geometry) -> type[Algorithm] | None:
         """A tile is four windows."""
-        return _PooledWinograd4 if halves_evenly(g) else None
+        return PooledWinograd4 if halves_evenly(g) else None
+
+
+class PooledWinograd2(Winograd2):
+    """F(2x2) whose tiles are pooled."""
+
+    tiling = PooledTiling
+
+
+class PooledWinograd4(Winograd4):
+    """F(4x4) whose tiles are pooled."""
+
+    tiling = PooledTiling
 
 
 ALGORITHMS: dict[str, type[Algorithm]] = {

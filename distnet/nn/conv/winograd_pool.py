@@ -21,9 +21,8 @@ from distnet.base.arrays import Array
 from distnet.nn import layout
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.pooling import give_to_larger, take_larger
-from distnet.nn.conv.winograd import Step, WinogradConvolution, chunks, product
+from distnet.nn.conv.winograd_tiles import Step, Tiling, chunks, product
 from distnet.nn.layout import view
-from distnet.nn.memory import Memory
 
 
 @dataclass
@@ -59,14 +58,13 @@ class _Slabs:
         give_to_larger(self.columns.reshape(-1), self.right_wins, self.left, self.right)
 
 
-class PooledWinogradConvolution(WinogradConvolution):
-    """F(m x m, k x k) with MaxPool2d(2) behind it: `y` and `dy` are pooled images."""
+class PooledTiling(Tiling):
+    """Tiles of the convolution's output, of which y and dy hold the maxima of 2 x 2 pixels."""
 
     pool = 2
 
-    def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike, memory: Memory) -> None:
-        super().__init__(geometry, n, dtype, memory)
-        m = self.m
+    def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike, m: int) -> None:
+        super().__init__(geometry, n, dtype, m)
         phases = [*range(0, m, 2), *range(1, m, 2)]
         self.at = np.ascontiguousarray(self.at[phases])
         self.a = np.ascontiguousarray(self.at.T)
@@ -74,12 +72,10 @@ class PooledWinogradConvolution(WinogradConvolution):
         self.right_wins = np.empty(num_columns, bool)
         self.lower_wins = np.empty(num_columns // 2, bool)
 
-    def _output_products(
-        self, first: int, tb: int, half: Array, products: Array, y: Array
-    ) -> list[Step]:
+    def output_steps(self, rows: range, products: Array, half: Array, y: Array) -> list[Step]:
         """Y = A^T M A: m[xi][eta][tiles] -> [a][eta][tiles] -> y[b][a][tiles], over m's memory."""
         m, r = self.m, self.r
-        e = tb * self.tw * self.nf
+        e = len(rows) * self.tw * self.nf
         k, p = chunks(r * e)
         kt, pt = chunks(e)
         return [
@@ -93,19 +89,17 @@ class PooledWinogradConvolution(WinogradConvolution):
                 view(half, (m, kt, r, pt), (r * e, pt, e, 1)),
                 view(products, (m, kt, m, pt), (e, pt, m * e, 1)),
             ),
-            self._slabs(first, tb, products, y).pool,
+            self._slabs(rows, products, y).pool,
         ]
 
-    def _dy_products(
-        self, first: int, tb: int, half: Array, products: Array, dy: Array
-    ) -> list[Step]:
+    def gradient_steps(self, rows: range, dy: Array, half: Array, products: Array) -> list[Step]:
         """dM = A dY A^T: y[b][a][tiles] -> [eta][a][tiles] -> m[xi][eta][tiles]."""
         m, r = self.m, self.r
-        e = tb * self.tw * self.nf
+        e = len(rows) * self.tw * self.nf
         k, p = chunks(m * e)
         kt, pt = chunks(e)
         return [
-            self._slabs(first, tb, products, dy).unpool,
+            self._slabs(rows, products, dy).unpool,
             product(
                 self.a,
                 view(products, (k, m, p), (p, m * e, 1)),
@@ -118,10 +112,10 @@ class PooledWinogradConvolution(WinogradConvolution):
             ),
         ]
 
-    def _slabs(self, first: int, tb: int, products: Array, images: Array) -> _Slabs:
+    def _slabs(self, rows: range, products: Array, images: Array) -> _Slabs:
         """The slabs of a block, one behind the other in the memory of its products."""
-        h, e = self.m // 2, tb * self.tw * self.nf
-        size, start = 2 * h * h * e, 2 * h * h * first * self.tw * self.nf
+        h, e = self.m // 2, len(rows) * self.tw * self.nf
+        size, start = 2 * h * h * e, 2 * h * h * rows.start * self.tw * self.nf
         return _Slabs(
             left=products[:size],
             right=products[size : 2 * size],
@@ -129,12 +123,13 @@ class PooledWinogradConvolution(WinogradConvolution):
             rows=products[3 * size : 3 * size + size // 2].reshape(h, h * e),
             right_wins=self.right_wins[start : start + size],
             lower_wins=self.lower_wins[start // 2 : (start + size) // 2].reshape(h, h * e),
-            images=self._by_phase(images, first, tb),
+            images=self._by_phase(images, rows),
         )
 
-    def _by_phase(self, images: Array, first: int, tb: int) -> Array:
+    def _by_phase(self, images: Array, rows: range) -> Array:
         """A block of pooled images as (b/2, a/2, tile row, tile, n f): the order of `rows`."""
         h, nf = self.m // 2, self.nf
         pixels = layout.native(images)
         row = pixels.strides[0] // pixels.itemsize
-        return view(pixels[h * first :], (h, h, tb, self.tw, nf), (nf, row, h * row, h * nf, 1))
+        shape, strides = (h, h, len(rows), self.tw, nf), (nf, row, h * row, h * nf, 1)
+        return view(pixels[h * rows.start :], shape, strides)

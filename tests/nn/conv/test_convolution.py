@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from layer_table import build, fits, images
 
 from distnet.nn import Conv2d, Network, blocking
-from distnet.nn.conv import blocked, winograd, winograd_transforms
+from distnet.nn.conv import blocked, winograd_tiles, winograd_transforms
 from distnet.nn.conv.choice import ALGORITHMS, fastest_algorithm
 from distnet.nn.conv.geometry import Geometry, output_size
 from distnet.nn.conv.im2col import col2im, im2col
@@ -191,8 +191,8 @@ def test_blocks_of_any_size_give_the_same(algorithm, n, monkeypatch):
     for block_bytes, chunk in [(1, 1), (1, 7), (2 * row_bytes, 50), (3 * row_bytes, 4096)]:
         monkeypatch.setattr(blocked, "_BLOCK_BYTES", block_bytes)
         monkeypatch.setattr(blocking, "SMALL_PRODUCT", 100 * chunk)
-        monkeypatch.setattr(winograd, "_BLOCK_BYTES", block_bytes)
-        monkeypatch.setattr(winograd, "_CHUNK", chunk)
+        monkeypatch.setattr(winograd_tiles, "_BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr(winograd_tiles, "_CHUNK", chunk)
         for found, value in zip(results(), expected, strict=True):
             np.testing.assert_allclose(found, value, rtol=1e-11, atol=1e-11)
 
