@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -33,7 +34,7 @@ from distnet.training.earlier_runs import claim
 from distnet.training.feed import Augment, Feed
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint
 from distnet.training.job import Job
-from distnet.training.model_file import about
+from distnet.training.model_file import about, initialize
 from distnet.training.performance import Performance
 from distnet.training.placement import idle_ranks, placement
 from distnet.training.profile import Profile
@@ -68,6 +69,10 @@ def job_of(
     agree(comm, decisive)
     training, evaluated = together(comm, lambda: parts_of(config, dataset))
     objective = together(comm, lambda: objective_of(config, dataset, training))
+    started = together(comm, lambda: start_of(config, objective.network))
+    if started:
+        weights = hashlib.sha256(objective.parameters.values.data).hexdigest()
+        agree(comm, {"the weights of --init": weights})
     trainer = trainer_of(config, objective, training, comm)
     total_steps = num_steps(config, trainer.sampler.steps_per_epoch)
     terminal = Terminal(comm, config.progress, total_steps)
@@ -86,6 +91,8 @@ def job_of(
             stop_at=config.stop_at,
             wants_stop=wants_stop,
         )
+        for line in started:
+            terminal.say(f"distnet: {line}")
         _go_on(run, config, saving, terminal)
         run.callbacks = callbacks_of(config, dataset, run, saving, terminal)
         watch = Watch(
@@ -143,6 +150,13 @@ def objective_of(config: TrainConfig, dataset: Dataset, training: Samples) -> Cl
             )
     network = network_of(config, dataset)
     return Classification(network, label_smoothing=config.label_smoothing, class_weights=weights)
+
+
+def start_of(config: TrainConfig, network: Network) -> list[str]:
+    """Takes the weights that `--init` names, unless a checkpoint has all; lines that say so."""
+    if not config.init or config.resume:
+        return []
+    return [initialize(network, config.init)]
 
 
 def trainer_of(

@@ -266,6 +266,15 @@ class TrainConfig:
         decides=False,
         path=True,
     )
+    init: str = option(
+        "",
+        "start from the weights in a model file, a checkpoint or the directory of a run, as far as "
+        "their shapes are those of the network",
+        group=FILES,
+        metavar="FILE",
+        decides=False,
+        path=True,
+    )
     overwrite: bool = option(
         False,
         "replace the run whose results are in the directory, which is otherwise refused",

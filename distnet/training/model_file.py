@@ -67,6 +67,32 @@ def read(path: Path | str) -> Checkpoint:
     return newest.checkpoint
 
 
+def initialize(network: Network, path: Path | str) -> str:
+    """Gives the layers of `network` their values in a file or run, see `load`, if all are there.
+
+    A layer that has another name or shape there keeps what it started with, such as the last one
+    for other classes. Returns a line that says which. Raises CheckpointError if none is there.
+    """
+    checkpoint, parameters = read(path), network.parameters
+    own = parameters.named() | parameters.named_statistics()
+    found = checkpoint.part("params") | checkpoint.part("statistics")
+    layers = dict.fromkeys(_layer(name) for name in own)
+    odd = {_layer(n) for n, array in own.items() if n not in found or found[n].shape != array.shape}
+    if odd.issuperset(layers):
+        raise CheckpointError(
+            f"{path}: found no layer with a name and shape of this network, expected some of "
+            f"{', '.join(list(layers)[:4])}"
+        )
+    parameters.load({n: own[n] if _layer(n) in odd else found[n] for n in own})
+    anew = [layer for layer in layers if layer in odd]
+    rest = f"; begun anew, as they are not there in this shape: {', '.join(anew)}" if anew else ""
+    return f"weights from {path} in {len(layers) - len(anew)} of {len(layers)} layers{rest}"
+
+
+def _layer(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
 def network_of(checkpoint: Checkpoint, source: str) -> Network:
     """The network that a checkpoint describes, with its values; raises CheckpointError."""
     try:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from distnet.parallel.agreement import together
 from distnet.training import checkpoint as checkpoints
@@ -18,6 +21,7 @@ from distnet.training.record import Record
 from distnet.training.run import Run
 
 LATEST = "latest"
+LENGTH = ("steps", "epochs")  # of which a checkpoint has the one in force, or none
 
 
 def resume(run: Run, source: str, directory: Path, own: Checkpoint) -> list[str]:
@@ -45,6 +49,14 @@ def _find(
             f"was computed with reduction {before}, and this run goes on with {now}"
         )
         found = with_reduction_of(own, found)
+    if _planned_steps(found, run) < run.total_steps:
+        warnings.append(
+            f"the run was planned for {_planned_steps(found, run)} steps and now for "
+            f"{run.total_steps}: the schedule is that of the longer run, with a learning rate of "
+            f"{run.trainer.schedule(found.step):g} in the next step; the result is not that of an "
+            "unbroken run"
+        )
+        found = replace(found, config=_with_length_of(own, found))
     check_compatible(found, own)
     if found.step > run.total_steps:
         raise CheckpointError(
@@ -52,6 +64,19 @@ def _find(
             "this run; resume with more --steps, or with an earlier checkpoint"
         )
     return found, Record.restored(found.record), warnings
+
+
+def _planned_steps(found: Checkpoint, run: Run) -> float:
+    """How long the run was to be; infinity if it is not known, as its schedule does not need it."""
+    length = found.config
+    if "steps" in length:
+        return int(length["steps"])
+    return int(length["epochs"]) * run.steps_per_epoch if "epochs" in length else math.inf
+
+
+def _with_length_of(own: Checkpoint, found: Checkpoint) -> dict[str, Any]:
+    rest = {name: value for name, value in found.config.items() if name not in LENGTH}
+    return rest | {name: own.config[name] for name in LENGTH if name in own.config}
 
 
 def _read(source: str, directory: Path) -> tuple[Checkpoint, list[str]]:

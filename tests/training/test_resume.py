@@ -230,6 +230,41 @@ def test_another_run_is_refused(run, whole, flags, message):
         run(whole, "--resume", *flags.split())
 
 
+@pytest.mark.parametrize("flags", [(), ("--stop-at", "4")], ids=["finished", "unfinished"])
+def test_a_run_is_made_longer(run, tmp_path, capsys, flags):
+    """It says what that means for the schedule, and is then a run of that length."""
+    out = tmp_path / "longer"
+    run(out, *flags)
+    assert run(out, "--resume", "--steps", "12") == 0
+    warning = capsys.readouterr().err
+    assert "was planned for 8 steps and now for 12: the schedule is that of the longer" in warning
+    steps = [line["step"] for line in metrics(out) if line["event"] == "train"]
+    assert steps == [2, 4, 6, 8, 10, 12]
+    rates = [line["lr"] for line in metrics(out) if line["event"] == "train"]
+    assert run(tmp_path / "whole", "--steps", "12") == 0
+    expected = [line["lr"] for line in metrics(tmp_path / "whole") if line["event"] == "train"]
+    assert rates[-2:] == expected[-2:]
+    assert summary(out)["steps"] == 12
+    assert run(out, "--resume", "--steps", "12") == 0
+    with pytest.raises(RankError, match="steps: found 12, expected 8"):
+        run(out, "--resume")
+
+
+def test_a_run_starts_from_the_weights_of_another(run, whole, tmp_path, capsys):
+    out = tmp_path / "from"
+    assert run(out, "--init", str(whole), "--stop-at", "1", "--lr", "1e-30") == 75
+    assert f"weights from {whole} in 2 of 2 layers\n" in capsys.readouterr().out
+    expected = load(best_path(whole / "checkpoints")).part("params")
+    for name, array in load(checkpoint_path(out / "checkpoints", 1)).part("params").items():
+        np.testing.assert_allclose(array, expected[name], atol=1e-12)
+
+
+def test_weights_of_quite_another_network_are_refused(run, whole, tmp_path):
+    source = str(best_path(whole / "checkpoints"))
+    with pytest.raises(RankError, match="found no layer with a name and shape of this network"):
+        run(tmp_path / "from", "--init", source, "--hidden-size", "7")
+
+
 def test_other_data_are_refused(run, whole, data_dir, tmp_path):
     other = shutil.copytree(data_dir, tmp_path / "other")
     images = other / next(iter(IDX_FILES))
