@@ -4,7 +4,8 @@ Of a run it is the network that `distnet.load` opens, with what it was trained o
 of the optimizer.
 
 Of torchvision it reads the `state_dict` of a model that distnet has, a `.pt`, `.pth` or safetensors
-file (`models.published`); to OUT.pt or OUT.pth it writes one, with torchvision's names and layouts.
+file (`models.published`), and finds out which it is; to OUT.pt or OUT.pth, or with `--published` to
+OUT.safetensors, it writes one, with torchvision's names and layouts.
 
 Of the book it reads a pickle that it publishes, `ch03/sample_weight.pkl`, `ch07/params.pkl` or
 `ch08/deep_convnet_params.pkl`, or one that its `save_params` wrote, of whatever sizes, and writes
@@ -18,18 +19,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.command import one_line
 from distnet.base.options import argument, option, parse_options
+from distnet.data.classes import read_class_names
 from distnet.data.formats.pickled import read_pickled_arrays
 from distnet.data.formats.states import EXPECTED, SAFETENSORS, TORCH, read_state, write_state
 from distnet.models import MODELS
 from distnet.models.book import DIGITS
-from distnet.models.published import from_published, published_standardize, to_published
+from distnet.models.published import (
+    IMAGENET,
+    from_published,
+    published_standardize,
+    to_published,
+)
+from distnet.models.scaling import COLOURS
 from distnet.training import checkpoint, model_file
 from distnet.training.checkpoint import Checkpoint
 from distnet.training.model_file import about, values_of
@@ -68,6 +78,30 @@ class ConvertOptions:
     target: str = argument(
         "the file to write: .safetensors for distnet, .pt or .pth for PyTorch", "OUT", path=True
     )
+    published: bool = option(
+        False, "a target in .safetensors is to be a state_dict as well", group="files"
+    )
+    classes: str = option(
+        "",
+        "file with the names of the classes: a line for each, or JSON (default: as in IN)",
+        group="files",
+        metavar="FILE",
+        path=True,
+    )
+    image_size: int = option(
+        0,
+        "rows and columns that the network of a state_dict reads; 0: those it was published for",
+        group="network",
+        metavar="N",
+        limits={">=": 0, "<=": 4096},
+    )
+    standardize: str = option(
+        "auto",
+        "what the network of a state_dict does first to pixels between 0 and 1; auto: what "
+        "torchvision's weights expect, if they are for 1000 classes of colour pictures",
+        group="network",
+        choices=("auto", "none", *COLOURS),
+    )
     activation: str = option(
         "sigmoid",
         "of two_layer's hidden units, which the file does not say: sigmoid as in the book's "
@@ -84,8 +118,10 @@ def main(argv: Sequence[str]) -> int:
     source, target = Path(options.source), Path(options.target)
     if target.suffix not in (SAFETENSORS, *TORCH):
         raise ValueError(f"{target}: found no name of a file of arrays, {EXPECTED}")
-    what, model = _reader(source)(source, options.activation)
-    if target.suffix in TORCH:
+    what, model = _reader(source)(source, options)
+    if options.classes:
+        model = _with_classes(model, read_class_names(Path(options.classes)), source)
+    if options.published or target.suffix in TORCH:
         write_state(target, to_published(model_file.network_of(model, str(source))))
     else:
         checkpoint.save(target, model)
@@ -94,7 +130,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-Reader = Callable[[Path, str], tuple[str, Checkpoint]]  # of a file and --activation
+Reader = Callable[[Path, ConvertOptions], tuple[str, Checkpoint]]
 
 
 def _reader(source: Path) -> Reader:
@@ -106,35 +142,58 @@ def _reader(source: Path) -> Reader:
     return _of_run if source.is_dir() or source.suffix == SAFETENSORS else _of_book
 
 
-def _of_torchvision(source: Path, activation: str) -> tuple[str, Checkpoint]:
-    _check_unused(source, activation)
+def _of_torchvision(source: Path, options: ConvertOptions) -> tuple[str, Checkpoint]:
+    _check_unused(source, options, of_book=True)
     state = read_state(source)
+    is_double = any(array.dtype == np.float64 for array in state.values())
     try:
-        network = from_published(state, standardize=published_standardize(state))
+        expected = published_standardize(state)
+        network = from_published(
+            state,
+            image_size=options.image_size or None,
+            standardize=expected if options.standardize == "auto" else options.standardize,
+            dtype=np.float64 if is_double else np.float32,
+        )
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
-    return f"the network of {source}", Checkpoint(
-        0, values_of(network.parameters), model=about(network)
-    )
+    model = about(network, name="" if expected == "none" else IMAGENET)
+    return f"the network of {source}", Checkpoint(0, values_of(network.parameters), model=model)
 
 
-def _check_unused(source: Path, activation: str) -> None:
-    if activation != "sigmoid":
+def _check_unused(
+    source: Path, options: ConvertOptions, of_book: bool = False, of_state: bool = False
+) -> None:
+    """Raises ValueError for options that are for a file of the book or for a state_dict."""
+    if of_book and options.activation != "sigmoid":
         raise ValueError(f"{source}: found no pickle, --activation is for a file of the book")
+    if of_state and (options.image_size or options.standardize != "auto"):
+        raise ValueError(
+            f"{source}: found no state_dict, --image-size and --standardize are for one"
+        )
 
 
-def _of_run(source: Path, activation: str) -> tuple[str, Checkpoint]:
-    _check_unused(source, activation)
+def _with_classes(model: Checkpoint, names: Sequence[str], source: Path) -> Checkpoint:
+    (num_classes, *_) = model_file.network_of(model, str(source)).output_shape
+    if len(names) != num_classes:
+        raise ValueError(
+            f"--classes: found {len(names)} names, expected {num_classes}, the classes of {source}"
+        )
+    return replace(model, model={**model.model, "classes": list(names)})
+
+
+def _of_run(source: Path, options: ConvertOptions) -> tuple[str, Checkpoint]:
+    _check_unused(source, options, of_book=True, of_state=True)
     found = model_file.read(source)
     parameters = model_file.network_of(found, str(source)).parameters
     return f"the model of {source}", Checkpoint(0, values_of(parameters), model=found.model)
 
 
-def _of_book(source: Path, activation: str) -> tuple[str, Checkpoint]:
+def _of_book(source: Path, options: ConvertOptions) -> tuple[str, Checkpoint]:
+    _check_unused(source, options, of_state=True)
     config, params = converted(read_pickled_arrays(source), str(source))
     if config["model"] == "two_layer":
-        config["activation"] = activation
-    elif activation != "sigmoid":
+        config["activation"] = options.activation
+    elif options.activation != "sigmoid":
         raise ValueError(f"{source}: found {config['model']}, --activation is for two_layer")
     return config["model"], book_checkpoint(config, params)
 

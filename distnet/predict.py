@@ -20,7 +20,9 @@ from distnet.base.arrays import Array
 from distnet.base.options import argument, option, parse_options
 from distnet.base.output import write_now
 from distnet.base.tables import aligned
+from distnet.data.formats.pictures import PREPARATIONS
 from distnet.data.image_files import read_images
+from distnet.models.published import IMAGENET
 from distnet.nn import Network, softmax
 from distnet.nn.network import PREDICT_BLOCK
 from distnet.parallel import Communicator, agree, run_command, together
@@ -44,10 +46,11 @@ class PredictOptions:
     pictures: str = option(
         "auto",
         "what is in pictures. digits: handwriting, dark or light and anywhere on paper, prepared "
-        "as MNIST's page describes; plain: scaled and cropped about the centre; auto: digits for "
-        "a network that was trained on MNIST, QMNIST or EMNIST",
+        "as MNIST's page describes; plain: scaled and cropped about the centre; imagenet: their "
+        "middle, as networks for ImageNet are evaluated; auto: as suits what the network was "
+        "trained on: digits for MNIST, QMNIST and EMNIST, imagenet for published weights",
         group="input",
-        choices=("auto", "digits", "plain"),
+        choices=("auto", *PREPARATIONS),
     )
     json: bool = option(False, "JSON in place of a table", group="output")
 
@@ -68,8 +71,8 @@ def predict(comm: Communicator, argv: Sequence[str]) -> int:
     agree(comm, numerics_fingerprint(), REMEDY)
     checkpoint = together(comm, lambda: model_file.read(options.model))
     network = together(comm, lambda: _classifier(model_file.network_of(checkpoint, options.model)))
-    as_digits = _as_digits(options.pictures, checkpoint.model)
-    found = together(comm, lambda: _read(options.files, network, as_digits))
+    prepare = _preparation(options.pictures, checkpoint.model)
+    found = together(comm, lambda: _read(options.files, network, prepare))
     with one_blas_thread():
         predictions = [
             Prediction(file, number, probabilities)
@@ -107,14 +110,19 @@ def _classifier(network: Network) -> Network:
     return network
 
 
-def _as_digits(pictures: str, model: Mapping[str, Any]) -> bool:
+def _preparation(pictures: str, model: Mapping[str, Any]) -> str:
+    """How pictures are prepared: as was asked for, or as suits what the model was trained on."""
+    if pictures != "auto":
+        return pictures
     trained_on = str(model.get("data", {}).get("name", ""))
-    return pictures == "digits" or (pictures == "auto" and trained_on.startswith(DIGITS))
+    if trained_on.startswith(DIGITS):
+        return "digits"
+    return "imagenet" if trained_on == IMAGENET else "plain"
 
 
-def _read(files: Sequence[str], network: Network, as_digits: bool) -> list[tuple[str, Array]]:
+def _read(files: Sequence[str], network: Network, prepare: str) -> list[tuple[str, Array]]:
     shape = network.input_shape
-    return [(file, read_images(Path(file), shape, as_digits=as_digits)) for file in files]
+    return [(file, read_images(Path(file), shape, prepare=prepare)) for file in files]
 
 
 def _json(predictions: Sequence[Prediction], classes: Sequence[str]) -> Iterator[str]:

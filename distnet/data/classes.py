@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.data.arrays import label_values
-from distnet.data.errors import DataError
+from distnet.data.errors import DataError, explained
 
 MAX_SHOWN = 4  # classes that a note names
 
@@ -48,6 +50,29 @@ def _num_columns(part: object) -> int:
     """How many classes rows with a single 1 tell apart; 0 for other labels."""
     shape = np.shape(np.asarray(part))
     return shape[1] if len(shape) == 2 and shape[1] > 1 else 0
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """The names of classes 0, 1, ... in a file of the user's.
+
+    Text with a line for each, or JSON: a list, or an object by number as for ImageNet, whose values
+    may be pairs of an identifier and the name. Raises DataError.
+    """
+    with explained(path):
+        try:
+            text = path.read_text(encoding="utf-8")
+            found = json.loads(text) if path.suffix == ".json" else text.splitlines()
+            if isinstance(found, dict):
+                found = [found[str(number)] for number in range(len(found))]
+            names = tuple(name[-1] if isinstance(name, list) else name for name in found)
+        except (ValueError, TypeError, LookupError):
+            names = ()
+    if not names or not all(isinstance(name, str) and name.isprintable() for name in names):
+        raise DataError(
+            f"{path}: found no names of classes, expected a line for each, or JSON: a list, or an "
+            "object with keys 0, 1, ..."
+        )
+    return tuple(name.strip() for name in names)
 
 
 def _place(value: object) -> tuple[bool, int, str]:

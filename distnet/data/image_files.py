@@ -16,15 +16,15 @@ IDX_IMAGES = b"\x00\x00\x08\x03"  # the magic number of bytes in three dimension
 GZIP = b"\x1f\x8b"
 
 
-def read_images(path: Path, input_shape: Shape, *, as_digits: bool = False) -> Array:
+def read_images(path: Path, input_shape: Shape, *, prepare: str = "plain") -> Array:
     """The images in a file for a network that reads `input_shape`: `(N, *input_shape)`.
 
     A `.npy` file, an `.npz` archive with one array or one called images, an IDX file, raw or
-    gzipped, or a picture; see `pictures.read_pictures` for `as_digits`. An array may be a single
+    gzipped, or a picture; see `pictures.read_pictures` for `prepare`. An array may be a single
     image too. Raises DataError.
     """
     if path.suffix.lower() in SUFFIXES:
-        return read_pictures([path], input_shape, as_digits=as_digits)
+        return read_pictures([path], input_shape, prepare=prepare)
     images = _array(path)
     if images.shape in (input_shape, input_shape[1:]):
         images = images[:][None]

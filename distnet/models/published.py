@@ -55,16 +55,26 @@ STEMS: dict[type[Layer], str] = {Conv2d: "conv", BatchNorm: "bn", Linear: "fc"}
 # Of no use to a network that predicts: how many batches there were, GoogLeNet's other classifiers.
 IDLE = re.compile(r"num_batches_tracked$|^aux[12]\.")
 COUNTER = "num_batches_tracked"
+IMAGENET = "imagenet"  # the data set that published weights are for
 
 
 def to_published(network: Network) -> dict[str, Array]:
-    """The state of a network: copies of its arrays, in the precision of its parameters."""
-    state = {}
+    """The state of a network: copies of its arrays, in the precision of its parameters.
+
+    Raises ValueError for a network with layers that none of torchvision's families has.
+    """
+    state, size = {}, 0
     for name, layer in _named_layers(network):
+        size += sum(parameter.size for _, parameter in layer.parameters())
         for part, view in _views(layer):
             state[f"{name}.{part}"] = np.array(view, network.dtype, order="C")
         if isinstance(layer, BatchNorm):
             state[f"{name}.{COUNTER}"] = np.zeros((), np.int64)
+    if size != network.parameters.values.size:
+        raise ValueError(
+            "found a network with layers of no model of torchvision, expected alexnet, vgg, "
+            "googlenet, resnet, or lenet5"
+        )
     return state
 
 
@@ -90,23 +100,22 @@ def load_published(network: Network, state: State) -> None:
 
 def from_published(
     state: State,
-    input_shape: Shape | None = None,
     *,
+    image_size: int | None = None,
     standardize: str = "none",
     dtype: DTypeLike = np.float32,
 ) -> Network:
     """The network of a state, of any depth, width and number of classes, with its values.
 
-    input_shape: `(C, H, W)`; without it, what published weights are for: 224 x 224 pixels, or 32 x
-    32 (28 x 28 of one channel) where the stem is one for small images. What the weights themselves
-    tell, they tell: VGG's first linear layer, the channels.
+    image_size: rows and columns of pixels. Without it they are what VGG's first linear layer tells,
+    or 224, or 32 (of one channel 28) where the stem is one for small images.
     standardize: what the network does to its pixels first; see `published_standardize`.
     Raises ValueError, one line, for the state of something else.
     """
     state = {name: array for name, array in state.items() if not IDLE.search(name)}
-    maker, options, shape, last = _recognized(state)
+    maker, options, (channels, *usual), last = _recognized(state)
     network: Network = maker(
-        input_shape or shape,
+        (channels, *([image_size] * 2 if image_size else usual)),
         len(last),
         seed=None,
         dtype=dtype,

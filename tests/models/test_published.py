@@ -14,7 +14,7 @@ from distnet.models.published import (
     published_standardize,
     to_published,
 )
-from distnet.nn import Standardize
+from distnet.nn import Linear, Network, Standardize
 
 SIDES = {"lenet5": 28, "alexnet": 224, "vgg11": 32, "vgg11_bn": 32}  # 64 for the others
 FORMULAS = {
@@ -65,7 +65,7 @@ def test_logits_are_those_of_the_formulas(name):
     x = np.random.default_rng(2).standard_normal((2, *shape_of(name)))
     expected = FORMULAS[name](state, x)
     assert state.used == {key for key in state if not IDLE.search(key)}
-    found = from_published(dict(state), shape_of(name), dtype=np.float64)
+    found = from_published(dict(state), image_size=shape_of(name)[1], dtype=np.float64)
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(found.predict(x), expected, rtol=0, atol=1e-12 * abs(expected).max())
 
@@ -74,7 +74,7 @@ def test_logits_are_those_of_the_formulas(name):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_there_and_back(name, dtype):
     state = filled(to_published(network(name, dtype=dtype)))
-    back = to_published(from_published(state, shape_of(name), dtype=dtype))
+    back = to_published(from_published(state, image_size=shape_of(name)[1], dtype=dtype))
     assert list(back) == list(state)
     for key, array in back.items():
         assert array.dtype == state[key].dtype, key
@@ -155,7 +155,7 @@ def test_pixels_and_channels_are_found(name, shape):
 def test_other_options_are_found(width):
     options = {"blocks": (1, 2), "bottleneck": True, "batchnorm": False, "width": width}
     original = ResNet((1, 28, 28), 5, seed=None, **options)
-    found = from_published(to_published(original), (1, 28, 28))
+    found = from_published(to_published(original), image_size=28)
     assert shapes(found) == shapes(original)
 
 
@@ -165,7 +165,7 @@ def test_what_training_alone_has_is_passed_over():
     less = {key: array for key, array in state.items() if not key.endswith("tracked")}
     x = np.random.default_rng(0).random((1, 3, 64, 64))
     first, second = (
-        from_published(s, (3, 64, 64), dtype=np.float64).predict(x) for s in (more, less)
+        from_published(s, image_size=64, dtype=np.float64).predict(x) for s in (more, less)
     )
     np.testing.assert_array_equal(first, second)
 
@@ -204,8 +204,17 @@ def without(state, name):
 def test_other_states_are_refused(change, message):
     state = to_published(network("resnet18"))
     with pytest.raises(ValueError, match=message) as caught:
-        from_published(change(state), (3, 64, 64))
+        from_published(change(state), image_size=64)
     assert "\n" not in str(caught.value)
+
+
+def test_networks_of_other_layers_are_refused():
+    class Scale(Linear):
+        """A layer that torchvision's families do not have."""
+
+    net = Network([Linear(3), Scale(2)], (4,))
+    with pytest.raises(ValueError, match="found a network with layers of no model of torchvision"):
+        to_published(net)
 
 
 def test_a_refused_state_changes_nothing():
@@ -262,7 +271,7 @@ def test_logits_are_those_of_torchvision(torch, name):
         model.load_state_dict(cast)
         with torch.no_grad():
             expected = model(torch.from_numpy(x.astype(dtype))).numpy()
-        net = from_published({k: a.numpy() for k, a in cast.items()}, x.shape[1:], dtype=dtype)
+        net = from_published({k: a.numpy() for k, a in cast.items()}, image_size=side, dtype=dtype)
         error = np.abs(net.predict(x.astype(dtype)) - expected).max()
         assert error < tolerance * np.abs(expected).max()
         back = to_published(net)

@@ -6,7 +6,7 @@ What is transparent shows white, and a picture is turned as its camera says.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,30 +36,55 @@ CENTRE = 14  # the row and column, from 0, of the centre of mass in MNIST's imag
 FAINT = 30  # of 255: fainter ink does not count for where a digit begins
 
 
-def read_pictures(paths: Sequence[Path], input_shape: Shape, *, as_digits: bool = False) -> Array:
+PREPARATIONS = ("plain", "digits", "imagenet")
+
+
+def read_pictures(paths: Sequence[Path], input_shape: Shape, *, prepare: str = "plain") -> Array:
     """Picture files for a network that reads `input_shape` `(C, H, W)`: bytes `(N, C, H, W)`.
 
-    They are scaled and cropped about the centre to H x W. as_digits: dark or light, on paper of any
-    brightness and anywhere on it, they become light on black, 20 pixels in their larger side and
-    with their centre of mass in the middle, as MNIST's page describes. Raises DataError.
+    prepare: "plain" ones are scaled and cropped about the centre to H x W. "digits", dark or light,
+    on paper of any brightness and anywhere on it, become light on black, 20 pixels in their larger
+    side and with their centre of mass in the middle, as MNIST's page describes. "imagenet": scaled
+    so that the shorter side has 8/7 of the pixels, 256 for 224, of which the centre is taken, as
+    published networks are evaluated (Krizhevsky et al. 2012, section 2). Raises DataError.
     """
     if len(input_shape) != 3 or input_shape[0] not in (1, 3):
         raise DataError(f"found input shape {input_shape}, expected (1 or 3, H, W) for pictures")
     channels, height, width = input_shape
-    if as_digits and input_shape == (1, 28, 28):
+    if prepare == "digits" and input_shape == (1, 28, 28):
         return np.stack([_digit(path) for path in paths])[:, None]
-    return stacked_pictures(paths, (width, height), channels == 1)
+    fitted = _centre if prepare == "imagenet" else _fitted
+    return stacked_pictures(paths, (width, height), channels == 1, fitted)
 
 
-def stacked_pictures(paths: Sequence[Path], size: tuple[int, int], is_grey: bool) -> Array:
-    """Pictures of that width and height: bytes `(N, C, H, W)`."""
+def _fitted(picture: Any, size: tuple[int, int]) -> Any:
+    """As much of the picture as `size`, (width, height), can show."""
+    if picture.size == size:
+        return picture
+    return _pillow("ImageOps").fit(picture, size, _pillow("Image").Resampling.BILINEAR)
+
+
+def _centre(picture: Any, size: tuple[int, int]) -> Any:
+    """The middle of the picture; numbers of pixels are rounded as torchvision rounds them."""
+    shorter, found = max(size) * 8 // 7, min(picture.size)
+    scaled = tuple(int(shorter * side / found) for side in picture.size)
+    picture = picture.resize(scaled, _pillow("Image").Resampling.BILINEAR)
+    left, top = (round((side - wanted) / 2) for side, wanted in zip(scaled, size, strict=True))
+    return picture.crop((left, top, left + size[0], top + size[1]))
+
+
+def stacked_pictures(
+    paths: Sequence[Path],
+    size: tuple[int, int],
+    is_grey: bool,
+    fitted: Callable[[Any, tuple[int, int]], Any] = _fitted,
+) -> Array:
+    """Pictures, made to fit that width and height: bytes `(N, C, H, W)`."""
     width, height = size
     images = np.empty((len(paths), 1 if is_grey else 3, height, width), np.uint8)
     for image, path in zip(images, paths, strict=True):
         picture = _on_white(path).convert("L" if is_grey else "RGB")
-        if picture.size != size:
-            picture = _pillow("ImageOps").fit(picture, size, _pillow("Image").Resampling.BILINEAR)
-        pixels = np.asarray(picture)
+        pixels = np.asarray(fitted(picture, size))
         image[:] = pixels[None] if is_grey else pixels.transpose(2, 0, 1)
     return images
 

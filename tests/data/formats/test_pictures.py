@@ -9,6 +9,8 @@ import pytest
 
 from distnet.data import DataError, load_dataset
 from distnet.data.formats.pictures import read_pictures
+from distnet.models.scaling import standardized
+from distnet.nn import Network
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is an extra")
 RNG = np.random.Generator(np.random.Philox(key=11))
@@ -94,7 +96,7 @@ class TestDigits:
             saved(tmp_path, Image.fromarray(self.sheet(digit, paper, ink)), f"{i}.png")[0]
             for i, digit in enumerate(digits)
         ]
-        found = read_pictures(paths, (1, 28, 28), as_digits=True)[:, 0]
+        found = read_pictures(paths, (1, 28, 28), prepare="digits")[:, 0]
         alike = [
             np.corrcoef(x.ravel(), t.ravel())[0, 1] for x, t in zip(found, digits, strict=True)
         ]
@@ -102,18 +104,44 @@ class TestDigits:
 
     def test_what_has_the_size_already_is_left_alone(self, tmp_path, digits):
         paths = saved(tmp_path, Image.fromarray(255 - digits[0]))
-        (found,) = read_pictures(paths, (1, 28, 28), as_digits=True)[0]
+        (found,) = read_pictures(paths, (1, 28, 28), prepare="digits")[0]
         np.testing.assert_array_equal(found, digits[0])
 
     def test_the_box_and_the_centre_of_mass(self, tmp_path):
         sheet = np.full((100, 100), 255, np.uint8)
         sheet[20:60, 10:14] = 0  # a bar of 40 by 4 pixels
         paths = saved(tmp_path, Image.fromarray(sheet))
-        (found,) = read_pictures(paths, (1, 28, 28), as_digits=True)[0]
+        (found,) = read_pictures(paths, (1, 28, 28), prepare="digits")[0]
         rows, columns = np.nonzero(found)
         assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 23, 14, 15)
 
     def test_an_empty_sheet(self, tmp_path):
         paths = saved(tmp_path, Image.fromarray(np.full((50, 50), 255, np.uint8)))
         with pytest.raises(DataError, match="found an empty picture, expected a digit"):
-            read_pictures(paths, (1, 28, 28), as_digits=True)
+            read_pictures(paths, (1, 28, 28), prepare="digits")
+
+
+@pytest.mark.parametrize("size", [(500, 333), (224, 224), (256, 300), (97, 100), (1000, 225)])
+def test_pictures_as_for_imagenet(tmp_path, size):
+    """The shorter side becomes 256 pixels; then the middle 224 x 224."""
+    width, height = size
+    picture = Image.fromarray(RNG.integers(0, 256, (height, width, 3), np.uint8))
+    found = read_pictures(saved(tmp_path, picture), (3, 224, 224), prepare="imagenet")[0]
+    short = min(size)
+    scaled = picture.resize((256 * width // short, 256 * height // short), Image.BILINEAR)
+    left, top = round((scaled.width - 224) / 2), round((scaled.height - 224) / 2)
+    expected = np.asarray(scaled)[top : top + 224, left : left + 224]
+    np.testing.assert_array_equal(found, expected.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("size", [(500, 333), (224, 224), (231, 490)])
+def test_pictures_are_prepared_as_torchvision_prepares_them(tmp_path, size):
+    """With the mean and deviation that the network takes off: `Standardize`."""
+    presets = pytest.importorskip(
+        "torchvision.transforms._presets", reason="compares with torchvision, the extra `torch`"
+    )
+    picture = Image.fromarray(RNG.integers(0, 256, (size[1], size[0], 3), np.uint8))
+    expected = presets.ImageClassification(crop_size=224)(picture).numpy()
+    pixels = read_pictures(saved(tmp_path, picture), (3, 224, 224), prepare="imagenet")
+    network = Network(standardized("imagenet"), (3, 224, 224))
+    np.testing.assert_allclose(network.predict(pixels)[0], expected, rtol=0, atol=2e-6)
