@@ -156,7 +156,8 @@ def _of_torchvision(source: Path, options: ConvertOptions) -> tuple[str, Checkpo
         )
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
-    model = about(network, name="" if expected == "none" else IMAGENET)
+    classes = tuple(map(str, range(network.output_shape[0])))  # until a user names them
+    model = about(network, classes, name="" if expected == "none" else IMAGENET)
     return f"the network of {source}", Checkpoint(0, values_of(network.parameters), model=model)
 
 

@@ -138,7 +138,7 @@ def evaluate(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]
     agree(comm, asdict(options))
     agree(comm, numerics_fingerprint(), REMEDY)
     checkpoint = together(comm, lambda: model_file.read(options.model))
-    network = together(comm, lambda: model_file.network_of(checkpoint, options.model))
+    network = together(comm, lambda: model_file.classifier_of(checkpoint, options.model))
     dataset = together(comm, lambda: _dataset(options, checkpoint.model, environ))
     agree(comm, {"data_sha256": dataset.sha256})
     objective = together(comm, lambda: Confusion(network))
@@ -150,7 +150,7 @@ def evaluate(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]
     if warning := _other_data(checkpoint.model, dataset):
         write_now(sys.stderr, f"distnet: warning: {warning}\n")
     accuracy = objective.metrics(loss, counts, len(samples.targets))["accuracy"]
-    classes = network.classes or tuple(map(str, range(objective.num_classes)))
+    classes = network.classes
     matrix = objective.matrix(counts)
     result = Evaluation(options.model, dataset.name, options.part, classes, loss, accuracy, matrix)
     text = json.dumps(result.as_json()) if options.json else "\n".join(result.lines())

@@ -70,7 +70,7 @@ def predict(comm: Communicator, argv: Sequence[str]) -> int:
     agree(comm, asdict(options))
     agree(comm, numerics_fingerprint(), REMEDY)
     checkpoint = together(comm, lambda: model_file.read(options.model))
-    network = together(comm, lambda: _classifier(model_file.network_of(checkpoint, options.model)))
+    network = together(comm, lambda: model_file.classifier_of(checkpoint, options.model))
     prepare = _preparation(options.pictures, checkpoint.model)
     found = together(comm, lambda: _read(options.files, network, prepare))
     with one_blas_thread():
@@ -81,8 +81,7 @@ def predict(comm: Communicator, argv: Sequence[str]) -> int:
         ]
     if comm.rank:
         return DONE
-    (num_classes,) = network.output_shape
-    classes = network.classes or tuple(map(str, range(num_classes)))
+    classes = network.classes
     lines = _json(predictions, classes) if options.json else _table(predictions, classes)
     return NOT_WRITTEN if write_now(sys.stdout, "\n".join(lines) + "\n") else DONE
 
@@ -99,15 +98,6 @@ def shared_logits(network: Network, images: Array, comm: Communicator) -> Array:
     own = images[mine.start * PREDICT_BLOCK : mine.stop * PREDICT_BLOCK]
     parts = comm.allgather(network.predict(own) if mine else None)  # there may be more ranks
     return np.concatenate([part for part in parts if part is not None])
-
-
-def _classifier(network: Network) -> Network:
-    if len(network.output_shape) != 1:
-        raise ValueError(
-            f"found a network with outputs of shape {network.output_shape}, expected (K,), one for "
-            "each class"
-        )
-    return network
 
 
 def _preparation(pictures: str, model: Mapping[str, Any]) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from functools import wraps
+from typing import Any, NoReturn
 
-from distnet.parallel import Communicator, agree, run_command
+from distnet.parallel import Communicator, LaunchError, agree, run_command, working_alone
 from distnet.parallel import launcher as _launcher
+from distnet.training import fit as _fit
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
 
 
@@ -28,6 +30,13 @@ def run(main: Callable[[Communicator], int | None]) -> NoReturn:
             return main(comm) or 0
 
     sys.exit(run_command(program, os.environ))
+
+
+@wraps(_fit.fit)
+def fit(network: Any, images: Any, labels: Any, **settings: Any) -> _fit.History:
+    if settings.get("comm") is None and (problem := working_alone(os.environ)):
+        raise LaunchError(f"fit without comm: {problem}")
+    return _fit.fit(network, images, labels, **settings)
 
 
 def connect() -> Communicator:

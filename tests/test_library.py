@@ -89,3 +89,17 @@ def test_a_script_that_fails_on_one_rank_ends_on_all(tmp_path, mpirun):
     done = mpirun(2, str(script))
     assert done.returncode not in (0, None)
     assert "ZeroDivisionError" in done.stderr
+
+
+@pytest.mark.mpi_launch
+def test_fit_without_ranks_is_refused_under_mpirun(tmp_path, mpirun):
+    """Otherwise every process would train the same network on its own."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy as np, distnet\n"
+        "network = distnet.Network([distnet.Linear(2)], (3,))\n"
+        "distnet.fit(network, np.zeros((4, 3)), [0, 1, 0, 1], steps=1)\n"
+    )
+    done = mpirun(2, str(script))
+    assert done.returncode not in (0, None)
+    assert "fit without comm: started as rank 0 of 2" in done.stderr

@@ -21,7 +21,8 @@ class Classification(Objective):
     class_weights: `(K,)`, how much a sample of each class counts. The loss of a batch is then the
     weighted mean: it is divided by the sum of the weights of all its samples.
 
-    Metrics: loss (cross-entropy in nats) and accuracy, between 0 and 1.
+    A network whose classes nobody has named gets their numbers as names, by which files tell that
+    it is a classifier. Metrics: loss (cross-entropy in nats) and accuracy, between 0 and 1.
     """
 
     counts: tuple[str, ...] = ("correct",)
@@ -43,6 +44,8 @@ class Classification(Objective):
             raise ValueError(
                 f"class_weights: found {len(class_weights)}, expected {num_classes}, one a class"
             )
+        if not network.classes:
+            network.classes = tuple(map(str, range(num_classes)))
         self.network, self.parameters = network, network.parameters
         self.loss = SoftmaxCrossEntropy(label_smoothing, class_weights)
 

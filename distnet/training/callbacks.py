@@ -17,6 +17,13 @@ class EarlyStopping(Callback):
             raise ValueError(f"EarlyStopping: found patience {patience}, expected 1 or more")
         self.patience = patience
 
+    def begin(self, run: Run) -> None:
+        if not run.evaluate_on:
+            raise ValueError(
+                "EarlyStopping: found no set to evaluate on, expected one by which to decide; give "
+                "evaluate_on or validation"
+            )
+
     def evaluated(self, run: Run, evaluated: dict[str, Metrics]) -> None:
         if run.record.since_best >= self.patience:
             run.end_early(f"no better for {self.patience} evaluations")

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from distnet.base.images import as_array
+from distnet.base.images import as_array, check_finite
 from distnet.data.arrays import check_same_length, checked_samples
 from distnet.data.dataset import Samples, digest
 from distnet.data.splits import split
@@ -132,6 +132,7 @@ def fit(
     comm = SerialCommunicator() if comm is None else comm
     objective = network if isinstance(network, Objective) else Classification(network)
     check = _door(network)
+    _check_kinds(evaluate_on, callbacks)
     training = check(images, labels)
     samples = {name: check(*each) for name, each in (evaluate_on or {}).items()}
     if validation:
@@ -152,7 +153,10 @@ def fit(
     first_step = 0 if after is None else after.num_steps
     if after is not None:
         _take_state(trainer, after)
-    _agree_on(trainer, training, samples)
+    numbers: dict[str, object] = {"steps": steps, "epochs": epochs, "seed": seed, **settings}
+    numbers |= {"batch_size": batch_size, "micro_batch_size": micro_batch_size}
+    numbers |= {"optimizer": optimizer, "lr": lr}
+    _agree_on(trainer, training, samples, numbers)
     if comm.rank == 0:
         _note_order(objective.parameters, seed, after)
     history = History(evaluations={name: [] for name in sets}, optimizer=trainer.optimizer)
@@ -179,9 +183,29 @@ def fit(
     return history
 
 
-def _agree_on(trainer: Trainer, training: Samples, others: Mapping[str, Samples]) -> None:
-    """Ranks that train on unlike arrays, or from unlike values, would do so without a word."""
+def _check_kinds(sets: object, callbacks: object) -> None:
+    if sets is not None and not isinstance(sets, Mapping):
+        raise TypeError(
+            f"evaluate_on: found {type(sets).__name__}, expected sets by name, such as "
+            '{"test": (images, labels)}'
+        )
+    given = callbacks if isinstance(callbacks, Sequence) else [callbacks]
+    wrong = [each for each in given if not isinstance(each, Callback)]
+    if wrong or given is not callbacks:
+        found = wrong[0] if wrong else callbacks
+        raise TypeError(f"callbacks: found {found!r:.60}, expected a list of Callback objects")
+
+
+def _agree_on(
+    trainer: Trainer,
+    training: Samples,
+    others: Mapping[str, Samples],
+    settings: Mapping[str, object],
+) -> None:
+    """Ranks that train on unlike arrays, or in unlike ways, would do so without a word."""
+    plain = (int, float, str, type(None))
     given = {
+        **{name: value for name, value in settings.items() if isinstance(value, plain)},
         "the images and labels": digest(training),
         **{f"the set {name!r}": digest(each) for name, each in others.items()},
         "the values that the network starts with": digest([trainer.parameters.values]),
@@ -201,6 +225,8 @@ def _door(network: Network | Objective) -> Callable[[Any, Any], Samples]:
 def _targets_of_an_objective(inputs: Any, targets: Any) -> Samples:
     """Only the objective knows what they have to be; there is one for each input."""
     inputs, targets = as_array(inputs, "inputs"), as_array(targets, "targets")
+    check_finite(inputs, "inputs")
+    check_finite(targets, "targets")
     check_same_length(inputs, targets, "targets")
     return Samples(inputs, targets)
 
@@ -208,6 +234,11 @@ def _targets_of_an_objective(inputs: Any, targets: Any) -> Samples:
 def _num_steps(steps: int | None, epochs: int | None, steps_per_epoch: int) -> int:
     if (steps is None) == (epochs is None):
         raise ValueError(f"fit: found steps {steps} and epochs {epochs}, expected one of them")
+    length = steps if steps is not None else epochs
+    if not isinstance(length, int | np.integer) or isinstance(length, bool) or length < 0:
+        raise ValueError(
+            f"fit: found a length of {length!r:.40}, expected a whole number from 0 on"
+        )
     return steps if steps is not None else (epochs or 0) * steps_per_epoch
 
 

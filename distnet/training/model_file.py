@@ -21,7 +21,16 @@ CHECKPOINTS = "checkpoints"  # the folder of a run that holds them
 
 
 def about(network: Network, classes: Sequence[str] = (), **data: Any) -> dict[str, Any]:
-    """What a file says of a model: its network, the names of its classes, the data it was for."""
+    """What a file says of a model: its network, the names of its classes, the data it was for.
+
+    Raises ValueError unless there is one class for each output, or none.
+    """
+    if classes and (len(classes),) != network.output_shape:
+        raise ValueError(
+            f"classes: found {len(classes)}, expected as many as outputs, {network.output_shape}"
+        )
+    if len(set(classes)) < len(classes):
+        raise ValueError(f"classes: found {list(classes)!r:.60}, expected names that differ")
     return {"network": describe(network), "classes": list(classes), "data": data}
 
 
@@ -110,4 +119,15 @@ def network_of(checkpoint: Checkpoint, source: str) -> Network:
         ) from None
     except ValueError as error:
         raise CheckpointError(f"{source}: {error}") from None
+    return network
+
+
+def classifier_of(checkpoint: Checkpoint, source: str) -> Network:
+    """The same, if it is said to tell classes apart; raises CheckpointError if it is not."""
+    network = network_of(checkpoint, source)
+    if not network.classes:
+        raise CheckpointError(
+            f"{source}: found a network whose outputs have no names, expected a classifier; if it "
+            "is one, save it with classes=[...]"
+        )
     return network
