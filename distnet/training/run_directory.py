@@ -106,7 +106,7 @@ class RunDirectory:
     def log(self, event: str, step: int, **values: object) -> None:
         """A line of metrics.jsonl, with the time (UTC) and the seconds since this run began."""
         if self.writes:
-            line = {**values, "time": _now(), "seconds": round(time.monotonic() - self._began, 3)}
+            line = {"time": _now(), "seconds": round(time.monotonic() - self._began, 3), **values}
             self._try("metrics.jsonl", lambda: self._metrics.write(event, step, **line))
 
     def save(self, state: Checkpoint, is_best: bool) -> None:
