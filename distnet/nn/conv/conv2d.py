@@ -71,7 +71,11 @@ class Conv2d(_Convolution):
     distance of a filter's elements, are numbers or pairs (rows, columns). With several `groups` the
     g-th part of the filters sees the g-th part of the channels only (Krizhevsky et al. 2012,
     section 3.5). `bias=False` leaves the bias out, as is usual before a BatchNorm, which would
-    subtract it. `algorithm` is a key of `ALGORITHMS`, or "auto".
+    subtract it.
+
+    `algorithm` is a key of `ALGORITHMS`, or "auto", the one that multiplies least. All compute the
+    same but for rounding; Winograd's round relative to the largest pixel of a tile of up to 6 x 6
+    instead of a window (docs/fast-convolution.md has the bound).
     """
 
     kind = "conv"
