@@ -38,7 +38,7 @@ _HOMES = {
     "distnet.nn": [
         *("AvgPool2d", "BatchNorm", "Branches", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten"),
         *("GlobalAvgPool2d", "Layer", "LeakyReLU", "Linear", "LocalResponseNorm", "MaxPool2d"),
-        *("Network", "ReLU", "Residual", "Sequential", "Sigmoid", "Standardize", "Tanh"),
+        *("Network", "ReLU", "Residual", "Resize", "Sequential", "Sigmoid", "Standardize", "Tanh"),
         *("Upsample", "fold_batchnorm", "joined", "softmax"),
     ],
     "distnet.objectives": [
@@ -109,6 +109,7 @@ if TYPE_CHECKING:
     from distnet.nn import Network as Network
     from distnet.nn import ReLU as ReLU
     from distnet.nn import Residual as Residual
+    from distnet.nn import Resize as Resize
     from distnet.nn import Sequential as Sequential
     from distnet.nn import Sigmoid as Sigmoid
     from distnet.nn import Standardize as Standardize

@@ -14,11 +14,12 @@ from distnet.models.scaling import (
     PICTURES,
     DropoutRatio,
     HiddenSizes,
+    ImageSize,
     Standardization,
     Width,
     is_small,
+    prepared,
     scaled,
-    standardized,
 )
 from distnet.nn import (
     Conv2d,
@@ -55,11 +56,13 @@ class AlexNet(Network):
         lrn: Annotated[
             bool, Option("local response normalisation behind the first two convolutions")
         ] = False,
+        image_size: ImageSize = 0,
         standardize: Standardization = "none",
         seed: int | None = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        small = is_small("AlexNet", input_shape)
+        layers, shape = prepared("AlexNet", input_shape, image_size, standardize)
+        small = is_small(shape)
 
         def pooled(convolution: Conv2d) -> list[Layer]:
             pool = MaxPool2d(3, stride=2, ceil_mode=small)
@@ -69,7 +72,6 @@ class AlexNet(Network):
 
         first, second, third, *others = (scaled(f, width) for f in (64, 192, 384, 256, 256))
         stem = Conv2d(first, 5, pad=2) if small else Conv2d(first, 11, stride=4, pad=2)
-        layers = standardized(standardize)
         layers += pooled(stem) + pooled(Conv2d(second, 5, pad=2))
         for filters in (third, *others):
             layers += [Conv2d(filters, 3, pad=1), ReLU()]

@@ -14,11 +14,12 @@ from distnet.models.scaling import (
     PICTURES,
     REPEATS,
     DropoutRatio,
+    ImageSize,
     Standardization,
     Width,
     is_small,
+    prepared,
     scaled,
-    standardized,
 )
 from distnet.nn import (
     BatchNorm,
@@ -81,13 +82,14 @@ class GoogLeNet(Network):
         ] = (2, 5, 2),
         width: Width = 1.0,
         dropout: DropoutRatio = 0.2,
+        image_size: ImageSize = 0,
         standardize: Standardization = "none",
         seed: int | None = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
         stages = _stages(modules)
-        layers = standardized(standardize)
-        layers += _stem(width, is_small("GoogLeNet", input_shape))
+        layers, shape = prepared("GoogLeNet", input_shape, image_size, standardize)
+        layers += _stem(width, is_small(shape))
         for number, stage in enumerate(stages):
             if number:
                 # The last pooling has other windows than the others, in torchvision as well.

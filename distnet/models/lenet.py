@@ -10,8 +10,8 @@ from numpy.typing import DTypeLike
 from distnet.base.arrays import Shape
 from distnet.base.options import Option
 from distnet.models.book import ACTIVATIONS
-from distnet.models.scaling import HiddenSizes, Width, scaled
-from distnet.nn import AvgPool2d, Conv2d, Layer, Linear, Network, arguments
+from distnet.models.scaling import HiddenSizes, ImageSize, Width, prepared, scaled
+from distnet.nn import AvgPool2d, Conv2d, Linear, Network
 
 # How the weights in front of an activation start.
 INIT = {"tanh": "xavier", "sigmoid": "xavier_sigmoid", "relu": "he"}
@@ -35,13 +35,13 @@ class LeNet5(Network):
         activation: Annotated[
             str, Option("function of the hidden units", choices=tuple(ACTIVATIONS))
         ] = "tanh",
+        image_size: ImageSize = 0,
         seed: int | None = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        _, h, w = arguments.image_shape("LeNet5", input_shape)
+        layers, shape = prepared("LeNet5", input_shape, image_size, "none")
         function, init = ACTIVATIONS[activation], INIT[activation]
-        layers: list[Layer] = []
-        for filters, pad in ((6, 2 if min(h, w) < 32 else 0), (16, 0)):
+        for filters, pad in ((6, 2 if min(shape[1:]) < 32 else 0), (16, 0)):
             convolution = Conv2d(scaled(filters, width), 5, pad=pad, init=init)
             layers += [convolution, function(), AvgPool2d(2)]
         for size in hidden_sizes:

@@ -34,6 +34,7 @@ from distnet.nn import (
     MaxPool2d,
     Network,
     Residual,
+    Resize,
     Standardize,
 )
 
@@ -153,7 +154,8 @@ def _views(layer: Layer) -> Iterator[tuple[str, Array]]:
 
 
 def _named_layers(network: Network) -> Named:
-    layers = [layer for layer in network.body.layers if not isinstance(layer, Standardize)]
+    front = Resize, Standardize
+    layers = [layer for layer in network.body.layers if not isinstance(layer, front)]
     kinds = {type(layer) for layer in layers}
     if Residual in kinds:
         return _names_of_resnet(layers)

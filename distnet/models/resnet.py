@@ -14,11 +14,12 @@ from distnet.models.scaling import (
     LAST_INIT,
     PICTURES,
     REPEATS,
+    ImageSize,
     Standardization,
     Width,
     is_small,
+    prepared,
     scaled,
-    standardized,
 )
 from distnet.nn import (
     BatchNorm,
@@ -69,13 +70,14 @@ class ResNet(Network):
         width: Width = 1.0,
         batchnorm: Annotated[bool, Option("batch normalisation behind each convolution")] = True,
         shortcuts: Annotated[bool, Option("the input of each block is added to its output")] = True,
+        image_size: ImageSize = 0,
         standardize: Standardization = "none",
         seed: int | None = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
         plan = Plan(width, bottleneck, batchnorm, shortcuts)
-        small = is_small("ResNet", input_shape)
-        layers = [*standardized(standardize), *plan.stem(small), *plan.blocks(blocks)]
+        layers, shape = prepared("ResNet", input_shape, image_size, standardize)
+        layers += [*plan.stem(is_small(shape)), *plan.blocks(blocks)]
         layers += [GlobalAvgPool2d(), Linear(num_classes, init=LAST_INIT)]
         super().__init__(layers, input_shape, seed=seed, dtype=dtype)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from distnet.base.arrays import Shape
 from distnet.base.options import Option
-from distnet.nn import Layer, Standardize, arguments
+from distnet.nn import Layer, Resize, Standardize, arguments
 
 PICTURES: Shape = (3, 224, 224)  # what ImageNet's networks read
 SMALL = 64  # pixels; smaller images would be gone behind a stem that is made for 224
@@ -40,6 +40,14 @@ COLOURS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
+ImageSize = Annotated[
+    int,
+    Option(
+        "rows and columns that images are scaled to, inside of the network; 0: as they are",
+        metavar="N",
+        limits={">=": 0, "<=": 4096},
+    ),
+]
 Standardization = Annotated[
     str,
     Option(
@@ -55,12 +63,16 @@ def scaled(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-def is_small(owner: str, input_shape: Shape) -> bool:
+def is_small(shape: Shape) -> bool:
     """Whether images `(C, H, W)` are so small that the stem has to keep their size."""
-    _, h, w = arguments.image_shape(owner, input_shape)
-    return min(h, w) < SMALL
+    return min(shape[1:]) < SMALL
 
 
-def standardized(standardize: str) -> list[Layer]:
-    """The layer in front of all others that `standardize` names, none for "none"."""
-    return [Standardize(*COLOURS[standardize])] if standardize in COLOURS else []
+def prepared(
+    owner: str, input_shape: Shape, image_size: int, standardize: str
+) -> tuple[list[Layer], Shape]:
+    """The layers in front of a network that change its pixels, and the shape behind them."""
+    channels, h, w = arguments.image_shape(owner, input_shape)
+    layers: list[Layer] = [Resize(image_size)] if image_size else []
+    layers += [Standardize(*COLOURS[standardize])] if standardize in COLOURS else []
+    return layers, (channels, image_size or h, image_size or w)

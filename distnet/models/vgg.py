@@ -15,10 +15,11 @@ from distnet.models.scaling import (
     REPEATS,
     DropoutRatio,
     HiddenSizes,
+    ImageSize,
     Standardization,
     Width,
+    prepared,
     scaled,
-    standardized,
 )
 from distnet.nn import (
     BatchNorm,
@@ -28,7 +29,6 @@ from distnet.nn import (
     MaxPool2d,
     Network,
     ReLU,
-    arguments,
 )
 
 CHANNELS = (64, 128, 256, 512, 512)  # of the convolutions in each stage
@@ -57,12 +57,13 @@ class VGG(Network):
         width: Width = 1.0,
         hidden_sizes: HiddenSizes = (4096, 4096),
         dropout: DropoutRatio = 0.5,
+        image_size: ImageSize = 0,
         standardize: Standardization = "none",
         seed: int | None = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        _check_size(input_shape, len(convolutions))
-        layers = standardized(standardize)
+        layers, shape = prepared("VGG", input_shape, image_size, standardize)
+        _check_size(shape, len(convolutions))
         for number, channels in zip(convolutions, CHANNELS, strict=False):
             for i in range(number):
                 layers += [Conv2d(scaled(channels, width), 3, pad=1)]
@@ -75,9 +76,9 @@ class VGG(Network):
         super().__init__(layers, input_shape, seed=seed, dtype=dtype)
 
 
-def _check_size(input_shape: Shape, num_stages: int) -> None:
+def _check_size(shape: Shape, num_stages: int) -> None:
     """Raises ValueError unless every stage finds pixels to halve."""
-    _, h, w = arguments.image_shape("VGG", input_shape)
+    _, h, w = shape
     if num_stages > len(CHANNELS):
         raise ValueError(f"VGG: found {num_stages} stages, expected at most {len(CHANNELS)}")
     if min(h, w) < 2**num_stages:

@@ -6,7 +6,7 @@ from distnet.nn.conv.average_pooling import AvgPool2d, GlobalAvgPool2d
 from distnet.nn.conv.conv2d import Conv2d
 from distnet.nn.conv.conv_transpose2d import ConvTranspose2d
 from distnet.nn.conv.pooling import MaxPool2d
-from distnet.nn.conv.upsample import Upsample
+from distnet.nn.conv.upsample import Resize, Upsample
 from distnet.nn.folding import fold_batchnorm
 from distnet.nn.layer import Layer
 from distnet.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
@@ -36,6 +36,7 @@ __all__ = [
     "Network",
     "ReLU",
     "Residual",
+    "Resize",
     "Sequential",
     "Sigmoid",
     "SoftmaxCrossEntropy",

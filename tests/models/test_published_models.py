@@ -9,7 +9,8 @@ import pytest
 
 from distnet.base.options import own_options
 from distnet.models import MODELS, VGG, AlexNet, GoogLeNet, LeNet5, ResNet
-from distnet.nn import Linear, LocalResponseNorm, MicroBatch, Network, Residual, layout
+from distnet.models.published import to_published
+from distnet.nn import Linear, LocalResponseNorm, MicroBatch, Network, Residual, Resize, layout
 from distnet.nn.description import describe, rebuild
 from distnet.objectives import Classification
 
@@ -191,10 +192,22 @@ def test_dropout_and_depth_are_options_of_the_registered_networks():
     assert own_options(MODELS["googlenet"])["dropout"].default == 0.2
 
 
+@pytest.mark.parametrize("name", ["lenet5", "alexnet", "vgg11_bn", "googlenet", "resnet18"])
+def test_images_are_scaled_inside_of_the_network(name):
+    """The layers are those for the new size; the network takes the images as they are."""
+    side = {"lenet5": 32}.get(name, 64)
+    inside = narrow(name, (1, 14, 21), image_size=side, dtype=np.float64)
+    outside = narrow(name, (1, side, side), dtype=np.float64)
+    x = np.random.default_rng(1).random((2, 1, 14, 21))
+    scaled = Network([Resize(side)], (1, 14, 21), dtype=np.float64).predict(x)
+    np.testing.assert_allclose(inside.predict(x), outside.predict(scaled), rtol=1e-12, atol=1e-13)
+    assert list(to_published(inside)) == list(to_published(outside))
+
+
 @pytest.mark.parametrize("name", ["lenet5", "alexnet", "vgg11_bn", "googlenet", "resnet50"])
 def test_a_file_can_hold_the_network(name):
     options = {} if name == "lenet5" else {"standardize": "imagenet"}
-    network = narrow(name, (3, 32, 32), **options)
+    network = narrow(name, (3, 32, 32), image_size=48, **options)
     again = rebuild(json.loads(json.dumps(describe(network))))
     again.parameters.load(network.parameters.named() | network.parameters.named_statistics())
     x = np.random.default_rng(1).integers(0, 256, (2, 3, 32, 32), np.uint8)

@@ -32,6 +32,7 @@ from distnet.nn import (
     MicroBatch,
     ReLU,
     Residual,
+    Resize,
     Sequential,
     Sigmoid,
     Standardize,
@@ -43,6 +44,7 @@ from distnet.nn.branches import _Paths
 from distnet.nn.conv.choice import ALGORITHMS
 from distnet.nn.conv.conv2d import _Convolution, _PooledConvolution
 from distnet.nn.conv.pooling import Pooling
+from distnet.nn.conv.upsample import Resampling
 from distnet.nn.layers.activations import Activation
 from distnet.nn.parameters import Parameters
 
@@ -53,6 +55,7 @@ BASES = {
     _Convolution,
     _Paths,
     _PooledConvolution,
+    Resampling,
 }  # not layers themselves
 TRAIN = MicroBatch(seed=3, step=5, number=2, share=0.25)
 MODES = [TRAIN, None]
@@ -198,6 +201,8 @@ CASES = [
     Case("transposed 4 stride 2 pad 1", lambda: ConvTranspose2d(3, 4, stride=2, pad=1), (2, 3, 4)),
     Case("transposed, gaps", lambda: ConvTranspose2d(2, 2, stride=3, bias=False), (3, 3, 2)),
     Case("transposed, unequal sides", unequal_transposed, (2, 3, 4)),
+    Case("resize, larger and smaller", lambda: Resize((5, 3)), (2, 3, 4)),
+    Case("resize to one number", lambda: Resize(4), (1, 4, 9)),
     Case("upsample 2", lambda: Upsample(2), (3, 2, 4)),
     Case("upsample bilinear", lambda: Upsample((2, 3), mode="bilinear"), (2, 4, 3)),
     Case(

@@ -1,4 +1,4 @@
-"""Images made larger by interpolation (nearest or bilinear), as two small matrices."""
+"""Images of another size by interpolation (nearest or bilinear), as two small matrices."""
 
 from __future__ import annotations
 
@@ -33,36 +33,29 @@ def interpolation(size: int, scale: int, mode: str, align_corners: bool = False)
     return np.maximum(1 - distances, 0)
 
 
-class Upsample(Layer):
-    """Images `(N, C, H, W)` to `(N, C, H scale, W scale)`: y = A x B^T with `interpolation`'s A, B.
+def scaling(old: int, new: int) -> Array:
+    """The matrix `(new, old)` whose rows are the weights of each new pixel, in float64.
 
-    mode: "nearest" repeats pixels, "bilinear" interpolates. scale: a whole number, or two (rows,
-    columns). A number that is not finite spreads over its row and its column.
+    A new pixel is the mean of what it covers, weighted by a triangle that is two pixels wide in the
+    coarser grid: bilinear interpolation where images grow, and without moiré where they shrink, as
+    Pillow's BILINEAR and PyTorch's `antialias` have it.
+    """
+    centres = (np.arange(new)[:, None] + 0.5) * old / new
+    weights = np.maximum(0, 1 - np.abs(np.arange(old) + 0.5 - centres) / max(old / new, 1))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+class Resampling(Layer):
+    """What layers share that interpolate: y = A x B^T for each image and channel.
+
+    A number that is not finite spreads over its row and its column.
     """
 
-    kind = "upsample"
-
-    def __init__(
-        self,
-        scale: int | tuple[int, int],
-        *,
-        mode: str = "nearest",
-        align_corners: bool = False,
-    ) -> None:
-        super().__init__()
-        self.scale = arguments.pair("Upsample", "scale", scale)
-        if mode not in MODES:
-            raise arguments.refusal("Upsample", "mode", mode, "one of " + ", ".join(MODES))
-        self.mode, self.align_corners = mode, align_corners
-
-    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
-        super().build(shape, dtype)
-        c, h, w = self.shape = arguments.image_shape("Upsample", shape)
-        self.of_rows, self.of_columns = (
-            interpolation(size, scale, self.mode, self.align_corners).astype(self.dtype)
-            for size, scale in zip((h, w), self.scale, strict=True)
-        )
-        self.output_shape = (c, len(self.of_rows), len(self.of_columns))
+    def _build(self, shape: Shape, of_rows: Array, of_columns: Array) -> Shape:
+        """Takes A `(H', H)` and B `(W', W)` for images of `shape`."""
+        self.shape = shape
+        self.of_rows, self.of_columns = of_rows.astype(self.dtype), of_columns.astype(self.dtype)
+        self.output_shape = (shape[0], len(of_rows), len(of_columns))
         return self.output_shape
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
@@ -88,3 +81,54 @@ class Upsample(Layer):
         by_row = between.reshape(new_h, w, n * c)
         np.matmul(of_columns, by_row, out=new.reshape(new_h, new_w, n * c))
         np.copyto(layout.native(out), new.reshape(new_h, new_w, n, c))
+
+
+class Upsample(Resampling):
+    """Images `(N, C, H, W)` to `(N, C, H scale, W scale)`: y = A x B^T with `interpolation`'s A, B.
+
+    mode: "nearest" repeats pixels, "bilinear" interpolates. scale: a whole number, or two (rows,
+    columns).
+    """
+
+    kind = "upsample"
+
+    def __init__(
+        self,
+        scale: int | tuple[int, int],
+        *,
+        mode: str = "nearest",
+        align_corners: bool = False,
+    ) -> None:
+        super().__init__()
+        self.scale = arguments.pair("Upsample", "scale", scale)
+        if mode not in MODES:
+            raise arguments.refusal("Upsample", "mode", mode, "one of " + ", ".join(MODES))
+        self.mode, self.align_corners = mode, align_corners
+
+    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
+        super().build(shape, dtype)
+        c, h, w = arguments.image_shape("Upsample", shape)
+        matrices = (
+            interpolation(size, scale, self.mode, self.align_corners)
+            for size, scale in zip((h, w), self.scale, strict=True)
+        )
+        return self._build((c, h, w), *matrices)
+
+
+class Resize(Resampling):
+    """Images `(N, C, H, W)` to `(N, C, H', W')` of whatever size: y = A x B^T, see `scaling`.
+
+    size: a number of rows and columns, or two. In front of a network that was made for images of
+    another size.
+    """
+
+    kind = "resize"
+
+    def __init__(self, size: int | tuple[int, int]) -> None:
+        super().__init__()
+        self.size = arguments.pair("Resize", "size", size)
+
+    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
+        super().build(shape, dtype)
+        c, h, w = arguments.image_shape("Resize", shape)
+        return self._build((c, h, w), scaling(h, self.size[0]), scaling(w, self.size[1]))

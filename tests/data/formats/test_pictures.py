@@ -9,8 +9,8 @@ import pytest
 
 from distnet.data import DataError, load_dataset
 from distnet.data.formats.pictures import read_pictures
-from distnet.models.scaling import standardized
-from distnet.nn import Network
+from distnet.models.scaling import COLOURS
+from distnet.nn import Network, Standardize
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is an extra")
 RNG = np.random.Generator(np.random.Philox(key=11))
@@ -143,5 +143,5 @@ def test_pictures_are_prepared_as_torchvision_prepares_them(tmp_path, size):
     picture = Image.fromarray(RNG.integers(0, 256, (size[1], size[0], 3), np.uint8))
     expected = presets.ImageClassification(crop_size=224)(picture).numpy()
     pixels = read_pictures(saved(tmp_path, picture), (3, 224, 224), prepare="imagenet")
-    network = Network(standardized("imagenet"), (3, 224, 224))
+    network = Network([Standardize(*COLOURS["imagenet"])], (3, 224, 224))
     np.testing.assert_allclose(network.predict(pixels)[0], expected, rtol=0, atol=2e-6)
