@@ -112,7 +112,7 @@ def _texts() -> dict[str, str]:
         "config": '{"lr": 0.1}',
         "fingerprint": '{"a": "b"}',
         "record": checkpoint._json(Record(loss_sum=0.3, num_samples=3).entries()),
-        "model": checkpoint._json(about(_network(), ["one", "two"])),
+        "model": checkpoint._json(about(_network(), ["one", "two", "three", "four"])),
     }
 
 
