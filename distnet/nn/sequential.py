@@ -58,7 +58,8 @@ class Sequential(Layer):
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
-        self.__dict__.pop("stages", None)
+        for derived in ("stages", "_num_fixed"):
+            self.__dict__.pop(derived, None)
         self.input_shape = shape
         for name, layer in self.named_layers():
             layer.input_shape = shape
@@ -91,6 +92,12 @@ class Sequential(Layer):
                 name = f"{name}+{named.pop(0)[0]}"
             stages.append(Stage(name, layer, pair or layer))
         return stages
+
+    @cached_property
+    def _num_fixed(self) -> int:
+        """How many of the first stages train nothing: alone, they need no gradients."""
+        trained = [any(True for _ in stage.first.parameters()) for stage in self.stages]
+        return trained.index(True) if True in trained else len(trained)
 
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
         for name, layer in self.named_layers():
@@ -157,11 +164,12 @@ class Sequential(Layer):
     ) -> Array | None:
         """As every layer's; `after(layer)`: the gradients from that layer on are final."""
         gradient: Array | None = dy
-        for stage in reversed(self.stages):
-            first = stage is self.stages[0]
-            assert gradient is not None
+        for i, stage in reversed(list(enumerate(self.stages))):
+            if gradient is None:
+                return None
             there = gradient if self._overwrites_gradient(stage) else None
-            gradient = stage.run.backward(gradient, out if first else there, need_dx or not first)
+            needed = need_dx or i > self._num_fixed
+            gradient = stage.run.backward(gradient, there if i else out, needed)
             if after is not None:
                 after(stage.first)
         return gradient

@@ -186,6 +186,29 @@ def test_names_count_each_kind():
     ]
 
 
+def test_layers_in_front_that_train_nothing_are_asked_for_no_gradient():
+    asked = []
+
+    class Front(Tanh):
+        """Notes that its backward ran, and whether its gradient is wanted."""
+
+        def backward(self, dy, out=None, need_dx=True):
+            asked.append(need_dx)
+            return super().backward(dy, out, need_dx)
+
+    net = Network([Front(), Front(), Conv2d(2, 3), Front(), Linear(3)], SHAPE, dtype=np.float64)
+    x, dy, ready = images((2, *SHAPE)), images((2, 3), seed=1), []
+    gradients = []
+    for need_dx in (True, False):
+        net.forward(x, TRAIN)
+        dx = net.backward(dy, need_dx=need_dx, ready=ready.append)
+        assert (dx is not None) == need_dx
+        gradients.append(net.parameters.grads.copy())
+    assert asked == [True, True, True, True]  # three with need_dx, then the one in the middle
+    np.testing.assert_array_equal(*gradients)
+    assert ready[-1] == 0
+
+
 def test_layers_are_reported_when_their_gradients_are_final():
     layers = [Linear(5), ReLU(), Sequential([Linear(4), Tanh()])]
     chain, reported = Network(layers, (4,)).body, []
