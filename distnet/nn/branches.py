@@ -62,7 +62,7 @@ class _Paths(Layer):
     ) -> Array | None:
         """Runs all paths backward, each with its gradient; the sum of what they return.
 
-        The first path's gradient becomes the sum, unless it is `dys[0]` itself, the caller's.
+        The first path's gradient becomes the sum, unless it lies in `dys[0]`, the caller's.
         """
         dx: Array | None = None
         for path, dy in zip(self.paths, dys, strict=True):
@@ -71,7 +71,7 @@ class _Paths(Layer):
                 continue
             if dx is not None:
                 np.add(dx, part, out=dx)
-            elif part is not dy:
+            elif not np.may_share_memory(part, dy):
                 dx = part
             else:
                 dx = self.input_gradient((len(dy), *self.shape), out)

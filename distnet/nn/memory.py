@@ -120,13 +120,11 @@ class Memory:
         return array
 
     def temporaries(self, *wanted: tuple[Shape, DTypeLike]) -> list[Array]:
-        """Several such arrays, by shape and dtype, that do not overlay each other."""
-        sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in wanted]
-        flat = self.scratch.take(*sizes, dtype=np.uint8)
-        return [
-            layout.shaped(part.view(dtype), shape)
-            for part, (shape, dtype) in zip(flat, wanted, strict=True)
-        ]
+        """Several such arrays, by shape and dtype, that do not overlay each other.
+
+        The first shape is `(N, ...)`.
+        """
+        return self.views(wanted[0][0][0], wanted, (), lambda: self._overlay(wanted))
 
     def views(
         self, n: int, name: Hashable, of: tuple[Array | None, ...], make: Callable[[], T]
@@ -146,6 +144,14 @@ class Memory:
         """Forgets what points into shared memory."""
         for kept in self._of_batch.values():
             kept.views.clear()
+
+    def _overlay(self, wanted: tuple[tuple[Shape, DTypeLike], ...]) -> list[Array]:
+        sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in wanted]
+        flat = self.scratch.take(*sizes, dtype=np.uint8)
+        return [
+            layout.shaped(part.view(dtype), shape)
+            for part, (shape, dtype) in zip(flat, wanted, strict=True)
+        ]
 
     def _take(self, shape: Shape, dtype: DTypeLike) -> Array:
         (flat,) = self.pool.slot(self._slot).take(math.prod(shape), dtype=dtype)

@@ -204,3 +204,30 @@ def test_a_process_that_saw_three_batch_sizes_is_small():
     command = [sys.executable, "-c", THREE_BATCH_SIZES]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 150e6
+
+
+class Transposed(Layer):
+    """Hands on views of what it gets, as a user's layer might."""
+
+    def build(self, shape, dtype=np.float32):
+        super().build(shape, dtype)
+        return shape[::-1]
+
+    def forward(self, x, out=None, at=None):
+        y = x.transpose(0, 3, 2, 1)
+        return y if out is None else np.add(y, 0, out=out)
+
+    def backward(self, dy, out=None, need_dx=True):
+        return dy.transpose(0, 3, 2, 1)
+
+
+def test_the_gradient_of_a_sum_leaves_the_callers_alone():
+    """Also where the first path gives back a view of it."""
+    net = Network([Residual([Transposed()]), Linear(2)], (4, 4, 4), dtype=np.float64)
+    residual = net.body.layers[0]
+    net.forward(images((3, 4, 4, 4)))
+    dy = images((3, 4, 4, 4), seed=1)
+    before = dy.copy()
+    dx = residual.backward(dy)
+    np.testing.assert_array_equal(dy, before)
+    np.testing.assert_array_equal(dx, before.transpose(0, 3, 2, 1) + before)

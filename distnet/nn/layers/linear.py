@@ -99,8 +99,9 @@ class Linear(Layer):
             np.matmul(self.x[0], self.weight.value, out=y)
             return
         weight, size = self._grouped(self.weight.value, groups), groups.at_a_time
-        products, part = self.memory.scratch.take(size * y.size, y.size, dtype=self.dtype)
-        products, part = products.reshape(size, *y.shape), part.reshape(y.shape)
+        part, products = self.memory.temporaries(
+            (y.shape, self.dtype), ((size, *y.shape), self.dtype)
+        )
         for start in range(0, len(self.x), size):
             group = slice(start, start + size)
             some = products[: len(self.x) - start]  # (groups, N, out): what each contributes
