@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from distnet.base.arrays import Array, Shape
-from distnet.nn import layout
+from distnet.base.arrays import Array
+from distnet.nn.memory import Memory
 
 
 def softmax(x: Array) -> Array:
@@ -41,7 +40,7 @@ class SoftmaxCrossEntropy:
             raise ValueError(f"label_smoothing: found {label_smoothing}, expected 0 <= e < 1")
         self.smoothing = label_smoothing
         self.weights = None if class_weights is None else _checked_weights(class_weights)
-        self._rows: dict[tuple[Shape, Any], Array] = {}
+        self._memory = Memory()
 
     def forward(self, x: Array, labels: Array, count: float | None = None) -> float:
         """The loss; `count` defaults to N. Raises ValueError for a wrong shape or label."""
@@ -58,10 +57,8 @@ class SoftmaxCrossEntropy:
 
     def backward(self, dloss: float = 1.0) -> Array:
         """dloss * (softmax(x) - target) / count, `(N, K)`, each row times its weight."""
-        key = self.log_p.shape, self.log_p.dtype
-        if key not in self._rows:
-            self._rows[key] = layout.empty(*key)
-        dx = np.exp(self.log_p, out=self._rows[key])
+        shape, dtype = self.log_p.shape, self.log_p.dtype
+        dx = np.exp(self.log_p, out=self._memory.array(f"dx, {dtype}", shape, dtype))
         dx[self.of_labels] -= 1 - self.smoothing
         if self.smoothing:
             dx -= dx.dtype.type(self.smoothing / dx.shape[1])
