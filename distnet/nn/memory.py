@@ -68,6 +68,10 @@ class Memory:
         self._constants: dict[str, Array] = {}
         self._of_batch: dict[int, _Kept] = {}  # the batch size used last comes last
 
+    def __reduce__(self) -> tuple[type[Memory], tuple[()]]:
+        """A copy or a pickle holds no arrays: they are made again, in a pool of its own."""
+        return Memory, ()
+
     def for_first(self) -> Memory:
         """For the layer in a container whose input gradient is that of the container."""
         return Memory(self.pool, self._slot, self._inner_slot + 2)

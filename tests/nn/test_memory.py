@@ -1,6 +1,8 @@
 """Memory: how long a layer's arrays live, and whose memory they overlay."""
 
+import copy
 import gc
+import pickle
 import subprocess
 import sys
 import weakref
@@ -79,6 +81,15 @@ def test_a_gradient_is_found_again_until_its_slot_has_grown():
     later = large.gradient((2, 1000), np.float32)
     assert gradient() is None  # what it lay in is given back
     assert np.shares_memory(small.gradient((2, 10), np.float32), later)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_holds_no_arrays_and_shares_none(copied):
+    memory = Memory()
+    y = memory.array("y", (2, 3), np.float32)
+    twin = copied(memory)
+    assert not np.shares_memory(twin.array("y", (2, 3), np.float32), y)
+    assert twin.scratch is not memory.scratch
 
 
 def test_views_are_made_again_for_other_arrays():
