@@ -83,7 +83,8 @@ class ConvertOptions:
     )
     classes: str = option(
         "",
-        "file with the names of the classes: a line for each, or JSON (default: as in IN)",
+        "file with the names of the classes: a line for each, or JSON (default: as in IN, or else "
+        "their numbers)",
         group="files",
         metavar="FILE",
         path=True,

@@ -44,7 +44,7 @@ def test_there_and_back(tmp_path, capsys, suffix, dtype):
     argv = ["convert", theirs, ours, "--image-size", SIDE]
     assert said(capsys, *argv) == (0, f"{ours}: the network of {theirs}, {size}")
     found = distnet.load(ours)
-    assert found.dtype == dtype
+    assert found.dtype == dtype and found.classes == ("0", "1", "2", "3")
     np.testing.assert_array_equal(found.predict(pictures()), net.predict(pictures()))
     if suffix == ".safetensors":
         back = tmp_path / "c.safetensors"

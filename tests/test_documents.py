@@ -22,7 +22,9 @@ from distnet.__main__ import COMMANDS
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ALL_PAGES = [*PAGES, *sorted((ROOT / "docs" / "book").rglob("*.md"))]
-WITH_BLOCKS = [page for page in PAGES if page.name.startswith(("README", "tutorial", "data"))]
+WITH_BLOCKS = [
+    page for page in PAGES if page.name.startswith(("README", "tutorial", "data", "models"))
+]
 LINK = re.compile(r"\]\(([^)]+)\)")
 NAMED_FILE = re.compile(r"`([\w.-]+/[\w./-]+\.(?:py|sh|sbatch|yaml|toml))`")
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]*)")
