@@ -9,12 +9,15 @@ import pytest
 
 from distnet.nn import Linear, MicroBatch, Network, ReLU
 from distnet.objectives import Classification, Regression
+from distnet.optim import make_optimizer
+from distnet.optim.schedules import constant
 from distnet.parallel import NonFiniteGradient, SerialCommunicator
 from distnet.train import train
 from distnet.training.checkpoint import latest
 from distnet.training.diagnosis import bad_array, describe, first_bad_layer
+from distnet.training.feed import Feed
 from distnet.training.fit import fit
-from distnet.training.trainer import TrainingDiverged
+from distnet.training.trainer import TrainingDiverged, make_trainer
 
 
 def network() -> Network:
@@ -74,9 +77,28 @@ def test_a_bad_number_in_the_data_is_named_as_such(comm, name, value):
     inputs, targets = np.ones((40, 5), np.float32), np.ones((40, 2), np.float32)
     {"input": inputs, "target": targets}[name][17, 1] = value
     objective = Regression(network())
+    trainer = make_trainer(
+        objective,
+        Feed(objective, inputs, targets),
+        optimizer=make_optimizer("sgd", objective.parameters.values.size),
+        schedule=constant(0.01),
+        batch_size=20,
+        micro_batch_size=4,
+        seed=0,
+        comm=comm,
+    )
     cause = f"the data hold {value} in the {name} of sample 17, counted from 0"
     with pytest.raises(TrainingDiverged, match=rf"^step \d+: {cause}$"):
-        fit(objective, inputs, targets, epochs=1, batch_size=20, micro_batch_size=4, comm=comm)
+        for step in range(2):
+            trainer.step(step)
+
+
+@pytest.mark.parametrize("name", ["inputs", "targets"])
+def test_fit_refuses_a_bad_number_before_the_first_step(name):
+    samples = {"inputs": np.ones((40, 5)), "targets": np.ones((40, 2))}
+    samples[name][17, 1] = np.nan
+    with pytest.raises(ValueError, match=f"{name}: the data hold NaN in image 17"):
+        fit(Regression(network()), *samples.values(), epochs=1)
 
 
 @pytest.mark.mpi(min_size=3)

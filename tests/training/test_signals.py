@@ -15,12 +15,15 @@ from distnet.training.signals import STOPPING, StopSignals
 
 @pytest.mark.parametrize("number", STOPPING, ids=lambda number: number.name)
 def test_a_signal_is_a_wish(number):
-    before = signal.getsignal(number)
-    with StopSignals() as signals:
-        assert not signals.wanted
-        os.kill(os.getpid(), number)
-        assert signals.wanted
-    assert signal.getsignal(number) is before
+    outside = signal.signal(number, handler := lambda number, frame: None)  # also under nohup
+    try:
+        with StopSignals() as signals:
+            assert not signals.wanted
+            os.kill(os.getpid(), number)
+            assert signals.wanted
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, outside)
 
 
 def test_a_closed_terminal_is_no_wish_under_nohup():
