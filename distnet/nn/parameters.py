@@ -7,6 +7,7 @@ optimizer, the reducer, the checkpoint and the hash work on the vectors and neve
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -119,6 +120,10 @@ class Parameters:
         """For a copy whose parts have been built: makes their arrays views of the vectors."""
         self._collect()
         self._bind()
+
+    def sha256(self) -> str:
+        """The SHA-256 of the values, as little-endian float32."""
+        return hashlib.sha256(self.values.astype("<f4", copy=False).data).hexdigest()
 
     def _collect(self) -> None:
         """What the parts have declared, and where it is in the vectors."""

@@ -6,7 +6,6 @@ scripts in `docs/book/` call it.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -178,8 +177,7 @@ def fit(
         run.evaluate()
     history.ended, history.num_steps = run.record.ended, run.num_done
     trainer.use_evaluated()
-    values = objective.parameters.values
-    history.params_sha256 = hashlib.sha256(values.astype("<f4").tobytes()).hexdigest()
+    history.params_sha256 = objective.parameters.sha256()
     return history
 
 

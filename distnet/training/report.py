@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,12 +27,6 @@ def named_metrics(record: Record) -> dict[str, float]:
     """The metrics of the training steps and of each set: "train_loss", "test_accuracy"."""
     sets: dict[str, Metrics] = {"train": record.train, **record.evaluated}
     return {f"{name}_{key}": x for name, metrics in sets.items() for key, x in metrics.items()}
-
-
-def params_sha256(run: Run) -> str:
-    """The SHA-256 of the parameters, as little-endian float32."""
-    values = run.trainer.parameters.values
-    return hashlib.sha256(values.astype("<f4", copy=False).tobytes()).hexdigest()
 
 
 class TerminalReport(Callback):
@@ -116,7 +109,7 @@ class RunLog(Callback):
                 "ended": record.ended,
                 "images_per_second": self.throughput.images_per_second,
                 "wall_seconds": time.perf_counter() - self._started,
-                "params_sha256": params_sha256(run),
+                "params_sha256": run.trainer.parameters.sha256(),
             }
         )
 
