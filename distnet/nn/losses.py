@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.nn.memory import Memory
 
 
 def softmax(x: Array) -> Array:
@@ -40,7 +39,6 @@ class SoftmaxCrossEntropy:
             raise ValueError(f"label_smoothing: found {label_smoothing}, expected 0 <= e < 1")
         self.smoothing = label_smoothing
         self.weights = None if class_weights is None else _checked_weights(class_weights)
-        self._memory = Memory()
 
     def forward(self, x: Array, labels: Array, count: float | None = None) -> float:
         """The loss; `count` defaults to N. Raises ValueError for a wrong shape or label."""
@@ -57,8 +55,7 @@ class SoftmaxCrossEntropy:
 
     def backward(self, dloss: float = 1.0) -> Array:
         """dloss * (softmax(x) - target) / count, `(N, K)`, each row times its weight."""
-        shape, dtype = self.log_p.shape, self.log_p.dtype
-        dx = np.exp(self.log_p, out=self._memory.array(f"dx, {dtype}", shape, dtype))
+        dx = np.exp(self.log_p)
         dx[self.of_labels] -= 1 - self.smoothing
         if self.smoothing:
             dx -= dx.dtype.type(self.smoothing / dx.shape[1])
@@ -84,7 +81,9 @@ def _checked_weights(weights: Sequence[float] | Array) -> Array:
 def _check_labels(labels: Array, n: int, num_classes: int) -> None:
     if labels.shape != (n,):
         raise ValueError(f"labels: found shape {labels.shape}, expected ({n},)")
-    for label in (labels.min(initial=0), labels.max(initial=0)):
+    if not n:
+        return
+    for label in (int(labels.min()), int(labels.max())):
         if not 0 <= label < num_classes:
             raise ValueError(f"labels: found {label}, expected at least 0 and below {num_classes}")
 

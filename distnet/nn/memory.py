@@ -67,6 +67,7 @@ class Memory:
         self.pool.users.add(self)
         self._constants: dict[str, Array] = {}
         self._of_batch: dict[int, _Kept] = {}  # the batch size used last comes last
+        self._last: tuple[int, _Kept] | None = None  # that one
 
     def __reduce__(self) -> tuple[type[Memory], tuple[()]]:
         """A copy or a pickle holds no arrays: they are made again, in a pool of its own."""
@@ -163,12 +164,15 @@ class Memory:
 
     def _kept(self, n: int) -> _Kept:
         """What is kept for a batch of n; makes room for it if there is nothing yet."""
+        if self._last is not None and self._last[0] == n:
+            return self._last[1]
         kept = self._of_batch.pop(n, None)
         if kept is None:
             kept = _Kept()
             while len(self._of_batch) >= BATCH_SIZES_KEPT:
                 del self._of_batch[next(iter(self._of_batch))]
         self._of_batch[n] = kept
+        self._last = n, kept
         return kept
 
 

@@ -58,7 +58,7 @@ class Sequential(Layer):
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
-        for derived in ("stages", "_num_fixed"):
+        for derived in ("stages", "_in_reverse", "_num_fixed"):
             self.__dict__.pop(derived, None)
         self.input_shape = shape
         for name, layer in self.named_layers():
@@ -92,6 +92,17 @@ class Sequential(Layer):
                 name = f"{name}+{named.pop(0)[0]}"
             stages.append(Stage(name, layer, pair or layer))
         return stages
+
+    @cached_property
+    def _in_reverse(self) -> list[tuple[Stage, bool, bool]]:
+        """The last stage first: whether it overwrites the gradient it gets, and needs to hand on
+        one where nobody in front of the chain asks for it.
+        """
+        numbered = reversed(list(enumerate(self.stages)))
+        return [
+            (stage, self._overwrites_gradient(stage), number > self._num_fixed)
+            for number, stage in numbered
+        ]
 
     @cached_property
     def _num_fixed(self) -> int:
@@ -164,12 +175,12 @@ class Sequential(Layer):
     ) -> Array | None:
         """As every layer's; `after(layer)`: the gradients from that layer on are final."""
         gradient: Array | None = dy
-        for i, stage in reversed(list(enumerate(self.stages))):
+        first = self.stages[0] if self.stages else None
+        for stage, overwrites, needed in self._in_reverse:
             if gradient is None:
                 return None
-            there = gradient if self._overwrites_gradient(stage) else None
-            needed = need_dx or i > self._num_fixed
-            gradient = stage.run.backward(gradient, there if i else out, needed)
+            there = out if stage is first else gradient if overwrites else None
+            gradient = stage.run.backward(gradient, there, need_dx or needed)
             if after is not None:
                 after(stage.first)
         return gradient

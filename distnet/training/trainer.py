@@ -98,7 +98,8 @@ class Trainer:
         for m in mine:
             at = MicroBatch(self.seed, step, m, share=len(micro_batches[m]) / num_samples)
             x, targets = self.feed.training(micro_batches[m], at)
-            sums = objective.gradients(x, targets, at, divisor, reducer.ready)
+            ready = reducer.ready if m == mine[-1] else None  # nothing is sent before the last
+            sums = objective.gradients(x, targets, at, divisor, ready)
             reducer.add(m, np.concatenate([sums, parameters.batch_statistics]))
         grads, sums = self._reduce(step, wants_stop())
 

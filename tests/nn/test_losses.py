@@ -108,12 +108,11 @@ def test_micro_batches_add_up_to_the_batch(cuts):
     np.testing.assert_allclose(np.concatenate(gradients), whole.backward(), rtol=1e-14)
 
 
-def test_logits_are_left_alone_and_arrays_used_again():
+def test_logits_are_left_alone():
     loss, x = SoftmaxCrossEntropy(), LOGITS.copy()
     loss.forward(x, LABELS)
-    first = loss.backward()
+    loss.backward()
     np.testing.assert_array_equal(x, LOGITS)
-    assert loss.backward() is first
 
 
 @pytest.mark.parametrize("labels", [LABELS[:, np.newaxis], LABELS[:-1], np.eye(4)[LABELS]])

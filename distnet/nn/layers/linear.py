@@ -68,14 +68,14 @@ class Linear(Layer):
         return self._own_vectors(n).reshape(n, *self.input_shape)
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
-        groups = self._groups(len(x))
+        groups = self.groups = self.memory.once(len(x), "groups", lambda: self._groups(len(x)))
         self.x = self._by_group(self._as_vectors(x), groups)
         y = self.output((len(x), self.out_features), out)
         self._multiply(groups, y)
         return np.add(y, self.bias.value, out=y) if self.has_bias else y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
-        groups = self._groups(len(dy))
+        groups = self.groups  # x and dy are of one batch
         np.matmul(self.x.transpose(0, 2, 1), dy, out=self._grouped(self.weight.grad, groups))
         if self.has_bias:
             np.add.reduce(dy, axis=0, out=self.bias.grad)
@@ -126,9 +126,6 @@ class Linear(Layer):
         return vectors.reshape(len(vectors), groups.number, -1).transpose(1, 0, 2)
 
     def _groups(self, n: int) -> _Groups:
-        return self.memory.once(n, "groups", lambda: self._make_groups(n))
-
-    def _make_groups(self, n: int) -> _Groups:
         out, p = self.out_features, self._num_groups(n)
         return _Groups(p, min(p, max(1, _PRODUCTS_BYTES // (n * out * self.dtype.itemsize))))
 

@@ -109,18 +109,24 @@ class WideFixedPoint:
         low_bits = 2 * self.HIGH_BITS + round(math.log2(self.limit))
         self._low = FixedPoint(num_contributions, low_bits)
         self._rest = np.empty(size)
+        self._units = np.empty(size, np.int64)
 
     def add(self, accumulator: Array, values: Array) -> int | None:
         """Adds `values` (size,), float64, to `accumulator` (2, size), int64; else as FixedPoint."""
+        offender = last_beyond(values, self.limit)
+        if offender is not None:
+            return offender
         high, low = accumulator
-        offender = self._high.add(high, values)
-        if offender is None:
-            rest = np.multiply(values, self._high.scale, out=self._rest)
-            np.rint(rest, out=rest)
-            rest *= 1 / self._high.scale
-            np.subtract(values, rest, out=rest)  # exact: of the bits of `values` the last ones
-            self._low.add(low, rest)
-        return offender
+        rest, units = self._rest, self._units
+        np.multiply(values, self._high.scale, out=rest)
+        np.rint(rest, out=rest)
+        np.copyto(units, rest, casting="unsafe")
+        np.add(high, units, out=high)
+        np.multiply(rest, 1 / self._high.scale, out=rest)
+        np.subtract(values, rest, out=rest)  # exact: of the bits of `values` the last ones
+        round_by_rint(rest, self._low.scale, units)
+        np.add(low, units, out=low)
+        return None
 
     def to_float(self, accumulator: Array, out: Array) -> None:
         """Writes the sum that `accumulator` (2, size) holds to `out` (size,), float64."""
