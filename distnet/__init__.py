@@ -38,7 +38,17 @@ _HOMES = {
     "distnet.nn": [
         *("AvgPool2d", "BatchNorm", "Branches", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten"),
         *("GlobalAvgPool2d", "Layer", "LeakyReLU", "Linear", "LocalResponseNorm", "MaxPool2d"),
-        *("Network", "ReLU", "Residual", "Resize", "Sequential", "Sigmoid", "Standardize", "Tanh"),
+        *(
+            "MaxUnpool2d",
+            "Network",
+            "ReLU",
+            "Residual",
+            "Resize",
+            "Sequential",
+            "Sigmoid",
+            "Standardize",
+            "Tanh",
+        ),
         *("Upsample", "fold_batchnorm", "joined", "softmax"),
     ],
     "distnet.objectives": [
@@ -106,6 +116,7 @@ if TYPE_CHECKING:
     from distnet.nn import Linear as Linear
     from distnet.nn import LocalResponseNorm as LocalResponseNorm
     from distnet.nn import MaxPool2d as MaxPool2d
+    from distnet.nn import MaxUnpool2d as MaxUnpool2d
     from distnet.nn import Network as Network
     from distnet.nn import ReLU as ReLU
     from distnet.nn import Residual as Residual

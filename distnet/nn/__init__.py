@@ -6,6 +6,7 @@ from distnet.nn.conv.average_pooling import AvgPool2d, GlobalAvgPool2d
 from distnet.nn.conv.conv2d import Conv2d
 from distnet.nn.conv.conv_transpose2d import ConvTranspose2d
 from distnet.nn.conv.pooling import MaxPool2d
+from distnet.nn.conv.unpooling import MaxUnpool2d
 from distnet.nn.conv.upsample import Resize, Upsample
 from distnet.nn.folding import fold_batchnorm
 from distnet.nn.layer import Layer
@@ -32,6 +33,7 @@ __all__ = [
     "Linear",
     "LocalResponseNorm",
     "MaxPool2d",
+    "MaxUnpool2d",
     "MicroBatch",
     "Network",
     "ReLU",

@@ -22,7 +22,7 @@ convolution: the inside of a zero-padded array), so that the producer writes the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -56,6 +56,12 @@ class Layer:
         self.dtype: np.dtype = np.dtype(np.float32)
         self.memory = Memory()  # a network gives its layers memory that they share
         self.in_network = False  # whether a network has this layer already
+
+    def join(self, before: Sequence[Layer]) -> None:
+        """Told, before it is built, which layers come before it in its list.
+
+        For one that works together with one of them.
+        """
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         """Fixes the input shape of one sample, `(C, H, W)` or `(K,)`; returns the output's."""

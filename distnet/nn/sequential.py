@@ -61,6 +61,8 @@ class Sequential(Layer):
         for derived in ("stages", "_in_reverse", "_num_fixed"):
             self.__dict__.pop(derived, None)
         self.input_shape = shape
+        for number, layer in enumerate(self.layers):
+            layer.join(self.layers[:number])
         for name, layer in self.named_layers():
             layer.input_shape = shape
             try:

@@ -29,6 +29,7 @@ from distnet.nn import (
     Linear,
     LocalResponseNorm,
     MaxPool2d,
+    MaxUnpool2d,
     MicroBatch,
     ReLU,
     Residual,
@@ -97,6 +98,12 @@ def inception() -> Branches:
         [MaxPool2d(3, stride=1, pad=1), Conv2d(2, 1)],
         [],
     )
+
+
+def autoencoder() -> Sequential:
+    """Two poolings, undone in reverse order, the outer one with windows that overlap."""
+    inner = [MaxPool2d(2), Conv2d(2, 3, pad=1), MaxUnpool2d()]
+    return Sequential([MaxPool2d(3, stride=2, pad=1), Tanh(), *inner, Tanh(), MaxUnpool2d()])
 
 
 def wide_pool() -> MaxPool2d:
@@ -187,6 +194,8 @@ CASES = [
     Case("pool (2, 3) stride (1, 2) pad (0, 1)", wide_pool, (2, 4, 5)),
     Case("pool 3 stride 2, rounded up", lambda: MaxPool2d(3, stride=2, ceil_mode=True), (2, 6, 4)),
     Case("pool 3, one window sticks out", lambda: MaxPool2d(3, ceil_mode=True), (2, 2, 7)),
+    Case("unpool", lambda: Sequential([MaxPool2d(2), Tanh(), MaxUnpool2d()]), (2, 4, 6)),
+    Case("unpool, two in one another", autoencoder, (2, 7, 6)),
     Case("average pool 2", lambda: AvgPool2d(2), (3, 4, 5)),
     Case("average pool 3 stride 1 pad 1", lambda: AvgPool2d(3, stride=1, pad=1), (2, 4, 5)),
     Case("average pool of the image's pixels", average_of_pixels, (2, 4, 6)),

@@ -125,7 +125,7 @@ class Conv2d(_Convolution):
         return g.output_shape
 
     def fused_with(self, following: Layer) -> Layer | None:
-        if not isinstance(following, MaxPool2d) or not following.halves:
+        if not isinstance(following, MaxPool2d) or not following.halves or following.is_undone:
             return None
         pooled = self._compute.pooled(self.geometry)
         return None if pooled is None else _PooledConvolution(self, pooled)

@@ -6,6 +6,7 @@ the maximum NaN, and its last NaN receives the gradient, as in PyTorch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,6 +156,10 @@ class MaxPool2d(Pooling):
     """
 
     kind = "pool"
+    is_undone = False  # whether a MaxUnpool2d asks where the maxima were
+
+    def join(self, before: Sequence[Layer]) -> None:
+        self.is_undone = False
 
     @property
     def halves(self) -> bool:
@@ -172,6 +177,17 @@ class MaxPool2d(Pooling):
         if not need_dx:
             return None
         return self._method(len(dy)).backward(dy, out)
+
+    def give_to_maxima(self, values: Array, out: Array) -> None:
+        """Each value `(N, C, OH, OW)` to the maximum of its window in the last forward pass.
+
+        out: `(N, C, H, W)`, of which all other pixels become zero.
+        """
+        self._method(len(values)).give_to_maxima(values, out)
+
+    def take_at_maxima(self, images: Array, out: Array) -> None:
+        """From `(N, C, H, W)` the pixels that were the maxima, `(N, C, OH, OW)`, into `out`."""
+        self._method(len(images)).take_at_maxima(images, out)
 
     def _method(self, n: int) -> _AnyWindows | _Pairs:
         _, h, w = self.shape
@@ -191,9 +207,7 @@ class _AnyWindows:
         self.first = (rows[:, None] * kw + columns).astype(self.chosen.dtype)
 
     def forward(self, x: Array, y: Array) -> None:
-        padded, mask = self.layer.memory.temporaries(
-            (self.layer.padded_shape(len(x)), self.layer.dtype), (self.chosen.shape, bool)
-        )
+        padded, mask = self._temporaries(len(x), bool)
         elements = self.layer.elements(x, padded, -np.inf)
         np.copyto(y, elements[0])
         np.copyto(self.chosen, self.first)
@@ -207,12 +221,33 @@ class _AnyWindows:
 
     def backward(self, dy: Array, out: Array | None) -> Array:
         dpadded = self.layer.padded_gradient(len(dy))
-        routed = self.layer.memory.temporary(dy.shape, self.layer.dtype)
-        for k, element in enumerate(self.layer.windows.elements(dpadded)):
-            np.equal(self.chosen, k, out=routed)  # 1 where this element is the one, else 0
-            np.multiply(dy, routed, out=routed)
-            element += routed
+        self._add(dy, dpadded, self.layer.memory.temporary(dy.shape, self.layer.dtype))
         return self.layer.given(self.layer.windows.inside(dpadded), out)
+
+    def give_to_maxima(self, values: Array, out: Array) -> None:
+        padded, routed = self._temporaries(len(values))
+        padded[...] = 0
+        self._add(values, padded, routed)
+        np.copyto(out, self.layer.windows.inside(padded))
+
+    def take_at_maxima(self, images: Array, out: Array) -> None:
+        padded, mask = self._temporaries(len(images), bool)
+        for k, element in enumerate(self.layer.elements(images, padded, 0)):
+            np.copyto(out, element, where=np.equal(self.chosen, k, out=mask))
+
+    def _add(self, values: Array, padded: Array, routed: Array) -> None:
+        """Adds each value to the maximum of its window in `padded`; `routed` is for the way."""
+        for k, element in enumerate(self.layer.windows.elements(padded)):
+            np.equal(self.chosen, k, out=routed)  # 1 where this element is the one, else 0
+            np.multiply(values, routed, out=routed)
+            element += routed
+
+    def _temporaries(self, n: int, of_windows: DTypeLike | None = None) -> list[Array]:
+        """For padded images, and for a number for each window."""
+        padded = self.layer.padded_shape(n), self.layer.dtype
+        return self.layer.memory.temporaries(
+            padded, (self.chosen.shape, of_windows or self.layer.dtype)
+        )
 
 
 class _Pairs:
@@ -240,12 +275,22 @@ class _Pairs:
 
     def backward(self, dy: Array, out: Array | None) -> Array:
         dx = self.layer.input_gradient((len(dy), *self.layer.shape), out)
+        self.give_to_maxima(dy, dx)
+        return dx
+
+    def give_to_maxima(self, values: Array, out: Array) -> None:
         columns = self._columns()
         upper, lower = columns[:, :, 0::2], columns[:, :, 1::2]
-        give_to_larger(dy, self.second_row, upper, lower)
-        left, right = dx[..., 0::2], dx[..., 1::2]
+        give_to_larger(values, self.second_row, upper, lower)
+        left, right = out[..., 0::2], out[..., 1::2]
         give_to_larger(columns, self.second_column, left, right)
-        return dx
+
+    def take_at_maxima(self, images: Array, out: Array) -> None:
+        columns = self._columns()
+        np.copyto(columns, images[..., 0::2])
+        np.copyto(columns, images[..., 1::2], where=self.second_column)
+        np.copyto(out, columns[:, :, 0::2])
+        np.copyto(out, columns[:, :, 1::2], where=self.second_row)
 
     def _columns(self) -> Array:
         """The larger of two columns each, or its gradient: (N, C, H, W / 2)."""
