@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     AUGMENT = 3
     ORDER = 4
     SPLIT = 5
+    SCENES = 6
 
 
 def stream(

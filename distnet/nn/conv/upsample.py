@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
+from distnet.base.resampling import scaling
 from distnet.nn import arguments, layout
 from distnet.nn.layer import Layer
 
@@ -31,18 +32,6 @@ def interpolation(size: int, scale: int, mode: str, align_corners: bool = False)
         places = (new + 0.5) / scale - 0.5
     distances = np.abs(np.clip(places, 0, size - 1)[:, None] - np.arange(size))
     return np.maximum(1 - distances, 0)
-
-
-def scaling(old: int, new: int) -> Array:
-    """The matrix `(new, old)` whose rows are the weights of each new pixel, in float64.
-
-    A new pixel is the mean of what it covers, weighted by a triangle that is two pixels wide in the
-    coarser grid: bilinear interpolation where images grow, and without moiré where they shrink, as
-    Pillow's BILINEAR and PyTorch's `antialias` have it.
-    """
-    centres = (np.arange(new)[:, None] + 0.5) * old / new
-    weights = np.maximum(0, 1 - np.abs(np.arange(old) + 0.5 - centres) / max(old / new, 1))
-    return weights / weights.sum(axis=1, keepdims=True)
 
 
 class Resampling(Layer):
