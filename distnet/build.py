@@ -43,6 +43,7 @@ from distnet.training.resume import resume
 from distnet.training.run import Callback, Run
 from distnet.training.run_directory import RunDirectory
 from distnet.training.saving import Saving
+from distnet.training.step_hashes import StepHashes
 from distnet.training.terminal import Terminal
 from distnet.training.timeline import TimelineFile
 from distnet.training.trainer import Trainer, make_trainer
@@ -274,6 +275,8 @@ def callbacks_of(
             partial(_about, config, dataset, saving),
         ),
     ]
+    if config.hash_every:
+        callbacks.append(StepHashes(config.hash_every, saving.directory.log))
     if config.patience:
         callbacks.append(EarlyStopping(config.patience))
     if config.profile:

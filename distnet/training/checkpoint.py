@@ -90,7 +90,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
     The arrays are read once, in this call; they must not change meanwhile.
     """
-    tensors = {name: _little_endian(array) for name, array in checkpoint.state.items()}
+    tensors = {name: little_endian(array) for name, array in checkpoint.state.items()}
     metadata = {
         "format": FORMAT,
         "version": VERSION,
@@ -301,7 +301,7 @@ def _digest(tensors: Arrays, metadata: Mapping[str, str]) -> str:
     for name in sorted(tensors):
         array = tensors[name]
         sha.update(_json([name, array.dtype.name, array.shape]).encode())
-        sha.update(_little_endian(array).data)
+        sha.update(little_endian(array).data)
     return sha.hexdigest()
 
 
@@ -326,7 +326,7 @@ def _format(tensors: Arrays, metadata: Mapping[str, str]) -> Iterator[bytes | me
     yield from (tensors[name].data for name in names)
 
 
-def _little_endian(array: np.ndarray) -> np.ndarray:
+def little_endian(array: np.ndarray) -> np.ndarray:
     """In the order of a file: C-contiguous, a copy only if it is not so already."""
     return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
 

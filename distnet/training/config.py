@@ -314,6 +314,15 @@ class TrainConfig:
         limits=STEPS,
         decides=False,
     )
+    hash_every: int = option(
+        0,
+        "steps between hashes of the whole state in metrics.jsonl, each of which includes the one "
+        "before; 0: none",
+        group=FILES,
+        metavar="N",
+        limits=STEPS,
+        decides=False,
+    )
     timeline: str = option(
         "",
         "write a trace of all ranks to this file, for ui.perfetto.dev (default: none)",

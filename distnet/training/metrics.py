@@ -45,6 +45,22 @@ class Metrics:
         self._file.close()
 
 
+def read_events(path: Path, event: str) -> Iterator[dict[str, Any]]:
+    """The lines of that event in a metrics.jsonl, in order; none if there is no file.
+
+    A line that is not finished, or is no JSON object, is passed over. Raises OSError.
+    """
+    if not path.exists():
+        return
+    for line in path.read_bytes().splitlines():
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(entry, dict) and entry.get("event") == event:
+            yield entry
+
+
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """The results of a finished run as one JSON object; numbers not finite become null."""
     write_atomically(path, (_json(summary, indent=2) + "\n").encode())

@@ -27,6 +27,7 @@ class Record:
     the last evaluation, on average; evaluated: those of each set that was evaluated, by its name.
     best_score: of the objective, on the first of these sets, after `best_step` steps; since_best:
     evaluations since then. ended: why the run has ended before its last step, "" if it has not.
+    chain: the newest of the step hashes, see `step_hashes`; "" without any.
     """
 
     loss_sum: float = 0.0
@@ -40,10 +41,12 @@ class Record:
     best_step: int = 0
     since_best: int = 0
     ended: str = ""
+    chain: str = ""
 
     @classmethod
     def restored(cls, entries: Mapping[str, Any]) -> Record:
         """As a checkpoint holds it; raises CheckpointError for what is none."""
+        entries = {"chain": "", **entries}  # which the first checkpoints lack
         expected = {name: _kind(value) for name, value in asdict(cls()).items()}
         found = {name: _kind(value) for name, value in entries.items()}
         if found != expected:
@@ -91,6 +94,10 @@ class Record:
     def with_end(self, reason: str) -> Record:
         """The run ends here, and not only this part of it."""
         return replace(self, ended=reason)
+
+    def with_chain(self, chain: str) -> Record:
+        """Another step hash has been added to the chain."""
+        return replace(self, chain=chain)
 
     def _averages(self, objective: Objective) -> Metrics:
         if not self.num_samples:
