@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from distnet.parallel.communicator import Process
-from distnet.training.evaluation import evaluate
+from distnet.training.evaluation import EvaluationStopped, evaluate
 from distnet.training.feed import Feed
 from distnet.training.record import Metrics, Record
 from distnet.training.trainer import StepResult, Trainer
@@ -101,6 +101,7 @@ class Run:
         self.num_done, self.record = 0, Record()
         self.figures: dict[str, Any] = {}
         self.unwritten = False
+        self._asked = False  # to stop, all ranks alike
         # The last step, if this process made one, and the record before it: what follows a step
         # can be done again if it is interrupted by the loss of a rank.
         self.latest: tuple[StepResult, Record] | None = None
@@ -112,8 +113,19 @@ class Run:
 
     @property
     def is_complete(self) -> bool:
-        """Whether there is no step left to make."""
+        """Whether there is no step left to make, and none to evaluate."""
+        return self._has_no_step_left and not self._has_to_evaluate
+
+    @property
+    def _has_no_step_left(self) -> bool:
         return self.num_done >= self.total_steps or bool(self.record.ended)
+
+    @property
+    def _has_to_evaluate(self) -> bool:
+        """Whether it is time for that, and not yet done: by it the record begins new sums."""
+        epoch_ends = self.num_done % self.steps_per_epoch == 0
+        is_time = _due(self.num_done, self.evaluate_every, epoch_ends) or self._has_no_step_left
+        return is_time and self.record.num_samples > 0
 
     def train(self) -> None:
         """To the last step, or until asked to stop; after `go_on_from` it can be called again."""
@@ -122,12 +134,16 @@ class Run:
         self._tell_of_losses()
         if self.latest is not None:
             result, self.record = self.latest
+            self._asked = result.stop
             self._after(result)
+        elif self._has_to_evaluate:  # which the part of the run before this one was stopped in
+            self._between_steps()
         elif self.evaluate_first and not self.num_done:
             self.evaluate()
         while not self._has_to_stop():
             with np.errstate(all="ignore"):  # what is not finite is an error, and told by one
                 result = self.trainer.step(self.num_done, self.wants_stop)
+            self._asked = result.stop
             self.latest, self.num_done = (result, self.record), self.num_done + 1
             self._after(result)
         for callback in self.callbacks:
@@ -138,7 +154,10 @@ class Run:
         self.record = self.record.with_end(reason)
 
     def evaluate(self) -> None:
-        """Measures the network on all sets and tells the callbacks."""
+        """Measures the network on all sets and tells the callbacks.
+
+        Raises EvaluationStopped, on all ranks, if one was asked to stop meanwhile.
+        """
         size = self.evaluation_size
         with (
             self.comm.position.during("evaluation"),
@@ -146,7 +165,7 @@ class Run:
             self.trainer.evaluating(),
         ):
             evaluated = {
-                name: evaluate(feed, self.comm, min(size, len(feed.targets)))
+                name: evaluate(feed, self.comm, min(size, len(feed.targets)), self.wants_stop)
                 for name, feed in self.evaluate_on.items()
             }
         objective = self.trainer.objective
@@ -173,29 +192,39 @@ class Run:
         self.lost = self.lost + lost
 
     def _has_to_stop(self) -> bool:
-        asked = self.latest is not None and self.latest[0].stop
-        return self.is_complete or asked or self.num_done == self.stop_at > 0
+        return self._has_no_step_left or self._asked or self.num_done == self.stop_at > 0
 
     def _after(self, result: StepResult) -> None:
         """What follows a step."""
-        done = self.num_done
         self.record = self.record.with_step(result)
         for callback in self.callbacks:
             callback.stepped(self, result)
         if self.saves is not None:
             self.saves.check()
+        self._between_steps()
+
+    def _between_steps(self) -> None:
+        """Evaluation, comparison and checkpoint, as far as it is time for them."""
+        done = self.num_done
         epoch_ends = done % self.steps_per_epoch == 0
-        evaluates = _due(done, self.evaluate_every, epoch_ends) or self.is_complete
-        if evaluates:
-            self.evaluate()
-        is_best = evaluates and self.record.best_step == done
-        ends = self._has_to_stop()
-        saves = ends or is_best or _due(done, self.checkpoint_every, epoch_ends)
+        is_best = self._evaluate_if_due() and self.record.best_step == done
+        saves = self._has_to_stop() or is_best or _due(done, self.checkpoint_every, epoch_ends)
         saves = saves and self.saves is not None
         if saves or _due(done, self.verify_every, epoch_ends):
             self._verify()
         if saves and self.saves is not None:
             self.saves.save(self, is_best)
+
+    def _evaluate_if_due(self) -> bool:
+        """Whether that was done: not if this part of the run is asked to stop meanwhile."""
+        if not self._has_to_evaluate:
+            return False
+        try:
+            self.evaluate()
+        except EvaluationStopped:
+            self._asked = True
+            return False
+        return True
 
     def _verify(self) -> None:
         """Compares the replicas, and tells if one had to be repaired."""

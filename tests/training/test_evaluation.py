@@ -8,7 +8,7 @@ import pytest
 from distnet.nn import Conv2d, Linear, Network, ReLU
 from distnet.objectives import Classification
 from distnet.parallel import SerialCommunicator
-from distnet.training.evaluation import evaluate
+from distnet.training.evaluation import EvaluationStopped, evaluate
 from distnet.training.feed import Feed
 
 NUM_SAMPLES = 37
@@ -52,3 +52,19 @@ def test_ranks_find_what_one_process_finds(comm, feed, num_ranks, micro_batch_si
     assert comm.size >= num_ranks
     alone = evaluate(feed, SerialCommunicator(), micro_batch_size)
     assert evaluate(feed, comm, micro_batch_size) == alone
+
+
+@pytest.mark.parametrize("num_ranks", RANKS)
+def test_all_ranks_stop_when_one_is_asked_to(comm, feed, num_ranks):
+    assert comm.size >= num_ranks
+    served = []
+
+    def wants_stop():
+        served.append(comm.rank)
+        return comm.rank == comm.size - 1 and len(served) > 1
+
+    with pytest.raises(EvaluationStopped):
+        evaluate(feed, comm, 5, wants_stop)
+    if comm.rank == comm.size - 1:
+        assert len(served) == 2
+    assert 0 <= evaluate(feed, comm, 5)["accuracy"] <= 1  # nothing is left of it

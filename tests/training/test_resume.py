@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from distnet.data.formats.idx_set import IDX_FILES
 from distnet.parallel import RankError, SerialCommunicator
 from distnet.train import train
 from distnet.training.checkpoint import best_path, checkpoint_path, load
+from distnet.training.feed import Feed
+from distnet.training.trainer import Trainer
 
 STEPS = 8  # two epochs of 3 steps, and 2 more
 FLAGS = "--model two_layer --batch-size 8 --micro-batch-size 3 --log-every 2 --lr 0.1 --keep 0"
@@ -86,6 +90,57 @@ def test_stopped_after_any_step(run, whole, tmp_path, stop):
     assert run(out, "--stop-at", str(stop)) == 75
     assert not (out / "summary.json").exists()
     assert run(out, "--resume") == 0
+    for read in (final_checkpoint, metrics, summary, best):
+        assert read(out) == read(whole)
+
+
+@pytest.fixture
+def ask_to_stop(monkeypatch: pytest.MonkeyPatch):
+    """`ask_to_stop(when, step)` has a signal sent during that step, or the evaluation after it.
+
+    It returns a list with an entry for each piece of an evaluation that is measured after that.
+    """
+
+    def prepare(when: str, step: int) -> list[slice]:
+        make, serve = Trainer.step, Feed.evaluation
+        num_made, pieces = 0, []
+
+        def made(trainer: Trainer, number: int, *args: Any) -> Any:
+            nonlocal num_made
+            num_made = number + 1
+            if when == "step" and num_made == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return make(trainer, number, *args)
+
+        def served(feed: Feed, samples: slice) -> Any:
+            if num_made == step:
+                pieces.append(samples)
+                if when == "evaluation" and len(pieces) == 1:
+                    os.kill(os.getpid(), signal.SIGTERM)
+            return serve(feed, samples)
+
+        monkeypatch.setattr(Trainer, "step", made)
+        monkeypatch.setattr(Feed, "evaluation", served)
+        return pieces
+
+    return prepare
+
+
+@pytest.mark.parametrize("when", ["step", "evaluation"])
+@pytest.mark.parametrize("step", [3, 6, STEPS])  # after which the test data are evaluated
+@pytest.mark.parametrize("flags", ["", "--validation 0.15 --patience 5", "--ema 0.9"])
+def test_a_wish_to_stop_does_not_wait_for_an_evaluation(
+    run, tmp_path, ask_to_stop, monkeypatch, when, step, flags
+):
+    """The next part of the run makes it, first of all."""
+    whole, out = tmp_path / "whole", tmp_path / "stopped"
+    assert run(whole, *flags.split()) == 0
+    measured = ask_to_stop(when, step)
+    assert run(out, *flags.split()) == 75
+    assert len(measured) == (when == "evaluation")
+    monkeypatch.undo()
+    assert not (out / "summary.json").exists()
+    assert run(out, "--resume", *flags.split()) == 0
     for read in (final_checkpoint, metrics, summary, best):
         assert read(out) == read(whole)
 

@@ -37,18 +37,50 @@ def test_a_closed_terminal_is_no_wish_under_nohup():
         signal.signal(signal.SIGHUP, before)
 
 
+FIRST_AND_SECOND = """
+    import hashlib, os, signal, subprocess
+    from distnet.training.signals import StopSignals
+    with StopSignals({patience}) as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        print("goes on", flush=True)
+        subprocess.Popen(["sh", "-c", f"{sends}"])
+        # One call into C that lets other threads run, as a wait inside MPI does.
+        hashlib.pbkdf2_hmac("sha256", b"", b"", {rounds})
+    print("goes on to the end")
+"""
+
+
+def interrupted(patience: float, sends: str, rounds: int) -> tuple[int, str]:
+    code = textwrap.dedent(FIRST_AND_SECOND).format(patience=patience, sends=sends, rounds=rounds)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert "Traceback" not in ended.stderr
+    return ended.returncode, ended.stdout
+
+
 def test_a_second_interrupt_ends_the_process_even_where_python_cannot_run():
+    kills = "sleep 0.2; kill -INT {os.getpid()}"
+    assert interrupted(0.0, kills, 2**31 - 1) == (130, "goes on\n")
+
+
+def test_an_interrupt_that_comes_twice_is_one():
+    """A terminal sends Ctrl-C to the ranks too, and mpirun passes it on."""
+    kills = "kill -INT {os.getpid()}; kill -INT {os.getpid()}"
+    assert interrupted(3600.0, kills, 100_000) == (0, "goes on\ngoes on to the end\n")
+
+
+def test_first_and_second_interrupt_while_python_cannot_run():
     code = """
-        import os, signal, subprocess
+        import hashlib, os, subprocess
         from distnet.training.signals import StopSignals
-        with StopSignals():
-            os.kill(os.getpid(), signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGINT)
-            print("goes on", flush=True)
-            subprocess.Popen(["sh", "-c", f"sleep 0.2; kill -INT {os.getpid()}"])
-            sum(range(10**12))  # one call into C, as a wait inside MPI is
+        with StopSignals(0.0):
+            kills = f"kill -INT {os.getpid()} || exit; sleep 0.2; " * 50
+            subprocess.Popen(["sh", "-c", kills], stderr=subprocess.DEVNULL)
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
     """
-    ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=20
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stderr) == (
+        130,
+        "distnet: interrupted again: ended without a checkpoint\n",
     )
-    assert (ended.returncode, ended.stdout) == (-signal.SIGINT, "goes on\n")
