@@ -38,17 +38,8 @@ _HOMES = {
     "distnet.nn": [
         *("AvgPool2d", "BatchNorm", "Branches", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten"),
         *("GlobalAvgPool2d", "Layer", "LeakyReLU", "Linear", "LocalResponseNorm", "MaxPool2d"),
-        *(
-            "MaxUnpool2d",
-            "Network",
-            "ReLU",
-            "Residual",
-            "Resize",
-            "Sequential",
-            "Sigmoid",
-            "Standardize",
-            "Tanh",
-        ),
+        *("MaxUnpool2d", "Network", "ReLU", "Residual", "Resize", "Sequential", "Sigmoid"),
+        *("Standardize", "Tanh"),
         *("Upsample", "fold_batchnorm", "joined", "softmax"),
     ],
     "distnet.objectives": [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -72,8 +71,7 @@ def job_of(
     objective = together(comm, lambda: objective_of(config, dataset, training))
     started = together(comm, lambda: start_of(config, objective.network))
     if started:
-        weights = hashlib.sha256(objective.parameters.values.data).hexdigest()
-        agree(comm, {"the weights of --init": weights})
+        agree(comm, {"the weights of --init": objective.parameters.sha256()})
     trainer = trainer_of(config, objective, training, comm)
     total_steps = num_steps(config, trainer.sampler.steps_per_epoch)
     terminal = Terminal(comm, config.progress, total_steps)
@@ -134,7 +132,20 @@ def network_of(config: TrainConfig, dataset: Dataset) -> Network:
         images = format_shape(shape)
         raise ValueError(f"--model {config.model} for images of {images}: {error}") from error
     network.classes = dataset.classes
+    _freeze(network, config.freeze)
     return network
+
+
+def _freeze(network: Network, names: str) -> None:
+    """What `--freeze` says; raises ValueError."""
+    if not names:
+        return
+    try:
+        network.freeze(*(name.strip() for name in names.split(",")))
+    except ValueError as error:
+        raise ValueError(f"--freeze {names}: {error}") from error
+    if not network.parameters.values.size:
+        raise ValueError(f"--freeze {names}: found nothing that is left to be trained")
 
 
 def objective_of(config: TrainConfig, dataset: Dataset, training: Samples) -> Classification:
@@ -288,10 +299,14 @@ def callbacks_of(
 
 def introduce(config: TrainConfig, dataset: Dataset, run: Run, path: Path) -> list[str]:
     """What is said at the start."""
-    comm, start = run.comm, f"resumed at step {run.num_done}" if run.num_done else "from scratch"
+    comm, start = run.comm, "from these weights" if config.init else "from scratch"
+    if run.num_done:
+        start = f"resumed at step {run.num_done}"
+    parameters = run.trainer.parameters
+    frozen = f", {parameters.constants.size:,} frozen" if parameters.constants.size else ""
     return [
         *(f"distnet: {dataset.name}: {note}" for note in dataset.notes),
-        f"distnet: {config.model} ({run.trainer.parameters.values.size:,} parameters) on "
+        f"distnet: {config.model} ({parameters.size:,} parameters{frozen}) on "
         f"{dataset.name} ({len(run.trainer.feed.targets):,} training samples), {start}",
         f"ranks {comm.size} on {placement(comm)}, batch {config.batch_size} in "
         f"micro-batches of {config.micro_batch_size}, {run.total_steps} steps, "

@@ -71,7 +71,7 @@ def to_published(network: Network) -> dict[str, Array]:
             state[f"{name}.{part}"] = np.array(view, network.dtype, order="C")
         if isinstance(layer, BatchNorm):
             state[f"{name}.{COUNTER}"] = np.zeros((), np.int64)
-    if size != network.parameters.values.size:
+    if size != network.parameters.size:
         raise ValueError(
             "found a network with layers of no model of torchvision, expected alexnet, vgg, "
             "googlenet, resnet, or lenet5"

@@ -26,6 +26,7 @@ def describe(network: Network) -> Description:
         "input_shape": list(network.input_shape),
         "dtype": network.dtype.name,
         "layers": [_described(layer) for layer in network.body.layers],
+        **({"frozen": list(network.frozen)} if network.frozen else {}),
     }
 
 
@@ -38,7 +39,11 @@ def rebuild(description: Mapping[str, Any], num_values: int | None = None) -> Ne
         shape = tuple(int(size) for size in description["input_shape"])
         if num_values is not None:
             _check_size(_layers(description), shape, num_values)
-        return Network(_layers(description), shape, seed=None, dtype=_dtype(description["dtype"]))
+        dtype = _dtype(description["dtype"])
+        network = Network(_layers(description), shape, seed=None, dtype=dtype)
+        if frozen := description.get("frozen"):
+            network.freeze(*map(str, frozen))
+        return network
     except (KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"found no description of a network ({reason:.200})") from None

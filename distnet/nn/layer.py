@@ -64,7 +64,10 @@ class Layer:
         """
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
-        """Fixes the input shape of one sample, `(C, H, W)` or `(K,)`; returns the output's."""
+        """Fixes the input shape of one sample, `(C, H, W)` or `(K,)`; returns the output's.
+
+        A layer may be built again, and then declares its parameters anew.
+        """
         self.dtype = np.dtype(dtype)
         return shape
 

@@ -16,7 +16,7 @@ from distnet.base.keys import MicroBatch, Purpose, stream
 from distnet.nn import arguments
 from distnet.nn.layer import Layer
 from distnet.nn.memory import Memory
-from distnet.nn.parameters import Parameters
+from distnet.nn.parameters import VECTORS, Parameters, num_trained
 from distnet.nn.sequential import Sequential
 from distnet.nn.summary import summarize
 
@@ -33,7 +33,8 @@ class Network:
 
     parameters: all trained arrays and running statistics, in flat vectors.
     body: the layers, one after another. output_shape: that of one sample. classes: the names of the
-    outputs of a classifier, in their order; () if nobody has said.
+    outputs of a classifier, in their order; () if nobody has said. frozen: what is not trained, see
+    `freeze`.
 
     The initial values are a pure function of the seed. None leaves them zero, for parameters that
     are loaded: drawing them takes seconds for the largest networks. A layer has one place in one
@@ -56,6 +57,8 @@ class Network:
             raise arguments.refusal("Network", "dtype", self.dtype.name, "float32 or float64")
         if seed is not None:
             seed = arguments.whole("Network", "seed", seed, minimum=0, maximum=2**64 - 1)
+        self.frozen: tuple[str, ...] = ()
+        check_new(self.body)
         self._build()
         self.parameters = Parameters({"": self.body}, dtype)
         self.classes: tuple[str, ...] = ()
@@ -66,6 +69,7 @@ class Network:
         return {name: self.__dict__[name] for name in self.__dict__ if name not in self._derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self.frozen = ()  # a pickle of an earlier version does not say
         self.__dict__.update(state)
         self._build()
         self.parameters.rejoin()
@@ -76,7 +80,38 @@ class Network:
 
     def __repr__(self) -> str:
         shapes = f"{format_shape(self.input_shape)} -> {format_shape(self.output_shape)}"
-        return f"<{type(self).__name__} {shapes}, {self.parameters.values.size:,} parameters>"
+        return f"<{type(self).__name__} {shapes}, {self.parameters.size:,} parameters>"
+
+    def freeze(self, *names: str) -> None:
+        """What has these names is not trained, everything else is: for transfer learning.
+
+        A name is that of a layer, such as `residual1` or `residual1.path1.conv2`, or of an array,
+        `linear1.bias`; or the kind of all layers that are to be frozen, `conv`. No name: everything
+        is trained again.
+
+        What is frozen is a constant: no gradients of it are summed and sent, no optimizer has
+        moments or weight decay for it, and a frozen BatchNorm normalises by its running statistics,
+        in training as well. If all layers up to some point are frozen, training does not run
+        backward through them. Copies, pickles and files of the network keep what is frozen.
+
+        To be called before training begins: `parameters` has new vectors afterwards. Raises
+        ValueError for a name that nothing has, and for networks that were joined.
+        """
+        for name in names:
+            if not any(has_name(array, name) for array in self.parameters.all_named()):
+                layers = dict.fromkeys(n.partition(".")[0] for n in self.parameters.named())
+                raise ValueError(
+                    f"freeze: found {name!r:.60}, expected a layer or a kind of layers that has "
+                    f"parameters: {', '.join(layers)}"
+                )
+        if self.parameters.are_joined:
+            raise ValueError(
+                "freeze: found a network that was joined with others, expected it to "
+                "be frozen before that"
+            )
+        self.frozen = tuple(dict.fromkeys(names))
+        self._build()
+        self.parameters.take_anew()
 
     def predict(self, x: object) -> Array:
         """The outputs `(N, ...)` in evaluation mode, in a new array; for a classifier, the logits.
@@ -146,9 +181,11 @@ class Network:
 
     def _build(self) -> None:
         """Everything but parameters: what is made anew for a copy."""
-        before = set(self.__dict__)
-        check_new(self.body)
+        before = set(self.__dict__) - getattr(self, "_derived", set())
         self.output_shape = self.body.build(self.input_shape, self.dtype)
+        for arrays in (self.body.parameters(), self.body.statistics()):
+            for name, array in arrays:
+                array.is_frozen = any(has_name(name, frozen) for frozen in self.frozen)
         self.body.use(Memory())
         for index, layer in enumerate(self.body.leaves()):
             layer.index, layer.in_network = index, True
@@ -170,8 +207,15 @@ class Network:
         offsets, start = {}, 0
         for layer in self.body.layers:
             offsets[layer] = start
-            start += sum(parameter.size for _, parameter in layer.parameters())
+            start += num_trained(layer)
         return offsets
+
+
+def has_name(array: str, name: str) -> bool:
+    """Whether an array, `residual1.path2.conv1.weight`, is that, or part of that layer or kind."""
+    *layers, _ = array.split(".")
+    kinds = (layer.rstrip("0123456789") for layer in layers)
+    return array == name or array.startswith(f"{name}.") or name in kinds
 
 
 def check_new(body: Sequential) -> None:
@@ -199,18 +243,12 @@ def joined(**networks: Network) -> Parameters:
     adds what `starts` says of a network to the offsets that the network tells `ready`.
     """
     whole = Parameters({name: network.body for name, network in networks.items()}, _dtype(networks))
-    statistic = contribution = 0
-    for name, network in networks.items():
-        own, start = network.parameters, whole.starts[name]
-        stop, statistic_stop = start + own.values.size, statistic + own.statistics.size
-        contribution_stop = contribution + own.batch_statistics.size
-        own.move_to(
-            whole.values[start:stop],
-            whole.grads[start:stop],
-            whole.statistics[statistic:statistic_stop],
-            whole.batch_statistics[contribution:contribution_stop],
-        )
-        statistic, contribution = statistic_stop, contribution_stop
+    starts = [0] * len(VECTORS)
+    for own in (network.parameters for network in networks.values()):
+        stops = [a + getattr(own, name).size for a, name in zip(starts, VECTORS, strict=True)]
+        places = zip(VECTORS, starts, stops, strict=True)
+        own.move_to(**{name: getattr(whole, name)[start:stop] for name, start, stop in places})
+        own.are_joined, starts = True, stops
     return whole
 
 

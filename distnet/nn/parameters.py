@@ -19,16 +19,21 @@ from numpy.typing import DTypeLike
 from distnet.base.arrays import Array, Shape
 
 T = TypeVar("T")
+VECTORS = ("values", "grads", "constants", "statistics", "batch_statistics")  # of `Parameters`
 Initializer = Callable[[np.random.Generator, Shape], Array]
 
 
 @dataclass(eq=False)
 class Parameter:
-    """An array that is trained: its shape, how it starts, whether weight decay applies to it."""
+    """An array that is trained: its shape, how it starts, whether weight decay applies to it.
+
+    is_frozen: it is not, but stays as it is; see `Network.freeze`.
+    """
 
     shape: Shape
     init: Initializer
     decays: bool = True
+    is_frozen: bool = field(init=False, default=False)
     value: Array = field(init=False, repr=False)
     grad: Array = field(init=False, repr=False)
 
@@ -44,12 +49,14 @@ class Statistic:
     In training mode a layer writes into `batch` what one micro-batch contributes, weighted by the
     micro-batch's share of the global batch, so that the sum over all micro-batches is the average
     over the global batch. It is summed like the gradients. When the sum lies in `batch`, the
-    layer's `update_statistics` moves `value`.
+    layer's `update_statistics` moves `value`. One that `is_frozen` stays as it is and has no
+    `batch`: the layer uses it in training as in evaluation.
     """
 
     shape: Shape
     start_value: float
     batch_size: int = 0  # how many numbers are summed; 0: as many as the value has
+    is_frozen: bool = field(init=False, default=False)
     value: Array = field(init=False, repr=False)
     batch: Array = field(init=False, repr=False)
 
@@ -84,11 +91,14 @@ class Part(Protocol):
 class Parameters:
     """All trained arrays and running statistics of some layers: flat vectors, with names.
 
-    values, grads: the parameters and their gradients, `(P,)`, in forward order.
+    values, grads: the trained parameters and their gradients, `(P,)`, in forward order.
+    constants: `(Q,)`, the parameters that are frozen. What optimizers, reducers and averages work
+    on does not hold them; what is saved, shown or hashed does.
     decays: `(P,)` bool, whether weight decay applies: to weights, not to biases, gamma, beta.
     statistics: running averages, `(S,)` float64.
     batch_statistics: what one micro-batch contributes to them, `(B,)` float64.
-    slots, statistic_slots, batch_slots: the name, place and shape of every array in those vectors.
+    slots, constant_slots, statistic_slots, batch_slots: the name, place and shape of every array in
+    those vectors.
     parts: the layers by name; the name comes before those of their arrays, unless it is empty.
     starts: where in `values` the parameters of each part begin.
 
@@ -98,13 +108,24 @@ class Parameters:
 
     def __init__(self, parts: Mapping[str, Part], dtype: DTypeLike = np.float32) -> None:
         self.parts, self.dtype = dict(parts), np.dtype(dtype)
+        self.are_joined = False
+        self._allocate()
+
+    def _allocate(self) -> None:
         self._collect()
         self.move_to(
-            np.zeros(end(self.slots), dtype),
-            np.zeros(end(self.slots), dtype),
-            np.zeros(end(self.statistic_slots)),
-            np.zeros(end(self.batch_slots)),
+            values=np.zeros(end(self.slots), self.dtype),
+            grads=np.zeros(end(self.slots), self.dtype),
+            constants=np.zeros(end(self.constant_slots), self.dtype),
+            statistics=np.zeros(end(self.statistic_slots)),
+            batch_statistics=np.zeros(end(self.batch_slots)),
         )
+
+    def take_anew(self) -> None:
+        """For parts that were built again: new vectors with the values of the old ones, by name."""
+        held = {name: array.copy() for name, array in self.all_named().items()}
+        self._allocate()
+        self.load(held)
 
     def __getstate__(self) -> dict[str, Any]:
         """The vectors and names; what the layers declared is to be found by `rejoin`."""
@@ -122,57 +143,85 @@ class Parameters:
         self._bind()
 
     def sha256(self) -> str:
-        """The SHA-256 of the values, as little-endian float32."""
-        return hashlib.sha256(self.values.astype("<f4", copy=False).data).hexdigest()
+        """The SHA-256 of all parameters in forward order, as little-endian float32."""
+        sha = hashlib.sha256()
+        for value in self.named().values():
+            sha.update(np.ascontiguousarray(value, "<f4").data)
+        return sha.hexdigest()
 
     def _collect(self) -> None:
         """What the parts have declared, and where it is in the vectors."""
         parameters = dict(_named(self.parts, lambda part: part.parameters()))
         statistics = dict(_named(self.parts, lambda part: part.statistics()))
         self._parameters, self._statistics = parameters, statistics
-        self.slots = slots({name: p.shape for name, p in parameters.items()})
+        trained = {name: p for name, p in parameters.items() if not p.is_frozen}
+        self.slots = slots({name: p.shape for name, p in trained.items()})
+        self.constant_slots = slots({n: p.shape for n, p in parameters.items() if p.is_frozen})
         self.statistic_slots = slots({name: s.shape for name, s in statistics.items()})
-        self.batch_slots = slots({n: (s.batch_size or s.size,) for n, s in statistics.items()})
-        sizes = [p.size for p in parameters.values()]
-        decays = np.array([p.decays for p in parameters.values()], bool)
-        self.decays = np.repeat(decays, sizes)
+        moved = {name: s for name, s in statistics.items() if not s.is_frozen}
+        self.batch_slots = slots({n: (s.batch_size or s.size,) for n, s in moved.items()})
+        decays = np.array([p.decays for p in trained.values()], bool)
+        self.decays = np.repeat(decays, [p.size for p in trained.values()])
         self.starts = self._starts()
 
     def _starts(self) -> dict[str, int]:
         starts, start = {}, 0
         for name, part in self.parts.items():
             starts[name] = start
-            start += sum(parameter.size for _, parameter in part.parameters())
+            start += num_trained(part)
         return starts
 
     def move_to(
-        self, values: Array, grads: Array, statistics: Array, batch_statistics: Array
+        self,
+        values: Array,
+        grads: Array,
+        constants: Array,
+        statistics: Array,
+        batch_statistics: Array,
     ) -> None:
         """Makes every array a view of one of these vectors, and copies it there."""
-        for slot, parameter in zip(self.slots, self._parameters.values(), strict=True):
-            slot.of(values)[...] = getattr(parameter, "value", 0)
-        for slot, statistic in zip(self.statistic_slots, self._statistics.values(), strict=True):
+        for vector, places in ((values, self.slots), (constants, self.constant_slots)):
+            for slot in places:
+                slot.of(vector)[...] = getattr(self._parameters[slot.name], "value", 0)
+        for slot in self.statistic_slots:
+            statistic = self._statistics[slot.name]
             slot.of(statistics)[...] = getattr(statistic, "value", statistic.start_value)
-        self.values, self.grads = values, grads
+        self.values, self.grads, self.constants = values, grads, constants
         self.statistics, self.batch_statistics = statistics, batch_statistics
         self._bind()
 
     def _bind(self) -> None:
         """Makes every array of the parts a view of the vectors."""
-        for slot, parameter in zip(self.slots, self._parameters.values(), strict=True):
-            parameter.value, parameter.grad = slot.of(self.values), slot.of(self.grads)
-        places = zip(self.statistic_slots, self.batch_slots, strict=True)
-        for (slot, sums), statistic in zip(places, self._statistics.values(), strict=True):
-            statistic.value = slot.of(self.statistics)
-            statistic.batch = sums.of(self.batch_statistics)
+        unread = np.empty_like(self.constants)  # layers write gradients of what is frozen as well
+        trained = self.slots, self.values, self.grads
+        for places, values, grads in (trained, (self.constant_slots, self.constants, unread)):
+            for slot in places:
+                parameter = self._parameters[slot.name]
+                parameter.value, parameter.grad = slot.of(values), slot.of(grads)
+        for slot in self.statistic_slots:
+            self._statistics[slot.name].value = slot.of(self.statistics)
+        for slot in self.batch_slots:
+            self._statistics[slot.name].batch = slot.of(self.batch_statistics)
+
+    @property
+    def size(self) -> int:
+        """How many parameters there are, trained or frozen."""
+        return self.values.size + self.constants.size
 
     def named(self) -> dict[str, Array]:
-        """Every parameter by name, as views: conv weights (F, C, KH, KW), linear ones (in, out)."""
-        return {slot.name: slot.of(self.values) for slot in self.slots}
+        """Every parameter by name, in forward order, as views.
+
+        Weights of convolutions are (F, C, KH, KW), linear ones (in, out).
+        """
+        return {name: parameter.value for name, parameter in self._parameters.items()}
 
     def named_statistics(self) -> dict[str, Array]:
         """Every running statistic by name, as views."""
         return {slot.name: slot.of(self.statistics) for slot in self.statistic_slots}
+
+    def all_named(self) -> dict[str, Array]:
+        """Both."""
+        return self.named() | self.named_statistics()
 
     def load(self, named: Mapping[str, Array], *, statistics: bool = True) -> None:
         """Copies all parameters and running statistics by name.
@@ -180,7 +229,7 @@ class Parameters:
         `statistics=False` copies the parameters alone, and leaves the statistics as they are.
         Raises ValueError, and copies nothing, for a name that is missing, misshapen or unknown.
         """
-        own = self.named() | (self.named_statistics() if statistics else {})
+        own = self.all_named() if statistics else self.named()
         for name, value in own.items():
             found = np.shape(named[name]) if name in named else "nothing"
             if found != value.shape:
@@ -219,6 +268,11 @@ def slots(shapes: Mapping[str, Shape]) -> list[Slot]:
         places.append(Slot(name, start, stop, shape))
         start = stop
     return places
+
+
+def num_trained(part: Part) -> int:
+    """How many parameters of a part are not frozen."""
+    return sum(p.size for _, p in part.parameters() if not p.is_frozen)
 
 
 def end(places: Sequence[Slot]) -> int:

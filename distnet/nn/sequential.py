@@ -15,7 +15,7 @@ from distnet.base.keys import MicroBatch
 from distnet.nn import arguments, layout
 from distnet.nn.layer import Layer
 from distnet.nn.memory import Memory
-from distnet.nn.parameters import Parameter, Statistic
+from distnet.nn.parameters import Parameter, Statistic, num_trained
 
 
 class Place(Enum):
@@ -109,7 +109,7 @@ class Sequential(Layer):
     @cached_property
     def _num_fixed(self) -> int:
         """How many of the first stages train nothing: alone, they need no gradients."""
-        trained = [any(True for _ in stage.first.parameters()) for stage in self.stages]
+        trained = [num_trained(stage.first) > 0 for stage in self.stages]
         return trained.index(True) if True in trained else len(trained)
 
     def parameters(self) -> Iterator[tuple[str, Parameter]]:

@@ -159,6 +159,14 @@ class TrainConfig:
         metavar="W,W,...",
     )
 
+    freeze: str = option(
+        "",
+        "layers, or kinds of layers, that keep their weights and are not trained, with commas "
+        "between them, such as conv,batchnorm (default: none)",
+        group=UPDATE,
+        metavar="NAME,...",
+    )
+
     seed: int = option(
         0, "seed of all randomness", group=NOISE, metavar="N", limits={">=": 0, "<=": 2**63 - 1}
     )

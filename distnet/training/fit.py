@@ -206,7 +206,9 @@ def _agree_on(
         **{name: value for name, value in settings.items() if isinstance(value, plain)},
         "the images and labels": digest(training),
         **{f"the set {name!r}": digest(each) for name, each in others.items()},
-        "the values that the network starts with": digest([trainer.parameters.values]),
+        "the values that the network starts with": digest(
+            [trainer.parameters.values, trainer.parameters.constants]
+        ),
     }
     remedy = "give every rank the same arrays, and networks made with the same seed"
     agree(trainer.comm, given, remedy)

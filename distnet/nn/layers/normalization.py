@@ -29,7 +29,8 @@ class BatchNorm(Layer):
     micro-batches and ranks: running = `momentum` running + (1 - momentum) of the batch. (In PyTorch
     `momentum` is the share of the batch.) The variance that is averaged is the unbiased one, whose
     divisor is the number of values less 1, as in PyTorch and so in published weights;
-    `unbiased=False` averages the biased one, as the book and ONNX do.
+    `unbiased=False` averages the biased one, as the book and ONNX do. Frozen (`Network.freeze`), it
+    uses the running averages in training as well, and leaves them alone.
     """
 
     kind = "batchnorm"
@@ -64,6 +65,8 @@ class BatchNorm(Layer):
         yield "running_var", self.running_var
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
+        if self.running_mean.is_frozen:
+            at = None
         self.is_training = at is not None
         xn = self.normalized = self.memory.array("normalized", x.shape, self.dtype)
         beta = self.beta.value
@@ -104,6 +107,8 @@ class BatchNorm(Layer):
         return np.multiply(dx, gain, out=dx)
 
     def update_statistics(self) -> None:
+        if self.running_mean.is_frozen:
+            return
         shift, square = self.running_mean.batch, self.running_var.batch[:-1]
         inverse_count = self.running_var.batch[-1]
         if inverse_count == 0:  # no micro-batch was in training mode
