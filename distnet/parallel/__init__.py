@@ -1,7 +1,7 @@
 """Ranks that compute one result: communicators, exact sums of gradients, failing together."""
 
 from distnet.parallel.agreement import AgreedExit, agree, together
-from distnet.parallel.command import run_command
+from distnet.parallel.command import run_command, run_ranks
 from distnet.parallel.communicator import Communicator, MPICommunicator, SerialCommunicator
 from distnet.parallel.errors import (
     AgreedError,
@@ -40,6 +40,7 @@ __all__ = [
     "fail_together",
     "make_reducer",
     "run_command",
+    "run_ranks",
     "shared_map",
     "together",
     "working_alone",

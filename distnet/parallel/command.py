@@ -29,6 +29,11 @@ def run_command(function: Callable[[Communicator], int | None], environ: Mapping
         if error.speaks:
             show(f"distnet: error: {error}\n")
         return 2
+    return run_ranks(function, comm)
+
+
+def run_ranks(function: Callable[[Communicator], int | None], comm: Communicator) -> int:
+    """The same for a program that has connected itself."""
     try:
         with fail_together(comm):
             code = function(comm) or 0

@@ -1,0 +1,1 @@
+"""What `distnet doctor` looks at: the machine of each rank, how ranks start, how they get on."""
