@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from distnet.base.arrays import Shape, ceil_divide, format_shape
+from distnet.base.options import details
 from distnet.data import (
     Dataset,
     Samples,
@@ -356,5 +358,10 @@ def _about(config: TrainConfig, dataset: Dataset, saving: Saving, run: Run) -> d
 
 
 def _whole_run(config: TrainConfig) -> str:
-    """As TOML, without what concerns one part of the run alone, so that it can be run again."""
-    return to_toml(replace(config, resume="", stop_at=0, overwrite=False))
+    """As TOML, without what concerns one part of the run alone, so that it can be run again.
+
+    From any directory: files and directories are named by their whole paths.
+    """
+    paths = [item.name for item in fields(config) if details(item).path]
+    whole = {name: os.path.abspath(path) for name in paths if (path := getattr(config, name))}
+    return to_toml(replace(config, **whole | {"resume": "", "stop_at": 0, "overwrite": False}))

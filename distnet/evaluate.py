@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.base.options import argument, option, parse_options, read_toml
+from distnet.base.options import argument, option, parse_options, read_unchecked
 from distnet.base.output import write_now
 from distnet.base.tables import aligned
 from distnet.data import DataError, Dataset, Samples, default_cache_dir, load_dataset, with_test
@@ -27,7 +27,6 @@ from distnet.nn import Network
 from distnet.objectives.confusion import Confusion, precision_recall_f1
 from distnet.parallel import Communicator, agree, run_command, together
 from distnet.training import model_file
-from distnet.training.config import TrainConfig
 from distnet.training.evaluation import measure
 from distnet.training.feed import Feed
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
@@ -172,7 +171,9 @@ def _dataset(
     options: EvaluateOptions, model: Mapping[str, Any], environ: Mapping[str, str]
 ) -> Dataset:
     """The data set that was asked for, or else the one of the run; raises DataError."""
-    name, data_dir = _trained_on(Path(options.model), model)
+    name, data_dir = "", ""
+    if not (options.data and options.data_dir):
+        name, data_dir = _trained_on(Path(options.model), model)
     if options.data or options.data_dir:
         name, data_dir = options.data or name or "mnist", options.data_dir
     if not name:
@@ -185,8 +186,9 @@ def _trained_on(path: Path, model: Mapping[str, Any]) -> tuple[str, str]:
     """Name and directory of the data: as the configuration of the run says, or the file itself."""
     for directory in (path, path.parent.parent):  # of a run, or of one of its checkpoints
         if (directory / "config.toml").is_file():
-            config = read_toml(TrainConfig, "config.toml", directory)
-            return config.get("data", ""), config.get("data_dir", "")
+            # Unchecked: options of a model of one's own are unknown here, and of no matter.
+            config = read_unchecked(directory / "config.toml")
+            return str(config.get("data", "")), str(config.get("data_dir", ""))
     return str(model.get("data", {}).get("name", "")), ""
 
 

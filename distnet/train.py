@@ -10,9 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from distnet.build import job_of
 from distnet.parallel import Communicator, run_command, together
-from distnet.training.config import parse
 from distnet.training.elastic import survive
 from distnet.training.fingerprint import one_blas_thread
 from distnet.training.job import Job
@@ -21,6 +19,11 @@ from distnet.training.signals import StopSignals
 
 def train(comm: Communicator, argv: Sequence[str] | None = None) -> int:
     """The command: everything between the flags, by default the process's, and the exit code."""
+    # Now and not before: the flags are made of the tables of models, data sets, optimizers ..., to
+    # which a script that has imported this file may have added.
+    from distnet.build import job_of
+    from distnet.training.config import parse
+
     flags = sys.argv[1:] if argv is None else argv
 
     def start() -> Job:

@@ -82,3 +82,45 @@ def test_what_cannot_be_trained_on_is_one_line(tmp_path, arrays, flags, message)
     assert process.stderr.startswith("distnet: error: ") and process.stderr.count("\n") == 1
     assert message in process.stderr
     assert not (tmp_path / "out").exists()
+
+
+SCRIPT = """
+import sys
+from typing import Annotated
+
+import distnet
+from distnet.base.options import Option
+from distnet.train import main
+
+Units = Annotated[int, Option("units of the hidden layer", metavar="N", limits={">=": 1})]
+
+
+def mine(input_shape, num_classes, *, units: Units = 8, seed=0, dtype="float32"):
+    layers = [distnet.Linear(units), distnet.ReLU(), distnet.Linear(num_classes)]
+    return distnet.Network(layers, input_shape, seed=seed, dtype=dtype)
+
+
+distnet.MODELS["mine"] = mine  # although the command is imported
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_model_of_a_script_has_flags_and_its_run_opens_in_any_directory(tmp_path):
+    def run(directory: Path, *command: str) -> str:
+        environ = {**os.environ, "PYTHONPATH": launching.SETTINGS["PYTHONPATH"]}
+        full = [sys.executable, *command]
+        return subprocess.run(
+            full, cwd=directory, env=environ, capture_output=True, text=True, check=True
+        ).stdout
+
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    (tmp_path / "script.py").write_text(SCRIPT)
+    save(here, "pets", x=COLOUR, y=KINDS, x_test=COLOUR, y_test=KINDS)
+    flags = "--model mine --units 5 --data-dir pets.npz --steps 4 --batch-size 10 --out out"
+    run(here, "../script.py", *flags.split(), "--stop-at", "4")
+    config = ("--config", "../here/out/config.toml")
+    assert "this run is finished" in run(there, "../script.py", *config, "--resume")
+    told = run(there, "-m", "distnet", "evaluate", "../here/out")
+    assert "on pets, test, 60 samples" in told

@@ -45,6 +45,15 @@ COUNT = {">=": 1, "<=": 1_000_000}
 EXACT = [name for name, kind in REDUCTIONS.items() if kind.exact]
 OTHERS = [name for name, kind in REDUCTIONS.items() if not kind.exact]
 
+REGISTRIES: dict[str, Mapping[str, Any]] = {
+    "model": MODELS,
+    "data": DATASETS,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+}
+# What there was when this file was read, of which the flags are made.
+KNOWN = {owner: frozenset(registry) for owner, registry in REGISTRIES.items()}
+
 # The options that the entries of the registries take, by entry.
 ENTRIES: dict[str, dict[str, Mapping[str, Option]]] = {
     "model": {name: own_options(maker) for name, maker in MODELS.items()},
@@ -364,10 +373,22 @@ def parse(argv: Sequence[str], prog: str = "python -m distnet.train") -> TrainCo
     The default micro-batch follows --batch-size. Raises ConfigError, whose
     message is one line, and SystemExit(0) after printing the help for `--help`.
     """
+    _check_early()
     values = parse_values(TrainConfig, argv, prog)
     if "batch_size" in values:
         values.setdefault("micro_batch_size", default_micro_batch_size(values["batch_size"]))
     return TrainConfig(**values)
+
+
+def _check_early() -> None:
+    """Raises ConfigError for an entry of a registry that has come too late to have flags."""
+    for owner, registry in REGISTRIES.items():
+        if late := [name for name in registry if name not in KNOWN[owner]]:
+            raise ConfigError(
+                f"{owner} {shown(late[0])}: found it added after the options were read, expected "
+                "all before; add it before the first run, and before distnet.training.config is "
+                "imported"
+            )
 
 
 def default_micro_batch_size(batch_size: int) -> int:

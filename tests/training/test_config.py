@@ -14,7 +14,7 @@ import pytest
 from distnet.base.options import details, flag, recipes
 from distnet.base.options.toml import MAX_FILE_BYTES
 from distnet.build import default_out
-from distnet.data import load_dataset
+from distnet.data import DATASETS, load_dataset
 from distnet.models import MODELS
 from distnet.nn import Network
 from distnet.optim import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
@@ -102,6 +102,8 @@ def test_resume_alone_means_the_latest_checkpoint():
         ("--epoch 3", "unknown option '--epoch'; did you mean --epochs?"),
         ("--batchsize=3", "unknown option '--batchsize'; did you mean --batch-size?"),
         ("--confg x", "unknown option '--confg'; did you mean --config?"),
+        ("--modle x", "unknown option '--modle'; did you mean --model?"),  # not --modules
+        ("--optimzier x", "unknown option '--optimzier'; did you mean --optimizer?"),
         ("--zzz", "unknown option '--zzz'; --help lists all options"),
         ("-e 3", "unknown option '-e'; --help lists all options"),
         ("train", "found 'train', expected options only (--name value)"),
@@ -166,6 +168,7 @@ def test_python_is_held_to_the_same_rules():
 
 
 REGISTRIES = {"model": MODELS, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+TABLES = REGISTRIES | {"data": DATASETS}
 ENTRY = [(owner, entry) for owner, registry in REGISTRIES.items() for entry in registry]
 
 
@@ -245,6 +248,19 @@ def test_toml_of_every_entry_is_runnable_again(tmp_path, owner, entry):
     assert parse(["--config", str(toml_file(tmp_path, to_toml(config)))]) == config
 
 
+def test_dashes_and_underscores_are_the_same_in_a_file(tmp_path):
+    path = toml_file(tmp_path, "batch-size = 50\nlog_every = 3\n")
+    assert parse(["--config", str(path)]) == parse(["--batch-size", "50", "--log-every", "3"])
+
+
+@pytest.mark.parametrize("owner", TABLES)
+def test_an_entry_that_comes_too_late_for_flags_is_refused(owner, monkeypatch):
+    registry = TABLES[owner]
+    monkeypatch.setitem(registry, "mine", next(iter(registry.values())))
+    with pytest.raises(ConfigError, match=f"{owner} 'mine': found it added after the options were"):
+        parse([])
+
+
 def test_flags_win_over_the_file(tmp_path):
     path = toml_file(tmp_path, "epochs = 2\nlr = 1\n")
     expected = replace(TrainConfig(), epochs=3, lr=1.0)
@@ -269,7 +285,9 @@ def test_a_wrong_file_is_wrong_even_where_a_flag_wins(tmp_path):
     ("content", "message"),
     [
         ("epoch = 3", "unknown key 'epoch'; did you mean epochs?"),
-        ("batch-size = 3", "unknown key 'batch-size'; did you mean batch_size?"),
+        ("batch-sise = 3", "unknown key 'batch-sise'; did you mean batch_size?"),
+        ("batch-size = 30\nbatch_size = 30", "batch_size: found it twice, once with a dash"),
+        ("batch-size = 0", "batch-size: found 0, expected a whole number >= 1"),
         ("epochs = '3'", "epochs: found '3', expected a whole number >= 1"),
         ("epochs = 3.0", "epochs: found 3.0, expected a whole number >= 1"),
         ("epochs = true", "epochs: found True, expected a whole number >= 1"),

@@ -26,7 +26,7 @@ from distnet.base.options.declaring import (
     with_options_of,
 )
 from distnet.base.options.flags import parse_options, parse_values
-from distnet.base.options.toml import read_toml, recipes, to_toml
+from distnet.base.options.toml import read_toml, read_unchecked, recipes, to_toml
 
 __all__ = [
     "ConfigError",
@@ -44,6 +44,7 @@ __all__ = [
     "parse_values",
     "pick",
     "read_toml",
+    "read_unchecked",
     "recipes",
     "settle",
     "shown",

@@ -57,12 +57,20 @@ def check_value(item: Field[Any], value: object, label: str) -> Any:
 
 
 def check_values(cls: type, values: Mapping[str, object], source: str) -> dict[str, Any]:
-    """`values` if all of them suit the fields of dataclass `cls`; raises ConfigError if not."""
+    """`values` if all of them suit the fields of dataclass `cls`; raises ConfigError if not.
+
+    Dashes in their names are underscores.
+    """
     known = {item.name: item for item in fields(cls)}
-    for name in values:
+    checked: dict[str, Any] = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
         if name not in known:
-            raise ConfigError(f"{source}: unknown key {shown(name)}{nearest(name, known)}")
-    return {name: check_value(known[name], v, f"{source}: {name}") for name, v in values.items()}
+            raise ConfigError(f"{source}: unknown key {shown(key)}{nearest(name, known)}")
+        if name in checked:
+            raise ConfigError(f"{source}: {name}: found it twice, once with a dash; expected one")
+        checked[name] = check_value(known[name], value, f"{source}: {key}")
+    return checked
 
 
 def settle(config: Any) -> None:
@@ -164,5 +172,24 @@ def printable(text: str) -> str:
 def nearest(name: str, known: Iterable[str], otherwise: str = "; --help lists all options") -> str:
     """The hint after an unknown name; leading dashes are no likeness."""
     spelled = {other.lstrip("-"): other for other in known}
-    matches = difflib.get_close_matches(name.lstrip("-"), spelled, n=1)
-    return f"; did you mean {spelled[matches[0]]}?" if matches else otherwise
+    word = name.lstrip("-")
+    likely = difflib.get_close_matches(word, spelled, n=10)
+    if not likely:
+        return otherwise
+    return f"; did you mean {spelled[min(likely, key=lambda other: num_slips(word, other))]}?"
+
+
+def num_slips(typed: str, meant: str) -> int:
+    """How many letters were left out, put in, mistaken or exchanged with the next one.
+
+    Damerau 1964, "A technique for computer detection and correction of spelling errors".
+    """
+    before, last = [0] * (len(meant) + 1), list(range(len(meant) + 1))
+    for i, a in enumerate(typed):
+        row = [i + 1]
+        for j, b in enumerate(meant):
+            row.append(min(row[j] + 1, last[j + 1] + 1, last[j] + (a != b)))
+            if i and j and (a, typed[i - 1]) == (meant[j - 1], b):
+                row[-1] = min(row[-1], before[j - 1] + 1)
+        before, last = last, row
+    return last[-1]

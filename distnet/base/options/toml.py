@@ -50,6 +50,11 @@ def read_toml(cls: type, name: str, directory: Path = Path()) -> dict[str, Any]:
         name, directory = base, path.parent
 
 
+def read_unchecked(path: Path) -> dict[str, Any]:
+    """What is in a TOML file, whatever it is; raises ConfigError for what is no such file."""
+    return _read(path, printable(str(path)))
+
+
 def recipes() -> list[str]:
     """The names of the files that come with the package."""
     return sorted(f"recipes/{path.stem}" for path in RECIPES.glob("*.toml"))
