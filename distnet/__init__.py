@@ -53,7 +53,7 @@ _HOMES = {
     "distnet.parallel": ["Communicator", "SerialCommunicator", "shared_map"],
     "distnet.program": ["connect", "fit", "run"],
     "distnet.training.callbacks": ["EarlyStopping"],
-    "distnet.training.fit": ["History"],
+    "distnet.training.history": ["History"],
     "distnet.training.lr_finder": ["LearningRates", "find_lr"],
     "distnet.training.model_file": ["load", "save"],
     "distnet.training.run": ["Callback", "Run"],
@@ -133,8 +133,8 @@ if TYPE_CHECKING:
     from distnet.program import connect as connect
     from distnet.program import run as run
     from distnet.training.callbacks import EarlyStopping as EarlyStopping
-    from distnet.training.fit import History as History
     from distnet.training.fit import fit as fit
+    from distnet.training.history import History as History
     from distnet.training.lr_finder import LearningRates as LearningRates
     from distnet.training.lr_finder import find_lr as find_lr
     from distnet.training.model_file import load as load

@@ -146,6 +146,8 @@ def evaluate(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]
         loss, counts = measure(Feed(objective, *samples), comm, EVALUATION_SIZE)
     if comm.rank:
         return DONE
+    for note in dataset.notes:
+        write_now(sys.stderr, f"distnet: {dataset.name}: {note}\n")
     if warning := _other_data(checkpoint.model, dataset):
         write_now(sys.stderr, f"distnet: warning: {warning}\n")
     accuracy = objective.metrics(loss, counts, len(samples.targets))["accuracy"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.base.images import large_floats_hint
 from distnet.base.options import argument, option, parse_options
 from distnet.base.output import write_now
 from distnet.base.tables import aligned
@@ -73,6 +75,9 @@ def predict(comm: Communicator, argv: Sequence[str]) -> int:
     network = together(comm, lambda: model_file.classifier_of(checkpoint, options.model))
     prepare = _preparation(options.pictures, checkpoint.model)
     found = together(comm, lambda: _read(options.files, network, prepare))
+    for file, images in found:
+        if comm.rank == 0 and (hint := large_floats_hint(images)):
+            write_now(sys.stderr, f"distnet: warning: {file}: {hint}\n")
     with one_blas_thread():
         predictions = [
             Prediction(file, number, probabilities)
@@ -96,7 +101,10 @@ def shared_logits(network: Network, images: Array, comm: Communicator) -> Array:
     starts = range(0, len(images), PREDICT_BLOCK)
     mine = deal(len(starts), comm.rank, comm.size)
     own = images[mine.start * PREDICT_BLOCK : mine.stop * PREDICT_BLOCK]
-    parts = comm.allgather(network.predict(own) if mine else None)  # there may be more ranks
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # rank 0 has said it for all
+        logits = network.predict(own) if mine else None  # there may be more ranks
+    parts = comm.allgather(logits)
     return np.concatenate([part for part in parts if part is not None])
 
 

@@ -12,6 +12,7 @@ from distnet.parallel import Communicator, LaunchError, agree, run_command, work
 from distnet.parallel import launcher as _launcher
 from distnet.training import fit as _fit
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
+from distnet.training.history import History
 
 
 def run(main: Callable[[Communicator], int | None]) -> NoReturn:
@@ -33,7 +34,7 @@ def run(main: Callable[[Communicator], int | None]) -> NoReturn:
 
 
 @wraps(_fit.fit)
-def fit(network: Any, images: Any, labels: Any, **settings: Any) -> _fit.History:
+def fit(network: Any, images: Any, labels: Any, **settings: Any) -> History:
     if settings.get("comm") is None and (problem := working_alone(os.environ)):
         raise LaunchError(f"fit without comm: {problem}")
     return _fit.fit(network, images, labels, **settings)

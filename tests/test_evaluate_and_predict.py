@@ -300,3 +300,18 @@ def test_results_that_cannot_be_written_are_no_success(run):
     with open("/dev/full", "w") as full:
         process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
     assert process.returncode == 74
+
+
+def test_floats_that_look_like_bytes_are_told(run, data_dir, tmp_path, capfd):
+    test = distnet.load_dataset(data_dir=data_dir).test
+    images = test.inputs.astype(np.float32)
+    images[0, 0, 0, 0] = 255
+    np.save(tmp_path / "floats.npy", images)
+    np.savez(tmp_path / "floats.npz", images=images, labels=test.targets)
+    hint = "images are floats up to 255 and taken as they are, while bytes mean 0 to 1; divide"
+    assert main(["predict", str(run), str(tmp_path / "floats.npy")]) == 0
+    error = capfd.readouterr().err
+    assert error.startswith(f"distnet: warning: {tmp_path / 'floats.npy'}: {hint}")
+    assert error.count("\n") == 1
+    assert main(["evaluate", str(run), "--data", str(tmp_path / "floats.npz")]) == 0
+    assert f"distnet: floats: {hint}" in capfd.readouterr().err

@@ -17,6 +17,7 @@ from distnet.base.arrays import Array, Shape, StoredArray
 from distnet.base.errors import DataError
 
 PIECE_BYTES = 1 << 22  # of floats that are searched for NaN at a time
+LARGEST_USUAL = 100  # of floats that were scaled or standardized
 
 
 def checked_images(images: object, input_shape: Shape, what: str = "images") -> Array:
@@ -71,6 +72,35 @@ def check_finite(images: Array, what: str = "images") -> None:
             raise DataError(f"{what}: the data hold {value} in image {number}, counted from 0")
 
 
+def large_floats_hint(images: Array) -> str:
+    """One line if the images are floats that look like bytes, "" if not."""
+    if images.dtype.kind != "f":
+        return ""
+    first = images[:100]
+    lowest, highest = float(first.min()), float(first.max())
+    if max(highest, -lowest) <= LARGEST_USUAL:
+        return ""
+    if images.ndim == 2 and not 0 <= lowest <= highest <= 255:  # rows may be of anything
+        return ""
+    return (
+        f"images are floats up to {highest:.4g} and taken as they are, while bytes mean 0 to 1; "
+        "divide by 255 if they are grey values"
+    )
+
+
+def channels_last_hint(shape: Shape) -> str:
+    """One line if the shape of an image, (C, H, W), looks like (H, W, C), "" if not."""
+    if len(shape) != 3 or shape[2] not in (1, 3) or min(shape[:2]) <= shape[2]:
+        return ""
+    h, w, c = shape
+    if h != w and c == 1:  # may be a series of w numbers in h channels
+        return ""
+    return (
+        f"{_shape(shape)} means {h} channels of {w} x {c} pixels; channels come first, "
+        f"{_shape((c, h, w))} if the images are {h} x {w} pixels"
+    )
+
+
 def as_array(values: object, what: str) -> Array:
     """`values` as an array, not copied if it is one, in memory or in a file; or DataError."""
     if isinstance(values, StoredArray):
@@ -91,5 +121,7 @@ def _shape_hint(found: Shape, input_shape: Shape) -> str:
     if found in (input_shape, input_shape[1:], input_shape[1:] + input_shape[:1]):
         return "; a single image is images[None]"
     if math.prod(found[1:]) == math.prod(input_shape):
-        return f"; images.reshape{_shape((-1, *input_shape))} if the order of the numbers is that"
+        hint = channels_last_hint(input_shape)
+        order = f"images.reshape{_shape((-1, *input_shape))} if the order of the numbers is that"
+        return f"; input_shape {hint}" if hint else f"; {order}"
     return ""

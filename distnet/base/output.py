@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 from typing import TextIO
 
 
@@ -46,3 +47,11 @@ def silence(stream: TextIO) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+def warn(text: str) -> None:
+    """A UserWarning at the line of a program that has called distnet."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("distnet."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)

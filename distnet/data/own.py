@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from distnet.base.arrays import Array
-from distnet.base.images import check_finite, pixels
+from distnet.base.images import check_finite, large_floats_hint, pixels
 from distnet.data.arrays import (
     channels_first,
     check_same_length,
@@ -15,8 +13,6 @@ from distnet.data.arrays import (
 from distnet.data.classes import mapped_labels
 from distnet.data.dataset import NO_TEST, Dataset, Samples
 from distnet.data.errors import DataError
-
-LARGEST_USUAL = 100  # of floats that were scaled or standardized
 
 
 def dataset_from_arrays(
@@ -80,22 +76,12 @@ def assembled(
             f"{sources[2]}: found images {test.shape[1:]}, expected {train.shape[1:]} as for "
             "training"
         )
+    hint = large_floats_hint(train)
     samples = Samples(train, labels[0]), Samples(test, labels[1])
-    return Dataset(name, *samples, names, notes + _notes(train))
+    return Dataset(name, *samples, names, notes + ((hint,) if hint else ()))
 
 
 def _images(images: object, layout: str | None, what: str) -> Array:
     array = channels_first(pixels(images, what), layout, what)
     check_finite(array, what)
     return array
-
-
-def _notes(images: Array) -> tuple[str, ...]:
-    """What looks like a mistake and may be none."""
-    first = images[:1000]
-    if images.dtype.kind == "f" and np.abs(first).max() > LARGEST_USUAL:
-        return (
-            f"images are floats up to {first.max():.4g} and taken as they are; divide by 255 if "
-            "they are grey values",
-        )
-    return ()

@@ -34,7 +34,8 @@ from distnet.experiments.requirements import Required, Verdict, short
 from distnet.nn.network import Network
 from distnet.parallel import Communicator, agree, run_command, together
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
-from distnet.training.fit import History, fit
+from distnet.training.fit import fit
+from distnet.training.history import History
 
 Numbers = dict[str, Any]
 

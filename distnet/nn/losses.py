@@ -42,6 +42,7 @@ class SoftmaxCrossEntropy:
 
     def forward(self, x: Array, labels: Array, count: float | None = None) -> float:
         """The loss; `count` defaults to N. Raises ValueError for a wrong shape or label."""
+        labels = np.asarray(labels)
         _check_labels(labels, *x.shape)
         self.count = len(x) if count is None else count
         self.log_p = log_softmax(x)
@@ -83,6 +84,8 @@ def _check_labels(labels: Array, n: int, num_classes: int) -> None:
         raise ValueError(f"labels: found shape {labels.shape}, expected ({n},)")
     if not n:
         return
+    if labels.dtype.kind not in "iu":  # True and False would be a mask
+        raise ValueError(f"labels: found {labels.dtype}, expected whole numbers")
     for label in (int(labels.min()), int(labels.max())):
         if not 0 <= label < num_classes:
             raise ValueError(f"labels: found {label}, expected at least 0 and below {num_classes}")

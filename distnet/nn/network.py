@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape, format_shape
-from distnet.base.images import checked_images
+from distnet.base.images import channels_last_hint, checked_images, large_floats_hint
 from distnet.base.keys import MicroBatch, Purpose, stream
+from distnet.base.output import warn
 from distnet.nn import arguments
 from distnet.nn.layer import Layer
 from distnet.nn.memory import Memory
@@ -59,7 +60,12 @@ class Network:
             seed = arguments.whole("Network", "seed", seed, minimum=0, maximum=2**64 - 1)
         self.frozen: tuple[str, ...] = ()
         check_new(self.body)
-        self._build()
+        try:
+            self._build()
+        except ValueError as error:
+            if hint := channels_last_hint(self.input_shape):
+                raise ValueError(f"{error}; input_shape {hint}") from None
+            raise
         self.parameters = Parameters({"": self.body}, dtype)
         self.classes: tuple[str, ...] = ()
         self._initialize(seed)
@@ -122,6 +128,8 @@ class Network:
         threads may call it; they take turns.
         """
         x = checked_images(x, self.input_shape)
+        if self.classes and (hint := large_floats_hint(x)):
+            warn(f"predict: {hint}")
         result = np.empty((len(x), *self.output_shape), self.dtype)
         size = self._samples_of_a_pass()
         with self._predicting:

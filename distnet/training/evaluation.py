@@ -46,6 +46,8 @@ def measure(
     of ranks; what is counted is also the same for any micro-batch size.
     """
     objective, num_samples = feed.objective, len(feed.targets)
+    if not num_samples:
+        raise ValueError("evaluation: found a set without samples, expected at least one")
     starts = range(0, num_samples, micro_batch_size)
     exact = FixedPoint(len(starts), scale_bits=LOSS_BITS)
     totals = np.zeros(2 + len(objective.counts), np.int64)  # loss, counts, ranks that stopped

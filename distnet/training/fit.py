@@ -1,20 +1,22 @@
 """Trains a network on arrays in a few lines, on any number of ranks with the same bits.
 
 `fit` is a run without a directory: no files, no checkpoints, everything measured in memory. The
-scripts in `docs/book/` call it.
+scripts in `docs/book/` call it. It checks the samples (`_checked`), arranges the parts of a run as
+its settings say (`_Settings`, `_arranged`), and trains (`_trained`).
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from distnet.base.images import as_array, check_finite
+from distnet.base.errors import DataError
+from distnet.base.images import as_array, channels_last_hint, check_finite, large_floats_hint
+from distnet.base.output import warn
 from distnet.data.arrays import check_same_length, checked_samples
 from distnet.data.dataset import Samples, digest
 from distnet.data.splits import split
@@ -25,54 +27,9 @@ from distnet.optim import Averaged, Optimizer, Schedule, make_optimizer
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator, agree
 from distnet.training.feed import Augment, Feed
-from distnet.training.record import Metrics
+from distnet.training.history import History
 from distnet.training.run import Callback, Run
-from distnet.training.trainer import StepResult, Trainer, TrainingDiverged, make_trainer
-
-
-@dataclass
-class History(Callback):
-    """What `fit` measured.
-
-    steps: the metrics of every step on its batch, from the forward pass, before the update.
-    num_updates: how many updates had been made at each evaluation; 0: the network as it started.
-    evaluations: by the name of the set, the metrics at each of `num_updates`.
-    diverged: why training ended early, if it did. ended: the same for a callback that ended it.
-    params_sha256: of the final parameters, as little-endian float32.
-    num_steps: updates so far, those of the calls before it included, if it went on after them.
-    optimizer: with its state, for a call that goes on.
-    """
-
-    steps: list[Metrics] = field(default_factory=list)
-    num_updates: list[int] = field(default_factory=list)
-    evaluations: dict[str, list[Metrics]] = field(default_factory=dict)
-    diverged: str | None = None
-    ended: str = ""
-    params_sha256: str = ""
-    num_steps: int = 0
-    optimizer: Optimizer | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def losses(self) -> list[float]:
-        """The loss of every step."""
-        return [step["loss"] for step in self.steps]
-
-    @property
-    def accuracies(self) -> list[float]:
-        """The accuracy of every step, between 0 and 1, of a classifier."""
-        return [step["accuracy"] for step in self.steps]
-
-    def accuracy(self, name: str) -> list[float]:
-        """The accuracy on set `name` at each evaluation, between 0 and 1, of a classifier."""
-        return [evaluation["accuracy"] for evaluation in self.evaluations[name]]
-
-    def stepped(self, run: Run, result: StepResult) -> None:
-        self.steps.append(result.metrics)
-
-    def evaluated(self, run: Run, evaluated: dict[str, Metrics]) -> None:
-        self.num_updates.append(run.num_done)
-        for name, metrics in evaluated.items():
-            self.evaluations[name].append(metrics)
+from distnet.training.trainer import Trainer, TrainingDiverged, make_trainer
 
 
 def fit(
@@ -129,45 +86,112 @@ def fit(
     and `epochs` is given, and DataError for images or labels that do not suit the network.
     """
     comm = SerialCommunicator() if comm is None else comm
-    objective = network if isinstance(network, Objective) else Classification(network)
-    check = _door(network)
+    settings = _Settings(
+        *(steps, epochs, optimizer, lr, weight_decay, clip_norm, ema),
+        *(batch_size, micro_batch_size or batch_size, evaluate_every or 0, seed),
+    )
     _check_kinds(evaluate_on, callbacks)
-    training = check(images, labels)
-    samples = {name: check(*each) for name, each in (evaluate_on or {}).items()}
-    if validation:
-        training, held_out = split(training, validation, seed)
-        samples = {"valid": held_out, **samples}
-    settings = {"weight_decay": weight_decay, "clip_norm": clip_norm}
+    objective = network if isinstance(network, Objective) else Classification(network)
+    samples = _checked(network, (images, labels), evaluate_on or {}, validation, seed)
+    run, history = _arranged(objective, *samples, settings, augment, after, comm)
+    if comm.rank == 0:
+        _hint(objective, samples[0], seed, after)
+    run.callbacks = [history, *callbacks]
+    return _trained(run, history, may_diverge)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """The settings of `fit`, see there, and what follows from them."""
+
+    steps: int | None
+    epochs: int | None
+    optimizer: str | Optimizer
+    lr: float | Schedule
+    weight_decay: float
+    clip_norm: float
+    ema: float
+    batch_size: int
+    micro_batch_size: int
+    evaluate_every: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        steps, epochs = self.steps, self.epochs
+        if (steps is None) == (epochs is None):
+            raise ValueError(f"fit: found steps {steps} and epochs {epochs}, expected one of them")
+        length = steps if steps is not None else epochs
+        if not isinstance(length, int | np.integer) or isinstance(length, bool) or length < 0:
+            raise ValueError(
+                f"fit: found a length of {length!r:.40}, expected a whole number from 0 on"
+            )
+
+    def num_steps(self, steps_per_epoch: int) -> int:
+        """The length of this call."""
+        return self.steps if self.steps is not None else (self.epochs or 0) * steps_per_epoch
+
+    def schedule(self) -> Schedule:
+        """The learning rate by the step."""
+        return self.lr if callable(self.lr) else constant(self.lr)
+
+    def optimizer_of(self, parameters: Parameters) -> Optimizer:
+        """What updates these parameters, and averages them if it is to."""
+        made = self.optimizer
+        if not isinstance(made, Optimizer):
+            made = make_optimizer(
+                made,
+                parameters.values.size,
+                dtype=parameters.dtype,
+                decayed=parameters.decays,
+                segments=[(slot.start, slot.stop) for slot in parameters.slots],
+                weight_decay=self.weight_decay,
+                clip_norm=self.clip_norm,
+            )
+        return Averaged(made, self.ema, parameters.values) if self.ema else made
+
+    def comparable(self) -> dict[str, object]:
+        """Those that ranks can compare: of a schedule or an optimizer only the name, if any."""
+        plain = int, float, str, type(None)
+        return {name: value for name, value in vars(self).items() if isinstance(value, plain)}
+
+
+def _arranged(
+    objective: Objective,
+    training: Samples,
+    others: Mapping[str, Samples],
+    settings: _Settings,
+    augment: Augment | None,
+    after: History | None,
+    comm: Communicator,
+) -> tuple[Run, History]:
+    """The run, at its first step or where `after` has ended, and the history that it will fill."""
     trainer = make_trainer(
         objective,
         Feed(objective, *training, augment),
-        optimizer=_optimizer(optimizer, objective, settings, ema),
-        schedule=lr if callable(lr) else constant(lr),
-        batch_size=batch_size,
-        micro_batch_size=micro_batch_size or batch_size,
-        seed=seed,
+        optimizer=settings.optimizer_of(objective.parameters),
+        schedule=settings.schedule(),
+        batch_size=settings.batch_size,
+        micro_batch_size=settings.micro_batch_size,
+        seed=settings.seed,
         comm=comm,
     )
-    sets = {name: Feed(objective, *each) for name, each in samples.items()}
     first_step = 0 if after is None else after.num_steps
     if after is not None:
         _take_state(trainer, after)
-    numbers: dict[str, object] = {"steps": steps, "epochs": epochs, "seed": seed, **settings}
-    numbers |= {"batch_size": batch_size, "micro_batch_size": micro_batch_size}
-    numbers |= {"optimizer": optimizer, "lr": lr}
-    _agree_on(trainer, training, samples, numbers)
-    if comm.rank == 0:
-        _note_order(objective.parameters, seed, after)
-    history = History(evaluations={name: [] for name in sets}, optimizer=trainer.optimizer)
+    _agree_on(trainer, training, others, settings.comparable())
     run = Run(
         trainer,
-        sets,
-        total_steps=first_step + _num_steps(steps, epochs, trainer.sampler.steps_per_epoch),
-        evaluate_every=evaluate_every or 0,
+        {name: Feed(objective, *each) for name, each in others.items()},
+        total_steps=first_step + settings.num_steps(trainer.sampler.steps_per_epoch),
+        evaluate_every=settings.evaluate_every,
         evaluate_first=True,
-        callbacks=[history, *callbacks],
     )
     run.num_done = first_step
+    return run, History(evaluations={name: [] for name in others}, optimizer=trainer.optimizer)
+
+
+def _trained(run: Run, history: History, may_diverge: bool) -> History:
+    """Trains to the end and leaves the network with what was evaluated last."""
     try:
         run.train()
     except TrainingDiverged as error:
@@ -176,8 +200,8 @@ def fit(
         history.diverged = str(error)
         run.evaluate()
     history.ended, history.num_steps = run.record.ended, run.num_done
-    trainer.use_evaluated()
-    history.params_sha256 = objective.parameters.sha256()
+    run.trainer.use_evaluated()
+    history.params_sha256 = run.trainer.parameters.sha256()
     return history
 
 
@@ -194,24 +218,25 @@ def _check_kinds(sets: object, callbacks: object) -> None:
         raise TypeError(f"callbacks: found {found!r:.60}, expected a list of Callback objects")
 
 
-def _agree_on(
-    trainer: Trainer,
-    training: Samples,
-    others: Mapping[str, Samples],
-    settings: Mapping[str, object],
-) -> None:
-    """Ranks that train on unlike arrays, or in unlike ways, would do so without a word."""
-    plain = (int, float, str, type(None))
-    given = {
-        **{name: value for name, value in settings.items() if isinstance(value, plain)},
-        "the images and labels": digest(training),
-        **{f"the set {name!r}": digest(each) for name, each in others.items()},
-        "the values that the network starts with": digest(
-            [trainer.parameters.values, trainer.parameters.constants]
-        ),
-    }
-    remedy = "give every rank the same arrays, and networks made with the same seed"
-    agree(trainer.comm, given, remedy)
+def _checked(
+    network: Network | Objective,
+    training: tuple[Any, Any],
+    others: Mapping[str, tuple[Any, Any]],
+    validation: float,
+    seed: int,
+) -> tuple[Samples, dict[str, Samples]]:
+    """The samples for training and the sets by name, those held out for validation first."""
+    check = _door(network)
+    samples, sets = check(*training), {}
+    for name, each in others.items():
+        try:
+            sets[name] = check(*each)
+        except DataError as error:
+            raise DataError(f"evaluate_on, {name!r:.60}: {error}") from None
+    if not validation:
+        return samples, sets
+    samples, held_out = split(samples, validation, seed)
+    return samples, {"valid": held_out, **sets}
 
 
 def _door(network: Network | Objective) -> Callable[[Any, Any], Samples]:
@@ -231,32 +256,46 @@ def _targets_of_an_objective(inputs: Any, targets: Any) -> Samples:
     return Samples(inputs, targets)
 
 
-def _num_steps(steps: int | None, epochs: int | None, steps_per_epoch: int) -> int:
-    if (steps is None) == (epochs is None):
-        raise ValueError(f"fit: found steps {steps} and epochs {epochs}, expected one of them")
-    length = steps if steps is not None else epochs
-    if not isinstance(length, int | np.integer) or isinstance(length, bool) or length < 0:
-        raise ValueError(
-            f"fit: found a length of {length!r:.40}, expected a whole number from 0 on"
-        )
-    return steps if steps is not None else (epochs or 0) * steps_per_epoch
+def _agree_on(
+    trainer: Trainer,
+    training: Samples,
+    others: Mapping[str, Samples],
+    settings: Mapping[str, object],
+) -> None:
+    """Ranks that train on unlike arrays, or in unlike ways, would do so without a word."""
+    given = {
+        **settings,
+        "the images and labels": digest(training),
+        **{f"the set {name!r}": digest(each) for name, each in others.items()},
+        "the values that the network starts with": digest(
+            [trainer.parameters.values, trainer.parameters.constants]
+        ),
+    }
+    remedy = "give every rank the same arrays, and networks made with the same seed"
+    agree(trainer.comm, given, remedy)
 
 
 # By the parameters that a call of `fit` has trained, its seeds.
 _SEEDS: WeakKeyDictionary[Parameters, set[int]] = WeakKeyDictionary()
 
 
-def _note_order(parameters: Parameters, seed: int, after: History | None) -> None:
-    """Warns if an earlier call on the same network has seen its samples in the same order."""
-    seeds = _SEEDS.setdefault(parameters, set())
+def _hint(objective: Objective, training: Samples, seed: int, after: History | None) -> None:
+    """Warns of what is allowed and rarely meant."""
+    seeds = _SEEDS.setdefault(objective.parameters, set())
     if seed in seeds and after is None:
-        warnings.warn(
+        warn(
             f"fit: this network was trained with seed {seed} before, and begins with the same order"
             " of samples again; to go on, give after=history with what the call before returned, "
-            "or another seed",
-            stacklevel=3,
+            "or another seed"
         )
     seeds.add(seed)
+    if isinstance(objective, Classification):
+        for text in (
+            large_floats_hint(training.inputs),
+            channels_last_hint(objective.network.input_shape),
+        ):
+            if text:
+                warn(f"fit: {text}")
 
 
 def _take_state(trainer: Trainer, after: History) -> None:
@@ -271,21 +310,3 @@ def _take_state(trainer: Trainer, after: History) -> None:
     for name, array in new.state.items():
         np.copyto(array, old.state[name])
     trainer.use_evaluated()
-
-
-def _optimizer(
-    optimizer: str | Optimizer, objective: Objective, settings: Mapping[str, float], ema: float
-) -> Optimizer:
-    parameters = objective.parameters
-    if ema:
-        return Averaged(_optimizer(optimizer, objective, settings, 0), ema, parameters.values)
-    if isinstance(optimizer, Optimizer):
-        return optimizer
-    return make_optimizer(
-        optimizer,
-        parameters.values.size,
-        dtype=parameters.dtype,
-        decayed=parameters.decays,
-        segments=[(slot.start, slot.stop) for slot in parameters.slots],
-        **settings,
-    )

@@ -137,3 +137,13 @@ def test_labels_of_any_integer_type(dtype):
 
 def test_count_correct():
     assert count_correct(np.array([[0, 2, 1], [5, 4, 3], [0, 0, 1]]), np.array([1, 0, 0])) == 2
+
+
+def test_labels_that_are_no_numbers_are_refused_and_lists_are_taken():
+    """As many True and False as classes would else be a mask."""
+    x = np.array([[2.0, -1.0], [0.5, 3.0]])
+    taken = SoftmaxCrossEntropy().forward(x, [1, 0])
+    assert taken == SoftmaxCrossEntropy().forward(x, np.array([1, 0]))
+    for labels in (np.array([True, False]), np.array([1.0, 0.0])):
+        with pytest.raises(ValueError, match=f"labels: found {labels.dtype}, expected whole numb"):
+            SoftmaxCrossEntropy().forward(x, labels)

@@ -68,3 +68,9 @@ def test_all_ranks_stop_when_one_is_asked_to(comm, feed, num_ranks):
     if comm.rank == comm.size - 1:
         assert len(served) == 2
     assert 0 <= evaluate(feed, comm, 5)["accuracy"] <= 1  # nothing is left of it
+
+
+def test_an_empty_set_is_one_line(feed):
+    nothing = Feed(feed.objective, feed.inputs[:0], feed.targets[:0])
+    with pytest.raises(ValueError, match="evaluation: found a set without samples"):
+        evaluate(nothing, SerialCommunicator(), 0)

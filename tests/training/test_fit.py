@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
+from distnet.base.errors import DataError
+from distnet.base.images import channels_last_hint
 from distnet.models import TwoLayerNet
-from distnet.nn import BatchNorm, Dropout, Linear, Network, ReLU
+from distnet.nn import BatchNorm, Conv2d, Dropout, Linear, Network, ReLU
+from distnet.objectives import Regression
 from distnet.optim import make_optimizer
 from distnet.optim.schedules import step_decay
 from distnet.parallel import DisagreementError, SerialCommunicator
-from distnet.training.fit import History, fit
+from distnet.training.fit import fit
+from distnet.training.history import History
 from distnet.training.trainer import TrainingDiverged
 
 SHAPE = (1, 4, 4)
@@ -263,3 +268,67 @@ def test_ranks_with_other_arrays_or_values_are_refused(comm, change, what):
     net = Network([Linear(3)], (4,), seed=comm.rank * (change == "seed"))
     with pytest.raises(DisagreementError, match=f"the ranks differ in {what}"):
         fit(net, images, labels, steps=2, evaluate_on={"same": (evaluated, labels)}, comm=comm)
+
+
+def test_a_set_that_is_not_there_is_named():
+    _, history = trained(steps=1, evaluate_on={"test": samples(50), "other": samples(50)})
+    with pytest.raises(ValueError, match="found no set 'tset', expected one of these: 'test', 'ot"):
+        history.accuracy("tset")
+    _, history = trained(steps=1)
+    with pytest.raises(ValueError, match="expected one of these: none, as fit had no evaluate_on"):
+        history.accuracy("test")
+
+
+def test_only_a_classifier_has_accuracies():
+    objective = Regression(Network([Linear(2)], (3,)))
+    inputs, targets = np.zeros((4, 3)), np.zeros((4, 2))
+    history = fit(objective, inputs, targets, steps=1, evaluate_on={"same": (inputs, targets)})
+    for read in (lambda: history.accuracies, lambda: history.accuracy("same")):
+        with pytest.raises(ValueError, match="found the metrics 'loss', 'rmse', expected those"):
+            read()
+
+
+def test_an_empty_set_is_named():
+    images, labels = samples(50)
+    sets = {"test": (images[:0], labels[:0])}
+    with pytest.raises(DataError, match="evaluate_on, 'test': images: found an empty array"):
+        trained(steps=1, evaluate_on=sets)
+
+
+def test_floats_that_look_like_bytes_are_told_once_where_fit_and_predict_are_called():
+    images, labels = samples(50)
+    net = network()
+    with pytest.warns(UserWarning, match="fit: images are floats up to 2.*divide by 255") as said:
+        fit(net, images.astype(float), labels, steps=1)
+    assert [each.filename for each in said] == [__file__]
+    with pytest.warns(UserWarning, match="predict: images are floats up to .* bytes mean 0 to 1"):
+        net.predict(images.astype(np.float32))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(net, images / 255, labels, steps=1, seed=2)
+        net.predict(images / 255)
+        net.predict(images)
+
+
+@pytest.mark.mpi(min_size=3)
+def test_a_hint_is_told_by_one_rank(comm):
+    images, labels = samples(50)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fit(network(), images.astype(float), labels, steps=1, comm=comm)
+    assert len(said) == (comm.rank == 0)
+
+
+def test_a_shape_with_channels_last_is_told():
+    layers = [Conv2d(2, 3, pad=1), Linear(CLASSES)]
+    with pytest.warns(UserWarning, match=r"fit: \(8, 8, 3\) means 8 channels of 8 x 3 pixels; "):
+        fit(Network(layers, (8, 8, 3)), np.zeros((4, 8, 8, 3)), [0, 1, 2, 0], steps=1)
+    with pytest.raises(DataError, match=r"input_shape \(8, 8, 1\) means 8 channels of 8 x 1"):
+        fit(Network([Linear(CLASSES)], (8, 8, 1)), np.zeros((4, 1, 8, 8)), [0, 1, 2, 0], steps=1)
+    with pytest.raises(ValueError, match=r"kernel of 3 does not fit .* channels come first, \(1"):
+        Network([Conv2d(2, 3), Linear(CLASSES)], (8, 8, 1))
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 8, 8), (12, 50, 1), (1, 1, 1), (3, 3, 3), (8,)])
+def test_other_shapes_are_not(shape):
+    assert channels_last_hint(shape) == ""
