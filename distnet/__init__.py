@@ -32,8 +32,8 @@ _HOMES = {
         *("split", "with_test"),
     ],
     "distnet.models": [
-        *("MODELS", "VGG", "AlexNet", "DeepConvNet", "GoogLeNet", "LeNet5", "ResNet"),
-        *("SimpleConvNet", "ThreeLayerNet", "TwoLayerNet"),
+        *("FCN", "MODELS", "VGG", "AlexNet", "DeepConvNet", "GoogLeNet", "LeNet5", "ResNet"),
+        *("SegNet", "SimpleConvNet", "ThreeLayerNet", "TwoLayerNet"),
     ],
     "distnet.nn": [
         *("AvgPool2d", "BatchNorm", "Branches", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten"),
@@ -47,6 +47,7 @@ _HOMES = {
         "Classification",
         "Objective",
         "Regression",
+        "Segmentation",
         "balanced_weights",
     ],
     "distnet.optim": ["OPTIMIZERS", "SCHEDULES", "make_optimizer", "make_schedule"],
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     from distnet.data import load_dataset as load_dataset
     from distnet.data import split as split
     from distnet.data import with_test as with_test
+    from distnet.models import FCN as FCN
     from distnet.models import MODELS as MODELS
     from distnet.models import VGG as VGG
     from distnet.models import AlexNet as AlexNet
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
     from distnet.models import GoogLeNet as GoogLeNet
     from distnet.models import LeNet5 as LeNet5
     from distnet.models import ResNet as ResNet
+    from distnet.models import SegNet as SegNet
     from distnet.models import SimpleConvNet as SimpleConvNet
     from distnet.models import ThreeLayerNet as ThreeLayerNet
     from distnet.models import TwoLayerNet as TwoLayerNet
@@ -122,6 +125,7 @@ if TYPE_CHECKING:
     from distnet.objectives import Classification as Classification
     from distnet.objectives import Objective as Objective
     from distnet.objectives import Regression as Regression
+    from distnet.objectives import Segmentation as Segmentation
     from distnet.objectives import balanced_weights as balanced_weights
     from distnet.optim import OPTIMIZERS as OPTIMIZERS
     from distnet.optim import SCHEDULES as SCHEDULES

@@ -1,6 +1,6 @@
-"""The networks of the book and those that it describes, and MODELS, all networks by name.
+"""The networks of the book and those that it describes, and MODELS, all classifiers by name.
 
-A network is added by its file and a line here; see `Maker`.
+A classifier is added by its file and a line here; see `Maker`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from distnet.models.book import DeepConvNet, SimpleConvNet, ThreeLayerNet, TwoLa
 from distnet.models.googlenet import GoogLeNet
 from distnet.models.lenet import LeNet5
 from distnet.models.resnet import ResNet
+from distnet.models.segmentation import FCN, SegNet
 from distnet.models.vgg import VGG
 from distnet.nn import Network
 
 __all__ = [
+    "FCN",
     "MODELS",
     "VGG",
     "AlexNet",
@@ -25,6 +27,7 @@ __all__ = [
     "LeNet5",
     "Maker",
     "ResNet",
+    "SegNet",
     "SimpleConvNet",
     "ThreeLayerNet",
     "TwoLayerNet",

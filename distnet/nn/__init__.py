@@ -15,7 +15,7 @@ from distnet.nn.layers.dropout import Dropout
 from distnet.nn.layers.linear import Flatten, Linear
 from distnet.nn.layers.normalization import BatchNorm, LocalResponseNorm
 from distnet.nn.layers.standardize import Standardize
-from distnet.nn.losses import SoftmaxCrossEntropy, log_softmax, softmax
+from distnet.nn.losses import PixelCrossEntropy, SoftmaxCrossEntropy, log_softmax, softmax
 from distnet.nn.network import Network, joined
 from distnet.nn.sequential import Sequential
 
@@ -36,6 +36,7 @@ __all__ = [
     "MaxUnpool2d",
     "MicroBatch",
     "Network",
+    "PixelCrossEntropy",
     "ReLU",
     "Residual",
     "Resize",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.nn import layout
 
 
 def softmax(x: Array) -> Array:
@@ -71,6 +72,68 @@ class SoftmaxCrossEntropy:
         return float(self.weights[labels].sum())
 
 
+class PixelCrossEntropy:
+    """-log softmax(x)[t] of every pixel, divided by `count`: what segmentation is trained for.
+
+    Logits x `(N, K, H, W)`, labels t `(N, H, W)` of integers in [0, K), or `ignored` where nobody
+    knows or cares: such a pixel adds nothing to the loss, and its gradient is zero. `count` is the
+    number of the other pixels in the *global* batch (Long et al. 2014, arXiv:1411.4038, section 4).
+    """
+
+    def __init__(self, ignored: int = 255) -> None:
+        self.ignored = ignored
+
+    def forward(self, x: Array, labels: Array, count: float | None = None) -> float:
+        """The loss; `count` defaults to `weight_of(labels)`.
+
+        Raises ValueError for a wrong shape or label.
+        """
+        n, k, h, w = x.shape
+        if labels.shape != (n, h, w):
+            raise ValueError(f"labels: found shape {labels.shape}, expected {(n, h, w)}")
+        self.count = self.weight_of(labels) if count is None else count
+        # One row for each class and one column for each pixel, in the order of the memory.
+        logits = layout.native(x).reshape(-1, k).T.copy()  # (K, H * W * N)
+        t = labels.transpose(1, 2, 0).ravel()
+        self.known = t != self.ignored
+        _check_range(t[self.known], k)
+        self.of_labels = np.where(self.known, t, 0), np.arange(len(t))
+        self.predicted = logits.argmax(axis=0).reshape(h, w, n).transpose(2, 0, 1)
+        logits -= logits.max(axis=0)
+        of_labels = logits[self.of_labels]
+        self.p = np.exp(logits, out=logits)
+        sums = self.p.sum(axis=0)
+        self.p /= sums
+        losses = np.log(sums) - of_labels
+        return float(losses[self.known].sum(dtype=np.float64)) / self.count
+
+    def backward(self, dloss: float = 1.0) -> Array:
+        """dloss * (softmax(x) - onehot(t)) / count, `(N, K, H, W)`; zero at ignored pixels."""
+        n, h, w = self.predicted.shape
+        rows = self.p.copy()
+        rows[self.of_labels] -= 1
+        rows *= self.known * rows.dtype.type(dloss / self.count)
+        dx = layout.empty((n, len(rows), h, w), rows.dtype)
+        np.copyto(layout.native(dx), rows.T.reshape(h, w, n, -1))
+        return dx
+
+    def weight_of(self, labels: Array) -> float:
+        """How many pixels are not ignored, but at least 1, to be divided by."""
+        return max(1, int(np.count_nonzero(labels != self.ignored)))
+
+
+def smooth_l1(difference: Array, beta: float = 1.0) -> tuple[Array, Array]:
+    """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2; and its derivative, between -1 and 1.
+
+    Element by element (Girshick 2015, "Fast R-CNN", arXiv:1504.08083, equation 3, with beta = 1;
+    Huber's loss is beta times as large). A box that is far off does not outweigh all others.
+    """
+    size = abs(difference)
+    inner = size < beta
+    losses = np.where(inner, difference * difference * (0.5 / beta), size - 0.5 * beta)
+    return losses, np.clip(difference / beta, -1, 1)
+
+
 def _checked_weights(weights: Sequence[float] | Array) -> Array:
     """As float64 (K,); raises ValueError unless all are finite and positive."""
     array = np.asarray(weights, np.float64)
@@ -82,7 +145,11 @@ def _checked_weights(weights: Sequence[float] | Array) -> Array:
 def _check_labels(labels: Array, n: int, num_classes: int) -> None:
     if labels.shape != (n,):
         raise ValueError(f"labels: found shape {labels.shape}, expected ({n},)")
-    if not n:
+    _check_range(labels, num_classes)
+
+
+def _check_range(labels: Array, num_classes: int) -> None:
+    if not labels.size:
         return
     if labels.dtype.kind not in "iu":  # True and False would be a mask
         raise ValueError(f"labels: found {labels.dtype}, expected whole numbers")

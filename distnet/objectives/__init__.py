@@ -6,7 +6,19 @@ An objective is added by its file and one line of `OBJECTIVES`.
 from distnet.objectives.classification import Classification, balanced_weights
 from distnet.objectives.objective import Objective
 from distnet.objectives.regression import Regression
+from distnet.objectives.segmentation import Segmentation
 
-OBJECTIVES = {"classification": Classification, "regression": Regression}
+OBJECTIVES = {
+    "classification": Classification,
+    "regression": Regression,
+    "segmentation": Segmentation,
+}
 
-__all__ = ["OBJECTIVES", "Classification", "Objective", "Regression", "balanced_weights"]
+__all__ = [
+    "OBJECTIVES",
+    "Classification",
+    "Objective",
+    "Regression",
+    "Segmentation",
+    "balanced_weights",
+]

@@ -21,19 +21,34 @@ class Confusion(Classification):
     def __init__(self, network: Network) -> None:
         super().__init__(network)
         (self.num_classes,) = network.output_shape
-        classes = range(self.num_classes)
-        self.counts = tuple(f"class {t} taken for {p}" for t in classes for p in classes)
+        self.counts = confusion_names(self.num_classes)
 
     def count(self, logits: Array, targets: Array) -> Sequence[int]:
-        pairs = self.num_classes * targets.astype(np.int64) + logits.argmax(axis=1)
-        return np.bincount(pairs, minlength=self.num_classes**2).tolist()
+        return pairs_counted(targets, logits.argmax(axis=1), self.num_classes)
 
     def metrics(self, loss: float, counts: Array, num_samples: int) -> dict[str, float]:
         return {"loss": loss, "accuracy": float(self.matrix(counts).trace()) / num_samples}
 
     def matrix(self, counts: Array) -> Array:
         """The counts as integers `(K, K)`."""
-        return counts.astype(np.int64).reshape(self.num_classes, self.num_classes)
+        return matrix_of(counts, self.num_classes)
+
+
+def confusion_names(num_classes: int) -> tuple[str, ...]:
+    """What each element of a confusion matrix counts, in row order."""
+    classes = range(num_classes)
+    return tuple(f"class {t} taken for {p}" for t in classes for p in classes)
+
+
+def pairs_counted(truth: Array, predicted: Array, num_classes: int) -> list[int]:
+    """The elements of the confusion matrix of classes and predictions, `(N,)` each."""
+    pairs = num_classes * truth.astype(np.int64) + predicted
+    return np.bincount(pairs, minlength=num_classes**2).tolist()
+
+
+def matrix_of(counts: Array, num_classes: int) -> Array:
+    """Summed counts as integers `(K, K)`."""
+    return counts.astype(np.int64).reshape(num_classes, num_classes)
 
 
 def precision_recall_f1(matrix: Array) -> tuple[Array, Array, Array]:

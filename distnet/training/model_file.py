@@ -23,9 +23,10 @@ CHECKPOINTS = "checkpoints"  # the folder of a run that holds them
 def about(network: Network, classes: Sequence[str] = (), **data: Any) -> dict[str, Any]:
     """What a file says of a model: its network, the names of its classes, the data it was for.
 
-    Raises ValueError unless there is one class for each output, or none.
+    Raises ValueError unless there is one class for each output, or for each channel of outputs that
+    are images, or none.
     """
-    if classes and (len(classes),) != network.output_shape:
+    if classes and len(classes) != network.output_shape[0]:
         raise ValueError(
             f"classes: found {len(classes)}, expected as many as outputs, {network.output_shape}"
         )
@@ -129,5 +130,10 @@ def classifier_of(checkpoint: Checkpoint, source: str) -> Network:
         raise CheckpointError(
             f"{source}: found a network whose outputs have no names, expected a classifier; if it "
             "is one, save it with classes=[...]"
+        )
+    if len(network.output_shape) != 1:
+        raise CheckpointError(
+            f"{source}: found a network with outputs for every pixel, {network.output_shape}, "
+            "expected a classifier"
         )
     return network

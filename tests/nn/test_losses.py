@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from distnet.nn import SoftmaxCrossEntropy, log_softmax, softmax
+from distnet.nn import PixelCrossEntropy, SoftmaxCrossEntropy, log_softmax, softmax
 from distnet.nn.gradient_check import numerical_gradient, relative_error
-from distnet.nn.losses import count_correct
+from distnet.nn.losses import count_correct, smooth_l1
 
 LOGITS = np.random.default_rng(0).standard_normal((7, 4)) * 2
 LABELS = np.array([0, 3, 1, 1, 2, 0, 3])
@@ -147,3 +147,95 @@ def test_labels_that_are_no_numbers_are_refused_and_lists_are_taken():
     for labels in (np.array([True, False]), np.array([1.0, 0.0])):
         with pytest.raises(ValueError, match=f"labels: found {labels.dtype}, expected whole numb"):
             SoftmaxCrossEntropy().forward(x, labels)
+
+
+# Every pixel of images: rows of the same loss.
+
+PIXELS = np.random.default_rng(3).standard_normal((2, 4, 3, 5)) * 2
+MASKS = np.random.default_rng(4).integers(0, 4, (2, 3, 5)).astype(np.uint8)
+
+
+def rows(x):
+    """The pixels `(N, K, H, W)` as rows `(N * H * W, K)`."""
+    return x.transpose(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+@pytest.mark.parametrize("count", [None, 77])
+def test_pixels_are_rows(count):
+    loss, of_rows = PixelCrossEntropy(), SoftmaxCrossEntropy()
+    value = loss.forward(PIXELS, MASKS, count)
+    expected = of_rows.forward(rows(PIXELS), MASKS.ravel(), count)
+    assert value == pytest.approx(expected, rel=1e-13)
+    np.testing.assert_allclose(rows(loss.backward(0.5)), of_rows.backward(0.5), rtol=1e-12)
+    np.testing.assert_array_equal(loss.predicted, PIXELS.argmax(axis=1))
+
+
+def test_ignored_pixels_count_for_nothing():
+    masks, x = MASKS.copy(), PIXELS.copy()
+    masks[0, :2], masks[1, 2, 1] = 255, 255
+    known = masks.ravel() != 255
+    loss, of_rows = PixelCrossEntropy(), SoftmaxCrossEntropy()
+    value = loss.forward(x, masks)
+    assert value == pytest.approx(of_rows.forward(rows(x)[known], masks.ravel()[known]), rel=1e-13)
+    gradient = rows(loss.backward())
+    np.testing.assert_allclose(gradient[known], of_rows.backward(), rtol=1e-12)
+    assert np.all(gradient[~known] == 0)
+    assert (loss.weight_of(masks), loss.weight_of(np.full((1, 2, 2), 255))) == (19, 1)
+    x[0, :, :2] = 1e30
+    assert loss.forward(x, masks) == value
+
+
+def test_pixels_without_any_label_have_no_loss():
+    loss = PixelCrossEntropy()
+    assert loss.forward(PIXELS, np.full_like(MASKS, 255)) == 0
+    assert not loss.backward().any()
+
+
+def test_gradient_of_pixels():
+    x, masks, loss = PIXELS.copy(), MASKS.copy(), PixelCrossEntropy(ignored=3)
+    loss.forward(x, masks)
+    found = loss.backward()
+    expected = numerical_gradient(lambda: loss.forward(x, masks), x)
+    assert relative_error(found, expected) < 1e-8
+
+
+def test_pixels_as_pytorch_has_them():
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, the extra `torch`")
+    x = torch.from_numpy(PIXELS).requires_grad_()
+    masks = torch.from_numpy(MASKS.astype(np.int64))
+    value = torch.nn.functional.cross_entropy(x, masks, ignore_index=2)
+    value.backward()
+    loss = PixelCrossEntropy(ignored=2)
+    assert loss.forward(PIXELS, MASKS) == pytest.approx(value.item(), rel=1e-12)
+    np.testing.assert_allclose(loss.backward(), x.grad.numpy(), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [(MASKS + 1, "found 4, expected at least 0 and below 4"), (MASKS[:, :2], r"found shape .*")],
+)
+def test_masks_that_cannot_be(masks, message):
+    with pytest.raises(ValueError, match=f"labels: {message}"):
+        PixelCrossEntropy().forward(PIXELS, masks)
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0])
+def test_smooth_l1(beta):
+    d = np.array([-3.0, -0.5 * beta, 0.0, 0.25 * beta, beta, 2.0])
+    losses, slopes = smooth_l1(d, beta)
+    expected = [3 - beta / 2, beta / 8, 0, beta / 32, beta / 2, 2 - beta / 2]
+    np.testing.assert_allclose(losses, expected, atol=1e-15)
+    np.testing.assert_allclose(slopes, [-1, -0.5, 0, 0.25, 1, 1])
+    x = np.random.default_rng(0).standard_normal(20)
+    numerical = numerical_gradient(lambda: float(smooth_l1(x, beta)[0].sum()), x)
+    assert relative_error(smooth_l1(x, beta)[1], numerical) < 1e-7
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0])
+def test_smooth_l1_as_pytorch_has_it(beta):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, the extra `torch`")
+    x = np.random.default_rng(0).standard_normal(50)
+    expected = torch.nn.functional.smooth_l1_loss(
+        torch.from_numpy(x), torch.zeros(50), beta=beta, reduction="none"
+    )
+    np.testing.assert_allclose(smooth_l1(x, beta)[0], expected.numpy(), rtol=1e-12)
