@@ -1,0 +1,183 @@
+"""Which things are where: the losses of Faster R-CNN (book section 8.4.1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from distnet.base.arrays import Array
+from distnet.base.keys import MicroBatch
+from distnet.data.scenes import unpadded
+from distnet.models.faster_rcnn import NUM_PROPOSALS, OFFSET_SCALE, FasterRCNN, padded
+from distnet.nn.boxes import encoded, iou
+from distnet.nn.losses import log_softmax, smooth_l1
+from distnet.objectives.objective import Objective, Ready
+
+POSITIVE, NEGATIVE = 0.5, 0.3  # overlaps from which on an anchor has an object, below which none
+MAX_OFFSET = 10.0
+
+# By what the sums of a scene are divided: about as many as there are. Constants, so that a loss
+# is a sum over scenes, whatever the micro-batches and ranks.
+POSITIVE_ANCHORS, NEGATIVE_ANCHORS, REGIONS = 16, 900, 18
+PROPOSER_BETA = 0.1
+
+
+class Regions(NamedTuple):
+    """What the head shall say of the regions of a scene.
+
+    boxes: `(R, 4)`. labels: `(R,)`, 0 for the background, 1 + class of an object, -1 for a row that
+    stands for none. offsets: `(R, 4)`, how the object lies to the box.
+    """
+
+    boxes: Array
+    labels: Array
+    offsets: Array
+
+
+class Detection(Objective):
+    """Trains a `FasterRCNN` on scenes and their objects `(N, most, 5)`, see `data.scenes.boxed`.
+
+    The loss of a scene is the sum of four: whether each anchor has an object (binary
+    cross-entropy), how the object lies to it (smooth L1), what is in each proposal (cross-entropy)
+    and how that lies to it. All anchors take part, with weights for those with and without an
+    object, so that nothing is drawn. The proposals are constants for the second half: no gradient
+    goes through the choice of boxes (Ren et al. 2015, section 3.2, "approximate joint training").
+    The true boxes are among the regions from the start, when the proposer knows nothing yet.
+
+    Metrics: loss, and proposal_recall, the part of the objects that a proposal overlaps by half.
+    """
+
+    counts = ("objects", "proposed")
+
+    def __init__(self, detector: FasterRCNN) -> None:
+        self.detector, self.parameters = detector, detector.parameters
+
+    def as_input(self, inputs: Array) -> Array:
+        return self.detector.trunk.as_input(inputs)
+
+    def gradients(
+        self,
+        x: Array,
+        targets: Array,
+        at: MicroBatch,
+        divisor: float | None = None,
+        ready: Ready | None = None,
+    ) -> Array:
+        divisor = self.divisor(targets) if divisor is None else divisor
+        detector, starts = self.detector, self.parameters.starts
+        features, scores, offsets = detector.look(x, at)
+        regions, *counted = self._regions(scores, offsets, targets)
+        first, dscores, doffsets = self._of_anchors(scores, offsets, targets, 1 / divisor)
+        pooled = detector.align.forward(features, regions.boxes)
+        second, dtold = of_regions(detector.head.forward(pooled, at), regions, 1 / divisor)
+
+        def later(name: str) -> Ready | None:
+            return None if ready is None else lambda start: ready(starts[name] + start)
+
+        dpooled = detector.head.backward(dtold, need_dx=True, ready=later("head"))
+        assert dpooled is not None
+        dfeatures = detector.align.backward(dpooled)
+        dtold = detector.told(dscores, doffsets)
+        of_proposer = detector.proposer.backward(dtold, need_dx=True, ready=later("proposer"))
+        assert of_proposer is not None
+        dfeatures += of_proposer
+        detector.trunk.backward(dfeatures, ready=later("trunk"))
+        return self.sums(first + second, *counted)
+
+    def measure(self, x: Array, targets: Array) -> Array:
+        detector = self.detector
+        features, scores, offsets = detector.look(x)
+        regions, *counted = self._regions(scores, offsets, targets)
+        first, _, _ = self._of_anchors(scores, offsets, targets, 1.0)
+        told = detector.head.forward(detector.align.forward(features, regions.boxes))
+        return self.sums(first + of_regions(told, regions, 1.0)[0], *counted)
+
+    def metrics(self, loss: float, counts: Array, num_samples: int) -> dict[str, float]:
+        return {"loss": loss, "proposal_recall": float(counts[1]) / max(1.0, float(counts[0]))}
+
+    def _of_anchors(
+        self, scores: Array, offsets: Array, targets: Array, factor: float
+    ) -> tuple[float, Array, Array]:
+        """The loss of the proposer times `factor`, and its gradients by scores and offsets."""
+        weights, has_object, wanted = (
+            np.stack(each)
+            for each in zip(*(self._wanted_of_anchors(objects) for objects in targets), strict=True)
+        )
+        weights *= factor
+        # -log sigmoid(z) of an anchor with an object, -log(1 - sigmoid(z)) of the others
+        losses = np.logaddexp(0, np.where(has_object, -scores, scores))
+        dscores = (1 / (1 + np.exp(-scores)) - has_object) * weights
+        of_offsets, doffsets = smooth_l1(offsets - wanted, PROPOSER_BETA)
+        offset_weights = (has_object * (factor / POSITIVE_ANCHORS))[:, :, None]
+        loss = float((losses * weights).sum(dtype=np.float64))
+        loss += float((of_offsets * offset_weights).sum(dtype=np.float64))
+        return loss, dscores.astype(scores.dtype), (doffsets * offset_weights).astype(scores.dtype)
+
+    def _wanted_of_anchors(self, objects: Array) -> tuple[Array, Array, Array]:
+        """For each anchor its weight, whether it has an object, and that one's offsets."""
+        anchors = self.detector.anchors
+        boxes, _ = unpadded(objects)
+        overlaps = (
+            iou(anchors, boxes.astype(np.float32)) if len(boxes) else np.zeros((len(anchors), 1))
+        )
+        nearest, best = overlaps.argmax(axis=1), overlaps.max(axis=1)
+        has_object = best >= POSITIVE
+        if len(boxes):  # a digit that no anchor overlaps by half has the anchor that comes closest
+            closest = overlaps.argmax(axis=0)
+            has_object[closest], nearest[closest] = True, np.arange(len(boxes))
+            wanted = encoded(boxes[nearest].astype(np.float32), anchors)
+        else:
+            wanted = np.zeros_like(anchors)
+        empty = (best < NEGATIVE) & ~has_object
+        weights = has_object * (0.5 / POSITIVE_ANCHORS) + empty * (2 / NEGATIVE_ANCHORS)
+        return weights, has_object, wanted
+
+    def _regions(self, scores: Array, offsets: Array, targets: Array) -> tuple[Regions, int, int]:
+        """What the head is trained on; how many objects there are, and how many were proposed."""
+        most = NUM_PROPOSALS + targets.shape[1]
+        parts, num_objects, num_proposed = [], 0, 0
+        for s, o, objects in zip(scores, offsets, targets, strict=True):
+            boxes, labels = unpadded(objects)
+            proposals = self.detector.propose(s, o)
+            if len(boxes) and len(proposals):
+                best = iou(proposals, boxes.astype(np.float32)).max(axis=0)
+                num_proposed += int(np.count_nonzero(best >= POSITIVE))
+            num_objects += len(boxes)
+            candidates = np.concatenate([proposals, boxes.astype(np.float32)])
+            parts.append(labelled(candidates, boxes.astype(np.float32), labels, most))
+        regions = Regions(*(np.stack(each) for each in zip(*parts, strict=True)))
+        return regions, num_objects, num_proposed
+
+
+def labelled(candidates: Array, boxes: Array, labels: Array, most: int) -> Regions:
+    """Which of the candidates `(M, 4)` have an object, filled up to `most` rows."""
+    wanted = np.full(most, -1)
+    offsets = np.zeros((most, 4), np.float32)
+    m = len(candidates)
+    wanted[:m] = 0
+    if len(boxes) and m:
+        overlaps = iou(candidates, boxes)
+        nearest = overlaps.argmax(axis=1)
+        found = overlaps.max(axis=1) >= POSITIVE
+        wanted[:m] = np.where(found, labels[nearest] + 1, 0)
+        relative = encoded(boxes[nearest], candidates) / OFFSET_SCALE
+        offsets[:m] = np.clip(relative, -MAX_OFFSET, MAX_OFFSET)
+    return Regions(padded([candidates], most)[0], wanted, offsets)
+
+
+def of_regions(told: Array, regions: Regions, factor: float) -> tuple[float, Array]:
+    """The loss of a head times `factor`, and its gradient by what it tells, `(M, 1 + K + 4)`."""
+    labels, wanted = regions.labels.ravel(), regions.offsets.reshape(-1, 4)
+    real, rows = labels >= 0, np.arange(len(labels))
+    weights = real * (factor / REGIONS)
+    log_p = log_softmax(told[:, :-4])
+    loss = -float((log_p[rows, labels] * weights).sum(dtype=np.float64))
+    gradient = np.empty_like(told)
+    gradient[:, :-4] = np.exp(log_p)
+    gradient[rows, np.where(real, labels, 0)] -= 1
+    gradient[:, :-4] *= weights[:, None]
+    losses, slopes = smooth_l1(told[:, -4:] - wanted)
+    of_objects = ((labels > 0) * (factor / REGIONS))[:, None]
+    gradient[:, -4:] = slopes * of_objects
+    return loss + float((losses * of_objects).sum(dtype=np.float64)), gradient
