@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 # pip runs this file for the version. Otherwise it downloads all that distnet needs, in every
@@ -23,6 +24,26 @@ if sys.platform == "win32":
     sys.exit("distnet needs Linux or macOS, found Windows; run it in WSL there")
 
 __version__ = "0.1.0"
+
+
+def _is_a_command() -> bool:
+    """Whether this process is `python -m distnet...`, or `distnet`."""
+    if sys.argv[:1] == ["-m"]:  # while Python looks for the module
+        words = [word.removeprefix("-m").partition(".")[0] for word in sys.orig_argv]
+        return "distnet" in words
+    return sys.argv[:1] != [] and sys.argv[0].rpartition("/")[2] == "distnet"
+
+
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if kind is KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+# A command imports for a good part of a second, in which Ctrl-C is no bug to be traced.
+if _is_a_command() and sys.excepthook is sys.__excepthook__:
+    sys.excepthook = _show
 
 # Where each public name comes from.
 _HOMES = {

@@ -2,35 +2,60 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, NoReturn
 
-from distnet.parallel import Communicator, LaunchError, agree, run_command, working_alone
+from distnet.parallel import Communicator, LaunchError, agree, run_command, together, working_alone
 from distnet.parallel import launcher as _launcher
 from distnet.training import fit as _fit
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
 from distnet.training.history import History
 
 
-def run(main: Callable[[Communicator], int | None]) -> NoReturn:
+def run(main: Callable[[Communicator], Any]) -> NoReturn:
     """Runs `main(comm)` on every rank that mpirun started, or in this process alone, and exits.
 
         distnet.run(main)  # the last line of a script
 
-    `comm` is what `fit` and others take as their `comm`. The exit code is what `main` returns, 0
-    for None. An exception on one rank ends all of them. Ranks whose NumPy would compute other bits
-    are refused with one line and exit code 2.
+    `comm` is what `fit` and others take as their `comm`. The exit code is what `main` returns, if
+    that is a whole number, else 0. An exception on one rank ends all of them. Ranks whose NumPy
+    would compute other bits are refused with one line and exit code 2, and so is what is no
+    function of one argument.
     """
 
     def program(comm: Communicator) -> int:
+        together(comm, lambda: _check_main(main))
         with one_blas_thread():
             agree(comm, numerics_fingerprint(), REMEDY)
-            return main(comm) or 0
+            code = main(comm)
+        return code if isinstance(code, int) and not isinstance(code, bool) else 0
 
     sys.exit(run_command(program, os.environ))
+
+
+def _check_main(main: object) -> None:
+    """Raises ValueError unless `main` can be called with the communicator."""
+    if not callable(main):
+        raise ValueError(
+            f"run: found {main!r:.60}, expected a function main(comm); give it by its name, without"
+            " calling it: distnet.run(main)"
+        )
+    try:
+        signature = inspect.signature(main)
+    except ValueError:
+        return  # of a function in C, which does not say
+    try:
+        signature.bind(None)
+    except TypeError:
+        name = getattr(main, "__name__", "main")
+        raise ValueError(
+            f"run: found {name}{signature}, expected a function of one argument, the communicator: "
+            f"def {name}(comm)"
+        ) from None
 
 
 @wraps(_fit.fit)

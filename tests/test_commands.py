@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 
+import launching
 import pytest
 
 from distnet.__main__ import COMMANDS, main
@@ -82,3 +85,17 @@ def test_it_is_a_module_that_runs():
     command = [sys.executable, "-m", "distnet", "--help"]
     process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert process.stdout.startswith("usage: distnet COMMAND")
+
+
+@pytest.mark.parametrize("command", [("-m", "distnet.train"), ("-m", "distnet", "convert", "a")])
+def test_an_interrupt_while_it_imports_is_one_line(tmp_path, command):
+    (tmp_path / "numpy.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    path = os.pathsep.join([str(tmp_path), launching.SETTINGS["PYTHONPATH"]])
+    ended = subprocess.run(
+        [sys.executable, *command],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "interrupted\n")

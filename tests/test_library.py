@@ -103,3 +103,38 @@ def test_fit_without_ranks_is_refused_under_mpirun(tmp_path, mpirun):
     done = mpirun(2, str(script))
     assert done.returncode not in (0, None)
     assert "fit without comm: started as rank 0 of 2" in done.stderr
+
+
+@pytest.mark.parametrize("num_ranks", [0, 2])
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("def main(): pass\ndistnet.run(main)", "run: found main(), expected a function"),
+        ("def main(a, b): pass\ndistnet.run(main)", "run: found main(a, b), expected a function"),
+        (
+            "def main(comm): pass\ndistnet.run(main(1))",
+            "run: found None, expected a function",
+        ),
+    ],
+)
+@pytest.mark.mpi_launch
+def test_what_is_no_main_is_one_line(mpirun, program, message, num_ranks):
+    program = f"import distnet\n{program}"
+    if num_ranks:
+        done = mpirun(num_ranks, "-c", program)
+    else:
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("distnet:")]
+    assert [line.partition(message)[:2] for line in lines] == [("distnet: error: ", message)]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("returned", "code"), [("None", 0), ("3", 3), ("[1]", 0), ("True", 0), ("lambda: 1", 0)]
+)
+def test_the_exit_code_is_what_main_returns_if_it_can_be_one(returned, code):
+    program = f"import distnet\ndef main(comm): return {returned}\ndistnet.run(main)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (code, b"")

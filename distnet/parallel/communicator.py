@@ -23,6 +23,7 @@ import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.output import write_now
+from distnet.parallel.leaving import wait_for_all
 from distnet.parallel.position import Position
 from distnet.parallel.recovery import ReportsLoss, die, gather_checked, shrink
 from distnet.parallel.turns import take_turns
@@ -142,7 +143,7 @@ class Communicator(Protocol):
         """
 
     def close(self) -> None:
-        """Leaves the group; the communicator cannot be used any more."""
+        """Leaves the group, once all ranks do, or did; the communicator cannot be used any more."""
 
 
 class Done:
@@ -323,8 +324,9 @@ class MPICommunicator:
         os._exit(code)  # that of MPICH may return, and leaves the rest to the launcher
 
     def close(self) -> None:
-        if self.survives_losses:
+        if self.survives_losses or not self._comm:
             return  # one may be lost here, and processes leave without MPI
+        wait_for_all(self._comm)
         for group in self._parts.values():
             group.close()
         self._comm.Free()

@@ -11,6 +11,7 @@ out here, before anything is computed: what their variables say is compared with
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import sys
 import warnings
@@ -106,7 +107,8 @@ def _number(environ: Mapping[str, str], name: str) -> int | None:
 def connect(environ: Mapping[str, str]) -> Communicator:
     """The communicator of all processes of this job; serial if no launcher started it.
 
-    From then on an exception that ends one process ends all of them, see `failure.install_hook`.
+    From then on an exception that ends one process ends all of them, see `failure.install_hook`;
+    and one that comes to its end waits for the others, see `leaving`.
 
     Raises LaunchError in every process if mpi4py or an MPI library is missing, or if the launcher
     belongs to another MPI than the library, or to none.
@@ -130,6 +132,7 @@ def connect(environ: Mapping[str, str]) -> Communicator:
     _check_world(launch, mpi.COMM_WORLD.rank, mpi.COMM_WORLD.size, library)
     comm = MPICommunicator(survives_losses=can_survive_losses(environ))
     install_hook(comm)
+    atexit.register(comm.close)
     remove_names(comm)
     return comm
 
