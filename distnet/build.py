@@ -39,6 +39,7 @@ from distnet.training.model_file import about, initialize
 from distnet.training.performance import Performance
 from distnet.training.placement import idle_ranks, placement
 from distnet.training.profile import Profile
+from distnet.training.progress import Progress
 from distnet.training.report import RunLog, TerminalReport
 from distnet.training.resume import resume
 from distnet.training.run import Callback, Run
@@ -76,7 +77,8 @@ def job_of(
         agree(comm, {"the weights of --init": objective.parameters.sha256()})
     trainer = trainer_of(config, objective, training, comm)
     total_steps = num_steps(config, trainer.sampler.steps_per_epoch)
-    terminal = Terminal(comm, config.progress, total_steps)
+    has_line = config.progress and environ.get("TERM") != "dumb"
+    terminal = Terminal(comm, has_line, config.quiet)
     with ExitStack() as undo:
         directory = directory_of(config, dataset, comm, terminal.warn, undo)
         model = about(objective.network, dataset.classes, name=dataset.name, sha256=dataset.sha256)
@@ -280,6 +282,7 @@ def callbacks_of(
     introduction = introduce(config, dataset, run, saving.directory.path)
     callbacks: list[Callback] = [
         performance,
+        Progress(terminal),
         TerminalReport(terminal, introduction, partial(result_line, saving.directory)),
         RunLog(
             saving.directory,

@@ -11,15 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
 from distnet.base.command import one_line
 from distnet.base.options import argument, option, parse_options, pick
 from distnet.data import DATASETS, default_cache_dir
 from distnet.data.errors import DataError
 from distnet.data.fetch import fetch
 from distnet.data.source import Source
+from distnet.parallel import SerialCommunicator
+from distnet.training.terminal import Terminal
 
 
 @dataclass(frozen=True)
@@ -95,13 +94,11 @@ def _fetch(options: FetchOptions, cache_dir: Path | None) -> None:
     else:
         raise DataError("found no home directory for the files, expected --to DIR")
     print(f"{options.name}: {source.contents}; licence: {source.licence}; see {source.page}")
-    text = TextColumn("{task.description}")
-    columns = (text, BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        tasks = {file.name: progress.add_task(file.name, total=None) for file in source.files}
+    with Terminal(SerialCommunicator(), progress=True) as terminal:
 
         def show(name: str, done: int, total: int) -> None:
-            progress.update(tasks[name], completed=done, total=total or None)
+            whole = f" of {total / 1e6:.1f}" if total else ""
+            terminal.show(f"{name}: {done / 1e6:.1f}{whole} MB")
 
         fetched = fetch(source, directory, options.mirror, show)
     what = f"fetched {', '.join(fetched)}" if fetched else "found all files there already"

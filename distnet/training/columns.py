@@ -20,7 +20,7 @@ class Column:
     text: Callable[[Any], str]
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Seconds as minutes:seconds or hours:minutes:seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -43,7 +43,7 @@ COLUMNS: dict[str, Column | None] = {
     "slowest_rank": Column("slow rank", 9, str),
     "compute_seconds": None,
     "micro_batches": None,
-    "elapsed_seconds": Column("elapsed", 8, _clock),
+    "elapsed_seconds": Column("elapsed", 8, clock),
 }
 
 
@@ -57,6 +57,12 @@ def shown(figures: Mapping[str, Any]) -> Iterator[tuple[str, Column]]:
         column = COLUMNS.get(name, default)
         if column is not None:
             yield name, column
+
+
+def text(name: str, value: float) -> str:
+    """A metric as it is shown, without the name of the set on which it was measured."""
+    column = COLUMNS.get(f"test_{name}")
+    return column.text(value) if column else f"{value:.4f}"
 
 
 def header(figures: Mapping[str, Any]) -> str:

@@ -355,7 +355,13 @@ class TrainConfig:
         decides=False,
     )
     progress: bool = option(
-        True, "progress bar, if standard error is a terminal", group=FILES, decides=False
+        True,
+        "a line that shows how far the run is, if standard error, or mpirun's, is a terminal",
+        group=FILES,
+        decides=False,
+    )
+    quiet: bool = option(
+        False, "no lines and no progress, but warnings and errors", group=FILES, decides=False
     )
 
     def __post_init__(self) -> None:

@@ -28,7 +28,9 @@ from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator, agree
 from distnet.training.feed import Augment, Feed
 from distnet.training.history import History
+from distnet.training.progress import Progress
 from distnet.training.run import Callback, Run
+from distnet.training.terminal import Terminal
 from distnet.training.trainer import Trainer, TrainingDiverged, make_trainer
 
 
@@ -52,6 +54,7 @@ def fit(
     evaluate_every: int | None = None,
     callbacks: Sequence[Callback] = (),
     may_diverge: bool = False,
+    progress: bool = False,
     after: History | None = None,
     seed: int = 0,
     comm: Communicator | None = None,
@@ -76,6 +79,7 @@ def fit(
     callbacks: see `distnet.training.callbacks`.
     may_diverge: a loss or gradient that is not finite ends training and is noted in the history;
     otherwise it raises TrainingDiverged.
+    progress: shows how far it is, in a line on the terminal, if there is one.
 
     after: the history of an earlier call on the same network, from which this one goes on: with the
     next epochs, the next steps of `lr`, and the state of its optimizer. So calls of one epoch each
@@ -96,8 +100,9 @@ def fit(
     run, history = _arranged(objective, *samples, settings, augment, after, comm)
     if comm.rank == 0:
         _hint(objective, samples[0], seed, after)
-    run.callbacks = [history, *callbacks]
-    return _trained(run, history, may_diverge)
+    with Terminal(comm, progress) as terminal:
+        run.callbacks = [history, Progress(terminal), *callbacks]
+        return _trained(run, history, may_diverge)
 
 
 @dataclass(frozen=True)

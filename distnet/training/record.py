@@ -79,7 +79,7 @@ class Record:
         is_best = first is not None and (not self.num_evaluated or score > self.best_score)
         new = replace(
             self,
-            train=self._averages(objective),
+            train=self.averages(objective),
             evaluated={name: dict(metrics) for name, metrics in evaluated.items()},
             num_evaluated=self.num_evaluated + 1,
             since_best=0 if is_best else self.since_best + 1,
@@ -99,7 +99,8 @@ class Record:
         """Another step hash has been added to the chain."""
         return replace(self, chain=chain)
 
-    def _averages(self, objective: Objective) -> Metrics:
+    def averages(self, objective: Objective) -> Metrics:
+        """The metrics of the steps since the last evaluation; right after it those before it."""
         if not self.num_samples:
             return dict(self.train)
         return objective.metrics(

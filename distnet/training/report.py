@@ -30,7 +30,7 @@ def named_metrics(record: Record) -> dict[str, float]:
 
 
 class TerminalReport(Callback):
-    """A table of epochs, the progress bar, warnings, and one line about the result."""
+    """A table of epochs, warnings, and one line about the result."""
 
     def __init__(self, terminal: Terminal, introduction: list[str], result: Callable[[Run], str]):
         self.terminal, self.introduction, self.result = terminal, introduction, result
@@ -42,9 +42,6 @@ class TerminalReport(Callback):
         for line in self.introduction:
             self.terminal.say(line)
         self.introduction = []
-
-    def stepped(self, run: Run, result: StepResult) -> None:
-        self.terminal.step(run.num_done, result.loss)
 
     def evaluated(self, run: Run, evaluated: dict[str, Metrics]) -> None:
         if run.num_done <= self._num_told:

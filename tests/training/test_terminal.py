@@ -1,15 +1,13 @@
-"""Rank 0 alone speaks, and lines and bar share the terminal."""
+"""Rank 0 alone speaks, and lines and status line share the terminal."""
 
 from __future__ import annotations
 
 import io
-import re
 import sys
 
-import pytest
-
+from distnet.base.screen import ERASE
 from distnet.parallel import SerialCommunicator
-from distnet.training.terminal import REFRESH_SECONDS, Terminal
+from distnet.training.terminal import Terminal
 
 
 class Rank(SerialCommunicator):
@@ -20,59 +18,47 @@ class Rank(SerialCommunicator):
         self.rank = rank
 
 
-class Clock:
-    """Stands still unless told to move."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_rank_0_speaks_and_the_others_are_silent(capsys):
-    for rank in (1, 0):
-        with Terminal(Rank(rank), progress=True, total_steps=3) as terminal:
-            terminal.say("line")
-            terminal.warn("careful")
-            terminal.step(1, 0.5)
-        out, err = capsys.readouterr()
-        assert bool(out) == bool(err) == (rank == 0)
-    assert out.splitlines()[0] == "line"
-    assert err == "distnet: warning: careful\n", "no bar where there is no terminal"
-
-
 class FakeTerminal(io.StringIO):
     def isatty(self) -> bool:
         return True
 
 
-def test_lines_go_to_standard_output_while_a_bar_is_shown(capsys, monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
+def test_rank_0_speaks_and_the_others_are_silent(capsys):
+    for rank in (1, 0):
+        with Terminal(Rank(rank), progress=True) as terminal:
+            terminal.say("line")
+            terminal.warn("careful")
+            terminal.show("step 1")
+        out, err = capsys.readouterr()
+        assert bool(out) == bool(err) == (rank == 0)
+    assert out.splitlines()[0] == "line"
+    assert err == "distnet: warning: careful\n", "no status line where there is no terminal"
+
+
+def test_lines_come_above_the_status_line(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stderr", FakeTerminal())
-    with Terminal(SerialCommunicator(), progress=True, total_steps=40) as terminal:
-        terminal.step(10, 0.25)
+    with Terminal(SerialCommunicator(), progress=True) as terminal:
+        terminal.show("step 10")
+        terminal.show("step 10")
         terminal.say("row")
         terminal.warn("careful")
-    shown = sys.stderr.getvalue()
-    assert "step 10/40" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
-    assert "0.2500" in shown
+        terminal.show("step 20")
+    terminal.show("after the end")
+    shown = ["step 10", "", "step 10", "", "distnet: warning: careful\n", "step 10", "step 20", ""]
+    assert sys.stderr.getvalue() == "".join(
+        line if line.endswith("\n") else f"{ERASE}{line}\r" if line else ERASE for line in shown
+    )
     assert capsys.readouterr().out == "row\n"
-    assert "\x1b[2Kdistnet: warning: careful\n" in shown, "on a line that was cleared"
 
 
-def test_the_bar_is_not_drawn_at_every_step(monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
+def test_quiet_is_silent_but_for_warnings(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stderr", FakeTerminal())
-    clock = Clock()
-    monkeypatch.setattr("distnet.training.terminal.time.perf_counter", clock)
-    with Terminal(SerialCommunicator(), progress=True, total_steps=1000) as terminal:
-        drawn = []
-        for step in range(1000):
-            clock.now += REFRESH_SECONDS / 100
-            before = sys.stderr.tell()
-            terminal.step(step, 0.5)
-            drawn.append(sys.stderr.tell() > before)
-    assert sum(drawn) == pytest.approx(10, abs=1)
+    with Terminal(SerialCommunicator(), progress=True, quiet=True) as terminal:
+        terminal.show("step 10")
+        terminal.say("row")
+        terminal.warn("careful")
+    assert capsys.readouterr().out == ""
+    assert sys.stderr.getvalue() == "distnet: warning: careful\n"
 
 
 class GoneTerminal(FakeTerminal):
@@ -84,14 +70,13 @@ class GoneTerminal(FakeTerminal):
         return super().write(text)
 
 
-def test_a_terminal_that_is_gone_costs_the_bar_and_the_lines(capsys, monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
+def test_a_terminal_that_is_gone_costs_the_lines(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stderr", GoneTerminal())
-    with Terminal(SerialCommunicator(), progress=True, total_steps=40) as terminal:
-        terminal.step(10, 0.25)
+    with Terminal(SerialCommunicator(), progress=True) as terminal:
+        terminal.show("step 10")
         terminal.warn("nobody sees this")
         terminal.say("row")
-        terminal.step(20, 0.25)
+        terminal.show("step 20")
     assert capsys.readouterr().out == "row\n"
 
 
