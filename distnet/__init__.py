@@ -59,9 +59,9 @@ _HOMES = {
     "distnet.nn": [
         *("AvgPool2d", "BatchNorm", "Branches", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten"),
         *("GlobalAvgPool2d", "Layer", "LeakyReLU", "Linear", "LocalResponseNorm", "MaxPool2d"),
-        *("MaxUnpool2d", "Network", "ReLU", "Residual", "Resize", "Sequential", "Sigmoid"),
-        *("Standardize", "Tanh"),
-        *("Upsample", "fold_batchnorm", "joined", "softmax"),
+        *("MaxUnpool2d", "Network", "Quantize", "ReLU", "Residual", "Resize", "Scale"),
+        *("Sequential", "Sigmoid", "Standardize", "Tanh"),
+        *("Upsample", "fold_batchnorm", "joined", "quantize", "softmax"),
     ],
     "distnet.objectives": [
         "OBJECTIVES",
@@ -133,14 +133,17 @@ if TYPE_CHECKING:
     from distnet.nn import MaxPool2d as MaxPool2d
     from distnet.nn import MaxUnpool2d as MaxUnpool2d
     from distnet.nn import Network as Network
+    from distnet.nn import Quantize as Quantize
     from distnet.nn import ReLU as ReLU
     from distnet.nn import Residual as Residual
     from distnet.nn import Resize as Resize
+    from distnet.nn import Scale as Scale
     from distnet.nn import Sequential as Sequential
     from distnet.nn import Sigmoid as Sigmoid
     from distnet.nn import Standardize as Standardize
     from distnet.nn import Tanh as Tanh
     from distnet.nn import joined as joined
+    from distnet.nn import quantize as quantize
     from distnet.nn import softmax as softmax
     from distnet.objectives import OBJECTIVES as OBJECTIVES
     from distnet.objectives import Classification as Classification

@@ -17,6 +17,7 @@ run. Exit code 2 and one line for whatever else it is given.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from distnet.base.arrays import Array
+from distnet.base.arrays import Array, ceil_divide
 from distnet.base.command import one_line
 from distnet.base.options import argument, option, parse_options
+from distnet.data import DATASETS, default_cache_dir, load_dataset
 from distnet.data.classes import read_class_names
 from distnet.data.formats.pickled import read_pickled_arrays
 from distnet.data.formats.states import EXPECTED, SAFETENSORS, TORCH, read_state, write_state
@@ -40,11 +42,16 @@ from distnet.models.published import (
     to_published,
 )
 from distnet.models.scaling import COLOURS
+from distnet.nn import quantize
+from distnet.nn.description import describe
+from distnet.nn.quantization import EXACT, sum_bounds
 from distnet.training import checkpoint, model_file
 from distnet.training.checkpoint import Checkpoint
 from distnet.training.model_file import about, values_of
+from distnet.training.storage import STORAGES
 
 Settings = dict[str, Any]  # options of a model, by name
+NUM_CALIBRATING = 500
 
 
 def _sizes_of_simple_convnet(weights: Sequence[Array]) -> Settings:
@@ -103,6 +110,23 @@ class ConvertOptions:
         group="network",
         choices=("auto", "none", *COLOURS),
     )
+    storage: str = option(
+        "full",
+        "how the file holds parameters: full: as they are; float16, bfloat16: rounded, in half of "
+        "the bytes; int8: the network computes with whole numbers of 8 bits from now on",
+        group="storage",
+        choices=STORAGES,
+    )
+    data: str = option(
+        "",
+        f"data set of which {NUM_CALIBRATING} training images decide the units of int8 "
+        "(default: the one that IN was trained on)",
+        group="storage",
+        choices=("", *DATASETS),
+    )
+    data_dir: str = option(
+        "", "directory with the files of that data set", group="storage", metavar="DIR", path=True
+    )
     activation: str = option(
         "sigmoid",
         "of two_layer's hidden units, which the file does not say: sigmoid as in the book's "
@@ -122,13 +146,45 @@ def main(argv: Sequence[str]) -> int:
     what, model = _reader(source)(source, options)
     if options.classes:
         model = _with_classes(model, read_class_names(Path(options.classes)), source)
+    note = ""
     if options.published or target.suffix in TORCH:
+        if options.storage != "full":
+            raise ValueError(f"--storage {options.storage}: found {target}, expected a model file")
         write_state(target, to_published(model_file.network_of(model, str(source))))
     else:
-        checkpoint.save(target, model)
+        if options.storage == "int8":
+            model, note = _quantized(model, source, options)
+        checkpoint.save(target, model_file.stored(model, options.storage))
     size = sum(array.size for array in model.part("params").values())
-    print(f"{target}: {what}, {size:,} parameters")
+    if options.storage != "full":
+        note = f", {target.stat().st_size:,} bytes{note}"
+    print(f"{target}: {what}, {size:,} parameters{note}")
     return 0
+
+
+def _quantized(model: Checkpoint, source: Path, options: ConvertOptions) -> tuple[Checkpoint, str]:
+    """The network in whole numbers, and whether their sums are exact."""
+    name = options.data or dict(model.model.get("data", {})).get("name", "")
+    if name not in DATASETS:
+        raise ValueError(
+            f"--storage int8: found a network for {name or 'no data set'}, expected --data with "
+            "images by which to choose the units of whole numbers"
+        )
+    directory = Path(options.data_dir) if options.data_dir else None
+    dataset = load_dataset(name, directory, default_cache_dir(os.environ))
+    network = model_file.network_of(model, str(source))
+    apart = ceil_divide(len(dataset.train.inputs), NUM_CALIBRATING)  # some of every class
+    small = quantize(network, dataset.train.inputs[::apart])
+    bounds = sum_bounds(small)
+    largest, inexact = max(bounds.values()), sum(bound > EXACT for bound in bounds.values())
+    note = f"; its sums stay below {largest + 1:,}, so that float32 computes them exactly"
+    if inexact:
+        note = (
+            f"; in {inexact} of {len(bounds)} layers sums may reach {largest:,}, more than the "
+            f"{EXACT:,} up to which float32 has every whole number: there they are rounded"
+        )
+    description = {**model.model, "network": describe(small)}
+    return replace(model, state=values_of(small.parameters), model=description), note
 
 
 Reader = Callable[[Path, ConvertOptions], tuple[str, Checkpoint]]

@@ -14,9 +14,11 @@ from distnet.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
 from distnet.nn.layers.dropout import Dropout
 from distnet.nn.layers.linear import Flatten, Linear
 from distnet.nn.layers.normalization import BatchNorm, LocalResponseNorm
+from distnet.nn.layers.quantized import Quantize, Scale
 from distnet.nn.layers.standardize import Standardize
 from distnet.nn.losses import PixelCrossEntropy, SoftmaxCrossEntropy, log_softmax, softmax
 from distnet.nn.network import Network, joined
+from distnet.nn.quantization import quantize
 from distnet.nn.sequential import Sequential
 
 __all__ = [
@@ -37,9 +39,11 @@ __all__ = [
     "MicroBatch",
     "Network",
     "PixelCrossEntropy",
+    "Quantize",
     "ReLU",
     "Residual",
     "Resize",
+    "Scale",
     "Sequential",
     "Sigmoid",
     "SoftmaxCrossEntropy",
@@ -49,5 +53,6 @@ __all__ = [
     "fold_batchnorm",
     "joined",
     "log_softmax",
+    "quantize",
     "softmax",
 ]

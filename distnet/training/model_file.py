@@ -7,6 +7,7 @@ its metadata, so that nothing else is needed to open it, and nothing in it is ru
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from distnet.nn.network import Network
 from distnet.nn.parameters import Parameters
 from distnet.training import checkpoint as checkpoints
 from distnet.training.checkpoint import Checkpoint, CheckpointError, best_path
+from distnet.training.storage import narrowed, widened
 
+STORAGE = "storage"  # what a file calls the way in which its parameters are held
 CHECKPOINTS = "checkpoints"  # the folder of a run that holds them
 
 
@@ -35,14 +38,27 @@ def about(network: Network, classes: Sequence[str] = (), **data: Any) -> dict[st
     return {"network": describe(network), "classes": list(classes), "data": data}
 
 
-def save(network: Network, path: Path | str, *, classes: Sequence[str] = ()) -> None:
+def save(
+    network: Network, path: Path | str, *, classes: Sequence[str] = (), storage: str = "full"
+) -> None:
     """Writes `network`, its parameters and running statistics, to a safetensors file.
 
-    classes: the names of its outputs, in their order. Raises OSError, and ValueError for a layer
-    with an argument that a file cannot hold.
+    classes: the names of its outputs, in their order. storage: how parameters are held, "full",
+    as they are, or in fewer bytes: "float16" and "bfloat16" round them; "int8" keeps every bit of a
+    network that `quantize` has made. Raises OSError, and ValueError for a layer with an argument
+    that a file cannot hold, or for numbers that do not fit.
     """
     model = about(network, classes or network.classes)
-    checkpoints.save(Path(path), Checkpoint(0, values_of(network.parameters), model=model))
+    state = values_of(network.parameters)
+    checkpoints.save(Path(path), stored(Checkpoint(0, state, model=model), storage))
+
+
+def stored(model: Checkpoint, storage: str) -> Checkpoint:
+    """A model file's content with its parameters in fewer bytes; see `save`."""
+    if storage == "full":
+        return model
+    state = narrowed(dict(model.state), storage)
+    return replace(model, state=state, model={**model.model, STORAGE: storage})
 
 
 def values_of(parameters: Parameters) -> dict[str, Array]:
@@ -64,7 +80,14 @@ def load(path: Path | str) -> Network:
 
 def read(path: Path | str) -> Checkpoint:
     """The checkpoint in `path`, a file or the directory of a run."""
-    path = Path(path).expanduser()
+    found = _read(Path(path).expanduser())
+    if STORAGE not in found.model:
+        return found
+    model = {name: value for name, value in found.model.items() if name != STORAGE}
+    return replace(found, state=widened(dict(found.state), found.model[STORAGE]), model=model)
+
+
+def _read(path: Path) -> Checkpoint:
     if not path.is_dir():
         return checkpoints.load(path)
     directory = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path

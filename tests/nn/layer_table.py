@@ -31,9 +31,11 @@ from distnet.nn import (
     MaxPool2d,
     MaxUnpool2d,
     MicroBatch,
+    Quantize,
     ReLU,
     Residual,
     Resize,
+    Scale,
     Sequential,
     Sigmoid,
     Standardize,
@@ -48,6 +50,7 @@ from distnet.nn.conv.pooling import Pooling
 from distnet.nn.conv.upsample import Resampling
 from distnet.nn.layers.activations import Activation
 from distnet.nn.parameters import Parameters
+from distnet.nn.quantization import _Watch
 
 BASES = {
     Layer,
@@ -56,8 +59,10 @@ BASES = {
     _Convolution,
     _Paths,
     _PooledConvolution,
+    _Watch,
     Resampling,
 }  # not layers themselves
+STRAIGHT_THROUGH = {Quantize}  # their gradient is by agreement not that of what they compute
 TRAIN = MicroBatch(seed=3, step=5, number=2, share=0.25)
 MODES = [TRAIN, None]
 MODE_NAMES = ["train", "evaluate"]
@@ -230,6 +235,10 @@ CASES = [
     Case("leaky relu of vectors", lambda: LeakyReLU(-0.25), (9,)),
     Case("sigmoid", Sigmoid, (2, 3, 4)),
     Case("tanh", Tanh, (6,)),
+    Case("quantize", lambda: Quantize(0.0937, high=15), (2, 3, 4)),
+    Case("quantize numbers of both signs", lambda: Quantize(0.0137, low=-127, high=127), (7,)),
+    Case("scale of images", Scale, (3, 4, 2)),
+    Case("scale of vectors", Scale, (5,)),
     Case("dropout of images", lambda: Dropout(0.3), (3, 4, 5)),
     Case("dropout of vectors", lambda: Dropout(0.5), (11,)),
     Case("batchnorm of images", BatchNorm, (3, 4, 2)),

@@ -1,0 +1,91 @@
+"""Parameters in fewer bytes: which numbers come back, by Python and by the command."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from distnet.convert import main
+from distnet.data import load_dataset
+from distnet.models import SimpleConvNet
+from distnet.nn import Network, quantize
+from distnet.training.model_file import initialize, load, save
+from distnet.training.storage import STORAGES
+
+
+def network() -> Network:
+    net = SimpleConvNet((1, 28, 28), filters=8, hidden_size=20, seed=1)
+    net.parameters.values *= 20
+    return net
+
+
+def digits(n: int = 50) -> np.ndarray:
+    return load_dataset("mnist").test.inputs[:n]
+
+
+PRECISION = {"full": 0, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+
+
+@pytest.mark.parametrize("storage", PRECISION)
+def test_numbers_come_back_rounded(storage, tmp_path):
+    net = network()
+    save(net, tmp_path / "model", storage=storage)
+    other = load(tmp_path / "model")
+    assert other.parameters.values.dtype == np.float32
+    expected, found = net.parameters.values, other.parameters.values
+    np.testing.assert_allclose(found, expected, rtol=PRECISION[storage], atol=1e-7)
+    assert np.array_equal(found, expected) == (storage == "full")
+    save(net, tmp_path / "whole")
+    sizes = [(tmp_path / name).stat().st_size for name in ("model", "whole")]
+    assert sizes[0] < sizes[1] * (1 if storage == "full" else 0.55) + 1
+    save(other, tmp_path / "again", storage=storage)
+    np.testing.assert_array_equal(load(tmp_path / "again").parameters.values, found)
+    fresh = SimpleConvNet((1, 28, 28), filters=8, hidden_size=20)
+    initialize(fresh, tmp_path / "model")
+    np.testing.assert_array_equal(fresh.parameters.values, found)
+
+
+def test_whole_numbers_keep_every_bit_in_a_quarter_of_the_bytes(tmp_path):
+    net = network()
+    small = quantize(net, digits())
+    save(small, tmp_path / "small", storage="int8")
+    save(net, tmp_path / "whole")
+    sizes = [(tmp_path / name).stat().st_size for name in ("small", "whole")]
+    assert sizes[0] < 0.3 * sizes[1]
+    other = load(tmp_path / "small")
+    assert other.parameters.sha256() == small.parameters.sha256()
+    np.testing.assert_array_equal(other.predict(digits()), small.predict(digits()))
+
+
+def test_numbers_that_float16_cannot_hold_are_refused(tmp_path):
+    net = network()
+    net.parameters.named()["linear1.bias"][3] = -70_000
+    with pytest.raises(ValueError, match=r"^linear1.bias: found numbers up to 7e\+04, expected at"):
+        save(net, tmp_path / "model", storage="float16")
+    assert not (tmp_path / "model").exists()
+    save(net, tmp_path / "model", storage="bfloat16")
+    with pytest.raises(ValueError, match="storage: found 'int4', expected one of full, float16"):
+        save(net, tmp_path / "model", storage="int4")
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_the_command(storage, tmp_path, capsys):
+    source, target = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    net = network()
+    save(net, source)
+    assert main([str(source), str(target), "--storage", storage, "--data", "mnist"]) == 0
+    line = capsys.readouterr().out
+    assert f"{target}: the model of {source}, " in line
+    assert (f"{target.stat().st_size:,} bytes" in line) == (storage != "full")
+    assert ("so that float32 computes them exactly" in line) == (storage == "int8")
+    expected, found = net.predict(digits()), load(target).predict(digits())
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+
+
+def test_the_command_refuses(tmp_path, capsys):
+    source = tmp_path / "in.safetensors"
+    save(network(), source)
+    assert main([str(source), str(tmp_path / "out.safetensors"), "--storage", "int8"]) == 2
+    assert "found a network for no data set, expected --data" in capsys.readouterr().err
+    assert main([str(source), str(tmp_path / "out.pth"), "--storage", "float16"]) == 2
+    assert "--storage float16: found" in capsys.readouterr().err
