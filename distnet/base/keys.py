@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     ORDER = 4
     SPLIT = 5
     SCENES = 6
+    REGIONS = 7
 
 
 def stream(

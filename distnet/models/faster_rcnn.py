@@ -63,13 +63,18 @@ class FasterRCNN:
         self.proposer = Network(layers, shape, seed=seeds[1], dtype=dtype)
         layers = [Linear(hidden), ReLU(), Linear(1 + num_classes + 4, init=0.01)]
         self.head = Network(layers, (size * size * channels,), seed=seeds[2], dtype=dtype)
-        self.parameters = joined(trunk=self.trunk, proposer=self.proposer, head=self.head)
+        self.parameters = joined(**self.networks)
         # Next to no anchor has an object: begin with sigmoid(-3) = 0.05.
         self.parameters.named()["proposer.conv2.bias"][:num_anchors] = -3
         self.parameters.refresh()
         self.num_classes, self.size = num_classes, size
         self.anchors = anchors(ANCHORS, rows, columns, STRIDE)
         self.align = RoIAlign(size, STRIDE)
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """What it is made of, by name."""
+        return {"trunk": self.trunk, "proposer": self.proposer, "head": self.head}
 
     def look(self, x: Array, at: MicroBatch | None = None) -> tuple[Array, Array, Array]:
         """Features, the scores of all anchors `(N, G)` and their offsets `(N, G, 4)`."""

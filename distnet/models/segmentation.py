@@ -77,9 +77,6 @@ class SegNet(Network):
     convolutions with `filters` each and a pooling; then three times a `MaxUnpool2d`, which puts
     every value back to where the maximum was, and two convolutions that fill the gaps. The
     decoder gets nothing from the encoder but these places.
-
-    A stage pools before its last ReLU. The result is the same, and where ReLU leaves nothing but
-    zeros the maximum still has a place.
     """
 
     def __init__(
@@ -94,8 +91,7 @@ class SegNet(Network):
         _check_size("SegNet", input_shape)
         layers: list[Layer] = []
         for f in filters:
-            *stage, relu = convolutions(f, f)
-            layers += [*stage, MaxPool2d(2), relu]
+            layers += [*convolutions(f, f), MaxPool2d(2)]
         for i in reversed(range(len(filters))):
             narrower = filters[max(0, i - 1) : i]  # none for the first stage
             layers += [MaxUnpool2d(), *convolutions(filters[i], *narrower)]

@@ -1,4 +1,4 @@
-"""Which things are where: the losses of Faster R-CNN (book section 8.4.1)."""
+"""Which things are where: the losses of R-CNN and of Faster R-CNN (book section 8.4.1)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.base.keys import MicroBatch
+from distnet.base.keys import MicroBatch, Purpose, stream
 from distnet.data.scenes import unpadded
 from distnet.models.faster_rcnn import NUM_PROPOSALS, OFFSET_SCALE, FasterRCNN, padded
-from distnet.nn.boxes import encoded, iou
+from distnet.models.rcnn import RCNN, region_proposals
+from distnet.nn.boxes import decoded, encoded, iou
 from distnet.nn.losses import log_softmax, smooth_l1
 from distnet.objectives.objective import Objective, Ready
 
@@ -21,6 +22,11 @@ MAX_OFFSET = 10.0
 # is a sum over scenes, whatever the micro-batches and ranks.
 POSITIVE_ANCHORS, NEGATIVE_ANCHORS, REGIONS = 16, 900, 18
 PROPOSER_BETA = 0.1
+
+# What R-CNN is trained on: so many regions of a scene, at most half of them with an object, and
+# among those to choose from so many near each object, off by about so much of its size.
+CHOSEN = 24
+COPIES, SPREAD = 2, (0.07, 0.07, 0.12, 0.12)
 
 
 class Regions(NamedTuple):
@@ -148,6 +154,80 @@ class Detection(Objective):
             parts.append(labelled(candidates, boxes.astype(np.float32), labels, most))
         regions = Regions(*(np.stack(each) for each in zip(*parts, strict=True)))
         return regions, num_objects, num_proposed
+
+
+class RegionDetection(Objective):
+    """Trains an `RCNN` on scenes and their objects `(N, most, 5)`, see `data.scenes.boxed`.
+
+    Of each scene 24 regions: up to 12 that overlap an object by half or more, and others. They are
+    drawn among the proposals, the true boxes and boxes near these, by a stream that is keyed by the
+    micro-batch. The loss of a scene is the sum of what is in each region (cross-entropy) and of how
+    the object lies to it (smooth L1); see `of_regions`.
+
+    Metrics: loss, and accuracy, the part of the regions whose class is right.
+    """
+
+    counts = ("regions", "right")
+
+    def __init__(self, detector: RCNN) -> None:
+        self.detector, self.parameters = detector, detector.parameters
+
+    def as_input(self, inputs: Array) -> Array:
+        return np.asarray(inputs)  # bytes, of which regions are proposed
+
+    def gradients(
+        self,
+        x: Array,
+        targets: Array,
+        at: MicroBatch,
+        divisor: float | None = None,
+        ready: Ready | None = None,
+    ) -> Array:
+        divisor = self.divisor(targets) if divisor is None else divisor
+        regions = self._drawn(x, targets, at)
+        told = self._told(x, regions, at)
+        loss, dtold = of_regions(told, regions, 1 / divisor)
+        self.detector.network.backward(dtold, ready=ready)
+        return self.sums(loss, *_counted(told, regions))
+
+    def measure(self, x: Array, targets: Array) -> Array:
+        """Of regions that are drawn alike every time."""
+        regions = self._drawn(x, targets, MicroBatch())
+        told = self._told(x, regions, None)
+        return self.sums(of_regions(told, regions, 1.0)[0], *_counted(told, regions))
+
+    def metrics(self, loss: float, counts: Array, num_samples: int) -> dict[str, float]:
+        return {"loss": loss, "accuracy": float(counts[1]) / max(1.0, float(counts[0]))}
+
+    def _told(self, x: Array, regions: Regions, at: MicroBatch | None) -> Array:
+        detector = self.detector
+        images = detector.cut(detector.as_input(x), regions.boxes)
+        return detector.network.forward(images, at)
+
+    def _drawn(self, x: Array, targets: Array, at: MicroBatch) -> Regions:
+        rng = np.random.Generator(stream(at.seed, Purpose.REGIONS, at.step, at.number))
+        parts = []
+        for image, objects in zip(x, targets, strict=True):
+            boxes, labels = unpadded(objects)
+            boxes = boxes.astype(np.float32)
+            copies = np.repeat(boxes, COPIES, axis=0)
+            near = decoded(rng.standard_normal(copies.shape) * SPREAD, copies)
+            candidates = np.concatenate([region_proposals(image[0]), boxes, near])
+            candidates = candidates.astype(np.float32)
+            everything = labelled(candidates, boxes, labels, len(candidates))
+            order = rng.permutation(len(candidates))
+            with_object = order[everything.labels[order] > 0][: CHOSEN // 2]
+            without = order[everything.labels[order] == 0][: CHOSEN - len(with_object)]
+            chosen = candidates[np.concatenate([with_object, without])]
+            parts.append(labelled(chosen, boxes, labels, CHOSEN))
+        return Regions(*(np.stack(each) for each in zip(*parts, strict=True)))
+
+
+def _counted(told: Array, regions: Regions) -> tuple[int, int]:
+    """How many regions there are, and of how many the class is right."""
+    labels = regions.labels.ravel()
+    right = (told[:, :-4].argmax(axis=1) == labels) & (labels >= 0)
+    return int(np.count_nonzero(labels >= 0)), int(np.count_nonzero(right))
 
 
 def labelled(candidates: Array, boxes: Array, labels: Array, most: int) -> Regions:

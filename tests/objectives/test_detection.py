@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from distnet.data import load_dataset
-from distnet.data.scenes import DigitScenes, boxed
+from distnet.data.scenes import DigitScenes, boxed, unpadded
 from distnet.models.faster_rcnn import NUM_PROPOSALS, FasterRCNN
+from distnet.models.rcnn import RCNN
 from distnet.nn import MicroBatch
 from distnet.nn.boxes import decoded, iou
-from distnet.objectives.detection import Detection, labelled, of_regions
+from distnet.objectives.detection import Detection, RegionDetection, labelled, of_regions
 from distnet.parallel import SerialCommunicator
 from distnet.training.fit import fit
 
@@ -133,3 +134,59 @@ def test_the_same_bits_on_three_ranks(scenes, comm):
     assert results[0] == results[1]
     assert results[0][0].losses[-1] < results[0][0].losses[0]
     assert 0 < max(map(len, proposed)) <= NUM_PROPOSALS
+
+
+# R-CNN.
+
+
+def small_rcnn(seed=1, dtype=np.float32):
+    return RegionDetection(RCNN((1, 40, 48), filters=(3, 4), hidden=8, seed=seed, dtype=dtype))
+
+
+def test_regions_that_are_drawn(scenes):
+    trained, targets = small_rcnn(), scenes.targets[:5]
+    regions = trained._drawn(scenes.inputs[:5], targets, MicroBatch(1, 2, 3))
+    again = trained._drawn(scenes.inputs[:5], targets, MicroBatch(1, 2, 3))
+    other = trained._drawn(scenes.inputs[:5], targets, MicroBatch(1, 2, 4))
+    np.testing.assert_array_equal(regions.boxes, again.boxes)
+    assert (regions.boxes != other.boxes).any()
+    assert regions.boxes.shape == (5, 24, 4)
+    for boxes, labels, objects in zip(regions.boxes, regions.labels, targets, strict=True):
+        true, classes = unpadded(objects)
+        overlaps = iou(boxes, true.astype(np.float32))
+        assert 1 <= (labels > 0).sum() <= 12 and (labels == 0).any()
+        assert (overlaps[labels > 0].max(axis=1) >= 0.5).all()
+        assert (overlaps[labels == 0].max(axis=1) < 0.5).all()
+        np.testing.assert_array_equal(
+            labels[labels > 0] - 1, classes[overlaps[labels > 0].argmax(axis=1)]
+        )
+
+
+def test_the_gradient_of_rcnn_is_that_of_its_loss(scenes):
+    trained, rng = small_rcnn(dtype=np.float64), np.random.default_rng(0)
+    x, targets, values = scenes.inputs[:3], scenes.targets[:3], trained.parameters.values
+    values += rng.normal(0, 0.05, values.shape)
+    trained.parameters.refresh()
+    trained.gradients(x, targets, MicroBatch())
+    grads, step = trained.parameters.grads.copy(), 1e-7
+    for _ in range(4):
+        direction, around = rng.standard_normal(values.shape), []
+        for sign in (1, -1):
+            values += sign * step * direction
+            trained.parameters.refresh()
+            around.append(float(trained.gradients(x, targets, MicroBatch())[0]))
+            values -= sign * step * direction
+        expected = (around[0] - around[1]) / (2 * step)
+        assert grads @ direction == pytest.approx(expected, rel=2e-5)
+
+
+@pytest.mark.mpi(min_size=3)
+def test_rcnn_has_the_same_bits_on_three_ranks(scenes, comm):
+    histories = []
+    for group in (SerialCommunicator(), comm):
+        trained = small_rcnn()
+        settings = {"steps": 8, "optimizer": "adam", "lr": 0.01, "batch_size": 7, "comm": group}
+        sets = {"same": (scenes.inputs[:6], scenes.targets[:6])}
+        histories.append(fit(trained, *scenes, **settings, micro_batch_size=2, evaluate_on=sets))
+    assert histories[0] == histories[1]
+    assert min(histories[0].losses[-3:]) < histories[0].losses[0]
