@@ -35,6 +35,7 @@ from distnet.training.earlier_runs import claim
 from distnet.training.feed import Augment, Feed
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint
 from distnet.training.job import Job
+from distnet.training.mirrors import MIRRORS
 from distnet.training.model_file import about, initialize
 from distnet.training.performance import Performance
 from distnet.training.placement import idle_ranks, placement
@@ -271,7 +272,9 @@ def directory_of(
 
     held = together(comm, on_rank_0)
     path = comm.allgather(held and held.directory)[0]
-    return RunDirectory(path, config.keep, comm=comm, warn=warn, lock=held or lock(path))
+    mirrors = [name for name in MIRRORS if getattr(config, name)]
+    lock_of_path = held or lock(path)
+    return RunDirectory(path, config.keep, comm=comm, warn=warn, lock=lock_of_path, mirrors=mirrors)
 
 
 def callbacks_of(

@@ -331,6 +331,15 @@ class TrainConfig:
         limits=STEPS,
         decides=False,
     )
+    csv: bool = option(
+        False, "write tables beside metrics.jsonl, csv/epoch.csv ...", group=FILES, decides=False
+    )
+    tensorboard: bool = option(
+        False,
+        "write what TensorBoard reads beside metrics.jsonl, in tensorboard/",
+        group=FILES,
+        decides=False,
+    )
     hash_every: int = option(
         0,
         "steps between hashes of the whole state in metrics.jsonl, each of which includes the one "

@@ -13,32 +13,54 @@ import numpy as np
 from distnet.base.files import write_atomically
 
 
-class Metrics:
-    """Appends JSON lines, `{"event": ..., "step": ..., ...}`, to a file.
+class AppendedFile:
+    """A file that begins with `content` and grows; what cannot be written at once is kept.
 
-    A run resumed at step `first_step` keeps the lines up to that step of the run before it and cuts
-    off the others, as well as a line that was not finished, so every step is told once. A run from
-    scratch (0) starts a new file. Write the lines of a step before its checkpoint.
+    Its bytes survive this process as soon as they are written.
     """
 
-    def __init__(self, path: Path, first_step: int) -> None:
-        kept = list(_lines_up_to(path, first_step)) if first_step else []
-        write_atomically(path, *kept)
+    def __init__(self, path: Path, *content: bytes) -> None:
+        write_atomically(path, *content)
         self._file = path.open("ab", buffering=0)
         self._unwritten = bytearray()
 
-    def write(self, event: str, step: int, **values: object) -> None:
-        """One line, which survives this process from then on; numbers not finite become null.
-
-        Raises OSError; what could not be written is kept, and comes before the next line.
-        """
-        self._unwritten += (_json({"event": event, "step": step, **values}) + "\n").encode()
+    def write(self, content: bytes) -> None:
+        """Appends; raises OSError, and then writes it before what comes next."""
+        self._unwritten += content
         self.flush()
 
     def flush(self) -> None:
         """Writes what an earlier call could not; raises OSError."""
         while self._unwritten:
             del self._unwritten[: self._file.write(self._unwritten)]
+
+    def close(self) -> None:
+        """No more."""
+        self._file.close()
+
+
+class Metrics:
+    """Appends JSON lines, `{"event": ..., "step": ..., ...}`, to a file.
+
+    A run resumed at step `first_step` keeps the lines up to that step of the run before it, `kept`,
+    and cuts off the others, as well as a line that was not finished, so every step is told once. A
+    run from scratch (0) starts a new file. Write the lines of a step before its checkpoint.
+    """
+
+    def __init__(self, path: Path, first_step: int) -> None:
+        self.kept = list(_lines_up_to(path, first_step)) if first_step else []
+        self._file = AppendedFile(path, *self.kept)
+
+    def write(self, event: str, step: int, **values: object) -> None:
+        """One line, which survives this process from then on; numbers not finite become null.
+
+        Raises OSError; what could not be written is kept, and comes before the next line.
+        """
+        self._file.write((_json({"event": event, "step": step, **values}) + "\n").encode())
+
+    def flush(self) -> None:
+        """Writes what an earlier call could not; raises OSError."""
+        self._file.flush()
 
     def close(self) -> None:
         """No more lines."""
@@ -79,15 +101,15 @@ def _lines_up_to(path: Path, step: int) -> Iterator[bytes]:
 
 
 def _json(value: object, indent: int | None = None) -> str:
-    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+    return json.dumps(plain(value), indent=indent, allow_nan=False)
 
 
-def _plain(value: object) -> object:
+def plain(value: Any) -> Any:
     """`value` as strict JSON can say it, which knows neither NaN nor NumPy's numbers."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

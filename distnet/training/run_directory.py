@@ -7,11 +7,13 @@ again with the next line or checkpoint, and `close` tells whether everything is 
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,16 @@ from distnet.training.checkpoint import Checkpoint
 from distnet.training.checkpoint_writer import CheckpointWriter
 from distnet.training.directory_lock import DirectoryLock
 from distnet.training.earlier_runs import as_bad_input
-from distnet.training.metrics import Metrics, write_summary
+from distnet.training.metrics import Metrics, plain, write_summary
+from distnet.training.mirrors import MIRRORS, Mirror, mirrored
 
 
 class RunDirectory:
     """What a run writes under `path`, on rank 0; `warn` shows a line to the user.
 
     keep: newest checkpoints that are kept, 0 for all. lock: of the directory, if others may want
-    it; held from when it was claimed to `close`. When rank 0 is lost, the one that takes its
-    number opens the directory and writes from then on.
+    it; held from when it was claimed to `close`. mirrors: the names of MIRRORS to write. When rank
+    0 is lost, the one that takes its number opens the directory and writes from then on.
     """
 
     def __init__(
@@ -41,10 +44,12 @@ class RunDirectory:
         comm: Communicator,
         warn: Callable[[str], None],
         lock: DirectoryLock | None = None,
+        mirrors: Sequence[str] = (),
     ) -> None:
         self.path, self._comm = path, comm
         self.checkpoints, self.summary = path / "checkpoints", path / "summary.json"
         self._keep, self._warn, self._lock = keep, warn, lock
+        self._mirror_names, self._mirrors = mirrors, dict[str, Mirror]()
         self._is_open, self._began = False, time.monotonic()
         self._problems: dict[str, str] = {}  # what could not be written, and why
 
@@ -75,7 +80,7 @@ class RunDirectory:
             return
         with as_bad_input(self.path):
             checkpoint.remove_all(self.checkpoints)
-            for path in earlier_runs.files_of(self.path):
+            for path in [*earlier_runs.files_of(self.path), *mirrored(self.path)]:
                 path.unlink()
 
     @property
@@ -100,6 +105,9 @@ class RunDirectory:
             self.summary.unlink(missing_ok=True)
             write_atomically(self.path / "config.toml", config.encode())
             self._metrics = Metrics(self.path / "metrics.jsonl", start.step)
+            self._mirrors = {name: MIRRORS[name](self.path) for name in self._mirror_names}
+            for line in map(json.loads, self._metrics.kept):
+                self._mirror(line)
         self._writer = CheckpointWriter(self.checkpoints, self._keep, like=start)
         self._is_open = True
 
@@ -108,6 +116,7 @@ class RunDirectory:
         if self.writes:
             line = {"time": _now(), "seconds": round(time.monotonic() - self._began, 3), **values}
             self._try("metrics.jsonl", lambda: self._metrics.write(event, step, **line))
+            self._mirror({"event": event, "step": step, **line})
 
     def save(self, state: Checkpoint, is_best: bool) -> None:
         """Begins to write a checkpoint in the background, when the one before it is finished."""
@@ -135,6 +144,9 @@ class RunDirectory:
             self._try("metrics.jsonl", self._metrics.flush)
             self._writer.close()
             self._metrics.close()
+            for name, mirror in self._mirrors.items():
+                self._try(name, mirror.flush)
+                mirror.close()
         self.release()
         return not self._problems
 
@@ -142,6 +154,10 @@ class RunDirectory:
         """Leaves the directory to other jobs."""
         if self._lock is not None:
             self._lock.release()
+
+    def _mirror(self, line: Mapping[str, Any]) -> None:
+        for name, mirror in self._mirrors.items():
+            self._try(name, partial(mirror.add, plain(line)))
 
     def _try(self, name: str, write: Callable[[], None]) -> None:
         error: OSError | None = None

@@ -145,9 +145,9 @@ def test_a_last_checkpoint_that_is_not_there_is_not_forgotten(tmp_path, monkeypa
 def test_lines_that_found_no_room_are_written_when_there_is_some(tmp_path):
     warnings: list[str] = []
     directory = opened(tmp_path, warnings)
-    directory._metrics._file.close()
+    directory._metrics.close()
     file = FullFile(room=60)
-    directory._metrics._file = file  # type: ignore[assignment]
+    directory._metrics._file._file = file  # type: ignore[assignment]
     for step in range(1, 6):
         directory.log("train", step)
     assert len(warnings) == 1, "once, not for every line"
