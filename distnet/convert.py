@@ -38,6 +38,7 @@ from distnet.models.book import DIGITS
 from distnet.models.published import (
     IMAGENET,
     from_published,
+    left_out,
     published_standardize,
     to_published,
 )
@@ -150,7 +151,9 @@ def main(argv: Sequence[str]) -> int:
     if options.published or target.suffix in TORCH:
         if options.storage != "full":
             raise ValueError(f"--storage {options.storage}: found {target}, expected a model file")
-        write_state(target, to_published(model_file.network_of(model, str(source))))
+        network = model_file.network_of(model, str(source))
+        write_state(target, to_published(network))
+        what += "".join(f", without its {each}" for each in left_out(network))
     else:
         if options.storage == "int8":
             model, note = _quantized(model, source, options)

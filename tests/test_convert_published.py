@@ -102,6 +102,16 @@ def test_a_state_of_half_precision_is_read(tmp_path, capsys):
     np.testing.assert_array_equal(named["conv1.weight"], half["conv1.weight"])
 
 
+def test_what_a_state_says_nothing_of_is_told(tmp_path, capsys):
+    network = distnet.ResNet(
+        (3, 32, 32), 3, blocks=(1,), width=0.0625, seed=0, standardize="imagenet", image_size=16
+    )
+    distnet.save(network, tmp_path / "a.safetensors", classes=("x", "y", "z"))
+    code, line = said(capsys, "convert", tmp_path / "a.safetensors", tmp_path / "b.pth")
+    assert code == 0
+    assert ", without its Resize(16), without its Standardize(" in line
+
+
 def test_a_network_of_other_layers_has_no_state(tmp_path, capsys):
     class Odd(distnet.Linear):
         """Of no family of torchvision's."""

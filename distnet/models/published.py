@@ -62,21 +62,52 @@ IMAGENET = "imagenet"  # the data set that published weights are for
 def to_published(network: Network) -> dict[str, Array]:
     """The state of a network: copies of its arrays, in the precision of its parameters.
 
-    Raises ValueError for a network with layers that none of torchvision's families has.
+    Raises ValueError for a network of none of these families: one that would not be found again
+    from the names and shapes of its arrays, or would be found as another.
     """
-    state, size = {}, 0
-    for name, layer in _named_layers(network):
-        size += sum(parameter.size for _, parameter in layer.parameters())
-        for part, view in _views(layer):
-            state[f"{name}.{part}"] = np.array(view, network.dtype, order="C")
-        if isinstance(layer, BatchNorm):
-            state[f"{name}.{COUNTER}"] = np.zeros((), np.int64)
-    if size != network.parameters.size:
+    state: dict[str, Array] = {}
+    try:
+        for name, layer in _named_layers(network):
+            for part, view in _views(layer):
+                state[f"{name}.{part}"] = np.array(view, network.dtype, order="C")
+            if isinstance(layer, BatchNorm):
+                state[f"{name}.{COUNTER}"] = np.zeros((), np.int64)
+        found = _found_again(state, network)
+    except (KeyError, IndexError, ValueError):
+        found = None
+    if found is None or list(map(_key, _core(found))) != list(map(_key, _core(network))):
         raise ValueError(
             "found a network with layers of no model of torchvision, expected alexnet, vgg, "
-            "googlenet, resnet, or lenet5"
+            "googlenet, resnet, or lenet5; a .safetensors file of distnet holds any network"
         )
     return state
+
+
+def left_out(network: Network) -> list[str]:
+    """What a network does to its inputs first, of which a state says nothing."""
+    return [repr(each) for each in network.body.layers if isinstance(each, Resize | Standardize)]
+
+
+def _found_again(state: State, network: Network) -> Network:
+    """What a state alone says of its network, for images of the same shape."""
+    maker, options, _, last = _recognized(_useful(state))
+    shape = next(iter(_core(network))).input_shape
+    found: Network = maker(shape, len(last), seed=None, dtype=network.dtype, **options)
+    return found
+
+
+def _core(network: Network) -> list[Layer]:
+    """Its layers, but those before the first convolution, and dropout, of which no state knows."""
+    aside = (Resize, Standardize, Dropout)
+    return [layer for layer in network.body.leaves() if not isinstance(layer, aside)]
+
+
+def _key(layer: Layer) -> tuple[object, ...]:
+    """What two layers have alike that compute the same from equal arrays."""
+    arrays: list[Shape] = [parameter.shape for _, parameter in layer.parameters()]
+    names = ("kernel", "stride", "pad", "dilation", "groups", "eps")
+    settings = [getattr(layer, name, None) for name in names]
+    return type(layer), layer.output_shape, arrays, settings
 
 
 def load_published(network: Network, state: State) -> None:
@@ -113,7 +144,7 @@ def from_published(
     standardize: what the network does to its pixels first; see `published_standardize`.
     Raises ValueError, one line, for the state of something else.
     """
-    state = {name: array for name, array in state.items() if not IDLE.search(name)}
+    state = _useful(state)
     maker, options, (channels, *usual), last = _recognized(state)
     network: Network = maker(
         (channels, *([image_size] * 2 if image_size else usual)),
@@ -133,12 +164,14 @@ def published_standardize(state: State) -> str:
     Those of 1000 classes of colour pictures are for ImageNet. torchvision's GoogLeNet undoes the
     usual mean and deviation first, its weights are for 0.5 and 0.5.
     """
-    _, _, (channels, _, _), last = _recognized(
-        {name: array for name, array in state.items() if not IDLE.search(name)}
-    )
+    _, _, (channels, _, _), last = _recognized(_useful(state))
     if channels != 3 or len(last) != 1000:
         return "none"
     return "half" if "inception3a.branch1.conv.weight" in state else "imagenet"
+
+
+def _useful(state: State) -> State:
+    return {name: array for name, array in state.items() if not IDLE.search(name)}
 
 
 def _views(layer: Layer) -> Iterator[tuple[str, Array]]:

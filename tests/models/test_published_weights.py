@@ -6,7 +6,7 @@ import pytest
 from published_formulas import State
 
 from distnet.base.options import own_options
-from distnet.models import MODELS, ResNet
+from distnet.models import MODELS, DeepConvNet, ResNet, TwoLayerNet
 from distnet.models.published import (
     IDLE,
     from_published,
@@ -14,7 +14,17 @@ from distnet.models.published import (
     published_standardize,
     to_published,
 )
-from distnet.nn import Linear, Network, Standardize
+from distnet.models.segmentation import FCN, SegNet
+from distnet.nn import (
+    AvgPool2d,
+    Conv2d,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    Network,
+    ReLU,
+    Standardize,
+)
 
 SIDES = {"lenet5": 28, "alexnet": 224, "vgg11": 32, "vgg11_bn": 32}  # 64 for the others
 FORMULAS = {
@@ -215,6 +225,22 @@ def test_networks_of_other_layers_are_refused():
     net = Network([Linear(3), Scale(2)], (4,))
     with pytest.raises(ValueError, match="found a network with layers of no model of torchvision"):
         to_published(net)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: DeepConvNet(),  # named as a VGG would be
+        lambda: TwoLayerNet(),
+        lambda: FCN((3, 16, 16), 4),
+        lambda: SegNet((3, 16, 16), 4),
+        lambda: Network([Conv2d(4, 3, pad=1), MaxPool2d(2), LeakyReLU(), Linear(3)], (1, 8, 8)),
+        lambda: Network([Conv2d(4, 3), AvgPool2d(2), ReLU(), Linear(3)], (1, 8, 8)),
+    ],
+)
+def test_networks_that_would_not_be_found_again_are_refused(make):
+    with pytest.raises(ValueError, match="found a network with layers of no model of torchvision"):
+        to_published(make())
 
 
 def test_a_refused_state_changes_nothing():
