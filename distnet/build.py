@@ -12,6 +12,7 @@ from typing import Any
 
 from distnet.base.arrays import Shape, ceil_divide, format_shape
 from distnet.base.options import details
+from distnet.base.words import counted
 from distnet.data import (
     Dataset,
     Samples,
@@ -312,12 +313,13 @@ def introduce(config: TrainConfig, dataset: Dataset, run: Run, path: Path) -> li
         start = f"resumed at step {run.num_done}"
     parameters = run.trainer.parameters
     frozen = f", {parameters.constants.size:,} frozen" if parameters.constants.size else ""
+    samples = counted(len(run.trainer.feed.targets), "training sample", spec=",")
     return [
         *(f"distnet: {dataset.name}: {note}" for note in dataset.notes),
         f"distnet: {config.model} ({parameters.size:,} parameters{frozen}) on "
-        f"{dataset.name} ({len(run.trainer.feed.targets):,} training samples), {start}",
+        f"{dataset.name} ({samples}), {start}",
         f"ranks {comm.size} on {placement(comm)}, batch {config.batch_size} in "
-        f"micro-batches of {config.micro_batch_size}, {run.total_steps} steps, "
+        f"micro-batches of {config.micro_batch_size}, {counted(run.total_steps, 'step')}, "
         f"reduction {config.reduction}, results in {path}",
         *idle_ranks(comm.size, run.trainer.sampler),
     ]
@@ -330,7 +332,7 @@ def result_line(directory: RunDirectory, run: Run) -> str:
     accuracy, why = run.record.evaluated["test"]["accuracy"], run.record.ended
     reason = f" ({why})" if why else ""
     return (
-        f"test accuracy {accuracy:.2%} after {run.num_done} steps{reason}; "
+        f"test accuracy {accuracy:.2%} after {counted(run.num_done, 'step')}{reason}; "
         f"summary in {directory.summary}"
     )
 

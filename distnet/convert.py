@@ -29,6 +29,7 @@ import numpy as np
 from distnet.base.arrays import Array, ceil_divide
 from distnet.base.command import one_line
 from distnet.base.options import argument, option, parse_options
+from distnet.base.words import counted
 from distnet.data import DATASETS, default_cache_dir, load_dataset
 from distnet.data.classes import read_class_names
 from distnet.data.formats.pickled import read_pickled_arrays
@@ -237,7 +238,8 @@ def _with_classes(model: Checkpoint, names: Sequence[str], source: Path) -> Chec
     (num_classes, *_) = model_file.network_of(model, str(source)).output_shape
     if len(names) != num_classes:
         raise ValueError(
-            f"--classes: found {len(names)} names, expected {num_classes}, the classes of {source}"
+            f"--classes: found {counted(len(names), 'name')}, expected {num_classes}, the "
+            f"classes of {source}"
         )
     return replace(model, model={**model.model, "classes": list(names)})
 

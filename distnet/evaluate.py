@@ -21,6 +21,7 @@ from distnet.base.arrays import Array
 from distnet.base.options import argument, option, parse_options, read_unchecked
 from distnet.base.output import write_now
 from distnet.base.tables import aligned
+from distnet.base.words import counted
 from distnet.data import DataError, Dataset, Samples, default_cache_dir, load_dataset, with_test
 from distnet.data.arrays import checked_samples
 from distnet.nn import Network
@@ -101,8 +102,9 @@ class Evaluation:
         figures = self.as_json()
         heads = ["class", "precision", "recall", "f1", "support"]
         rows = [[_cell(of_class[key]) for key in heads] for of_class in figures["classes"]]
+        samples = counted(figures["samples"], "sample", spec=",")
         return [
-            f"{self.model} on {self.data}, {self.part}, {figures['samples']:,} samples: "
+            f"{self.model} on {self.data}, {self.part}, {samples}: "
             f"loss {self.loss:.4f}, accuracy {self.accuracy:.2%}",
             "",
             *aligned([heads, *rows]),

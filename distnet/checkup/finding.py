@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from distnet.base.words import counted
+
 
 class Level(StrEnum):
     """How bad it is: training works, it works but not as it could, it will not work."""
@@ -43,7 +45,8 @@ def merged(hosts: Mapping[str, Sequence[Finding]]) -> Iterator[Finding]:
     for check in checks:
         found = [(host, each) for host in hosts for each in hosts[host] if each.check == check]
         bad = [(host, each) for host, each in found if each.level != Level.OK]
-        others = f" (well on {len(hosts) - 1} other host(s), too)" if len(hosts) > 1 else ""
+        elsewhere = counted(len(hosts) - 1, "other host")
+        others = f" (well on {elsewhere}, too)" if len(hosts) > 1 else ""
         if not bad:
             yield replace(found[0][1], text=found[0][1].text + others)
         for host, each in bad:

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from distnet.base.words import counted
 from distnet.checkup.finding import Finding, error, ok, warning
 from distnet.data.cache import default_cache_dir
 from distnet.training.fingerprint import UNKNOWN, numerics_fingerprint, one_blas_thread
@@ -55,7 +56,8 @@ def memory(num_ranks: int) -> Finding:
         return ok("memory", f"{free / 1e9:.1f} GB free")
     return warning(
         "memory",
-        f"{free // MIB} MiB free for {num_ranks} rank(s) of about {PROCESS_BYTES // MIB} MiB",
+        f"{free // MIB} MiB free for {counted(num_ranks, 'rank')} of about "
+        f"{PROCESS_BYTES // MIB} MiB",
         "start fewer ranks on this host, or give the container more memory",
     )
 
@@ -87,7 +89,7 @@ def shared_memory(directory: Path, num_ranks: int) -> Finding:
     if free < num_ranks * SHARED_BYTES:
         return warning(
             "shared memory",
-            f"{directory} has {free // MIB} MiB free, {num_ranks} rank(s) may need "
+            f"{directory} has {free // MIB} MiB free, {counted(num_ranks, 'rank')} may need "
             f"{num_ranks * SHARED_BYTES // MIB}; one without dies of a bus error",
             f"{remedy}; or remove what killed jobs have left there",
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from distnet.base.words import counted
 from distnet.checkup.finding import Finding, error, ok, warning
 from distnet.checkup.machine import usable_cores
 from distnet.parallel import Communicator
@@ -82,7 +83,7 @@ def hosts(
     slowly.
     """
     found = len({rank.host for rank in everyone})
-    text = f"{len(everyone)} rank(s) on {where}"
+    text = f"{counted(len(everyone), 'rank')} on {where}"
     wanted, by = expected, "--expect-hosts"
     if not expected:
         wanted, by = hosts_of_the_job(environ)
@@ -91,7 +92,7 @@ def hosts(
         cure = f"Open MPI 5 does not read {OLD_HOSTFILE}: export {HOSTFILE} in its place"
     if wanted and found != wanted:
         make = error if expected else warning
-        return make("hosts", f"{text}, while {by} says {wanted} hosts", cure)
+        return make("hosts", f"{text}, while {by} says {counted(wanted, 'host')}", cure)
     return ok("hosts", text)
 
 
@@ -121,7 +122,8 @@ def _cores_of_host(there: Sequence[Rank]) -> Finding:
     usable = frozenset[int]().union(*(rank.cores for rank in there))
     quota = min((rank.quota for rank in there if rank.quota), default=float(len(usable)))
     paid, number, all_cores = min(len(usable), quota), len(there), there[0].num_cores
-    text = f"{number} rank(s) on {paid:g} of {all_cores} core(s) of {there[0].host}"
+    cores_of_host = f"{counted(all_cores, 'core')} of {there[0].host}"
+    text = f"{counted(number, 'rank')} on {paid:g} of {cores_of_host}"
     if number <= paid:
         return ok("cores", text)
     if len(usable) < all_cores and number <= all_cores and quota >= len(usable):

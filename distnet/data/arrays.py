@@ -9,6 +9,7 @@ import numpy as np
 
 from distnet.base.arrays import Array, Shape
 from distnet.base.images import as_array, checked_images
+from distnet.base.words import counted
 from distnet.data.dataset import Samples
 from distnet.data.errors import DataError
 
@@ -41,7 +42,8 @@ def checked_labels(labels: object, num_classes: int, what: str = "labels") -> Ar
     if low < 0 or high >= num_classes:
         wrong = low if low < 0 else high
         raise DataError(
-            f"{what}: found {wrong}, expected 0 to {num_classes - 1} for {num_classes} classes"
+            f"{what}: found {wrong}, expected 0 to {num_classes - 1} for "
+            f"{counted(num_classes, 'class', 'classes')}"
             f"{_HINT}"
         )
     return values

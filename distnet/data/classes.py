@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.base.words import counted
 from distnet.data.arrays import label_values
 from distnet.data.errors import DataError, explained
 
@@ -101,8 +102,8 @@ def _classes(
     known = set(classes) | set(range(len(classes)))
     strangers = [value for value in found if value not in known]
     raise DataError(
-        f"{what}: found {len(found)} classes, such as {strangers[0]!r:.40}, expected those of the "
-        f"{len(classes)} names {_some(classes)}"
+        f"{what}: found {counted(len(found), 'class', 'classes')}, such as {strangers[0]!r:.40}, "
+        f"expected those of the {counted(len(classes), 'name')} {_some(classes)}"
     )
 
 

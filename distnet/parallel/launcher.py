@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from distnet.base.words import counted
 from distnet.parallel.communicator import Communicator, MPICommunicator, SerialCommunicator
 from distnet.parallel.errors import LaunchError, PlacementError
 from distnet.parallel.failure import install_hook
@@ -163,8 +164,8 @@ def expect_hosts(comm: Communicator, num_hosts: int) -> None:
         hosts = [process.host for process in comm.processes]
         names = ", ".join(f"{host} ({hosts.count(host)})" for host in dict.fromkeys(hosts))
         raise PlacementError(
-            f"found {comm.size} ranks on {comm.node.count} hosts, {names}, expected {num_hosts} "
-            "hosts; see which list of hosts the launcher has read"
+            f"found {counted(comm.size, 'rank')} on {counted(comm.node.count, 'host')}, {names}, "
+            f"expected {counted(num_hosts, 'host')}; see which list of hosts the launcher has read"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distnet.base.words import counted
 from distnet.training.record import Metrics
 from distnet.training.run import Callback, Run
 
@@ -26,4 +27,4 @@ class EarlyStopping(Callback):
 
     def evaluated(self, run: Run, evaluated: dict[str, Metrics]) -> None:
         if run.record.since_best >= self.patience:
-            run.end_early(f"no better for {self.patience} evaluations")
+            run.end_early(f"no better for {counted(self.patience, 'evaluation')}")

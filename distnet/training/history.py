@@ -18,7 +18,8 @@ class History(Callback):
     num_updates: how many updates had been made at each evaluation; 0: the network as it started.
     evaluations: by the name of the set, the metrics at each of `num_updates`.
     diverged: why training ended early, if it did. ended: the same for a callback that ended it.
-    params_sha256: of the final parameters, as little-endian float32.
+    params_sha256: of what the network has in the end, with `ema` the average, as little-endian
+    float32.
     num_steps: updates so far, those of the calls before it included, if it went on after them.
     optimizer: with its state, for a call that goes on.
     """

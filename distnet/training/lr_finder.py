@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from distnet.base.words import counted
 from distnet.nn.network import Network
 from distnet.objectives import Objective
 from distnet.training.fit import fit
@@ -56,8 +57,8 @@ def find_lr(
     """
     if not 0 < lowest < highest < math.inf or steps < 2:
         raise ValueError(
-            f"find_lr: found {steps} steps from {lowest} to {highest}, expected at least 2 and "
-            "0 < lowest < highest"
+            f"find_lr: found {counted(steps, 'step')} from {lowest} to {highest}, expected at "
+            "least 2 and 0 < lowest < highest"
         )
     growth = (highest / lowest) ** (1 / (steps - 1))
     smooth = _Smooth()

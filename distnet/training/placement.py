@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice
 
+from distnet.base.words import counted
 from distnet.data.sampler import Sampler
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.dealing import deal
@@ -15,9 +16,9 @@ def placement(comm: Communicator, shown: int = 4) -> str:
     """How many hosts, and, of several, how many ranks on each of the first few."""
     hosts = Counter(process.host for process in comm.processes)
     if len(hosts) == 1:
-        return "1 host(s)"
+        return "1 host"
     each = ", ".join(f"{name} x {number}" for name, number in islice(hosts.items(), shown))
-    return f"{len(hosts)} host(s): {each}{', ...' if len(hosts) > shown else ''}"
+    return f"{len(hosts)} hosts: {each}{', ...' if len(hosts) > shown else ''}"
 
 
 def idle_ranks(num_ranks: int, sampler: Sampler) -> list[str]:
@@ -27,8 +28,11 @@ def idle_ranks(num_ranks: int, sampler: Sampler) -> list[str]:
         return []
     idle = [rank for rank in range(num_ranks) if not deal(num_micro_batches, rank, num_ranks)]
     size = min(sampler.batch_size, sampler.num_samples) // num_ranks
+    pieces = counted(num_micro_batches, "micro-batch", "micro-batches")
+    verb = "leaves" if num_micro_batches == 1 else "leave"
     remedy = f"--micro-batch-size {size} has work for all" if size else "raise --batch-size"
     return [
-        f"distnet: {num_micro_batches} micro-batches a step leave {name_ranks(idle)} of "
-        f"{num_ranks} without work; {remedy} (another run), or start {num_micro_batches} ranks"
+        f"distnet: {pieces} a step {verb} {name_ranks(idle)} of "
+        f"{num_ranks} without work; {remedy} (another run), or start "
+        f"{counted(num_micro_batches, 'rank')}"
     ]

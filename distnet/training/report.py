@@ -12,7 +12,7 @@ from distnet.training.record import Metrics, Record
 from distnet.training.run import Callback, Run
 from distnet.training.run_directory import RunDirectory
 from distnet.training.terminal import Terminal
-from distnet.training.trainer import StepResult
+from distnet.training.trainer import StepResult, Trainer
 
 
 def epoch_figures(run: Run, elapsed_seconds: float) -> dict[str, Any]:
@@ -106,9 +106,18 @@ class RunLog(Callback):
                 "ended": record.ended,
                 "images_per_second": self.throughput.images_per_second,
                 "wall_seconds": time.perf_counter() - self._started,
-                "params_sha256": run.trainer.parameters.sha256(),
+                **_hashes(run.trainer),
             }
         )
 
     def _first(self, record: Record) -> str:
         return next(iter(record.evaluated), "test")
+
+
+def _hashes(trainer: Trainer) -> dict[str, str]:
+    """Of the parameters that are trained and, if a run keeps one, of their average."""
+    with trainer.evaluating():
+        evaluated = trainer.parameters.sha256()
+    trained = trainer.parameters.sha256()
+    average = {"average_sha256": evaluated} if evaluated != trained else {}
+    return average | {"params_sha256": trained}

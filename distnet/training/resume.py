@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from distnet.base.words import counted
 from distnet.parallel.agreement import together
 from distnet.training import checkpoint as checkpoints
 from distnet.training.checkpoint import (
@@ -51,17 +52,17 @@ def _find(
         found = with_reduction_of(own, found)
     if _planned_steps(found, run) < run.total_steps:
         warnings.append(
-            f"the run was planned for {_planned_steps(found, run)} steps and now for "
-            f"{run.total_steps}: the schedule is that of the longer run, with a learning rate of "
-            f"{run.trainer.schedule(found.step):g} in the next step; the result is not that of an "
-            "unbroken run"
+            f"the run was planned for {counted(int(_planned_steps(found, run)), 'step')} and now "
+            f"for {run.total_steps}: the schedule is that of the longer run, with a learning rate "
+            f"of {run.trainer.schedule(found.step):g} in the next step; the result is not that of "
+            "an unbroken run"
         )
         found = replace(found, config=_with_length_of(own, found))
     check_compatible(found, own)
     if found.step > run.total_steps:
         raise CheckpointError(
-            f"checkpoint of step {found.step}: expected one of the {run.total_steps} steps of "
-            "this run; resume with more --steps, or with an earlier checkpoint"
+            f"checkpoint of step {found.step}: expected one up to step {run.total_steps}, the last "
+            "of this run; resume with more --steps, or with an earlier checkpoint"
         )
     return found, Record.restored(found.record), warnings
 

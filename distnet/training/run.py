@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from distnet.base.words import counted
 from distnet.parallel.communicator import Process
 from distnet.training.evaluation import EvaluationStopped, evaluate
 from distnet.training.feed import Feed
@@ -241,7 +242,7 @@ class Run:
         if self.lost:
             lost, self.lost = self.lost, []
             text = f"lost {', '.join(map(str, lost))} after step {self.num_done}; "
-            text += f"{self.comm.size} ranks go on"
+            text += counted(self.comm.size, "rank goes on", "ranks go on")
             ranks = [process.rank for process in lost]
             self.note("recovery", text, lost=ranks, ranks=self.comm.size)
 

@@ -47,7 +47,7 @@ def test_hosts_of_pbs_and_the_variable_that_open_mpi_5_does_not_read(tmp_path):
     nodes = tmp_path / "nodes"
     nodes.write_text("a\na\nb\n")
     environ = {"PBS_NODEFILE": str(nodes), "OMPI_MCA_orte_default_hostfile": "hosts"}
-    found = hosts(ranks("a", "a"), "1 host(s)", 0, environ)
+    found = hosts(ranks("a", "a"), "1 host", 0, environ)
     assert found.text.endswith("while PBS_NODEFILE says 2 hosts")
     assert "export PRTE_MCA_prte_default_hostfile" in found.cure
 
@@ -55,12 +55,12 @@ def test_hosts_of_pbs_and_the_variable_that_open_mpi_5_does_not_read(tmp_path):
 @pytest.mark.parametrize(
     ("everyone", "text"),
     [
-        (ranks(*"aaaa"), "4 rank(s) on 4 of 4 core(s) of a"),
-        (ranks(*"aaaaa"), "5 rank(s) on 4 of 4 core(s) of a: they take turns"),
-        (ranks(*"aa", cores=frozenset({1})), "2 rank(s) on 1 of 4 core(s) of a: the launcher has"),
-        (ranks(*"aa", quota=1.5), "2 rank(s) on 1.5 of 4 core(s) of a: they take turns"),
+        (ranks(*"aaaa"), "4 ranks on 4 of 4 cores of a"),
+        (ranks(*"aaaaa"), "5 ranks on 4 of 4 cores of a: they take turns"),
+        (ranks(*"aa", cores=frozenset({1})), "2 ranks on 1 of 4 cores of a: the launcher has"),
+        (ranks(*"aa", quota=1.5), "2 ranks on 1.5 of 4 cores of a: they take turns"),
         (ranks(*"ab"), "each of 2 ranks has one to itself, on 2 hosts"),
-        (ranks(*"abbbbb"), "5 rank(s) on 4 of 4 core(s) of b: they take turns"),
+        (ranks(*"abbbbb"), "5 ranks on 4 of 4 cores of b: they take turns"),
     ],
 )
 def test_cores(everyone, text):
@@ -127,7 +127,7 @@ def test_findings_of_hosts_are_merged():
     fine, bad = ok("cache", "there"), warning("cache", "gone", "make one")
     assert list(merged({"a": [fine]})) == [fine]
     (both,) = merged({"a": [fine], "b": [fine]})
-    assert both.text == "there (well on 1 other host(s), too)"
+    assert both.text == "there (well on 1 other host, too)"
     (one,) = merged({"a": [fine], "b": [bad]})
     assert (one.text, one.level) == ("b: gone", Level.WARNING)
 
@@ -162,7 +162,7 @@ def test_little_shared_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "statvfs", lambda path: small)
     assert shared_memory(tmp_path, 8).level == Level.OK
     found = shared_memory(tmp_path, 9)
-    assert "has 64 MiB free, 9 rank(s) may need 72" in found.text
+    assert "has 64 MiB free, 9 ranks may need 72" in found.text
     assert found.level == Level.WARNING
 
 

@@ -81,7 +81,8 @@ def test_a_run_ends_when_it_gets_no_better(monkeypatch, scores, patience, last):
     history = fitted([EarlyStopping(patience)], epochs=4)
     assert history.num_updates[-1] == 3 * last
     ended_early = last < 4 or scores[last] <= max(scores[:last])
-    expected = f"no better for {patience} evaluations" if ended_early and last < 4 else ""
+    times = "1 evaluation" if patience == 1 else f"{patience} evaluations"
+    expected = f"no better for {times}" if ended_early and last < 4 else ""
     assert history.ended == expected
 
 

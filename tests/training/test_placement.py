@@ -21,9 +21,9 @@ def on_hosts(*hosts: str) -> SerialCommunicator:
 @pytest.mark.parametrize(
     ("hosts", "text"),
     [
-        ("a a", "1 host(s)"),
-        ("a a b", "2 host(s): a x 2, b x 1"),
-        ("a b c d e f", "6 host(s): a x 1, b x 1, c x 1, d x 1, ..."),
+        ("a a", "1 host"),
+        ("a a b", "2 hosts: a x 2, b x 1"),
+        ("a b c d e f", "6 hosts: a x 1, b x 1, c x 1, d x 1, ..."),
     ],
 )
 def test_hosts_and_their_ranks(hosts, text):
@@ -48,5 +48,5 @@ def test_where_no_size_of_a_micro_batch_has_work_for_all():
 
 def test_another_number_of_hosts_than_expected_ends_the_run():
     config = TrainConfig(expect_hosts=2)
-    with pytest.raises(PlacementError, match=r"found 1 ranks on 1 hosts.*expected 2 hosts"):
+    with pytest.raises(PlacementError, match=r"found 1 rank on 1 host.*expected 2 hosts"):
         job_of(config, SerialCommunicator(), {}, lambda: False)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import distnet
 from distnet.data.formats.idx import format_idx
 from distnet.data.formats.idx_set import IDX_FILES
 from distnet.parallel import RankError, SerialCommunicator
@@ -143,6 +144,16 @@ def test_a_wish_to_stop_does_not_wait_for_an_evaluation(
     assert run(out, "--resume", *flags.split()) == 0
     for read in (final_checkpoint, metrics, summary, best):
         assert read(out) == read(whole)
+
+
+def test_the_summary_of_an_average_has_both_hashes(run, whole, tmp_path):
+    out = tmp_path / "averaged"
+    assert run(out, "--ema", "0.9") == 0
+    hashes = summary(out)
+    assert hashes["params_sha256"] == summary(whole)["params_sha256"]  # it does not train
+    network = distnet.load(checkpoint_path(out / "checkpoints", STEPS))
+    assert hashes["average_sha256"] == network.parameters.sha256() != hashes["params_sha256"]
+    assert "average_sha256" not in summary(whole)
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))

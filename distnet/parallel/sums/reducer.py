@@ -37,6 +37,7 @@ from functools import partial
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.base.words import counted
 from distnet.parallel.communicator import Communicator, Request
 from distnet.parallel.errors import NonFiniteGradient
 from distnet.parallel.sums.exact32 import Exact32
@@ -321,9 +322,9 @@ def make_exchange(name: str, comm: Communicator, format: Format) -> Exchange:
         exchange = make(comm, format)
         if exchange is not None:
             return exchange
+    ranks, hosts = counted(comm.size, "rank"), counted(comm.node.count, "host")
     raise ValueError(
-        f"exchange {name}: found {comm.size} ranks on {comm.node.count} hosts that cannot use it; "
-        "take exchange auto"
+        f"exchange {name}: found {ranks} on {hosts} that cannot use it; take exchange auto"
     )
 
 

@@ -330,7 +330,7 @@ def test_an_exchange_can_be_chosen(any_comm):
     with pytest.raises(ValueError, match="found exchange 'pigeon', expected one of: auto, shared,"):
         make("pigeon")
     if any_comm.size == 1:
-        with pytest.raises(ValueError, match="exchange shared: found 1 ranks on 1 hosts that"):
+        with pytest.raises(ValueError, match="exchange shared: found 1 rank on 1 host that"):
             make("shared")
         return
     run = make("shared")
