@@ -52,6 +52,7 @@ _HOMES = {
         *("DATASETS", "Dataset", "Samples", "augmentation", "dataset_from_arrays", "load_dataset"),
         *("split", "with_test"),
     ],
+    "distnet.games": ["CartPole", "Catch", "Game"],
     "distnet.models": [
         *("FCN", "MODELS", "VGG", "AlexNet", "DeepConvNet", "GoogLeNet", "LeNet5", "ResNet"),
         *("SegNet", "SimpleConvNet", "ThreeLayerNet", "TwoLayerNet"),
@@ -66,6 +67,7 @@ _HOMES = {
     "distnet.objectives": [
         "OBJECTIVES",
         "Classification",
+        "DoubleDQN",
         "Objective",
         "Regression",
         "Segmentation",
@@ -73,11 +75,12 @@ _HOMES = {
     ],
     "distnet.optim": ["OPTIMIZERS", "SCHEDULES", "make_optimizer", "make_schedule"],
     "distnet.parallel": ["Communicator", "SerialCommunicator", "shared_map"],
-    "distnet.program": ["connect", "fit", "run"],
+    "distnet.program": ["connect", "fit", "learn_to_play", "run"],
     "distnet.training.callbacks": ["EarlyStopping"],
     "distnet.training.history": ["History"],
     "distnet.training.lr_finder": ["LearningRates", "find_lr"],
     "distnet.training.model_file": ["load", "save"],
+    "distnet.training.playing": ["play"],
     "distnet.training.run": ["Callback", "Run"],
     "distnet.training.trainer": ["StepResult", "Trainer", "TrainingDiverged", "make_trainer"],
 }
@@ -107,6 +110,9 @@ if TYPE_CHECKING:
     from distnet.data import load_dataset as load_dataset
     from distnet.data import split as split
     from distnet.data import with_test as with_test
+    from distnet.games import CartPole as CartPole
+    from distnet.games import Catch as Catch
+    from distnet.games import Game as Game
     from distnet.models import FCN as FCN
     from distnet.models import MODELS as MODELS
     from distnet.models import VGG as VGG
@@ -147,6 +153,7 @@ if TYPE_CHECKING:
     from distnet.nn import softmax as softmax
     from distnet.objectives import OBJECTIVES as OBJECTIVES
     from distnet.objectives import Classification as Classification
+    from distnet.objectives import DoubleDQN as DoubleDQN
     from distnet.objectives import Objective as Objective
     from distnet.objectives import Regression as Regression
     from distnet.objectives import Segmentation as Segmentation
@@ -167,6 +174,8 @@ if TYPE_CHECKING:
     from distnet.training.lr_finder import find_lr as find_lr
     from distnet.training.model_file import load as load
     from distnet.training.model_file import save as save
+    from distnet.training.playing import learn_to_play as learn_to_play
+    from distnet.training.playing import play as play
     from distnet.training.run import Callback as Callback
     from distnet.training.run import Run as Run
     from distnet.training.trainer import StepResult as StepResult

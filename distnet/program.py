@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, NoReturn
 
 from distnet.parallel import Communicator, LaunchError, agree, run_command, together, working_alone
 from distnet.parallel import launcher as _launcher
 from distnet.training import fit as _fit
+from distnet.training import playing as _playing
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
 from distnet.training.history import History
 
@@ -60,9 +61,19 @@ def _check_main(main: object) -> None:
 
 @wraps(_fit.fit)
 def fit(network: Any, images: Any, labels: Any, **settings: Any) -> History:
-    if settings.get("comm") is None and (problem := working_alone(os.environ)):
-        raise LaunchError(f"fit without comm: {problem}")
+    _refuse_ranks_that_work_alone("fit", settings)
     return _fit.fit(network, images, labels, **settings)
+
+
+@wraps(_playing.learn_to_play)
+def learn_to_play(game: Any, network: Any, **settings: Any) -> History:
+    _refuse_ranks_that_work_alone("learn_to_play", settings)
+    return _playing.learn_to_play(game, network, **settings)
+
+
+def _refuse_ranks_that_work_alone(function: str, settings: Mapping[str, Any]) -> None:
+    if settings.get("comm") is None and (problem := working_alone(os.environ)):
+        raise LaunchError(f"{function} without comm: {problem}")
 
 
 def connect() -> Communicator:

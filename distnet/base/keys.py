@@ -25,6 +25,10 @@ class Purpose(IntEnum):
     SPLIT = 5
     SCENES = 6
     REGIONS = 7
+    DRAW = 10
+    START = 11
+    EXPLORE = 12
+    PLAY = 13
 
 
 def stream(
@@ -69,3 +73,18 @@ class Words:
         self._counter[:] = 0, layer, at.number, at.step
         self._generator.state = self._state
         return self._generator.random_raw(count)
+
+
+def uniform(words: Array) -> Array:
+    """Random words as float64 numbers from 0 to below 1, in multiples of 2^-53."""
+    return (words >> np.uint64(11)) * 2.0**-53
+
+
+def integers(words: Array, low: int, high: int) -> Array:
+    """Random words as int64 numbers from `low` to below `high`.
+
+    The upper half of a word times their number, of which again the upper half (Lemire 2019,
+    arXiv:1805.10941, without the rejection): no number is likelier than another by 2^-32 of them.
+    """
+    half = np.uint64(32)
+    return low + (((words >> half) * np.uint64(high - low)) >> half).astype(np.int64)

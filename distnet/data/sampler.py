@@ -9,11 +9,13 @@ section 4.5.2, draws each mini-batch independently; epochs see every sample equa
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from distnet.base.arrays import ceil_divide
-from distnet.base.keys import Purpose, stream
+from distnet.base.keys import Purpose, integers, stream
 
 Indices = NDArray[np.int64]
 
@@ -54,6 +56,30 @@ class Sampler:
         if epoch != self._epoch:
             self._epoch, self._order = epoch, epoch_order(self.num_samples, self.seed, epoch)
         return self._order
+
+
+class Draws(Sampler):
+    """Batches whose samples are drawn one by one, with replacement (book section 4.5.2).
+
+    num_available: how many samples there are by now, for a set that grows. There are no epochs:
+    `steps_per_epoch` is what somebody else wants to do every so many steps.
+    """
+
+    def __init__(
+        self,
+        num_available: Callable[[], int],
+        batch_size: int,
+        micro_batch_size: int,
+        seed: int,
+        *,
+        steps_per_epoch: int = 1,
+    ) -> None:
+        super().__init__(batch_size, batch_size, micro_batch_size, seed)
+        self.num_available, self.steps_per_epoch = num_available, steps_per_epoch
+
+    def batch(self, step: int) -> Indices:
+        words = stream(self.seed, Purpose.DRAW, step).random_raw(self.batch_size)
+        return integers(words, 0, self.num_available())
 
 
 def epoch_order(num_samples: int, seed: int, epoch: int) -> Indices:

@@ -5,6 +5,7 @@ An objective is added by its file and one line of `OBJECTIVES`.
 
 from distnet.objectives.classification import Classification, balanced_weights
 from distnet.objectives.objective import Objective
+from distnet.objectives.q_learning import DoubleDQN
 from distnet.objectives.regression import Regression
 from distnet.objectives.segmentation import Segmentation
 
@@ -17,6 +18,7 @@ OBJECTIVES = {
 __all__ = [
     "OBJECTIVES",
     "Classification",
+    "DoubleDQN",
     "Objective",
     "Regression",
     "Segmentation",

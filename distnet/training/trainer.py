@@ -55,6 +55,8 @@ class TrainingDiverged(AgreedError):  # noqa: N818  the condition is the name
 class Trainer:
     """The state of a run (parameters, statistics, optimizer) and the step that advances it.
 
+    memory: arrays that the next step depends on as well, such as a replay, which somebody else
+    changes in place, on all ranks alike.
     speeds: those of all ranks, if micro-batches shall be dealt by them; see `parallel.dealing`.
     mine: the micro-batches of the last step that this rank computed.
     """
@@ -70,11 +72,13 @@ class Trainer:
         reducer: Reducer,
         comm: Communicator,
         seed: int,
+        memory: Mapping[str, Array] | None = None,
     ) -> None:
         self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
         self.parameters = objective.parameters
         self.sampler, self.feed, self.reducer = sampler, feed, reducer
         self.comm, self.seed = comm, seed
+        self.memory = dict(memory or {})
         self.speeds: Sequence[int] | None = None
         self.mine = range(0)
 
@@ -147,7 +151,8 @@ class Trainer:
         """All that the next step depends on, and all ranks have alike: arrays by name, as views.
 
         `params.NAME`, `statistics.NAME`; `optimizer.MOMENT.NAME`, in the shape of the parameter, or
-        `optimizer.VECTOR` for what belongs to no parameter; `sum.NAME` of the gradient sum.
+        `optimizer.VECTOR` for what belongs to no parameter; `memory.NAME`; `sum.NAME` of the
+        gradient sum.
         """
         parameters = self.parameters
         state = {f"params.{name}": array for name, array in parameters.named().items()}
@@ -159,6 +164,7 @@ class Trainer:
                 state[f"optimizer.{moment}"] = vector
         statistics = parameters.named_statistics().items()
         state |= {f"statistics.{name}": array for name, array in statistics}
+        state |= {f"memory.{name}": array for name, array in self.memory.items()}
         sums = self.reducer.state.items()
         return state | {f"{SUM}{name}": array for name, array in sums}
 
@@ -221,10 +227,12 @@ def make_trainer(
     *,
     optimizer: Optimizer,
     schedule: Schedule,
-    batch_size: int,
-    micro_batch_size: int,
+    batch_size: int = 0,
+    micro_batch_size: int = 0,
+    sampler: Sampler | None = None,
     seed: int,
     comm: Communicator,
+    memory: Mapping[str, Array] | None = None,
     reduction: str = "exact",
     exchange: str = "auto",
     bucket_bytes: int = 0,
@@ -232,12 +240,14 @@ def make_trainer(
 ) -> Trainer:
     """The parts of training, put together: the one place where that is done.
 
-    batch_size: samples of a step, over all ranks. reduction: how gradients are summed, a key of
-    REDUCTIONS; exchange: how the sums travel, a key of EXCHANGES. reducing: the ranks over which
-    they are summed, if not all of `comm`.
+    batch_size: samples of a step, over all ranks; sampler: in its place, another than the one that
+    visits all samples in each epoch. memory: see `Trainer`. reduction: how gradients are summed, a
+    key of REDUCTIONS; exchange: how the sums travel, a key of EXCHANGES. reducing: the ranks over
+    which they are summed, if not all of `comm`.
     """
     parameters = objective.parameters
-    sampler = Sampler(len(feed.targets), batch_size, micro_batch_size, seed)
+    if sampler is None:
+        sampler = Sampler(len(feed.targets), batch_size, micro_batch_size, seed)
     reducer = make_reducer(
         reduction,
         comm if reducing is None else reducing,
@@ -256,4 +266,5 @@ def make_trainer(
         reducer=reducer,
         comm=comm,
         seed=seed,
+        memory=memory,
     )

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from distnet.base.keys import MicroBatch, Purpose, Words, stream
+from distnet.base.keys import MicroBatch, Purpose, Words, integers, stream, uniform
 
 
 def of_stream(train, purpose, layer, count):
@@ -45,3 +45,20 @@ def test_every_bit_of_a_seed_counts():
     assert len({tuple(words) for words in streams}) == len(seeds)
     for train, expected in zip(seeds, streams, strict=True):
         np.testing.assert_array_equal(Words(Purpose.DROPOUT).draw(train, 4), expected)
+
+
+def test_numbers_are_spread_evenly():
+    words = stream(0, Purpose.DRAW).random_raw(10_000)
+    numbers = uniform(words)
+    assert 0 <= numbers.min() < 0.001 < 0.999 < numbers.max() < 1
+    assert abs(numbers.mean() - 0.5) < 0.01
+    counts = np.bincount(integers(words, 5, 15), minlength=15)
+    assert counts[:5].sum() == 0
+    assert counts[5:].min() > 900
+    assert len(counts) == 15
+
+
+def test_the_largest_word_is_below_the_end():
+    words = np.array([0, 2**64 - 1], np.uint64)
+    assert integers(words, -1, 2).tolist() == [-1, 1]
+    assert uniform(words).tolist() == [0, 1 - 2**-53]

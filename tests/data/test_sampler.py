@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distnet.data import Sampler
+from distnet.data.sampler import Draws
 from distnet.parallel.dealing import deal
 
 samplers = st.builds(
@@ -161,3 +162,24 @@ def test_no_other_deal_is_ready_earlier(num_micro_batches, speeds):
 def test_equal_speeds_are_dealt_evenly(num_micro_batches, size, speed):
     lengths = [len(deal(num_micro_batches, rank, size, [speed] * size)) for rank in range(size)]
     assert max(lengths) - min(lengths) <= 1
+
+
+def test_draws_are_spread_evenly_over_what_there_is():
+    available = 7
+    draws = Draws(lambda: available, 1000, 300, seed=3)
+    counts = np.bincount(draws.batch(0), minlength=7)
+    assert len(counts) == 7
+    assert counts.min() > 100
+    available = 500
+    assert draws.batch(0).max() > 480
+
+
+def test_draws_are_a_function_of_seed_and_step():
+    draws, same, other = (Draws(lambda: 100, 20, 8, seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(draws.batch(5), same.batch(5))
+    assert not np.array_equal(draws.batch(5), draws.batch(6))
+    assert not np.array_equal(draws.batch(5), other.batch(5))
+    pieces = draws.micro_batches(5)
+    assert [len(piece) for piece in pieces] == [8, 8, 4]
+    np.testing.assert_array_equal(np.concatenate(pieces), draws.batch(5))
+    assert draws.max_micro_batches == 3

@@ -1,0 +1,113 @@
+"""What players have experienced, move by move, as a data set that grows: experience replay.
+
+Lin 1992, "Self-improving reactive agents based on reinforcement learning, planning and teaching",
+Machine Learning 8; Mnih et al. 2015, "Human-level control through deep reinforcement learning",
+Nature 518, who learn from batches drawn out of it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from distnet.base.arrays import Array, Shape
+
+
+class Replay:
+    """The moves of `lanes` games that are played side by side, in the order in which they came.
+
+    Row `lanes * t + e` is move t of lane e, so that the next move of the lane is `lanes` rows on.
+    Nothing is forgotten. Indexed by rows `(N,)` it gives `transitions`.
+
+    capacity: rows that there is place for. num_steps: the n of n-step returns. discount: by which a
+    reward counts less for each move that it is later.
+    arrays: all that is in it, by name.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        lanes: int,
+        shape: Shape,
+        dtype: DTypeLike,
+        *,
+        num_steps: int = 1,
+        discount: float = 0.99,
+    ) -> None:
+        if num_steps < 1 or not 0 <= discount <= 1:
+            raise ValueError(
+                f"Replay: found {num_steps} steps and discount {discount}, expected at least 1 "
+                "and 0 to 1"
+            )
+        self.lanes, self.num_steps, self.discount = lanes, num_steps, discount
+        self.observations = np.zeros((capacity, *shape), dtype)
+        self.following = np.zeros((capacity, *shape), dtype)  # what was seen after the move
+        self.actions = np.zeros(capacity, np.int64)
+        self.rewards = np.zeros(capacity, np.float64)
+        self.over = np.zeros(capacity, bool)  # the game was over: no reward can follow
+        self.last = np.zeros(capacity, bool)  # over, or stopped: the next row is another game
+        self._size = np.zeros(1, np.int64)
+        self.transition = np.dtype(
+            [
+                ("action", np.int64),
+                ("returned", np.float32),
+                ("discount", np.float32),
+                ("following", dtype, shape),
+            ]
+        )
+
+    def __len__(self) -> int:
+        """Rows that are filled."""
+        return int(self._size[0])
+
+    @property
+    def num_complete(self) -> int:
+        """Rows whose next `num_steps` moves are there, too: those that can be learned from."""
+        return max(0, len(self) - (self.num_steps - 1) * self.lanes)
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        names = ("observations", "following", "actions", "rewards", "over", "last")
+        return {name: getattr(self, name) for name in names} | {"size": self._size}
+
+    def append(
+        self,
+        observations: Array,
+        actions: Array,
+        rewards: Array,
+        following: Array,
+        over: Array,
+        last: Array,
+    ) -> None:
+        """A move of every lane: arrays `(lanes, ...)`. Raises ValueError if the replay is full."""
+        start, stop = len(self), len(self) + self.lanes
+        if stop > len(self.actions):
+            raise ValueError(f"Replay: found {stop} rows, expected at most {len(self.actions)}")
+        rows = slice(start, stop)
+        self.observations[rows], self.following[rows] = observations, following
+        self.actions[rows], self.rewards[rows] = actions, rewards
+        self.over[rows], self.last[rows] = over, last
+        self._size[0] = stop
+
+    def __getitem__(self, rows: Array) -> Array:
+        """What is learned from `rows` `(N,)`, each below `num_complete`: a structured array `(N,)`.
+
+        action: of the row. returned: the rewards of the next n moves, or of those to the end of the
+        game, each times the discount to the power of how many moves later it came (Sutton 1988;
+        Mnih et al. 2016, arXiv:1602.01783, section 4). following: what was seen then. discount: by
+        which all rewards after that count less; 0 if the game was over.
+        """
+        n = len(rows)
+        moves = rows + self.lanes * np.arange(self.num_steps)[:, None]  # (num_steps, N)
+        ended = np.logical_or.accumulate(self.last[moves], axis=0)
+        played = np.ones(moves.shape, bool)  # whether the move belongs to the same game
+        played[1:] = ~ended[:-1]
+        powers = self.discount ** np.arange(self.num_steps + 1.0)
+        length = played.sum(axis=0)  # (N,)
+        final = moves[length - 1, np.arange(n)]
+        result = np.empty(n, self.transition)
+        result["action"] = self.actions[rows]
+        result["returned"] = (powers[:-1, None] * self.rewards[moves] * played).sum(axis=0)
+        result["discount"] = np.where(self.over[final], 0.0, powers[length])
+        result["following"] = self.following[final]
+        return result

@@ -1,0 +1,298 @@
+"""Learning by playing: a run whose samples are made by the network that it trains.
+
+The plan of a run, the same on every rank:
+
+1. Before the first step, and then after every `steps_per_move` of them, each of a fixed number of
+   *environments* plays one move: what the network takes for the best one, or now and then a random
+   one. What was seen goes to the replay.
+2. A step draws a batch out of the replay, and trains on it as on any other data set.
+3. At an evaluation, games are played without random moves, by the average of the network.
+
+Environments are logical: their number belongs to the game that is learned, not to the job. All
+random numbers are keyed by (seed, move, environment), so every rank plays all environments, and all
+have the same replay, without a message. That costs little beside the training, which is shared out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from distnet.base.arrays import Array
+from distnet.base.keys import MicroBatch, Purpose, Words, integers, uniform
+from distnet.data.replay import Replay
+from distnet.data.sampler import Draws
+from distnet.games.game import Game
+from distnet.nn.network import Network
+from distnet.objectives.q_learning import DoubleDQN
+from distnet.optim import Averaged, Schedule, make_optimizer
+from distnet.optim.schedules import linear
+from distnet.parallel import Communicator, SerialCommunicator, shared_map
+from distnet.training.feed import Feed
+from distnet.training.history import History
+from distnet.training.record import Metrics
+from distnet.training.run import Callback, Run
+from distnet.training.trainer import make_trainer
+
+Values = Callable[[Array], Array]  # from observations (N, ...) to the values of actions (N, A)
+
+GAMES_AT_ONCE = 25  # in an evaluation: the piece that one rank plays
+
+
+class Playing(Callback):
+    """Plays beside a run, and puts what it sees into a replay.
+
+    moves_before: moves of each environment before the first step. total_moves: those of the run.
+    explore: the part of moves that are random in the end, towards which it falls from 1 in a
+    straight line during `explore_until` of the moves.
+    mirror: every move counts twice, as it was and as in a mirror, see `games.Game.mirrored`.
+
+    results: of each evaluation, the means over `num_games` games: reward and length, in moves.
+    """
+
+    def __init__(
+        self,
+        game: Game,
+        objective: DoubleDQN,
+        replay: Replay,
+        *,
+        num_environments: int,
+        moves_before: int,
+        steps_per_move: int,
+        total_moves: int,
+        explore: float,
+        explore_until: float,
+        mirror: bool,
+        num_games: int,
+        seed: int,
+    ) -> None:
+        self.game, self.objective, self.replay = game, objective, replay
+        self.moves_before, self.steps_per_move = moves_before, steps_per_move
+        self.total_moves, self.explore, self.explore_until = total_moves, explore, explore_until
+        self.mirror, self.num_games, self.seed = mirror, num_games, seed
+        self.results: list[Metrics] = []
+        self._starts, self._chances = Words(Purpose.START), Words(Purpose.EXPLORE)
+        self.ages = np.zeros(num_environments, np.int64)  # moves since the game began
+        self.states = game.start(self._draw(self._starts, 0, game.num_words))
+
+    @property
+    def num_moves(self) -> int:
+        """How many moves each environment has made."""
+        return len(self.replay) // self.replay.lanes
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """All that the next move depends on, besides the network, by name."""
+        return {"ages": self.ages, "states": self.states, **self.replay.arrays}
+
+    def begin(self, run: Run) -> None:
+        self._play_until(run.num_done)
+
+    def stepped(self, run: Run, result: object) -> None:
+        self._play_until(run.num_done)
+
+    def evaluated(self, run: Run, evaluated: object) -> None:
+        values = self.objective.target
+        with np.errstate(all="ignore"):
+            found = results(run.comm, self.game, values, self.num_games, self.seed)
+        self.results.append(found)
+
+    def _play_until(self, num_done: int) -> None:
+        """The moves that are due after `num_done` steps, if they have not been made."""
+        with np.errstate(all="ignore"):  # what is not finite is found, and told, by the next step
+            while self.num_moves < self.moves_before + num_done // self.steps_per_move:
+                self._move()
+
+    def _move(self) -> None:
+        """One move in every environment."""
+        game, number = self.game, self.num_moves
+        observations = game.observe(self.states)
+        actions = self._actions(observations, number)
+        after, rewards, over = game.step(self.states, actions)
+        self.ages += 1
+        last = over | (self.ages >= game.time_limit)
+        self._keep(observations, actions, rewards, game.observe(after), over, last)
+        fresh = game.start(self._draw(self._starts, number + 1, game.num_words))
+        self.states[...] = np.where(last.reshape(-1, *[1] * (after.ndim - 1)), fresh, after)
+        self.ages[last] = 0
+
+    def _actions(self, observations: Array, number: int) -> Array:
+        """What each environment does: at random, or what the network values most."""
+        network = self.objective.network
+        best = network.forward(network.as_input(observations)).argmax(axis=1)
+        words = self._draw(self._chances, number, 2)
+        at_random = uniform(words[:, 0]) < self.exploration(number)
+        return np.where(at_random, integers(words[:, 1], 0, self.game.num_actions), best)
+
+    def exploration(self, move: int) -> float:
+        """The part of moves that are random."""
+        passed = move / (self.explore_until * self.total_moves)
+        return max(self.explore, 1 - (1 - self.explore) * passed)
+
+    def _keep(
+        self,
+        observations: Array,
+        actions: Array,
+        rewards: Array,
+        following: Array,
+        over: Array,
+        last: Array,
+    ) -> None:
+        columns = [observations, actions, rewards, following, over, last]
+        if self.mirror:
+            seen, seen_then = self.game.mirrored(observations), self.game.mirrored(following)
+            other = self.game.num_actions - 1 - actions
+            images = [seen, other, rewards, seen_then, over, last]
+            columns = [np.concatenate(pair) for pair in zip(columns, images, strict=True)]
+        self.replay.append(*columns)
+
+    def _draw(self, words: Words, move: int, count: int) -> Array:
+        """Random words for a move of every environment, (E, count)."""
+        environments = range(len(self.ages))
+        return np.stack([words.draw(MicroBatch(self.seed, move, e), count) for e in environments])
+
+
+def play(
+    game: Game, values: Values, games: range, seed: int = 0, seen: list[Array] | None = None
+) -> tuple[Array, Array]:
+    """Plays the games with these numbers side by side; each move is the one of the largest value.
+
+    seen: receives the states before each move. A game begins as (seed, its number) says,
+    and never as one that is learned from. Returns the sum of its rewards and its length in moves,
+    `(N,)` each; rows whose game is over are played on, so that all passes have one shape.
+    """
+    words = Words(Purpose.PLAY)
+    starts = [words.draw(MicroBatch(seed, number=number), game.num_words) for number in games]
+    states = game.start(np.stack(starts))
+    rewards, lengths = np.zeros(len(games)), np.zeros(len(games), np.int64)
+    running = np.ones(len(games), bool)
+    for _ in range(game.time_limit):
+        if seen is not None:
+            seen.append(states)
+        actions = values(game.observe(states)).argmax(axis=1)
+        states, gained, over = game.step(states, actions)
+        rewards += gained * running
+        lengths += running
+        running &= ~over
+        if not running.any():
+            break
+    return rewards, lengths
+
+
+def results(comm: Communicator, game: Game, values: Values, num_games: int, seed: int) -> Metrics:
+    """The means of reward and length over games 0 to `num_games` - 1, shared out over ranks."""
+    pieces = [
+        range(start, min(start + GAMES_AT_ONCE, num_games))
+        for start in range(0, num_games, GAMES_AT_ONCE)
+    ]
+    played = shared_map(comm, lambda games: play(game, values, games, seed), pieces)
+    rewards, lengths = (np.concatenate(each) for each in zip(*played, strict=True))
+    return {
+        "reward": float(rewards.mean()),
+        "length": float(lengths.mean()),
+        "shortest": float(lengths.min()),
+    }
+
+
+def learn_to_play(game: Game, network: Network, **settings: Any) -> History:
+    """Teaches `network` to play, in place; returns what was measured. Settings: see `learner`.
+
+    In the end the network is the average of its updates, the target network: what was evaluated.
+    """
+    run, history = learner(game, network, **settings)
+    run.train()
+    run.trainer.use_evaluated()
+    history.num_steps = run.num_done
+    history.params_sha256 = network.parameters.sha256()
+    return history
+
+
+def learner(
+    game: Game,
+    network: Network,
+    *,
+    steps: int,
+    lr: float | Schedule,
+    num_steps: int = 1,
+    discount: float = 0.99,
+    target_decay: float = 0.99,
+    num_environments: int = 8,
+    moves_before: int = 64,
+    steps_per_move: int = 1,
+    explore: float = 0.05,
+    explore_until: float = 0.3,
+    mirror: bool = False,
+    batch_size: int = 64,
+    micro_batch_size: int | None = None,
+    clip_norm: float = 10.0,
+    evaluate_every: int = 1000,
+    num_games: int = 100,
+    seed: int = 0,
+    comm: Communicator | None = None,
+) -> tuple[Run, History]:
+    """A run that teaches `network` to play by Double DQN with Adam, and what it will measure.
+
+    network: from observations to a value for each action.
+    lr: falls to 0 in a straight line, unless it is a schedule of your own. num_steps: how many
+    rewards are counted as they came before the target network says what follows. target_decay: how
+    much of the target network stays in each step. For the others see `Playing`.
+
+    Evaluations are called "greedy", see `Playing.results`. All is the same on any number of ranks.
+    """
+    comm = SerialCommunicator() if comm is None else comm
+    parameters, total_moves = network.parameters, moves_before + steps // steps_per_move
+    adam = make_optimizer("adam", parameters.values.size, dtype=network.dtype, clip_norm=clip_norm)
+    optimizer = Averaged(adam, target_decay, parameters.values)
+    objective = DoubleDQN(network, optimizer.average.values)
+    lanes = num_environments * (2 if mirror else 1)
+    replay = Replay(
+        total_moves * lanes,
+        lanes,
+        game.observation_shape,
+        game.observation_dtype,
+        num_steps=num_steps,
+        discount=discount,
+    )
+    playing = Playing(
+        game,
+        objective,
+        replay,
+        num_environments=num_environments,
+        moves_before=moves_before,
+        steps_per_move=steps_per_move,
+        total_moves=total_moves,
+        explore=explore,
+        explore_until=explore_until,
+        mirror=mirror,
+        num_games=num_games,
+        seed=seed,
+    )
+    sampler = Draws(
+        lambda: replay.num_complete,
+        batch_size,
+        micro_batch_size or batch_size,
+        seed,
+        steps_per_epoch=evaluate_every,
+    )
+    trainer = make_trainer(
+        objective,
+        Feed(objective, replay.observations, replay),
+        optimizer=optimizer,
+        schedule=lr if callable(lr) else linear(lr, steps, warmup=0),
+        sampler=sampler,
+        seed=seed,
+        comm=comm,
+        memory=playing.arrays,
+    )
+    history = History(evaluations={"greedy": playing.results}, optimizer=optimizer)
+    run = Run(
+        trainer,
+        {},
+        total_steps=steps,
+        evaluate_first=True,
+        verify_every=0,
+        callbacks=[history, playing],
+    )
+    return run, history

@@ -1,0 +1,191 @@
+"""Learning by playing: the same bits on any number of ranks, resumed or not; what is random."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from distnet.base.arrays import Array
+from distnet.data.replay import Replay
+from distnet.games import CartPole, Catch
+from distnet.nn import Conv2d, Linear, Network, ReLU
+from distnet.objectives.q_learning import DoubleDQN
+from distnet.optim.schedules import constant
+from distnet.parallel import Communicator, SerialCommunicator
+from distnet.training.history import History
+from distnet.training.playing import Playing, learn_to_play, learner, play, results
+from distnet.training.trainer import TrainingDiverged
+
+RANKS = [pytest.param(n, marks=pytest.mark.mpi(min_size=n)) for n in (1, 2, 3, 5)]
+
+
+def cart_pole_network() -> Network:
+    return Network([Linear(8), ReLU(), Linear(2)], (4,), seed=1)
+
+
+def catch_network() -> Network:
+    return Network([Conv2d(4, 3, pad=1), ReLU(), Linear(3)], (2, 5, 5), seed=1)
+
+
+LEARNED = {
+    "cart_pole": (CartPole(), cart_pole_network, {"num_steps": 3, "mirror": True}),
+    "catch": (Catch(5), catch_network, {"discount": 0.95, "steps_per_move": 2}),
+}
+# Micro-batches of 8, 8 and 4, so that five ranks have unequal work, and some have none.
+SETTINGS = {"lr": 0.01, "batch_size": 20, "micro_batch_size": 8, "moves_before": 6, "seed": 4}
+
+
+def learned(name: str, comm: Communicator) -> tuple[History, Network]:
+    game, make, settings = LEARNED[name]
+    network = make()
+    settings = {**SETTINGS, **settings, "num_games": 40, "evaluate_every": 7}
+    return learn_to_play(game, network, steps=16, **settings, comm=comm), network
+
+
+@pytest.mark.parametrize("num_ranks", RANKS)
+@pytest.mark.parametrize("name", LEARNED)
+def test_the_same_bits_on_any_number_of_ranks(name, comm, num_ranks):
+    assert comm.size >= num_ranks
+    shared, _ = learned(name, comm)
+    alone, network = learned(name, SerialCommunicator())
+    assert shared == alone
+    assert alone.params_sha256 == network.parameters.sha256()
+    assert alone.num_updates == [0, 7, 14, 16]
+    assert len(alone.evaluations["greedy"]) == 4
+    assert alone.losses[-1] != alone.losses[0]
+
+
+def test_another_seed_plays_other_games():
+    game, make, settings = LEARNED["catch"]
+    hashes = {
+        learn_to_play(game, make(), steps=4, **{**SETTINGS, **settings, "seed": seed}).params_sha256
+        for seed in (0, 1, 1)
+    }
+    assert len(hashes) == 2
+
+
+def test_a_run_goes_on_from_its_state_with_the_same_bits():
+    game, make, settings = LEARNED["cart_pole"]
+    settings = {**SETTINGS, **settings, "steps": 12}
+    whole, first, second = (learner(game, make(), **settings)[0] for _ in range(3))
+    whole.train()
+    first.stop_at = 5
+    first.train()
+    assert second.trainer.state().keys() == first.trainer.state().keys()
+    second.trainer.restore({n: a.copy() for n, a in first.trainer.state().items()})
+    second.num_done = 5
+    second.train()
+    states = [run.trainer.state() for run in (whole, second)]
+    assert {n: a.tobytes() for n, a in states[0].items()} == {
+        n: a.tobytes() for n, a in states[1].items()
+    }
+    assert "memory.observations" in states[0]
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_numbers_that_are_not_finite_are_told(name):
+    game, make, settings = LEARNED[name]
+    settings = {**SETTINGS, **settings, "lr": constant(1e38)}
+    with pytest.raises(TrainingDiverged, match=r"step 1: the output of .* is not finite"):
+        learn_to_play(game, make(), steps=3, **settings)
+
+
+def playing_of(game, network, **changed) -> Playing:
+    objective = DoubleDQN(network, network.parameters.values.copy())
+    lanes = 4 * (1 + changed.get("mirror", False))
+    replay = Replay(600 * lanes, lanes, game.observation_shape, game.observation_dtype)
+    settings = dict(
+        num_environments=4,
+        moves_before=6,
+        steps_per_move=1,
+        total_moves=100,
+        explore=0.1,
+        explore_until=0.5,
+        mirror=False,
+        num_games=10,
+        seed=0,
+    )
+    return Playing(game, objective, replay, **{**settings, **changed})
+
+
+def test_fewer_and_fewer_moves_are_random():
+    playing = playing_of(CartPole(), cart_pole_network())
+    found = [playing.exploration(move) for move in (0, 25, 50, 99)]
+    assert found == pytest.approx([1, 0.55, 0.1, 0.1])
+
+
+def test_moves_that_are_not_random_are_the_best_ones():
+    network = cart_pole_network()
+    playing = playing_of(CartPole(), network, explore=0.0, explore_until=1e-9)
+    playing._play_until(44)
+    replay = playing.replay
+    rows = slice(4, len(replay))  # all of the first move are random
+    best = network.predict(replay.observations[rows]).argmax(axis=1)
+    np.testing.assert_array_equal(replay.actions[rows], best)
+    assert len(replay) == 4 * 50
+
+
+def test_a_move_is_made_once_however_often_it_is_asked_for():
+    playing = playing_of(CartPole(), cart_pole_network())
+    for num_done in (3, 3, 4, 4):
+        playing._play_until(num_done)
+    assert playing.num_moves == 10
+
+
+class Stands(CartPole):
+    """The cart never moves, so that no game is ever over."""
+
+    time_limit = 5
+
+    def step(self, states: Array, actions: Array) -> tuple[Array, Array, Array]:
+        return states.copy(), np.zeros(len(states)), np.zeros(len(states), bool)
+
+
+def test_a_game_that_is_stopped_is_not_over_and_the_next_one_begins():
+    playing = playing_of(Stands(), cart_pole_network())
+    playing._play_until(6)
+    replay = playing.replay
+    last = replay.last[: len(replay)].reshape(-1, 4)
+    np.testing.assert_array_equal(np.flatnonzero(last.all(axis=1)), [4, 9])
+    assert last.sum() == 8
+    assert not replay.over.any()
+    first, second = replay.observations[[16, 20]]
+    np.testing.assert_array_equal(replay.following[16], first)
+    assert np.all(first != second)
+
+
+def test_what_the_mirror_shows_is_kept_as_well():
+    playing = playing_of(CartPole(), cart_pole_network(), mirror=True)
+    playing._play_until(0)
+    replay, size = playing.replay, 6 * 8
+    assert len(replay) == size
+    rows = np.arange(size).reshape(6, 2, 4)
+    seen, mirrored = rows[:, 0].ravel(), rows[:, 1].ravel()
+    np.testing.assert_array_equal(replay.observations[mirrored], -replay.observations[seen])
+    np.testing.assert_array_equal(replay.following[mirrored], -replay.following[seen])
+    np.testing.assert_array_equal(replay.actions[mirrored], 1 - replay.actions[seen])
+    np.testing.assert_array_equal(replay.rewards[mirrored], replay.rewards[seen])
+
+
+def follow_the_ball(observations: Array) -> Array:
+    """Values of the actions of somebody who sees where the ball is."""
+    now = observations[:, 1]
+    ball = now[:, :-1].max(axis=1).argmax(axis=1)
+    paddle = now[:, -1].argmax(axis=1) + 1
+    return -np.abs(ball[:, None] - paddle[:, None] - np.array([-1, 0, 1]))
+
+
+def test_a_perfect_player_catches_every_ball():
+    found = results(SerialCommunicator(), Catch(6), follow_the_ball, 60, seed=0)
+    assert found == {"reward": 1.0, "length": 5.0, "shortest": 5.0}
+
+
+def test_the_reward_of_a_game_is_the_sum_up_to_its_end():
+    seen: list[Array] = []
+    rewards, lengths = play(Catch(6), lambda x: np.zeros((len(x), 3)), range(80), seen=seen)
+    assert set(rewards.tolist()) == {-1, 1}
+    assert lengths.tolist() == [5] * 80
+    assert [len(states) for states in seen] == [80] * 5
+    fallen, lengths = play(CartPole(), lambda x: np.zeros((len(x), 2)), range(7))
+    assert fallen.tolist() == [-1] * 7
+    assert 8 <= lengths.min() < lengths.max() <= 11
