@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "tells what a trained network gets right, by class",
     "predict": "tells which classes images are of: arrays, IDX files, pictures",
     "compare": "finds where two runs part: the first step, array and element, and why",
+    "report": "writes a page about runs: curves, mistakes, layers, ranks, options",
     "doctor": "tells whether training will work here, alone and on ranks, and what helps",
     "datasets": "lists the data sets, or fetches the files of one",
     "convert": "writes model files: of runs, of the book's and torchvision's weights",

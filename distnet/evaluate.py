@@ -140,10 +140,10 @@ def evaluate(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]
     agree(comm, numerics_fingerprint(), REMEDY)
     checkpoint = together(comm, lambda: model_file.read(options.model))
     network = together(comm, lambda: model_file.classifier_of(checkpoint, options.model))
-    dataset = together(comm, lambda: _dataset(options, checkpoint.model, environ))
+    dataset = together(comm, lambda: dataset_for(options, checkpoint.model, environ))
     agree(comm, {"data_sha256": dataset.sha256})
     objective = together(comm, lambda: Confusion(network))
-    samples = together(comm, lambda: _samples(options, network, dataset))
+    samples = together(comm, lambda: samples_for(options, network, dataset))
     with one_blas_thread():
         loss, counts = measure(Feed(objective, *samples), comm, EVALUATION_SIZE)
     if comm.rank:
@@ -171,7 +171,7 @@ def _cell(value: str | int | float | None) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _dataset(
+def dataset_for(
     options: EvaluateOptions, model: Mapping[str, Any], environ: Mapping[str, str]
 ) -> Dataset:
     """The data set that was asked for, or else the one of the run; raises DataError."""
@@ -196,7 +196,7 @@ def _trained_on(path: Path, model: Mapping[str, Any]) -> tuple[str, str]:
     return str(model.get("data", {}).get("name", "")), ""
 
 
-def _samples(options: EvaluateOptions, network: Network, dataset: Dataset) -> Samples:
+def samples_for(options: EvaluateOptions, network: Network, dataset: Dataset) -> Samples:
     """Those to evaluate on, with the labels of the network; raises DataError."""
     images, labels = dataset.train if options.part == "train" else dataset.test
     if network.classes and dataset.classes != network.classes:

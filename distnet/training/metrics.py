@@ -70,7 +70,7 @@ class Metrics:
 def read_events(path: Path, event: str) -> Iterator[dict[str, Any]]:
     """The lines of that event in a metrics.jsonl, in order; none if there is no file.
 
-    A line that is not finished, or is no JSON object, is passed over. Raises OSError.
+    A line that is not finished, or is no JSON object with a step, is passed over. Raises OSError.
     """
     if not path.exists():
         return
@@ -79,7 +79,8 @@ def read_events(path: Path, event: str) -> Iterator[dict[str, Any]]:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict) and entry.get("event") == event:
+        is_one = isinstance(entry, dict) and entry.get("event") == event
+        if is_one and isinstance(entry.get("step"), int):
             yield entry
 
 

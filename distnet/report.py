@@ -1,0 +1,114 @@
+"""`distnet report RUN... --out FILE.html`: one page that shows what runs have learned, and how.
+
+It needs no network and no script, so that it can be kept beside a run or sent on. Under mpirun the
+ranks share out the samples that are looked at. Exit codes: 0 done, 2 wrong usage or input.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from distnet.base.files import write_atomically
+from distnet.base.options import argument, option, parse_options
+from distnet.base.output import write_now
+from distnet.data import DataError
+from distnet.evaluate import EvaluateOptions, dataset_for, samples_for
+from distnet.parallel import Communicator, agree, run_command, together
+from distnet.predict import shared_logits
+from distnet.reporting.page import Examined, page
+from distnet.reporting.run_files import RunFiles
+from distnet.training.checkpoint import CheckpointError
+from distnet.training.fingerprint import one_blas_thread
+from distnet.training.job import DONE
+from distnet.training.model_file import classifier_of
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Writes a page that shows one or several runs: curves, mistakes, layers, ranks, options."""
+
+    runs: tuple[str, ...] = argument("directories of runs", "RUN", several=True, path=True)
+    out: str = option(
+        "",
+        "the page (default: report.html in the first run)",
+        group="files",
+        metavar="FILE.html",
+        path=True,
+    )
+    picture: int = option(
+        0,
+        "the test sample that is followed through the layers, counted from 0",
+        group="input",
+        metavar="N",
+        limits={">=": 0},
+    )
+    overwrite: bool = option(False, "replace a page that is there", group="files")
+
+
+def report(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """The command on one of the ranks of `comm`."""
+    options = together(comm, lambda: parse_options(ReportOptions, argv, "distnet report"))
+    agree(comm, asdict(options))
+    out = Path(options.out) if options.out else Path(options.runs[0]) / "report.html"
+    runs = together(comm, lambda: [RunFiles.read(Path(path)) for path in options.runs])
+    together(comm, lambda: check(out, runs, options))
+    examined, notes = {}, []
+    with one_blas_thread():
+        for run in runs:
+            try:
+                examined[run.name] = examine(run, options.picture, comm, environ)
+            except (DataError, CheckpointError) as error:  # the rest of the page is worth having
+                notes.append(f"distnet: warning: {run.path}: no pictures of it: {error}\n")
+    if comm.rank:
+        return DONE
+    for note in notes:
+        write_now(sys.stderr, note)
+    write_atomically(out, page(runs, examined).encode())
+    write_now(sys.stdout, f"{out}: {len(runs)} run{'s' * (len(runs) > 1)}\n")
+    return DONE
+
+
+def main(argv: Sequence[str]) -> int:
+    """`distnet report`; returns the exit code."""
+    return run_command(lambda comm: report(comm, argv, os.environ), os.environ)
+
+
+def check(out: Path, runs: Sequence[RunFiles], options: ReportOptions) -> None:
+    """Raises ValueError or OSError for a page that cannot be written, or runs of one name."""
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"found runs called {', '.join(names)}, expected names that differ")
+    if options.out and out.exists() and not options.overwrite:
+        raise FileExistsError(f"{out}: found a file there already; give --overwrite, or another")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out.parent}: found no directory, expected one for the page")
+
+
+def examine(
+    run: RunFiles, picture: int, comm: Communicator, environ: Mapping[str, str]
+) -> Examined:
+    """What the network of a run makes of its test samples; raises DataError, CheckpointError."""
+    if run.best is None:
+        raise CheckpointError("found no checkpoint in it")
+    network = classifier_of(run.best, str(run.path))
+    chosen = EvaluateOptions(model=str(run.path))
+    dataset = dataset_for(chosen, run.best.model, environ)
+    samples = samples_for(chosen, network, dataset)
+    if picture >= len(samples.targets):
+        raise DataError(
+            f"--picture: found {picture}, expected less than {len(samples.targets)}, the number of "
+            "test samples"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        logits = shared_logits(network, samples.inputs, comm)
+    return Examined(network, f"{dataset.name}, test", samples, logits, picture)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

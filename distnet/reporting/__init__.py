@@ -1,0 +1,1 @@
+"""What `distnet report` makes of runs: one page of HTML that needs nothing else."""
