@@ -40,6 +40,7 @@ class DigitScenes:
     the other, not askew.
 
     A box is tight about the digit's ink. The mask has 0 for the background, 1 + label for a digit.
+    Raises ValueError for digits that do not fit.
     """
 
     def __init__(
@@ -56,6 +57,17 @@ class DigitScenes:
         noise: int = 20,
         apart: bool = False,
     ) -> None:
+        tallest = size[0] - 2 * MARGIN
+        if not heights or not 3 <= min(heights) <= max(heights) <= tallest:
+            raise ValueError(
+                f"heights: found {tuple(heights)!r:.60}, expected numbers of pixels from 3 to "
+                f"{tallest} for scenes of {size[0]} rows"
+            )
+        if most < 1 or not 0 <= clutter[0] <= clutter[1]:
+            raise ValueError(
+                f"most, clutter: found {most}, {clutter}, expected at least 1 digit, and the least "
+                "and the greatest number of pieces"
+            )
         self.digits, self.seed, self.part, self.size = digits, seed, part, size
         self.most, self.heights, self.overlap = most, tuple(heights), overlap
         self.clutter, self.noise, self.apart = clutter, noise, apart

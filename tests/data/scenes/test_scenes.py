@@ -93,6 +93,15 @@ def test_noise_has_the_deviation_asked_for(digits):
 
 
 @pytest.mark.parametrize(
+    "wrong",
+    [{"heights": range(12, 80)}, {"heights": []}, {"most": 0}, {"clutter": (3, 2)}],
+)
+def test_scenes_that_cannot_be(wrong, digits):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}.*: found .* expected"):
+        DigitScenes(digits, **wrong)
+
+
+@pytest.mark.parametrize(
     ("boxes", "labels", "text"),
     [
         ([(1, 1, 12, 23)], [2], "a large two alone"),
