@@ -36,6 +36,7 @@ from distnet.parallel import Communicator, agree, run_command, together
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
 from distnet.training.fit import fit
 from distnet.training.history import History
+from distnet.training.model_file import save as save_network
 
 Numbers = dict[str, Any]
 
@@ -119,6 +120,13 @@ class Lab:
         if self.comm.rank == 0 and can_draw():
             self.out.mkdir(parents=True, exist_ok=True)
             write_picture(self.out / f"{name}.png", draw, size)
+
+    def keep(self, name: str, network: Network) -> None:
+        """Writes NAME.safetensors, for a script that uses the trained network."""
+        if self.comm.rank == 0:
+            path = self.out / f"{name}.safetensors"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_network(network, path)
 
     def judge(self, required: Required, numbers: Numbers) -> Verdict:
         """Whether `numbers`, measured in this lab, keep to what is required."""

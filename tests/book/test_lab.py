@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import distnet
 from distnet.experiments import Lab, Required, at_least, at_most, between, exactly, load, near
 from distnet.models import ThreeLayerNet
 from distnet.parallel import RankError, SerialCommunicator
@@ -86,6 +87,13 @@ def test_pictures_are_small_png_files_of_the_size_asked_for(lab):
     width, height = (int.from_bytes(content[i : i + 4], "big") for i in (16, 20))
     assert (width, height) == (300, 200)
     assert len(content) < 20_000
+
+
+def test_a_trained_network_is_kept_in_a_file(lab):
+    network = ThreeLayerNet(seed=3)
+    Lab(lab.comm, lab.out / "new").keep("digits/best", network)
+    again = distnet.load(lab.out / "new" / "digits" / "best.safetensors")
+    assert again.parameters.sha256() == network.parameters.sha256()
 
 
 def test_without_matplotlib_there_are_no_pictures(lab, monkeypatch):
