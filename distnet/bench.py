@@ -14,6 +14,7 @@ NAMES = {
     "conv": "one convolution of any shape, every algorithm, beside PyTorch",
     "memory": "peak resident size of a training process, beside PyTorch",
     "scaling": "1, 2, 4 ... ranks against independent copies and PyTorch's DDP",
+    "portability": "the same steps under every kernel, thread and rank setting: the same bits",
     "allreduce": "every wire format against plain MPI calls of the same bytes",
 }
 
@@ -23,7 +24,7 @@ def main(argv: list[str]) -> int:
     """Runs the benchmark that the first argument names; returns the exit code."""
     if argv[:1] in (["-h"], ["--help"]):
         print("usage: python -m distnet.bench NAME [options]; NAME --help lists its options\n")
-        print("\n".join(f"  {name:<10} {what}" for name, what in NAMES.items()))
+        print("\n".join(f"  {name:<12} {what}" for name, what in NAMES.items()))
         return 0
     if not argv:
         raise ConfigError(f"found no benchmark, expected one of {', '.join(NAMES)}")

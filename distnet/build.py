@@ -34,8 +34,9 @@ from distnet.training.config import TrainConfig, identity, to_toml, weights_of
 from distnet.training.directory_lock import DirectoryLock
 from distnet.training.earlier_runs import claim
 from distnet.training.feed import Augment, Feed
-from distnet.training.fingerprint import REMEDY, numerics_fingerprint
+from distnet.training.fingerprint import numerics_fingerprint
 from distnet.training.job import Job
+from distnet.training.known_answer import expect_same_bits
 from distnet.training.mirrors import MIRRORS
 from distnet.training.model_file import about, initialize
 from distnet.training.performance import Performance
@@ -68,7 +69,7 @@ def job_of(
         expect_hosts(comm, config.expect_hosts)
     fingerprint = numerics_fingerprint()
     if REDUCTIONS[config.reduction].exact:
-        agree(comm, fingerprint, REMEDY)
+        expect_same_bits(comm, config.numbers)
     dataset = together(comm, lambda: dataset_of(config, environ))
     decisive = identity(config) | {"data_sha256": dataset.sha256}
     agree(comm, decisive)
@@ -129,11 +130,17 @@ def parts_of(config: TrainConfig, dataset: Dataset) -> tuple[Samples, dict[str, 
 def network_of(config: TrainConfig, dataset: Dataset) -> Network:
     """The network that `--model` names, for the images and classes of the data set.
 
-    Raises ValueError if the images are too small for it.
+    Raises ValueError if the images are too small for it, or a layer may not take part in the
+    arithmetic.
     """
     maker, shape, classes = MODELS[config.model], dataset.input_shape, dataset.num_classes
+    arithmetic, seed = config.numbers, config.seed
     try:
-        network = maker(shape, classes, seed=config.seed, **config.settings("model"))
+        if arithmetic.rounds:  # which decides how values start
+            network = maker(shape, classes, seed=None, **config.settings("model"))
+            network.compute_in(arithmetic, seed=seed)
+        else:
+            network = maker(shape, classes, seed=seed, **config.settings("model"))
     except ValueError as error:
         images = format_shape(shape)
         raise ValueError(f"--model {config.model} for images of {images}: {error}") from error
@@ -191,6 +198,7 @@ def trainer_of(
             config.schedule,
             config.lr,
             num_steps(config, steps_per_epoch),
+            arithmetic=config.numbers,
             **config.settings("schedule"),
         ),
         batch_size=config.batch_size,
@@ -232,6 +240,7 @@ def optimizer_of(config: TrainConfig, parameters: Parameters) -> Optimizer:
         weight_decay=config.weight_decay,
         decayed=parameters.decays,
         clip_norm=config.clip_norm,
+        arithmetic=config.numbers,
         segments=[(slot.start, slot.stop) for slot in parameters.slots],
         **config.settings("optimizer"),
     )
@@ -320,9 +329,14 @@ def introduce(config: TrainConfig, dataset: Dataset, run: Run, path: Path) -> li
         f"{dataset.name} ({samples}), {start}",
         f"ranks {comm.size} on {placement(comm)}, batch {config.batch_size} in "
         f"micro-batches of {config.micro_batch_size}, {counted(run.total_steps, 'step')}, "
-        f"reduction {config.reduction}, results in {path}",
+        f"{_arithmetic(config)}reduction {config.reduction}, results in {path}",
         *idle_ranks(comm.size, run.trainer.sampler),
     ]
+
+
+def _arithmetic(config: TrainConfig) -> str:
+    """Of another arithmetic than that of all runs."""
+    return f"arithmetic portable ({config.arithmetic_bits} bits), " if config.numbers.rounds else ""
 
 
 def result_line(directory: RunDirectory, run: Run) -> str:
@@ -360,6 +374,7 @@ def _about(config: TrainConfig, dataset: Dataset, saving: Saving, run: Run) -> d
         "batch_size": config.batch_size,
         "micro_batch_size": config.micro_batch_size,
         "seed": config.seed,
+        "arithmetic": repr(config.numbers) if config.numbers.rounds else config.arithmetic,
         "reduction": config.reduction,
         "fingerprint": dict(saving.fingerprint),
     }

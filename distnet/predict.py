@@ -30,8 +30,9 @@ from distnet.nn.network import PREDICT_BLOCK
 from distnet.parallel import Communicator, agree, run_command, together
 from distnet.parallel.dealing import deal
 from distnet.training import model_file
-from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
+from distnet.training.fingerprint import one_blas_thread
 from distnet.training.job import DONE, NOT_WRITTEN
+from distnet.training.known_answer import expect_same_bits
 
 DIGITS = ("mnist", "qmnist", "emnist")  # how the names of data sets begin that are made like MNIST
 NUM_BEST = 3  # classes that a line of the table shows
@@ -70,20 +71,21 @@ def predict(comm: Communicator, argv: Sequence[str]) -> int:
     """The command on one of the ranks of `comm`."""
     options = together(comm, lambda: parse_options(PredictOptions, argv, "distnet predict"))
     agree(comm, asdict(options))
-    agree(comm, numerics_fingerprint(), REMEDY)
     checkpoint = together(comm, lambda: model_file.read(options.model))
     network = together(comm, lambda: model_file.classifier_of(checkpoint, options.model))
+    expect_same_bits(comm, network.arithmetic)
     prepare = _preparation(options.pictures, checkpoint.model)
     found = together(comm, lambda: _read(options.files, network, prepare))
     for file, images in found:
         if comm.rank == 0 and (hint := large_floats_hint(images)):
             write_now(sys.stderr, f"distnet: warning: {file}: {hint}\n")
     with one_blas_thread():
-        predictions = [
-            Prediction(file, number, probabilities)
-            for file, images in found
-            for number, probabilities in enumerate(softmax(shared_logits(network, images, comm)))
-        ]
+        logits = [(file, shared_logits(network, images, comm)) for file, images in found]
+    predictions = [
+        Prediction(file, number, probabilities)
+        for file, of_file in logits
+        for number, probabilities in enumerate(softmax(of_file, network.arithmetic))
+    ]
     if comm.rank:
         return DONE
     classes = network.classes

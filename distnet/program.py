@@ -9,15 +9,17 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, NoReturn
 
-from distnet.parallel import Communicator, LaunchError, agree, run_command, together, working_alone
+from distnet.base.arithmetic import FLOAT, Arithmetic, arithmetic_of
+from distnet.parallel import Communicator, LaunchError, run_command, together, working_alone
 from distnet.parallel import launcher as _launcher
 from distnet.training import fit as _fit
 from distnet.training import playing as _playing
-from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
+from distnet.training.fingerprint import one_blas_thread
 from distnet.training.history import History
+from distnet.training.known_answer import expect_same_bits
 
 
-def run(main: Callable[[Communicator], Any]) -> NoReturn:
+def run(main: Callable[[Communicator], Any], *, arithmetic: str | Arithmetic = FLOAT) -> NoReturn:
     """Runs `main(comm)` on every rank that mpirun started, or in this process alone, and exits.
 
         distnet.run(main)  # the last line of a script
@@ -25,13 +27,14 @@ def run(main: Callable[[Communicator], Any]) -> NoReturn:
     `comm` is what `fit` and others take as their `comm`. The exit code is what `main` returns, if
     that is a whole number, else 0. An exception on one rank ends all of them. Ranks whose NumPy
     would compute other bits are refused with one line and exit code 2, and so is what is no
-    function of one argument.
+    function of one argument. arithmetic: in which all networks of the program compute; in
+    "portable" ranks may be of any kind.
     """
 
     def program(comm: Communicator) -> int:
         together(comm, lambda: _check_main(main))
         with one_blas_thread():
-            agree(comm, numerics_fingerprint(), REMEDY)
+            expect_same_bits(comm, arithmetic_of(arithmetic))
             code = main(comm)
         return code if isinstance(code, int) and not isinstance(code, bool) else 0
 

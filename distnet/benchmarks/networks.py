@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from distnet.base.arithmetic import FLOAT, Arithmetic
 from distnet.base.arrays import Shape
 from distnet.data import Dataset, Samples
 from distnet.models import MODELS, DeepConvNet, SimpleConvNet, TwoLayerNet
@@ -132,17 +133,18 @@ def random_trainer(
     batch_size: int,
     micro_batch_size: int,
     comm: Communicator | None = None,
+    arithmetic: Arithmetic = FLOAT,
     **settings: Any,
 ) -> Trainer:
     """A run on random pixels, with the settings of `make_trainer`, by default in one process."""
-    objective, data = (
-        Classification(case.network()),
-        random_dataset(case.input_shape, 4 * batch_size),
-    )
+    network = case.network().compute_in(arithmetic) if arithmetic.rounds else case.network()
+    objective, data = Classification(network), random_dataset(case.input_shape, 4 * batch_size)
     return make_trainer(
         objective,
         Feed(objective, *data.train),
-        optimizer=make_optimizer(case.optimizer, objective.parameters.values.size),
+        optimizer=make_optimizer(
+            case.optimizer, objective.parameters.values.size, arithmetic=arithmetic
+        ),
         schedule=constant(0.0001),
         batch_size=batch_size,
         micro_batch_size=micro_batch_size,

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from distnet.base.arithmetic import ARITHMETICS, arithmetic_of
 from distnet.base.options import option, parse_options
 from distnet.benchmarks.networks import CASES, Case, random_trainer, torch_step
 from distnet.benchmarks.rounds import describe_machine, interleave, ratios
@@ -42,6 +43,9 @@ class StepOptions:
     batch_size: int = option(100, "global batch", group="steps", metavar="N", limits=COUNT)
     micro_batch_sizes: tuple[int, ...] = option(
         (25, 50, 100), "of distnet, in turn", group="steps", metavar="N", limits=COUNT
+    )
+    arithmetic: tuple[str, ...] = option(
+        ("float32",), "in which distnet computes, in turn", group="steps", choices=ARITHMETICS
     )
     rounds: int = option(10, "turns of each contender", group="steps", metavar="N", limits=COUNT)
     layers: bool = option(False, "also the share of each layer", group="steps")
@@ -69,17 +73,23 @@ def _compare(model: str, options: StepOptions, has_torch: bool) -> None:
     case, batch = CASES[model], options.batch_size
     contenders: dict[str, Callable[[], object]] = {}
     for size in options.micro_batch_sizes:
-        contenders[f"distnet micro-batch {size}"] = steps(random_trainer(case, batch, size))
+        for name in options.arithmetic:
+            label = f"distnet micro-batch {size}" + f", {name}" * (len(options.arithmetic) > 1)
+            trainer = random_trainer(case, batch, size, arithmetic=arithmetic_of(name))
+            contenders[label] = steps(trainer)
     ours, rivals = list(contenders), []
     if has_torch:
         for layout in ("NCHW", "channels_last"):
             rivals.append(f"PyTorch {layout}")
             contenders[rivals[-1]] = torch_step(case, batch, layout == "channels_last")
     times = interleave(contenders, options.rounds, turn=TURN)
-    print(f"\n{model}, batch {batch}, {options.rounds} rounds; ratio to the faster PyTorch")
-    print(f"{'':<26}{'images/s':>10}{'us/image':>10}{'min':>8}{'ratio':>8}{'(min)':>8}")
+    if not rivals and len(options.arithmetic) > 1:  # then the first of ours is what to compare with
+        rivals = [ours[0]]
+    compared = "the faster PyTorch" if has_torch else rivals[0] if rivals else "PyTorch"
+    print(f"\n{model}, batch {batch}, {options.rounds} rounds; ratio to {compared}")
+    print(f"{'':<34}{'images/s':>10}{'us/image':>10}{'min':>8}{'ratio':>8}{'(min)':>8}")
     for name, seconds in times.items():
-        row = f"{name:<26}{batch / median(seconds):>10.0f}{median(seconds) / batch * 1e6:>10.1f}"
+        row = f"{name:<34}{batch / median(seconds):>10.0f}{median(seconds) / batch * 1e6:>10.1f}"
         row += f"{min(seconds) / batch * 1e6:>8.1f}"
         if rivals and name in ours:
             by_median, by_minimum = ratios(times, name, rivals)

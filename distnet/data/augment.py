@@ -17,6 +17,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from distnet.base.arithmetic import is_portable, portable
+
 Pixels = NDArray[Any]  # bytes or floats
 Words = NDArray[np.uint32] | NDArray[np.uint64]
 Integers = NDArray[np.int64]
@@ -45,7 +47,7 @@ def augmentation(
         parts.append(lambda images, bits: random_brightness(images, bits, brightness))
     if cutout:
         parts.append(lambda images, bits: random_cutout(images, bits, cutout))
-    return composed(*parts) if parts else None
+    return portable(composed(*parts)) if parts else None
 
 
 def composed(*parts: Augment) -> Augment:
@@ -61,7 +63,7 @@ def composed(*parts: Augment) -> Augment:
             images = part(images, _mixed(bits, number) if number else bits)
         return images
 
-    return augment
+    return portable(augment) if all(map(is_portable, parts)) else augment
 
 
 def _mixed(bits: NDArray[np.uint64], number: int) -> NDArray[np.uint64]:
@@ -71,6 +73,7 @@ def _mixed(bits: NDArray[np.uint64], number: int) -> NDArray[np.uint64]:
     return x ^ x >> np.uint64(31)
 
 
+@portable
 def random_shift(images: Pixels, bits: Words, max_shift: int, out: Pixels | None = None) -> Pixels:
     """Moves each image by whole pixels, drawn from the square `[-max_shift, max_shift]^2`.
 
@@ -91,6 +94,7 @@ def random_shift(images: Pixels, bits: Words, max_shift: int, out: Pixels | None
     return _deliver(moved, out)
 
 
+@portable
 def random_flip(images: Pixels, bits: Words, out: Pixels | None = None) -> Pixels:
     """Mirrors those images, left to right, whose word is odd. Returns `out`, it may be `images`."""
     _check(images, bits, (np.uint32, np.uint64))
@@ -99,6 +103,7 @@ def random_flip(images: Pixels, bits: Words, out: Pixels | None = None) -> Pixel
     return _deliver(flipped, out)
 
 
+@portable
 def random_brightness(
     images: Pixels, bits: NDArray[np.uint64], max_change: float, out: Pixels | None = None
 ) -> Pixels:
@@ -121,6 +126,7 @@ def random_brightness(
     return _deliver(np.minimum(brighter, 255, out=brighter).astype(np.uint8), out)
 
 
+@portable
 def random_cutout(
     images: Pixels, bits: NDArray[np.uint64], size: int, out: Pixels | None = None
 ) -> Pixels:

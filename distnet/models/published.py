@@ -69,7 +69,7 @@ def to_published(network: Network) -> dict[str, Array]:
     try:
         for name, layer in _named_layers(network):
             for part, view in _views(layer):
-                state[f"{name}.{part}"] = np.array(view, network.dtype, order="C")
+                state[f"{name}.{part}"] = np.array(view, network.parameters.dtype, order="C")
             if isinstance(layer, BatchNorm):
                 state[f"{name}.{COUNTER}"] = np.zeros((), np.int64)
         found = _found_again(state, network)

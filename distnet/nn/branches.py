@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import Arithmetic, portable
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
 from distnet.nn.layer import Layer
@@ -27,6 +28,11 @@ class _Paths(Layer):
         super().__init__()
         self.paths = [Sequential(layers) for layers in paths]
         self.made_with = tuple(path.layers for path in self.paths), {}
+
+    def compute_in(self, arithmetic: Arithmetic) -> None:
+        super().compute_in(arithmetic)
+        for path in self.paths:
+            path.compute_in(arithmetic)
 
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
         for i, path in enumerate(self.paths, start=1):
@@ -79,6 +85,7 @@ class _Paths(Layer):
         return dx
 
 
+@portable
 class Residual(_Paths):
     """y = f(x) + s(x), with s(x) = x unless `shortcut` layers are given (He et al. 2015, eq. 1, 2).
 
@@ -108,6 +115,7 @@ class Residual(_Paths):
         return self._add_gradients([dy, dy], out, need_dx)
 
 
+@portable
 class Branches(_Paths):
     """Parallel layers on one input, their channels side by side (inception; Szegedy et al. 2014).
 

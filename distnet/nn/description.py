@@ -11,23 +11,28 @@ from typing import Any
 
 import numpy as np
 
+from distnet.base.arithmetic import FLOAT, Portable
 from distnet.base.arrays import Shape
 from distnet.nn.layer import Layer
 from distnet.nn.network import Network
 from distnet.nn.sequential import Sequential
 
 Description = dict[str, Any]
+BITS = "portable_bits"  # the key for those of portable arithmetic
 LAYER = "layer"  # the key that marks a described layer
 
 
 def describe(network: Network) -> Description:
     """What `rebuild` makes an equal network of, but for its values; raises ValueError."""
-    return {
+    description: Description = {
         "input_shape": list(network.input_shape),
-        "dtype": network.dtype.name,
+        "dtype": network.parameters.dtype.name,
         "layers": [_described(layer) for layer in network.body.layers],
         **({"frozen": list(network.frozen)} if network.frozen else {}),
     }
+    if network.arithmetic.rounds:
+        description[BITS] = network.arithmetic.bits
+    return description
 
 
 def rebuild(description: Mapping[str, Any], num_values: int | None = None) -> Network:
@@ -39,8 +44,13 @@ def rebuild(description: Mapping[str, Any], num_values: int | None = None) -> Ne
         shape = tuple(int(size) for size in description["input_shape"])
         if num_values is not None:
             _check_size(_layers(description), shape, num_values)
-        dtype = _dtype(description["dtype"])
-        network = Network(_layers(description), shape, seed=None, dtype=dtype)
+        network = Network(
+            _layers(description),
+            shape,
+            seed=None,
+            dtype=_dtype(description["dtype"]),
+            arithmetic=Portable(int(description[BITS])) if BITS in description else FLOAT,
+        )
         if frozen := description.get("frozen"):
             network.freeze(*map(str, frozen))
         return network

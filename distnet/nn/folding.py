@@ -30,7 +30,9 @@ def fold_batchnorm(network: Network) -> Network:
     would learn is not what `network` would.
     """
     layers = _folded(network.body.layers)
-    folded = Network(layers, network.input_shape, dtype=network.dtype)
+    folded = Network(
+        layers, network.input_shape, dtype=network.parameters.dtype, arithmetic=network.arithmetic
+    )
     folded.classes = network.classes
     sources = _sources(network.body.layers)
     for leaf, (layer, norm) in zip(folded.body.leaves(), sources, strict=True):

@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from distnet.base.arithmetic import Generator
 from distnet.base.arrays import Array, Shape
 from distnet.nn import arguments
 from distnet.nn.parameters import Initializer
@@ -61,7 +62,7 @@ def weight_initializer(init: str | float, fan_in: int) -> Initializer:
     return NAMED[init](fan_in) if isinstance(init, str) else gaussian(init)
 
 
-def bilinear(rng: np.random.Generator, shape: Shape) -> Array:
+def bilinear(rng: Generator, shape: Shape) -> Array:
     """For a transposed convolution, `(C, F, KH, KW)`: each channel is interpolated by itself.
 
     The triangles of bilinear interpolation by KH / 2 and KW / 2, whose sides are even.
@@ -74,11 +75,11 @@ def bilinear(rng: np.random.Generator, shape: Shape) -> Array:
 # Functions of the module, since those inside a function cannot be pickled.
 
 
-def _full(value: float, rng: np.random.Generator, shape: Shape) -> Array:
+def _full(value: float, rng: Generator, shape: Shape) -> Array:
     return np.full(shape, value)
 
 
-def _normal(std: float, rng: np.random.Generator, shape: Shape) -> Array:
+def _normal(std: float, rng: Generator, shape: Shape) -> Array:
     values = rng.standard_normal(shape)
     values *= std  # in place: the largest weights of VGG take 0.8 GB in float64
     return values

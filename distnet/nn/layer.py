@@ -28,6 +28,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import FLOAT, Arithmetic, grid_unit, to_grid
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
 from distnet.nn.memory import Memory
@@ -54,6 +55,7 @@ class Layer:
     def __init__(self) -> None:
         self.index = 0  # position among the network's layers, keys its random stream
         self.dtype: np.dtype = np.dtype(np.float32)
+        self.arithmetic: Arithmetic = FLOAT  # in which the network computes
         self.memory = Memory()  # a network gives its layers memory that they share
         self.in_network = False  # whether a network has this layer already
 
@@ -114,6 +116,14 @@ class Layer:
         """Gives up all arrays and takes new ones from `memory`; a container hands it on."""
         self.memory = memory
 
+    def compute_in(self, arithmetic: Arithmetic) -> None:
+        """Takes the arithmetic of the network, before `build`; a container hands it on.
+
+        Raises ValueError if the layer may not take part.
+        """
+        arithmetic.check(type(self), type(self).__name__)
+        self.arithmetic = arithmetic
+
     def fused_with(self, following: Layer) -> Layer | None:
         """A layer that does the work of this one and the next, on their parameters; or None.
 
@@ -135,6 +145,18 @@ class Layer:
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         """Sets the parameters' gradients from that of the output; returns that of the input."""
         raise NotImplementedError
+
+    def operand(self, x: Array, kept_as: str = "") -> Array:
+        """`x` as an operand of matrix products: `x` itself, or a copy that is rounded to a grid.
+
+        kept_as: the name of the copy, if it is to stay until backward; otherwise it is there until
+        the layer returns.
+        """
+        if not self.arithmetic.rounds:
+            return x
+        memory = self.memory
+        copy = memory.array(kept_as, x.shape, self.dtype) if kept_as else memory.operand(x.shape)
+        return to_grid(x, grid_unit(x, self.arithmetic.bits), copy)
 
     def output(self, shape: Shape, out: Array | None) -> Array:
         """`out`, or the layer's own output array of that shape."""

@@ -6,20 +6,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from distnet.base.arithmetic import FLOAT, Arithmetic
 from distnet.base.arrays import Array
 from distnet.nn import layout
 
 
-def softmax(x: Array) -> Array:
+def softmax(x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
     """exp(x) / sum(exp(x)) over the last axis, shifted by the maximum so that nothing overflows."""
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
+    e = arithmetic.exp(x - x.max(axis=-1, keepdims=True))
+    return e / arithmetic.sum(e, axis=-1, keepdims=True)
 
 
-def log_softmax(x: Array) -> Array:
+def log_softmax(x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
     """The logarithm of `softmax(x)`, finite even where that underflows."""
     shifted = x - x.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    sums = arithmetic.sum(arithmetic.exp(shifted), axis=-1, keepdims=True)
+    return shifted - arithmetic.log(sums)
 
 
 class SoftmaxCrossEntropy:
@@ -30,15 +32,19 @@ class SoftmaxCrossEntropy:
 
     label_smoothing: e in the target (1 - e) onehot(t) + e / K (Szegedy et al. 2016,
     arXiv:1512.00567, section 7). class_weights: `(K,)`, by which each row counts, that of its
-    label; what `count` has to be then is told by `weight_of`.
+    label; what `count` has to be then is told by `weight_of`. arithmetic: that of the network.
     """
 
     def __init__(
-        self, label_smoothing: float = 0.0, class_weights: Sequence[float] | Array | None = None
+        self,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | Array | None = None,
+        *,
+        arithmetic: Arithmetic = FLOAT,
     ) -> None:
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing: found {label_smoothing}, expected 0 <= e < 1")
-        self.smoothing = label_smoothing
+        self.smoothing, self.arithmetic = label_smoothing, arithmetic
         self.weights = None if class_weights is None else _checked_weights(class_weights)
 
     def forward(self, x: Array, labels: Array, count: float | None = None) -> float:
@@ -46,18 +52,19 @@ class SoftmaxCrossEntropy:
         labels = np.asarray(labels)
         _check_labels(labels, *x.shape)
         self.count = len(x) if count is None else count
-        self.log_p = log_softmax(x)
+        self.log_p = log_softmax(x, self.arithmetic)
         self.of_labels = np.arange(len(x)), labels
         losses = -self.log_p[self.of_labels]
         if self.smoothing:
-            losses = (1 - self.smoothing) * losses - self.smoothing * self.log_p.mean(axis=1)
+            mean = self.arithmetic.sum(self.log_p, axis=1) / x.shape[1]
+            losses = (1 - self.smoothing) * losses - self.smoothing * mean
         if self.weights is not None:
             losses = losses * self.weights[labels]
-        return float(losses.sum(dtype=np.float64)) / self.count
+        return float(self.arithmetic.sum(losses, dtype=np.float64)) / self.count
 
     def backward(self, dloss: float = 1.0) -> Array:
         """dloss * (softmax(x) - target) / count, `(N, K)`, each row times its weight."""
-        dx = np.exp(self.log_p)
+        dx = self.arithmetic.exp(self.log_p)
         dx[self.of_labels] -= 1 - self.smoothing
         if self.smoothing:
             dx -= dx.dtype.type(self.smoothing / dx.shape[1])
@@ -69,7 +76,7 @@ class SoftmaxCrossEntropy:
         """How much rows with these labels count together: their number, or the sum of weights."""
         if self.weights is None:
             return len(labels)
-        return float(self.weights[labels].sum())
+        return float(self.arithmetic.sum(self.weights[labels]))
 
 
 class PixelCrossEntropy:

@@ -4,7 +4,8 @@
 * `array`, `once`: from a forward pass to its backward pass, for each batch size;
 * `gradient`: from one layer's backward pass to that of the layer in front, in slots that the layers
   of a network share;
-* `temporary`, `scratch`: during one call of one layer, overlaid by all layers of a network.
+* `temporary`, `scratch`: during one call of one layer, overlaid by all layers of a network;
+* `operand`: the same, for one rounded operand, which the other two do not overlay.
 
 Of the batch sizes the two that were used last are kept: micro-batches are of one size, but for a
 short one at the end of a batch. What a layer never asks for is never there: evaluation has no
@@ -38,6 +39,7 @@ class Pool:
     def __init__(self) -> None:
         self.users: WeakSet[Memory] = WeakSet()
         self.scratch = Scratch(self._give_up_views)
+        self.operands = Scratch(self._give_up_views)
         self.slots: dict[int, Scratch] = {}
         self.private_slots = itertools.count(-1, -1)
 
@@ -119,6 +121,11 @@ class Memory:
         """
         return self.views(shape[0], ("gradient", shape), (), lambda: self._take(shape, dtype))
 
+    def operand(self, shape: Shape) -> Array:
+        """An array of float64 for this call of the layer, beside its scratch memory."""
+        key = "operand", shape
+        return self.views(shape[0], key, (), lambda: self._take_operand(shape))
+
     def temporary(self, shape: Shape, dtype: DTypeLike) -> Array:
         """An array for this call of the layer, uninitialised. The next one overlays it."""
         (array,) = self.temporaries((shape, dtype))
@@ -160,6 +167,10 @@ class Memory:
 
     def _take(self, shape: Shape, dtype: DTypeLike) -> Array:
         (flat,) = self.pool.slot(self._slot).take(math.prod(shape), dtype=dtype)
+        return layout.shaped(flat, shape)
+
+    def _take_operand(self, shape: Shape) -> Array:
+        (flat,) = self.pool.operands.take(math.prod(shape), dtype=np.float64)
         return layout.shaped(flat, shape)
 
     def _kept(self, n: int) -> _Kept:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import FLOAT, Arithmetic, arithmetic_of
 from distnet.base.arrays import Array, Shape, format_shape
 from distnet.base.images import channels_last_hint, checked_images, large_floats_hint
 from distnet.base.keys import MicroBatch, Purpose, stream
@@ -50,12 +51,14 @@ class Network:
         *,
         seed: int | None = 0,
         dtype: DTypeLike = np.float32,
+        arithmetic: str | Arithmetic = FLOAT,
     ) -> None:
         self.body = Sequential(layers)
         self.input_shape = arguments.shape("Network", "input_shape", input_shape)
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise arguments.refusal("Network", "dtype", self.dtype.name, "float32 or float64")
+        if np.dtype(dtype) not in (np.float32, np.float64):
+            raise arguments.refusal("Network", "dtype", np.dtype(dtype).name, "float32 or float64")
+        self.arithmetic = arithmetic_of(arithmetic)
+        self.dtype = self.arithmetic.dtype(dtype)
         if seed is not None:
             seed = arguments.whole("Network", "seed", seed, minimum=0, maximum=2**64 - 1)
         self.frozen: tuple[str, ...] = ()
@@ -66,16 +69,36 @@ class Network:
             if hint := channels_last_hint(self.input_shape):
                 raise ValueError(f"{error}; input_shape {hint}") from None
             raise
-        self.parameters = Parameters({"": self.body}, dtype)
+        self.parameters = Parameters({"": self.body}, dtype, self.arithmetic)
         self.classes: tuple[str, ...] = ()
         self._initialize(seed)
+
+    def compute_in(self, arithmetic: str | Arithmetic, *, seed: int | None = None) -> Network:
+        """The network itself, which from now on computes in `arithmetic`, see `base.arithmetic`.
+
+        With a seed it starts anew, as a network that was made in it; otherwise it keeps its values.
+        Raises ValueError for a layer that may not take part. To be called before the network is
+        part of an objective or of `joined`.
+        """
+        if self.parameters.are_joined:
+            raise ValueError(
+                "compute_in: found a network that was joined with others, expected it to be called "
+                "before that"
+            )
+        self.arithmetic = self.parameters.arithmetic = arithmetic_of(arithmetic)
+        self.dtype = self.arithmetic.dtype(self.parameters.dtype)
+        self._build()
+        self.parameters.take_anew()
+        self._initialize(seed)
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         """What a deep copy or a pickle holds: the arguments of the layers, and the vectors."""
         return {name: self.__dict__[name] for name in self.__dict__ if name not in self._derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.frozen = ()  # a pickle of an earlier version does not say
+        self.frozen = ()  # a pickle of an earlier version does not say, nor this
+        self.arithmetic = FLOAT
         self.__dict__.update(state)
         self._build()
         self.parameters.rejoin()
@@ -190,12 +213,15 @@ class Network:
     def _build(self) -> None:
         """Everything but parameters: what is made anew for a copy."""
         before = set(self.__dict__) - getattr(self, "_derived", set())
+        self.body.compute_in(self.arithmetic)
         self.output_shape = self.body.build(self.input_shape, self.dtype)
         for arrays in (self.body.parameters(), self.body.statistics()):
             for name, array in arrays:
                 array.is_frozen = any(has_name(name, frozen) for frozen in self.frozen)
         self.body.use(Memory())
-        for index, layer in enumerate(self.body.leaves()):
+        for index, (name, layer) in enumerate(self.body.named_leaves()):
+            if layer.arithmetic.rounds != self.arithmetic.rounds:
+                raise ValueError(f"{name}: found a container that does not hand `compute_in` on")
             layer.index, layer.in_network = index, True
         self._starts = self._first_offsets()
         self._pixel_scale = np.array(1 / 255, self.dtype)
@@ -207,7 +233,7 @@ class Network:
         if seed is None:
             return
         for index, (_, parameter) in enumerate(self.body.parameters()):
-            rng = np.random.Generator(stream(seed, Purpose.INIT, layer=index))
+            rng = self.arithmetic.generator(stream(seed, Purpose.INIT, layer=index))
             parameter.value[...] = parameter.init(rng, parameter.shape)
 
     def _first_offsets(self) -> dict[Layer, int]:
@@ -250,7 +276,8 @@ def joined(**networks: Network) -> Parameters:
     For an objective that trains them together. Its backward comes to them in reverse order, and
     adds what `starts` says of a network to the offsets that the network tells `ready`.
     """
-    whole = Parameters({name: network.body for name, network in networks.items()}, _dtype(networks))
+    bodies = {name: network.body for name, network in networks.items()}
+    whole = Parameters(bodies, _dtype(networks), _arithmetic(networks))
     starts = [0] * len(VECTORS)
     for own in (network.parameters for network in networks.values()):
         stops = [a + getattr(own, name).size for a, name in zip(starts, VECTORS, strict=True)]
@@ -261,8 +288,18 @@ def joined(**networks: Network) -> Parameters:
 
 
 def _dtype(networks: dict[str, Network]) -> np.dtype:
-    dtypes = {network.dtype for network in networks.values()}
+    dtypes = {network.parameters.dtype for network in networks.values()}
     if len(dtypes) != 1:
         found = ", ".join(sorted(map(str, dtypes))) or "no network"
         raise ValueError(f"joined: found {found}, expected networks of one dtype")
     return dtypes.pop()
+
+
+def _arithmetic(networks: dict[str, Network]) -> Arithmetic:
+    first, *others = (network.arithmetic for network in networks.values())
+    for other in others:
+        if repr(other) != repr(first):
+            raise ValueError(
+                f"joined: found {first!r} and {other!r}, expected networks of one arithmetic"
+            )
+    return first

@@ -16,11 +16,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import FLOAT, Arithmetic, Generator
 from distnet.base.arrays import Array, Shape
 
 T = TypeVar("T")
 VECTORS = ("values", "grads", "constants", "statistics", "batch_statistics")  # of `Parameters`
-Initializer = Callable[[np.random.Generator, Shape], Array]
+Initializer = Callable[[Generator, Shape], Array]
 
 
 @dataclass(eq=False)
@@ -94,6 +95,7 @@ class Parameters:
     values, grads: the trained parameters and their gradients, `(P,)`, in forward order.
     constants: `(Q,)`, the parameters that are frozen. What optimizers, reducers and averages work
     on does not hold them; what is saved, shown or hashed does.
+    arithmetic: in which the parts compute; gradients have its type.
     decays: `(P,)` bool, whether weight decay applies: to weights, not to biases, gamma, beta.
     statistics: running averages, `(S,)` float64.
     batch_statistics: what one micro-batch contributes to them, `(B,)` float64.
@@ -106,8 +108,13 @@ class Parameters:
     `refresh`.
     """
 
-    def __init__(self, parts: Mapping[str, Part], dtype: DTypeLike = np.float32) -> None:
-        self.parts, self.dtype = dict(parts), np.dtype(dtype)
+    def __init__(
+        self,
+        parts: Mapping[str, Part],
+        dtype: DTypeLike = np.float32,
+        arithmetic: Arithmetic = FLOAT,
+    ) -> None:
+        self.parts, self.dtype, self.arithmetic = dict(parts), np.dtype(dtype), arithmetic
         self.are_joined = False
         self._allocate()
 
@@ -115,7 +122,7 @@ class Parameters:
         self._collect()
         self.move_to(
             values=np.zeros(end(self.slots), self.dtype),
-            grads=np.zeros(end(self.slots), self.dtype),
+            grads=np.zeros(end(self.slots), self.arithmetic.dtype(self.dtype)),
             constants=np.zeros(end(self.constant_slots), self.dtype),
             statistics=np.zeros(end(self.statistic_slots)),
             batch_statistics=np.zeros(end(self.batch_slots)),
@@ -192,7 +199,8 @@ class Parameters:
 
     def _bind(self) -> None:
         """Makes every array of the parts a view of the vectors."""
-        unread = np.empty_like(self.constants)  # layers write gradients of what is frozen as well
+        # Layers write gradients of what is frozen as well.
+        unread = np.empty(self.constants.size, self.grads.dtype)
         trained = self.slots, self.values, self.grads
         for places, values, grads in (trained, (self.constant_slots, self.constants, unread)):
             for slot in places:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import Arithmetic, portable
 from distnet.base.arrays import Array, Shape, format_shape
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments, layout
@@ -36,6 +37,7 @@ class Stage(NamedTuple):
     run: Layer
 
 
+@portable
 class Sequential(Layer):
     """y = f_k(... f_2(f_1(x))).
 
@@ -74,6 +76,14 @@ class Sequential(Layer):
             layer.output_shape = shape
         self.output_shape = shape
         return shape
+
+    def compute_in(self, arithmetic: Arithmetic) -> None:
+        super().compute_in(arithmetic)
+        for name, layer in self.named_layers():
+            try:
+                layer.compute_in(arithmetic)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
 
     def named_layers(self) -> Iterator[tuple[str, Layer]]:
         """The layers with their names: the kind and how many of that kind came before."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
 from distnet.nn.losses import SoftmaxCrossEntropy, count_correct
@@ -13,6 +14,7 @@ from distnet.nn.network import Network
 from distnet.objectives.objective import Objective, Ready
 
 
+@portable
 class Classification(Objective):
     """Trains a network whose outputs are logits `(N, K)` on labels `(N,)`, integers in [0, K).
 
@@ -47,7 +49,9 @@ class Classification(Objective):
         if not network.classes:
             network.classes = tuple(map(str, range(num_classes)))
         self.network, self.parameters = network, network.parameters
-        self.loss = SoftmaxCrossEntropy(label_smoothing, class_weights)
+        self.loss = SoftmaxCrossEntropy(
+            label_smoothing, class_weights, arithmetic=network.arithmetic
+        )
 
     def as_input(self, inputs: Array) -> Array:
         return self.network.as_input(inputs)

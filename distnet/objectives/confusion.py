@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
 from distnet.nn.network import Network
 from distnet.objectives.classification import Classification
 
 
+@portable
 class Confusion(Classification):
     """Classification whose counts are a confusion matrix, `(K, K)` in row order.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
 from distnet.nn import layout
@@ -11,6 +12,7 @@ from distnet.nn.network import Network
 from distnet.objectives.objective import Objective, Ready
 
 
+@portable
 class Regression(Objective):
     """Trains outputs y `(N, ...)` to be targets t, with the loss 1/2 sum (y - t)^2 of a sample.
 
@@ -38,10 +40,10 @@ class Regression(Objective):
         difference = self._difference(self.network.forward(x, at), targets)
         divisor = self.divisor(targets) if divisor is None else divisor
         self.network.backward(difference * difference.dtype.type(1 / divisor), ready=ready)
-        return self.sums(_half_square(difference) / divisor)
+        return self.sums(self._half_square(difference) / divisor)
 
     def measure(self, x: Array, targets: Array) -> Array:
-        return self.sums(_half_square(self._difference(self.network.forward(x), targets)))
+        return self.sums(self._half_square(self._difference(self.network.forward(x), targets)))
 
     def metrics(self, loss: float, counts: Array, num_samples: int) -> dict[str, float]:
         size = int(np.prod(self.network.output_shape))
@@ -55,7 +57,7 @@ class Regression(Objective):
         difference = layout.empty(y.shape, y.dtype)
         return np.subtract(y, targets.reshape(y.shape), out=difference, casting="same_kind")
 
-
-def _half_square(difference: Array) -> float:
-    """The sum is taken in float64, in the order of the memory, which is that of the micro-batch."""
-    return 0.5 * float(np.square(difference, dtype=np.float64).sum())
+    def _half_square(self, difference: Array) -> float:
+        """The sum is taken in float64, in the order of the memory, that of the micro-batch."""
+        squares = np.square(difference, dtype=np.float64)
+        return 0.5 * float(self.network.arithmetic.sum(squares, axis=None, scratch=squares))

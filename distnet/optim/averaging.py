@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import portable
 from distnet.optim.optimizers import BLOCK, Optimizer, Vector, average, blocks
 
 
@@ -48,6 +49,7 @@ class ExponentialMovingAverage:
         num_updates += 1
 
 
+@portable
 class Averaged(Optimizer):
     """Another optimizer, whose updates move an exponential moving average of the parameters too.
 
@@ -57,7 +59,7 @@ class Averaged(Optimizer):
     """
 
     def __init__(self, optimizer: Optimizer, decay: float, start: Vector) -> None:
-        super().__init__(optimizer.size, dtype=optimizer.dtype)
+        super().__init__(optimizer.size, dtype=optimizer.dtype, arithmetic=optimizer.arithmetic)
         self.optimizer = optimizer
         self.average = ExponentialMovingAverage(optimizer.size, decay, dtype=optimizer.dtype)
         self.average.update(start)

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from distnet.base.arithmetic import portable
 from distnet.base.options import Option
 from distnet.optim.optimizers import (
     Adam,
@@ -48,9 +49,10 @@ class Layerwise(Optimizer):
         yield from zip(self.segments, self._trusts, strict=True)
 
     def _squares(self, vector: Vector) -> float:
-        return squared_norm(vector, self._doubles)
+        return squared_norm(vector, self._doubles, self.arithmetic)
 
 
+@portable
 class LARS(Layerwise, Momentum):
     """Momentum with the trust ratio r = trust |p| / (|g| + |weight_decay p|) for each array.
 
@@ -96,6 +98,7 @@ class LARS(Layerwise, Momentum):
         return total
 
 
+@portable
 class LAMB(Layerwise, Adam):
     """Adam whose direction d, with the decay in it, is scaled to the length of each array.
 
@@ -131,11 +134,12 @@ class LAMB(Layerwise, Adam):
         """d, on one block, in scratch memory."""
         a, b = self._scratch[:2, : p.size]
         m, v = (vector[block] for vector in self.state.values())
-        correction = math.sqrt(1 - self.hyper["beta2"] ** t)
+        power = self.arithmetic.power
+        correction = math.sqrt(1 - power(self.hyper["beta2"], t))
         np.sqrt(v, out=a)
         a += self.hyper["eps"] * correction
         np.divide(m, a, out=a)
-        a *= correction / (1 - self.hyper["beta1"] ** t)
+        a *= correction / (1 - power(self.hyper["beta1"], t))
         if self._decay is not None:
             np.multiply(p, self._decay[block], out=b)
             a += b

@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import FLOAT, Arithmetic, portable
 from distnet.base.options import Option, check
 
 Vector = np.ndarray
@@ -45,6 +46,8 @@ class Optimizer:
     to it before anything else sees it (Pascanu et al. 2013, arXiv:1211.5063, algorithm 1). With 0
     there is no limit. The gradient is the sum over all ranks: any number of them finds one norm.
 
+    `arithmetic` is that of the network whose parameters they are, see `base.arithmetic`.
+
     `segments` are the places (start, stop) of the arrays that make up the vector, in order, for the
     rules of `layerwise.py`; None: it is one array.
 
@@ -68,9 +71,10 @@ class Optimizer:
         decayed: Vector | None = None,
         clip_norm: float = 0.0,
         segments: Sequence[Segment] | None = None,
+        arithmetic: Arithmetic = FLOAT,
         **hyper: float,
     ) -> None:
-        self.size = size
+        self.size, self.arithmetic = size, arithmetic
         self.dtype = np.dtype(dtype)
         self._check_known(hyper)
         self._check_not_negative(weight_decay=weight_decay, clip_norm=clip_norm)
@@ -119,7 +123,7 @@ class Optimizer:
         """What the gradient is multiplied by, so that it is no longer than `clip_norm`."""
         if not self.clip_norm:
             return 1.0
-        norm = math.sqrt(squared_norm(grads, self._doubles))
+        norm = math.sqrt(squared_norm(grads, self._doubles, self.arithmetic))
         return self.clip_norm / norm if norm > self.clip_norm else 1.0
 
     def _scaled(self, g: Vector, factor: float) -> Vector:
@@ -182,6 +186,7 @@ class Optimizer:
             )
 
 
+@portable
 class SGD(Optimizer):
     """Stochastic gradient descent: p -= lr g (book section 6.1.2)."""
 
@@ -192,6 +197,7 @@ class SGD(Optimizer):
         p -= a
 
 
+@portable
 class Momentum(Optimizer):
     """SGD with a velocity: v = momentum v - lr g, p += v (Polyak 1964; book section 6.1.4).
 
@@ -208,6 +214,7 @@ class Momentum(Optimizer):
         p += v
 
 
+@portable
 class Nesterov(Optimizer):
     """Nesterov's accelerated gradient: v = momentum v - lr g, p += momentum v - lr g.
 
@@ -228,6 +235,7 @@ class Nesterov(Optimizer):
         p += a
 
 
+@portable
 class AdaGrad(Optimizer):
     """Steps that shrink where gradients have been large: h += g², p -= lr g / (sqrt(h) + eps).
 
@@ -245,6 +253,7 @@ class AdaGrad(Optimizer):
         _descend(p, g, h, lr, self.hyper["eps"], a)
 
 
+@portable
 class RMSprop(Optimizer):
     """AdaGrad that forgets: h = decay_rate h + (1 - decay_rate) g², p -= lr g / (sqrt(h) + eps).
 
@@ -267,6 +276,7 @@ class RMSprop(Optimizer):
         _descend(p, g, h, lr, self.hyper["eps"], a)
 
 
+@portable
 class Adam(Optimizer):
     """Momentum and RMSprop, freed of their bias towards the zeros they start from.
 
@@ -301,9 +311,10 @@ class Adam(Optimizer):
         self._learn(g, m, v, a)
         beta1, beta2 = self.hyper["beta1"], self.hyper["beta2"]
         # sqrt(1 - beta2^t) moves from v_hat to the scalars: one pass over the block less.
-        correction = math.sqrt(1 - beta2**t)
+        power = self.arithmetic.power
+        correction = math.sqrt(1 - power(beta2, t))
         eps = self.hyper["eps_hat"] or self.hyper["eps"] * correction
-        _descend(p, m, v, lr * correction / (1 - beta1**t), eps, a)
+        _descend(p, m, v, lr * correction / (1 - power(beta1, t)), eps, a)
 
     def _learn(self, g: Vector, m: Vector, v: Vector, a: Vector) -> None:
         """Brings m and v up to date."""
@@ -312,6 +323,7 @@ class Adam(Optimizer):
         average(v, a, self.hyper["beta2"], a)
 
 
+@portable
 class AdamW(Adam):
     """Adam with decoupled weight decay: p -= lr weight_decay p, and the rule sees g alone.
 
@@ -331,7 +343,7 @@ def blocks(start: int, stop: int) -> Iterator[slice]:
         yield slice(begin, min(begin + BLOCK, stop))
 
 
-def squared_norm(vector: Vector, doubles: Vector) -> float:
+def squared_norm(vector: Vector, doubles: Vector, arithmetic: Arithmetic = FLOAT) -> float:
     """The sum of squares, in float64 and always in the same order; `doubles` is scratch memory.
 
     doubles: as long as `vector`, or BLOCK long.
@@ -341,7 +353,7 @@ def squared_norm(vector: Vector, doubles: Vector) -> float:
         squares = doubles[: block.stop - block.start]
         squares[...] = vector[block]
         np.multiply(squares, squares, out=squares)
-        total += float(np.add.reduce(squares))
+        total += float(arithmetic.sum(squares, scratch=squares))
     return total
 
 

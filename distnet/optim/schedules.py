@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Annotated, Any
 
+from distnet.base.arithmetic import FLOAT, Arithmetic, portable
 from distnet.base.options import Option, check, own_options, pick
 
 Schedule = Callable[[int], float]
@@ -31,18 +32,27 @@ Milestones = Annotated[
 Gamma = Annotated[float, Option("factor of each fall", metavar="X", limits={">": 0, "<=": 1})]
 
 
+@portable
 def constant(lr: float) -> Schedule:
     """The same `lr` at every step."""
-    return lambda step: lr
+    return portable(lambda step: lr)
 
 
-def step_decay(lr: float, milestones: Sequence[int], gamma: float) -> Schedule:
+def step_decay(
+    lr: float, milestones: Sequence[int], gamma: float, arithmetic: Arithmetic = FLOAT
+) -> Schedule:
     """`lr` times `gamma` for each of the rising `milestones`, in steps, that was reached."""
-    return lambda step: lr * gamma ** bisect_right(milestones, step)
+    return lambda step: lr * arithmetic.power(gamma, bisect_right(milestones, step))
 
 
+@portable
 def stepwise(
-    lr: float, total_steps: int, *, milestones: Milestones = (0.5, 0.75), gamma: Gamma = 0.1
+    lr: float,
+    total_steps: int,
+    *,
+    milestones: Milestones = (0.5, 0.75),
+    gamma: Gamma = 0.1,
+    arithmetic: Arithmetic = FLOAT,
 ) -> Schedule:
     """`step_decay` at fractions of the run; He et al. 2016, section 4.2, have these defaults.
 
@@ -50,17 +60,24 @@ def stepwise(
     """
     rises = all(a < b for a, b in pairwise(milestones))
     _check(rises, "milestones", milestones, "rising fractions of the run")
-    return step_decay(lr, [max(1, round(part * total_steps)) for part in milestones], gamma)
+    steps = [max(1, round(part * total_steps)) for part in milestones]
+    return step_decay(lr, steps, gamma, arithmetic)
 
 
+@portable
 def linear(lr: float, total_steps: int, *, warmup: Warmup = 0.1) -> Schedule:
     """A straight line up to `lr` during the warm-up, another down to 0 at the end of the run."""
     return _warmed_up(lr, total_steps, warmup, lambda passed: 1 - passed)
 
 
-def cosine(lr: float, total_steps: int, *, warmup: Warmup = 0.1) -> Schedule:
+@portable
+def cosine(
+    lr: float, total_steps: int, *, warmup: Warmup = 0.1, arithmetic: Arithmetic = FLOAT
+) -> Schedule:
     """After the warm-up half a cosine down to 0 (Loshchilov and Hutter 2017, equation 5)."""
-    return _warmed_up(lr, total_steps, warmup, lambda passed: (1 + math.cos(math.pi * passed)) / 2)
+    return _warmed_up(
+        lr, total_steps, warmup, lambda passed: (1 + arithmetic.cos(math.pi * passed)) / 2
+    )
 
 
 # Called with the peak, the length of the run if it is a parameter, and options of their own.
@@ -72,12 +89,16 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
 }
 
 
-def make_schedule(name: str, lr: float, total_steps: int, **options: Any) -> Schedule:
+def make_schedule(
+    name: str, lr: float, total_steps: int, *, arithmetic: Arithmetic = FLOAT, **options: Any
+) -> Schedule:
     """The schedule that SCHEDULES calls `name`, with peak `lr`, for a run of `total_steps`.
 
-    Raises ValueError for an unknown name or option and for numbers that make no sense.
+    arithmetic: that of the network. Raises ValueError for an unknown name or option, for numbers
+    that make no sense, and for a schedule that may not take part in the arithmetic.
     """
     factory = pick(SCHEDULES, "schedule", name)
+    arithmetic.check(factory, f"schedule {name}")
     _check(0 <= lr < math.inf, "lr", lr, "a number >= 0")
     _check(total_steps >= 1, "total_steps", total_steps, "at least 1")
     known = own_options(factory)
@@ -85,7 +106,12 @@ def make_schedule(name: str, lr: float, total_steps: int, **options: Any) -> Sch
         option: check(pick(known, f"option of schedule {name}", option), value, option)
         for option, value in options.items()
     }
-    return factory(lr, total_steps, **given) if depends_on_length(name) else factory(lr, **given)
+    if "arithmetic" in inspect.signature(factory).parameters:
+        given["arithmetic"] = arithmetic
+    schedule = (
+        factory(lr, total_steps, **given) if depends_on_length(name) else factory(lr, **given)
+    )
+    return portable(schedule) if arithmetic.rounds else schedule
 
 
 def depends_on_length(name: str) -> bool:

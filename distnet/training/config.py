@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from distnet.base.arithmetic import ARITHMETICS, BITS, FEWEST, FLOAT, MOST, Arithmetic, Portable
 from distnet.base.arrays import ceil_divide
 from distnet.base.options import (
     ConfigError,
@@ -209,6 +210,19 @@ class TrainConfig:
         limits={">=": 0, "<=": 256},
     )
 
+    arithmetic: str = option(
+        "float32",
+        "how numbers are computed; portable: the same bits on every machine, at half the speed",
+        group=RANKS,
+        choices=ARITHMETICS,
+    )
+    arithmetic_bits: int = option(
+        BITS,
+        "bits of the numbers that portable arithmetic multiplies",
+        group=RANKS,
+        metavar="N",
+        limits={">=": FEWEST, "<=": MOST},
+    )
     reduction: str = option(
         "exact",
         f"gradient sum; the same bits on any number of ranks: {', '.join(EXACT)}; not the same: "
@@ -377,6 +391,11 @@ class TrainConfig:
         settle(self)
         _check_together(self)
 
+    @property
+    def numbers(self) -> Arithmetic:
+        """The arithmetic that --arithmetic names."""
+        return Portable(self.arithmetic_bits) if self.arithmetic == "portable" else FLOAT
+
     def settings(self, registry: str) -> dict[str, Any]:
         """The options that the chosen "model", "optimizer" or "schedule" takes, by name."""
         return {name: getattr(self, name) for name in ENTRIES[registry][getattr(self, registry)]}
@@ -426,6 +445,8 @@ def identity(config: TrainConfig) -> dict[str, Any]:
     idle = {"epochs" if config.steps else "steps"}
     if not depends_on_length(config.schedule):
         idle = {"epochs", "steps"}
+    if not config.numbers.rounds:
+        idle |= {"arithmetic", "arithmetic_bits"}  # as runs have it that know no other
     values = {
         item.name: getattr(config, item.name)
         for item in fields(config)
@@ -464,6 +485,11 @@ def _check_together(config: TrainConfig) -> None:
         )
     if config.steps:
         _check_at_most(config, "stop_at", "steps")
+    if config.numbers.rounds and config.reduction in OTHERS:
+        raise ConfigError(
+            f"--reduction: found {config.reduction} with --arithmetic portable, expected "
+            f"{' or '.join(EXACT)}: its sums depend on the ranks"
+        )
 
 
 def _check_at_most(config: TrainConfig, name: str, limit: str) -> None:

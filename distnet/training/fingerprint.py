@@ -17,7 +17,8 @@ import threadpoolctl
 UNKNOWN = "unknown"
 REMEDY = (
     "use the same NumPy everywhere and, before Python starts, set OPENBLAS_CORETYPE (such as "
-    "Haswell) and NPY_DISABLE_CPU_FEATURES (such as X86_V4) to what all hosts have"
+    "Haswell) and NPY_DISABLE_CPU_FEATURES (such as X86_V4) to what all hosts have; or compute in "
+    "portable arithmetic (--arithmetic portable), whose bits are the same on all"
 )
 
 

@@ -28,6 +28,7 @@ from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator, agree
 from distnet.training.feed import Augment, Feed
 from distnet.training.history import History
+from distnet.training.known_answer import expect_same_bits
 from distnet.training.progress import Progress
 from distnet.training.run import Callback, Run
 from distnet.training.terminal import Terminal
@@ -61,7 +62,8 @@ def fit(
 ) -> History:
     """Trains `network` in place for a number of `steps` or `epochs`; returns what was measured.
 
-    network: trained as a classifier, or an objective of your own, see `distnet.objectives`.
+    network: trained as a classifier, or an objective of your own, see `distnet.objectives`. In
+    portable arithmetic (docs/portable.md) all that takes part has to be declared portable.
     images: `(N, ...)` of the network's input shape, bytes (0 to 255 mean 0 to 1) or floats; labels:
     `(N,)` integers, or the targets of the objective. An epoch is a permutation of all of them, its
     last batch may be short.
@@ -147,6 +149,7 @@ class _Settings:
                 made,
                 parameters.values.size,
                 dtype=parameters.dtype,
+                arithmetic=parameters.arithmetic,
                 decayed=parameters.decays,
                 segments=[(slot.start, slot.stop) for slot in parameters.slots],
                 weight_decay=self.weight_decay,
@@ -180,6 +183,8 @@ def _arranged(
         seed=settings.seed,
         comm=comm,
     )
+    if trainer.parameters.arithmetic.rounds:
+        expect_same_bits(comm, trainer.parameters.arithmetic)
     first_step = 0 if after is None else after.num_steps
     if after is not None:
         _take_state(trainer, after)

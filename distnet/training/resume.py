@@ -32,7 +32,8 @@ def resume(run: Run, source: str, directory: Path, own: Checkpoint) -> list[str]
     it is, with which the checkpoint has to agree. Raises RankError on all ranks.
     """
     found, record, warnings = together(run.comm, partial(_find, run, source, directory, own))
-    if other := difference(found=own.fingerprint, expected=found.fingerprint):
+    other = difference(found=own.fingerprint, expected=found.fingerprint)
+    if other and not run.trainer.parameters.arithmetic.rounds:
         warnings.append(f"the result may differ in its last bits from an unbroken run: {other}")
     run.trainer.restore(found.state)
     run.record, run.num_done = record, found.step

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from distnet.base.arithmetic import Arithmetic
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
 from distnet.data.sampler import Sampler
@@ -23,7 +24,7 @@ from distnet.optim.schedules import Schedule
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.dealing import deal
 from distnet.parallel.errors import AgreedError, NonFiniteGradient
-from distnet.parallel.sums.reducer import Reducer, make_reducer
+from distnet.parallel.sums.reducer import REDUCTIONS, Reducer, make_reducer
 from distnet.training.checkpoint import SUM
 from distnet.training.diagnosis import bad_array, bad_sample, describe, first_bad_layer
 from distnet.training.feed import Feed
@@ -221,6 +222,32 @@ class Trainer:
         return self.comm.allgather(text)[error.rank]
 
 
+def check_takes_part(
+    arithmetic: Arithmetic,
+    objective: Objective,
+    feed: Feed,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    reduction: str,
+) -> None:
+    """Raises ValueError if a part of training would not do in the arithmetic of the network."""
+    arithmetic.check(type(objective), type(objective).__name__)
+    arithmetic.check(type(optimizer), type(optimizer).__name__)
+    arithmetic.check(schedule, "the learning rate")
+    if feed.augment is not None:
+        arithmetic.check(feed.augment, "the augmentation")
+    if optimizer.arithmetic.rounds != arithmetic.rounds:
+        raise ValueError(
+            f"{type(optimizer).__name__}: found arithmetic {optimizer.arithmetic.name}, expected "
+            f"that of the network, {arithmetic.name}"
+        )
+    if arithmetic.rounds and not REDUCTIONS[reduction].exact:
+        raise ValueError(
+            f"reduction {reduction}: its sums depend on the ranks, expected an exact one in "
+            "portable arithmetic"
+        )
+
+
 def make_trainer(
     objective: Objective,
     feed: Feed,
@@ -246,6 +273,7 @@ def make_trainer(
     which they are summed, if not all of `comm`.
     """
     parameters = objective.parameters
+    check_takes_part(parameters.arithmetic, objective, feed, optimizer, schedule, reduction)
     if sampler is None:
         sampler = Sampler(len(feed.targets), batch_size, micro_batch_size, seed)
     reducer = make_reducer(
@@ -256,6 +284,7 @@ def make_trainer(
         num_contributions=sampler.max_micro_batches,
         bucket_bytes=bucket_bytes,
         exchange=exchange,
+        result_dtype=parameters.dtype,
     )
     return Trainer(
         objective=objective,

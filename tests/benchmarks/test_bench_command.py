@@ -28,7 +28,10 @@ def test_every_benchmark_has_help(capsys, name):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "found no benchmark, expected one of step, conv, memory, scaling, allreduce"),
+        (
+            "",
+            "found no benchmark, expected one of step, conv, memory, scaling, portability, allr",
+        ),
         ("stp", "unknown benchmark 'stp', expected one of step, conv, "),
         ("step --round 3", "unknown option '--round'; did you mean --rounds?"),
         (

@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 
 import distnet.nn
+from distnet.base.arithmetic import FLOAT, Arithmetic
 from distnet.nn import (
     AvgPool2d,
     BatchNorm,
@@ -264,11 +265,18 @@ def _subclasses(cls: type[Layer]) -> Iterator[type[Layer]]:
         yield from _subclasses(subclass)
 
 
-def build(layer: Layer, shape: tuple[int, ...], dtype=np.float64, seed: int = 0) -> Layer:
+def build(
+    layer: Layer,
+    shape: tuple[int, ...],
+    dtype=np.float64,
+    seed: int = 0,
+    arithmetic: Arithmetic = FLOAT,
+) -> Layer:
     """The layer, built, with random parameters and running statistics."""
     rng = np.random.default_rng(seed)
-    layer.build(shape, dtype)
-    values = Parameters({"": layer}, dtype).values
+    layer.compute_in(arithmetic)
+    layer.build(shape, arithmetic.dtype(dtype))
+    values = Parameters({"": layer}, dtype, arithmetic).values
     values[...] = rng.uniform(0.3, 1, values.shape) * rng.choice([-1, 1], values.shape)
     for _, statistic in layer.statistics():  # means, and variances, which stay positive
         statistic.value[...] = statistic.start_value + rng.uniform(0, 0.5, statistic.shape)

@@ -8,9 +8,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import DIGITS, bit_length
 from distnet.base.arrays import Array, Shape
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.memory import Memory
+
+NINE = 9.0  # filters on a grid are multiples of 9 units, see docs/portable.md
+FILTER_BITS = 5  # by how many bits that makes products longer, and a sum whose bias is added
 
 
 class Algorithm(ABC):
@@ -28,6 +32,19 @@ class Algorithm(ABC):
     def suits(cls, g: Geometry) -> bool:
         """Whether it can compute a geometry."""
         return True
+
+    @classmethod
+    def fits(cls, g: Geometry, bits: int) -> bool:
+        """Whether all sums of a pass forward and of dx are exact in portable arithmetic.
+
+        Of pixels and gradients of `bits` bits and of filters that are 9 times a number of `bits`
+        bits. Those of the filters' gradient depend on the number of images, see `check_terms`. The
+        direct product adds up K products, K = C / groups KH KW forward and F / groups KH KW for dx:
+        in units of the last bit of a product they are whole numbers, and so is every partial sum,
+        in any order, of at most 2 bits + log2 9 + log2 K bits.
+        """
+        longest = max(g.c, g.f) // g.groups * g.kh * g.kw
+        return 2 * bits + FILTER_BITS + bit_length(longest) <= DIGITS
 
     @classmethod
     def multiplications(cls, g: Geometry) -> int:
@@ -65,6 +82,13 @@ class Algorithm(ABC):
         self, dy: Array, dweight: Array, dbias: Array | None, need_dx: bool
     ) -> Array | None:
         """The gradients of the last forward pass; returns that of the input, (N, C, H, W)."""
+
+    def work_on_grids(self, bits: int) -> None:
+        """Told once, in portable arithmetic, of how many bits operands are.
+
+        Raises ValueError if sums over so many images may not be exact.
+        """
+        return None
 
     def receive(self, x: Array) -> None:
         """Images that were written elsewhere into the inbox."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments
@@ -12,6 +13,7 @@ from distnet.nn.conv.pooling import Pair, Pooling
 from distnet.nn.layer import Layer
 
 
+@portable
 class AvgPool2d(Pooling):
     """The mean of each window: images `(N, C, H, W)` to `(N, C, OH, OW)`.
 
@@ -60,6 +62,7 @@ class AvgPool2d(Pooling):
         return self.given(self.windows.inside(dpadded), out)
 
 
+@portable
 class GlobalAvgPool2d(Layer):
     """The mean of each channel's pixels: images `(N, C, H, W)` to vectors `(N, C)`.
 
@@ -77,7 +80,9 @@ class GlobalAvgPool2d(Layer):
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         y = self.output(x.shape[:2], out)
-        np.add.reduce(x, axis=(2, 3), out=y)
+        rounds = self.arithmetic.rounds
+        scratch = self.memory.temporary(x.shape, self.dtype) if rounds else None
+        self.arithmetic.sum(x, axis=(2, 3), out=y, scratch=scratch)
         return np.divide(y, self.num_pixels, out=y)
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from distnet.base.arithmetic import DIGITS, FLOAT, Arithmetic
 from distnet.nn.conv.algorithm import Algorithm, halves_evenly
 from distnet.nn.conv.blocked import BlockedConvolution
+from distnet.nn.conv.exact_winograd import ExactWinograd2, ExactWinograd4
 from distnet.nn.conv.few_channels import FewChannelConvolution
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.im2col import Im2colConvolution
@@ -54,12 +56,44 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "winograd2": Winograd2,
     "winograd4": Winograd4,
 }
+# Those whose sums are exact where operands are on grids.
+PORTABLE: dict[str, type[Algorithm]] = {
+    "im2col": Im2colConvolution,
+    "few_channels": FewChannelConvolution,
+    "blocked": BlockedConvolution,
+    "winograd2": ExactWinograd2,
+    "winograd4": ExactWinograd4,
+}
 _FEW = 4  # channels of which a run is too short to be copied by itself
 
 
-def fastest_algorithm(g: Geometry) -> str:
+def algorithm_for(g: Geometry, name: str, arithmetic: Arithmetic = FLOAT) -> type[Algorithm]:
+    """The algorithm of that name, or by "auto" the fastest; ValueError unless it suits."""
+    name = fastest_algorithm(g, arithmetic) if name == "auto" else name
+    found = _table(arithmetic)[name]
+    if not found.suits(g):
+        raise ValueError(
+            f"Conv2d: algorithm {name} expects {found.expects}; found kernel {g.kernel}, stride "
+            f"{g.stride}, pad {g.pad}, dilation {g.dilation}, groups {g.groups}; use another one, "
+            "or auto"
+        )
+    if arithmetic.rounds and not found.fits(g, arithmetic.bits):
+        raise ValueError(
+            f"Conv2d: found algorithm {name} with {g.c} channels, {g.f} filters and operands of "
+            f"{arithmetic.bits} bits, expected sums of at most {DIGITS} bits; use fewer bits"
+        )
+    return found
+
+
+def fastest_algorithm(g: Geometry, arithmetic: Arithmetic = FLOAT) -> str:
     """The name of the algorithm that multiplies least, among those that suit the geometry."""
-    if g.c <= _FEW and ALGORITHMS["few_channels"].suits(g):
+    known = _table(arithmetic)
+    if g.c <= _FEW and known["few_channels"].suits(g):
         return "few_channels"
-    names = [n for n in ("winograd4", "winograd2", "blocked") if ALGORITHMS[n].suits(g)]
-    return min(names, key=lambda name: ALGORITHMS[name].multiplications(g))
+    names = [n for n in ("winograd4", "winograd2") if known[n].suits(g)]
+    exact = [n for n in names if not arithmetic.rounds or known[n].fits(g, arithmetic.bits)]
+    return min([*exact, "blocked"], key=lambda name: known[name].multiplications(g))
+
+
+def _table(arithmetic: Arithmetic) -> dict[str, type[Algorithm]]:
+    return PORTABLE if arithmetic.rounds else ALGORITHMS

@@ -8,22 +8,30 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import grid_unit, portable, to_grid
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
-from distnet.nn import arguments
-from distnet.nn.conv.algorithm import Algorithm
-from distnet.nn.conv.choice import ALGORITHMS, fastest_algorithm
+from distnet.nn import arguments, layout
+from distnet.nn.conv.algorithm import FILTER_BITS, NINE, Algorithm
+from distnet.nn.conv.choice import ALGORITHMS, algorithm_for
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.pooling import MaxPool2d, Pair
 from distnet.nn.initializers import checked_init, constant, weight_initializer
 from distnet.nn.layer import Layer
 from distnet.nn.parameters import Parameter
 
+_BIAS_BITS = 40  # of a bias in units of the products
+
 
 class _Convolution(Layer):
     """Parameters, a geometry, and the class of the algorithm that computes with them.
 
     weight: (F, C / groups, KH, KW). bias: (F,), or None.
+
+    In portable arithmetic the algorithm works on pixels, filters and gradients that are rounded to
+    grids here, so that whatever it is, it returns the exact sums. Filters are multiples of 9 units:
+    Winograd's transform of them has thirds. The bias is rounded to the grid of the products and
+    added afterwards, exactly, so that it makes no difference whether pooling comes before it.
     """
 
     geometry: Geometry
@@ -38,10 +46,13 @@ class _Convolution(Layer):
         self._loaded.clear()
 
     def inbox(self, n: int) -> Array | None:
-        return self._algorithm(n).inbox
+        """None where pixels are rounded on their way into it: whoever made them keeps his own."""
+        return None if self.arithmetic.rounds else self._algorithm(n).inbox
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         self.current = self._algorithm(len(x))
+        if self.arithmetic.rounds:
+            return self._forward_on_grids(x, out, at)
         if self.current not in self._loaded:
             self.current.load(self.weight.value, None if self.bias is None else self.bias.value)
             self._loaded.add(self.current)
@@ -51,18 +62,58 @@ class _Convolution(Layer):
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         dbias = None if self.bias is None else self.bias.grad
-        dx = self.current.backward(dy, self.weight.grad, dbias, need_dx)
+        dx = self.current.backward(self.operand(dy), self.weight.grad, dbias, need_dx)
         if out is None or dx is None:
             return dx
         np.copyto(out, dx)
         return out
 
     def _algorithm(self, n: int) -> Algorithm:
-        return self.memory.once(
-            n, "algorithm", lambda: self._compute(self.geometry, n, self.dtype, self.memory)
-        )
+        return self.memory.once(n, "algorithm", lambda: self._make_algorithm(n))
+
+    def _make_algorithm(self, n: int) -> Algorithm:
+        g = self.geometry
+        self.arithmetic.check_terms("Conv2d", n * g.oh * g.ow, FILTER_BITS)
+        algorithm = self._compute(g, n, self.dtype, self.memory)
+        if self.arithmetic.rounds:
+            algorithm.work_on_grids(self.arithmetic.bits)
+        return algorithm
+
+    def _forward_on_grids(self, x: Array, out: Array | None, at: MicroBatch | None) -> Array:
+        current, filters = self.current, self.memory.constant("w", self.weight.shape, self.dtype)
+        if current not in self._loaded:
+            np.divide(self.weight.value, NINE, out=filters, dtype=self.dtype)
+            self.filter_unit = grid_unit(filters, self.arithmetic.bits)
+            np.multiply(to_grid(filters, self.filter_unit, filters), NINE, out=filters)
+            current.load(filters, None)
+            self._loaded.add(current)
+        unit = grid_unit(x, self.arithmetic.bits)
+        if self.bias is not None:
+            # Where x W is negligible beside the bias, x may as well be coarser.
+            finest = grid_unit(self.bias.value, _BIAS_BITS)
+            unit = max(unit, finest / self.filter_unit)
+        place = current.inbox
+        if place is None:
+            place = self.memory.array("x", x.shape, self.dtype)
+        y = self.output(current.output_shape, out)
+        current.forward(to_grid(x, unit, place), y, keep=at is not None)
+        self._add_bias(y, unit * self.filter_unit)
+        return y
+
+    def _add_bias(self, y: Array, unit: float) -> None:
+        """Adds the bias, rounded to the grid of the products; 0 in place of none, for no -0."""
+        pixels = layout.native(y)  # (OH, OW, N, F)
+        row = self.memory.array("bias", (len(y), pixels.shape[1] * pixels.shape[3]), self.dtype)
+        row = row.reshape(pixels.shape[1:])
+        row[...] = 0
+        if self.bias is not None:
+            to_grid(self.bias.value, unit, row)
+        if pixels.flags.c_contiguous:  # rows of pixels as one run each
+            pixels, row = pixels.reshape(len(pixels), -1), row.reshape(-1)
+        np.add(pixels, row, out=pixels)
 
 
+@portable
 class Conv2d(_Convolution):
     """Cross-correlation of images `(N, C, H, W)` with F filters, plus a bias for each filter.
 
@@ -111,14 +162,7 @@ class Conv2d(_Convolution):
         c, h, w = arguments.image_shape("Conv2d", shape)
         window = self.kernel, self.stride, self.pad, self.dilation
         g = self.geometry = Geometry(c, h, w, self.filters, *window, self.groups)
-        name = fastest_algorithm(g) if self.algorithm == "auto" else self.algorithm
-        if not ALGORITHMS[name].suits(g):
-            raise ValueError(
-                f"Conv2d: algorithm {name} expects {ALGORITHMS[name].expects}; found kernel "
-                f"{g.kernel}, stride {g.stride}, pad {g.pad}, dilation {g.dilation}, groups "
-                f"{g.groups}; use another one, or auto"
-            )
-        self._compute_by(ALGORITHMS[name])
+        self._compute_by(algorithm_for(g, self.algorithm, self.arithmetic))
         fan_in = g.num_pairs // g.f * g.kh * g.kw
         self.weight = Parameter(g.weight_shape, weight_initializer(self.init, fan_in))
         self.bias = Parameter((g.f,), constant(0), decays=False) if self.has_bias else None
@@ -146,5 +190,5 @@ class _PooledConvolution(_Convolution):
     def __init__(self, conv: Conv2d, algorithm: type[Algorithm]) -> None:
         super().__init__()
         self.dtype, self.geometry = conv.dtype, conv.geometry
-        self.weight, self.bias = conv.weight, conv.bias
+        self.weight, self.bias, self.arithmetic = conv.weight, conv.bias, conv.arithmetic
         self._compute_by(algorithm)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import grid_unit, portable, to_grid
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments, layout
@@ -23,6 +24,7 @@ from distnet.nn.parameters import Parameter
 Pair = int | tuple[int, int]
 
 
+@portable
 class ConvTranspose2d(Layer):
     """Images `(N, C, H, W)` to `(N, F, OH, OW)`, OH = (H - 1) stride - 2 pad + KH + output_padding.
 
@@ -98,16 +100,21 @@ class ConvTranspose2d(Layer):
         )
         weights, product = self._by_element(weights), product.reshape(h, w, n, f)
         padded = layout.shaped(flat, padded_shape)
-        padded[...] = self.bias.value[:, None, None] if self.has_bias else 0
+        # Where products are exact, so is their sum: the bias is added last.
+        bias = self.bias.value[:, None, None] if self.has_bias else 0.0
+        padded[...] = 0 if self.arithmetic.rounds else bias
         for weight, pixels in zip(weights, self._elements(padded), strict=True):
             np.matmul(self.rows, weight, out=product.reshape(-1, f))
             pixels += product
         y = self.output((n, *self.output_shape), out)
+        if self.arithmetic.rounds:
+            return np.add(self._inside(padded), bias, out=y)
         np.copyto(y, self._inside(padded))
         return y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         n, (c, h, w), f = len(dy), self.shape, self.filters
+        dy = self.operand(dy)
         padded_shape, num_rows = (n, f, *self.padded_size), len(self.rows)
         sizes = self.weight.size, self.weight.size, num_rows * f, num_rows * c, num_rows * c
         weights, dweights, dwindow, drows, part, flat = self.memory.scratch.take(
@@ -136,6 +143,10 @@ class ConvTranspose2d(Layer):
 
     def _rows(self, x: Array) -> Array:
         """The pixels of all images as rows (H * W * N, C): where they lie if they lie so."""
+        if self.arithmetic.rounds:
+            most = max(len(x) * self.shape[1] * self.shape[2], self.weight.size)
+            self.arithmetic.check_terms("ConvTranspose2d", most)
+        x = self.operand(x, kept_as="x")
         pixels = layout.native(x)
         if not pixels.flags.c_contiguous:
             pixels = layout.native(self.memory.array("rows", x.shape, self.dtype))
@@ -145,7 +156,11 @@ class ConvTranspose2d(Layer):
     def _by_element(self, flat: Array) -> Array:
         """The weight as one matrix for each element of the kernel, (KH * KW, C, F)."""
         c, f, kh, kw = self.weight.shape
-        np.copyto(flat.reshape(kh, kw, c, f), self.weight.value.transpose(2, 3, 0, 1))
+        by_element, weight = flat.reshape(kh, kw, c, f), self.weight.value.transpose(2, 3, 0, 1)
+        if self.arithmetic.rounds:
+            to_grid(weight, grid_unit(weight, self.arithmetic.bits), by_element)
+        else:
+            np.copyto(by_element, weight)
         return flat.reshape(-1, c, f)
 
     def _elements(self, padded: Array) -> Iterator[Array]:

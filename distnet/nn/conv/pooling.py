@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array, Shape, ceil_divide
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments, layout
@@ -146,6 +147,7 @@ class Pooling(Layer):
         return (n, self.shape[0], *self.windows.padded_size)
 
 
+@portable
 class MaxPool2d(Pooling):
     """The maximum of each window: images `(N, C, H, W)` to `(N, C, OH, OW)`.
 

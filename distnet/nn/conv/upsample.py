@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import grid_unit, portable, to_grid
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
 from distnet.base.resampling import scaling
@@ -37,15 +38,28 @@ def interpolation(size: int, scale: int, mode: str, align_corners: bool = False)
 class Resampling(Layer):
     """What layers share that interpolate: y = A x B^T for each image and channel.
 
-    A number that is not finite spreads over its row and its column.
+    A number that is not finite spreads over its row and its column. In portable arithmetic A, B, x
+    and what is between the two products are rounded to grids.
     """
 
     def _build(self, shape: Shape, of_rows: Array, of_columns: Array) -> Shape:
         """Takes A `(H', H)` and B `(W', W)` for images of `shape`."""
         self.shape = shape
-        self.of_rows, self.of_columns = of_rows.astype(self.dtype), of_columns.astype(self.dtype)
+        self.of_rows, self.of_columns = self._matrix(of_rows), self._matrix(of_columns)
         self.output_shape = (shape[0], len(of_rows), len(of_columns))
+        self.arithmetic.check_terms(type(self).__name__, max(*of_rows.shape, *of_columns.shape))
         return self.output_shape
+
+    def _matrix(self, weights: Array) -> Array:
+        return self._rounded(weights, np.empty(weights.shape, self.dtype))
+
+    def _rounded(self, x: Array, out: Array) -> Array:
+        """`x` in `out`, as an operand of products; `out` may be `x`."""
+        if self.arithmetic.rounds:
+            return to_grid(x, grid_unit(x, self.arithmetic.bits), out)
+        if out is not x:
+            np.copyto(out, x)
+        return out
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         y = self.output((len(x), *self.output_shape), out)
@@ -65,13 +79,15 @@ class Resampling(Layer):
         new_h, new_w = len(of_rows), len(of_columns)
         sizes = (math.prod(x.shape), new_h * w * n * c, math.prod(out.shape))
         old, between, new = self.memory.scratch.take(*sizes, dtype=self.dtype)
-        np.copyto(old.reshape(h, w, n, c), layout.native(x))
+        self._rounded(layout.native(x), old.reshape(h, w, n, c))
         np.matmul(of_rows, old.reshape(h, -1), out=between.reshape(new_h, -1))
+        self._rounded(between, between)
         by_row = between.reshape(new_h, w, n * c)
         np.matmul(of_columns, by_row, out=new.reshape(new_h, new_w, n * c))
         np.copyto(layout.native(out), new.reshape(new_h, new_w, n, c))
 
 
+@portable
 class Upsample(Resampling):
     """Images `(N, C, H, W)` to `(N, C, H scale, W scale)`: y = A x B^T with `interpolation`'s A, B.
 
@@ -104,6 +120,7 @@ class Upsample(Resampling):
         return self._build((c, h, w), *matrices)
 
 
+@portable
 class Resize(Resampling):
     """Images `(N, C, H, W)` to `(N, C, H', W')` of whatever size: y = A x B^T, see `scaling`.
 

@@ -80,6 +80,7 @@ class BackwardViews:
     db_part: Array
     ut: Array  # (r*r, F, C): the transformed filters; unless they are kept, in the memory of du
     filters: Array  # room for k*k*C*F numbers
+    rest: list[Array]  # more room for an algorithm that splits dU: as du, and as filters
     margins: list[Array]  # points along a row before the first tile and behind the last: zero
     blocks: list[BackwardBlock]
 
@@ -89,6 +90,7 @@ class WinogradConvolution(Algorithm):
 
     m: ClassVar[int]
     tiling: ClassVar[type[Tiling]] = Tiling
+    splits: ClassVar[bool] = False  # whether the gradient of the filters needs `BackwardViews.rest`
 
     @classmethod
     def suits(cls, g: Geometry) -> bool:
@@ -117,6 +119,7 @@ class WinogradConvolution(Algorithm):
             self.ut = memory.constant("ut", (t.r**2, g.f, g.c), dtype)
         self.bias_row: Array | None = None  # for each tile of a row: (tiles * N * F)
         self.ones = np.ones((1, t.block_rows * t.tw * n), dtype)
+        self.sums = {len(t.blocks)}  # where a sum of dU ends, as the number of the next block
 
     def load(self, weight: Array, bias: Array | None) -> None:
         """Takes the parameters, and transforms the filters unless they are large."""
@@ -135,7 +138,7 @@ class WinogradConvolution(Algorithm):
         """
         copy = space.reshape(filters.shape)
         np.copyto(copy, filters)
-        np.matmul(self.tiles.gg, _flat(copy), out=_flat(out))
+        np.matmul(self.tiles.gg, flat(copy), out=flat(out))
         return copy
 
     def forward(self, x: Array, out: Array, keep: bool) -> None:
@@ -174,10 +177,14 @@ class WinogradConvolution(Algorithm):
             views.dy[:, :, :, w:] = 0
         for margin in views.margins:
             margin[...] = 0
+        first = 0  # of the blocks whose dU are added up
         for i, block in enumerate(views.blocks):
             run(block.input_to_v)
             run(block.dy_to_m)
-            _add_product(i, block.v.transpose(0, 2, 1), block.m, views.du, views.du_part)
+            _add_product(i - first, block.v.transpose(0, 2, 1), block.m, views.du, views.du_part)
+            if i + 1 in self.sums:
+                self._add_filter_gradient(views, is_first=first == 0)
+                first = i + 1
             if dbias is not None:
                 ones = self.ones[:, : len(block.m_bias)]
                 _add_product(i, ones, block.m_bias, views.db, views.db_part)
@@ -185,10 +192,7 @@ class WinogradConvolution(Algorithm):
                 run(block.m_to_dx)
         if dbias is not None:
             np.copyto(dbias, views.db[0])
-        # dg = G^T dU G: (k k, r r) @ (r r, C F)
-        dfilters = views.filters.reshape(*g.kernel, g.c, g.f)
-        np.matmul(self.tiles.gg.T, _flat(views.du), out=_flat(dfilters))
-        np.copyto(dweight, dfilters.transpose(3, 2, 0, 1))
+        self._deliver(views.filters.reshape(*g.kernel, g.c, g.f), dweight)
         if need_dx and not self.keeps_filters:
             self._transform_filters(self.weight.transpose(2, 3, 0, 1), views.filters, views.ut)
             for block in views.blocks:
@@ -196,6 +200,18 @@ class WinogradConvolution(Algorithm):
                     run(block.dy_to_m)  # once more: m is that of the last block
                 run(block.m_to_dx)
         return views.dx
+
+    def _add_filter_gradient(self, views: BackwardViews, is_first: bool) -> None:
+        """dg = G^T dU G, (k k, r r) @ (r r, C F), to `views.filters`; there is one sum."""
+        np.matmul(self.tiles.gg.T, flat(views.du), out=self._dfilters(views))
+
+    def _deliver(self, dfilters: Array, dweight: Array) -> None:
+        """From (k, k, C, F), the sum of all, to (F, C, k, k)."""
+        np.copyto(dweight, dfilters.transpose(3, 2, 0, 1))
+
+    def _dfilters(self, views: BackwardViews) -> Array:
+        """Room for dg, (k k, C F)."""
+        return views.filters.reshape(self.tiles.k**2, -1)
 
     # The views. Everything below runs once for every array y, and once for every dy.
 
@@ -235,7 +251,7 @@ class WinogradConvolution(Algorithm):
         g, t = self.geometry, self.tiles
         points, is_whole = t.num_points(t.block_rows), t.has_whole_tiles(dy)
         num_u, num_weights = self._filter_sizes
-        half, products, v, du, du_part, db, db_part, filters, dv, z, whole = (
+        half, products, v, du, du_part, db, db_part, filters, high, part, dv, z, whole = (
             self.memory.scratch.take(
                 t.half_size,
                 points * t.nf,
@@ -245,6 +261,8 @@ class WinogradConvolution(Algorithm):
                 g.f,
                 g.f,
                 num_weights,
+                num_u * self.splits,
+                num_weights * self.splits,
                 0 if whole_dx is None else t.num_points(t.th) * t.nc,
                 0 if whole_dx is None else t.z_size,
                 0 if is_whole else math.prod(t.y_shape),
@@ -262,6 +280,7 @@ class WinogradConvolution(Algorithm):
             db_part=db_part.reshape(1, g.f),
             ut=self.ut if self.keeps_filters else du.reshape(-1, g.f, g.c),
             filters=filters,
+            rest=[high, part],
             margins=t.margins(z),
             blocks=[],
         )
@@ -299,7 +318,7 @@ class WinogradConvolution(Algorithm):
         return scratch[:size] if self.v is None else self.v[start : start + size]
 
 
-def _flat(filters: Array) -> Array:
+def flat(filters: Array) -> Array:
     """Filters (k, k, C, F) or their points (r * r, C, F) as one row for each pixel or point."""
     return filters.reshape(-1, filters.shape[-2] * filters.shape[-1])
 

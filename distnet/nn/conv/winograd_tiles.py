@@ -18,7 +18,12 @@ from distnet.base.arrays import Array, Shape, ceil_divide
 from distnet.nn import layout
 from distnet.nn.blocking import equal_parts
 from distnet.nn.conv.geometry import Geometry
-from distnet.nn.conv.winograd_transforms import gather_matrix, transforms
+from distnet.nn.conv.winograd_transforms import (
+    EXACT_POINTS,
+    POINTS,
+    gather_matrix,
+    transforms,
+)
 from distnet.nn.layout import view
 
 _CHUNK = 16384  # columns of one product: short enough for BLAS to work without packing copies
@@ -54,6 +59,7 @@ class Tiling:
     blocks: the tile rows that go through all steps together, in order.
     """
 
+    exact: ClassVar[bool] = False  # with `EXACT_POINTS`, and 3 G in place of G
     pool: ClassVar[int] = 1  # the sides of y and dy are those of the convolution's output over this
 
     def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike, m: int) -> None:
@@ -73,11 +79,14 @@ class Tiling:
         self.blocks = [range(t, min(t + self.block_rows, self.th)) for t in starts]
 
     def _make_matrices(self, dtype: np.dtype, pad: int) -> None:
-        bt, on_one_axis, at = transforms(self.m, self.k)
+        points = (EXACT_POINTS if self.exact else POINTS)[self.r]
+        bt, on_one_axis, at = transforms(self.m, self.k, points)
+        if self.exact:
+            on_one_axis = np.rint(24 * on_one_axis) / 8
         self.bt, self.at = bt.astype(dtype), at.astype(dtype)  # (r, r), (m, r)
         self.a = np.ascontiguousarray(self.at.T)  # (r, m)
         self.gg = np.kron(on_one_axis, on_one_axis).astype(dtype)  # (r r, k k): G on both axes
-        gather, self._first_point = gather_matrix(self.m, self.k, pad)
+        gather, self._first_point = gather_matrix(self.m, self.k, pad, points)
         self._gather = gather.astype(dtype)  # (m, points of neighbouring tiles)
 
     def num_points(self, tile_rows: int) -> int:

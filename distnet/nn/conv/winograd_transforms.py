@@ -11,6 +11,8 @@ from distnet.base.arrays import Array
 # By r: where polynomials are evaluated, besides at infinity. With 1/2 and -2 the largest errors are
 # half of those with 2 and -2 (Lavin & Gray), see docs/fast-convolution.md. Point 1 comes second.
 POINTS = {4: (0, 1, -1), 6: (0, 1, -1, 1 / 2, -2)}
+# The same where nothing is rounded: of G only thirds are not whole in powers of two.
+EXACT_POINTS = {4: (0, 1, -1), 6: (0, 1, -1, 2, -2)}
 
 
 def transforms(m: int, k: int, points: Sequence[float] | None = None) -> tuple[Array, Array, Array]:
@@ -34,14 +36,16 @@ def transforms(m: int, k: int, points: Sequence[float] | None = None) -> tuple[A
     return bt, g, at
 
 
-def gather_matrix(m: int, k: int, pad: int) -> tuple[Array, int]:
+def gather_matrix(
+    m: int, k: int, pad: int, points: Sequence[float] | None = None
+) -> tuple[Array, int]:
     """The adjoint of the input transform along one axis, as a product with neighbouring tiles.
 
     Input pixel m t + j (padding not counted) lies in up to ceil(r / m) tiles. D (m, K) collects its
     gradient from K consecutive points that begin `first` points after point 0 of tile t:
     d[m t + j] = sum_i D[j, i] point[r t + first + i]. Returns (D, first).
     """
-    bt, _, _ = transforms(m, k)
+    bt, _, _ = transforms(m, k, points)
     r = len(bt)
     low = -((r - 1) // m)  # pixels lie in tiles t + low to t + high; padding moves them up
     tiles = range(low, (m - 1 + pad) // m + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments
@@ -30,6 +31,7 @@ class Activation(Layer):
         raise NotImplementedError
 
 
+@portable
 class ReLU(Activation):
     """y = max(x, 0). At x = 0 the derivative is 0."""
 
@@ -46,6 +48,7 @@ class ReLU(Activation):
         return np.multiply(dy, active, out=out)
 
 
+@portable
 class LeakyReLU(Layer):
     """y = x where x > 0, else `slope` x (Maas et al. 2013). At x = 0 the derivative is `slope`."""
 
@@ -69,6 +72,7 @@ class LeakyReLU(Layer):
         return np.multiply(dy, self.slopes, out=self.input_gradient(dy.shape, out))
 
 
+@portable
 class Sigmoid(Activation):
     """y = 1 / (1 + exp(-x)), with all its digits as far as exp(-x) is finite, and 0 beyond."""
 
@@ -77,9 +81,9 @@ class Sigmoid(Activation):
     def function(self, x: Array, out: Array) -> Array:
         y = np.negative(x, out=out)
         with np.errstate(over="ignore", under="ignore"):  # where the limits 0 and 1 are right
-            np.exp(y, out=y)
+            self.arithmetic.exp(y, out=y)
         np.add(y, 1, out=y)
-        return np.reciprocal(y, out=y)
+        return np.divide(1, y, out=y)
 
     def gradient(self, dy: Array, out: Array) -> Array:
         slope = np.subtract(1, self.y, out=self.memory.temporary(dy.shape, self.dtype))
@@ -87,13 +91,14 @@ class Sigmoid(Activation):
         return np.multiply(dy, slope, out=out)
 
 
+@portable
 class Tanh(Activation):
     """y = tanh(x)."""
 
     kind = "tanh"
 
     def function(self, x: Array, out: Array) -> Array:
-        return np.tanh(x, out=out)
+        return self.arithmetic.tanh(x, out=out)
 
     def gradient(self, dy: Array, out: Array) -> Array:
         slope = np.multiply(self.y, self.y, out=self.memory.temporary(dy.shape, self.dtype))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch, Purpose, Words
 from distnet.nn import arguments
@@ -13,6 +14,7 @@ from distnet.nn.layer import Layer
 _LEVELS = 1 << 16  # masks are cut from 16-bit words
 
 
+@portable
 class Dropout(Layer):
     """Sets elements to zero with probability `ratio` and scales up the rest; evaluation: identity.
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import grid_unit, portable, to_grid
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments, blocking
@@ -25,6 +26,7 @@ class _Groups(NamedTuple):
     at_a_time: int  # how many groups are multiplied before their products are added up
 
 
+@portable
 class Linear(Layer):
     """y = x W + b for x `(N, K)` or images `(N, C, H, W)`, W `(K, out)`, b `(out,)`.
 
@@ -42,7 +44,7 @@ class Linear(Layer):
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
-        self.input_shape = shape
+        self.input_shape, self._is_rounded = shape, False
         self.in_features = int(np.prod(shape))
         init = weight_initializer(self.init, self.in_features)
         self.weight = Parameter((self.in_features, self.out_features), init)
@@ -61,24 +63,29 @@ class Linear(Layer):
     def inbox(self, n: int) -> Array | None:
         """The pixels of one channel are wanted as vectors, not in the engine's memory order.
 
-        (Images of more channels come from layers that work faster in that order.)
+        (Images of more channels come from layers that work faster in that order.) Where they are
+        rounded, that makes a copy in any case.
         """
-        if len(self.input_shape) != 3 or self.input_shape[0] > 1:
+        if len(self.input_shape) != 3 or self.input_shape[0] > 1 or self.arithmetic.rounds:
             return None
         return self._own_vectors(n).reshape(n, *self.input_shape)
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         groups = self.groups = self.memory.once(len(x), "groups", lambda: self._groups(len(x)))
         self.x = self._by_group(self._as_vectors(x), groups)
+        self.w = self._weight()
         y = self.output((len(x), self.out_features), out)
         self._multiply(groups, y)
-        return np.add(y, self.bias.value, out=y) if self.has_bias else y
+        if self.has_bias:
+            return np.add(y, self.bias.value, out=y)
+        return y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         groups = self.groups  # x and dy are of one batch
+        dy = self.operand(dy)
         np.matmul(self.x.transpose(0, 2, 1), dy, out=self._grouped(self.weight.grad, groups))
         if self.has_bias:
-            np.add.reduce(dy, axis=0, out=self.bias.grad)
+            np.add.reduce(dy, axis=0, out=self.bias.grad)  # of rounded numbers: exact
         if not need_dx:
             return None
         dx = self.input_gradient((len(dy), *self.input_shape), out)
@@ -87,18 +94,31 @@ class Linear(Layer):
         if not dx.flags.c_contiguous:
             vectors = self.memory.temporary((len(dy), self.in_features), self.dtype)
         by_group = self._by_group(vectors.reshape(len(dy), -1), groups)
-        weight = self._grouped(self.weight.value, groups)
+        weight = self._grouped(self.w, groups)
         np.matmul(dy, weight.transpose(0, 2, 1), out=by_group)
         if vectors is not dx:
             np.copyto(dx, vectors.reshape(dx.shape))
         return dx
 
+    def refresh(self) -> None:
+        self._is_rounded = False
+
+    def _weight(self) -> Array:
+        """W as an operand of products."""
+        if not self.arithmetic.rounds:
+            return self.weight.value
+        rounded = self.memory.constant("weight", self.weight.shape, self.dtype)
+        if not self._is_rounded:
+            to_grid(self.weight.value, grid_unit(self.weight.value, self.arithmetic.bits), rounded)
+            self._is_rounded = True
+        return rounded
+
     def _multiply(self, groups: _Groups, y: Array) -> None:
         """y = x W, the sum of the groups' products."""
         if len(self.x) == 1:
-            np.matmul(self.x[0], self.weight.value, out=y)
+            np.matmul(self.x[0], self.w, out=y)
             return
-        weight, size = self._grouped(self.weight.value, groups), groups.at_a_time
+        weight, size = self._grouped(self.w, groups), groups.at_a_time
         part, products = self.memory.temporaries(
             (y.shape, self.dtype), ((size, *y.shape), self.dtype)
         )
@@ -111,7 +131,11 @@ class Linear(Layer):
                 np.add(y, part, out=y)
 
     def _as_vectors(self, x: Array) -> Array:
-        """`x` as (N, K): where it lies if it lies so, else a copy."""
+        """`x` as (N, K): where it lies if it lies so, else a copy; rounded if operands are."""
+        if self.arithmetic.rounds:
+            rounded = self._own_vectors(len(x))
+            to_grid(x, grid_unit(x, self.arithmetic.bits), rounded.reshape(x.shape))
+            return rounded
         if x.flags.c_contiguous:
             return x.reshape(len(x), self.in_features)
         vectors = self._own_vectors(len(x))
@@ -127,6 +151,7 @@ class Linear(Layer):
 
     def _groups(self, n: int) -> _Groups:
         out, p = self.out_features, self._num_groups(n)
+        self.arithmetic.check_terms("Linear", max(n, out, self.in_features))
         return _Groups(p, min(p, max(1, _PRODUCTS_BYTES // (n * out * self.dtype.itemsize))))
 
     def _grouped(self, weight: Array, groups: _Groups) -> Array:
@@ -140,6 +165,7 @@ class Linear(Layer):
         return parts if parts <= few else 1  # a prime number of features stays whole
 
 
+@portable
 class Flatten(Layer):
     """Images `(N, C, H, W)` to vectors `(N, C * H * W)` in that order."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments
@@ -15,6 +16,7 @@ from distnet.nn.layer import Layer
 from distnet.nn.parameters import Parameter, Statistic
 
 
+@portable
 class BatchNorm(Layer):
     """y = gamma (x - mean) / sqrt(var + eps) + beta for `(N, C, H, W)` or `(N, C)`, per channel C.
 
@@ -89,9 +91,10 @@ class BatchNorm(Layer):
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         product = self.memory.temporary(dy.shape, self.dtype)
-        np.add.reduce(dy, axis=self.axes, out=self.beta.grad)
+        total = self.arithmetic.sum
+        total(dy, axis=self.axes, out=self.beta.grad, scratch=product)
         np.multiply(dy, self.normalized, out=product)
-        np.add.reduce(product, axis=self.axes, out=self.gamma.grad)
+        total(product, axis=self.axes, out=self.gamma.grad, scratch=product)
         if not self.is_training:
             self.gamma.grad += self.rest * self.beta.grad
         if not need_dx:
@@ -113,7 +116,7 @@ class BatchNorm(Layer):
         inverse_count = self.running_var.batch[-1]
         if inverse_count == 0:  # no micro-batch was in training mode
             return
-        var = np.maximum(square - shift**2, 0)
+        var = np.maximum(square - np.square(shift), 0)
         if self.unbiased and inverse_count < 1:
             var /= 1 - inverse_count
         rate = 1 - self.momentum
@@ -123,11 +126,11 @@ class BatchNorm(Layer):
     def _centre(self, x: Array, out: Array) -> tuple[Array, Array]:
         """Mean and biased variance `(C,)`, float64; `out` becomes x - mean."""
         num_values = x.size // x.shape[1]
-        mean = np.add.reduce(x, axis=self.axes, dtype=np.float64) / num_values
+        squares, total = self.memory.temporary(x.shape, np.float64), self.arithmetic.sum
+        mean = total(x, axis=self.axes, dtype=np.float64, scratch=squares) / num_values
         np.subtract(x, self._column(mean, x.ndim), out=out)
-        squares = self.memory.temporary(x.shape, np.float64)
         np.square(out, dtype=np.float64, out=squares)
-        return mean, np.add.reduce(squares, axis=self.axes) / num_values
+        return mean, total(squares, axis=self.axes, scratch=squares) / num_values
 
     def _contribute(self, mean: Array, var: Array, share: float, num_values: int) -> None:
         """What the micro-batch adds to the sums over the global batch, weighted by its share.
@@ -135,10 +138,10 @@ class BatchNorm(Layer):
         Moments are taken about the running mean, which all ranks have in common: about zero, the
         variance of features whose mean is far larger than their spread would cancel.
         """
-        var = var - (mean - mean.astype(self.dtype)) ** 2  # it was taken about the rounded mean
+        var = var - np.square(mean - mean.astype(self.dtype))  # it was taken about the rounded mean
         shift = mean - self.running_mean.value
         np.multiply(share, shift, out=self.running_mean.batch)
-        np.multiply(share, var + shift**2, out=self.running_var.batch[:-1])
+        np.multiply(share, var + np.square(shift), out=self.running_var.batch[:-1])
         self.running_var.batch[-1] = share * share / num_values  # in sum: 1 / values of the batch
 
     def _column(self, per_channel: Array, ndim: int) -> Array:
@@ -147,6 +150,7 @@ class BatchNorm(Layer):
         return per_channel.astype(self.dtype).reshape(shape)
 
 
+@portable
 class LocalResponseNorm(Layer):
     """y = x (k + alpha / n * S)^-beta, with S the sum of x^2 over n neighbouring channels.
 
@@ -176,9 +180,10 @@ class LocalResponseNorm(Layer):
         np.multiply(base, self.alpha / self.size, out=base)
         np.add(base, self.k, out=base)
         # base ** -beta: np.power takes ten times as long as these two, which run on SIMD.
-        factor = self.factor = np.log(base, out=self.memory.array("factor", x.shape, self.dtype))
+        factor = self.factor = self.memory.array("factor", x.shape, self.dtype)
+        self.arithmetic.log(base, out=factor)
         np.multiply(factor, -self.beta, out=factor)
-        np.exp(factor, out=factor)
+        self.arithmetic.exp(factor, out=factor)
         return np.multiply(x, factor, out=self.output(x.shape, out))
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:

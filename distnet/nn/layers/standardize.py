@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments
 from distnet.nn.layer import Layer
 
 
+@portable
 class Standardize(Layer):
     """y = (x - mean) / std for images `(N, C, H, W)`, with given numbers for each channel C.
 

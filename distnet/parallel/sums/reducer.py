@@ -35,6 +35,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array
 from distnet.base.words import counted
@@ -292,18 +293,20 @@ def make_reducer(
     num_contributions: int,
     bucket_bytes: int = 0,
     exchange: str = "auto",
+    result_dtype: DTypeLike | None = None,
 ) -> Reducer:
     """A reducer of one of the REDUCTIONS, for at most `num_contributions` micro-batches a step.
 
     gradients: the flat vector (size,), float32 or float64, that backward fills; the sum has its
-    type, though no format keeps all digits of float64. exchange: one of EXCHANGES.
+    type, or else `result_dtype`, though no format keeps all digits of float64. exchange: one of
+    EXCHANGES.
     All ranks have to call it. Raises ValueError for an unknown kind or exchange, and, on all ranks
     alike, for an exchange that these ranks cannot have.
     """
     if kind not in REDUCTIONS:
         raise ValueError(f"found reduction {kind!r}, expected one of: {', '.join(REDUCTIONS)}")
     format = REDUCTIONS[kind](gradients.size, num_contributions)
-    format.result_dtype = gradients.dtype
+    format.result_dtype = np.dtype(gradients.dtype if result_dtype is None else result_dtype)
     way = make_exchange(exchange, comm, format)
     return Reducer(comm, way, gradients, tally_size, bucket_bytes=bucket_bytes)
 

@@ -1,0 +1,188 @@
+"""Short trainings in portable arithmetic whose hash is known: on every machine it is that one.
+
+`python -m distnet.benchmarks.golden CASE...`, alone or under mpirun, trains those of `CASES` and
+writes their hashes as one JSON object; `--float32` trains the same in float32, whose hashes depend
+on the machine. The benchmark `portability` and the tests start it under many settings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from distnet.base.arithmetic import FLOAT, Portable
+from distnet.data import load_dataset
+from distnet.models import DeepConvNet, ThreeLayerNet
+from distnet.nn import (
+    AvgPool2d,
+    BatchNorm,
+    Branches,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    LeakyReLU,
+    Linear,
+    LocalResponseNorm,
+    MaxPool2d,
+    Network,
+    ReLU,
+    Residual,
+    Sigmoid,
+    Standardize,
+    Tanh,
+)
+from distnet.objectives import Classification, Regression
+from distnet.optim import OPTIMIZERS, make_optimizer, make_schedule
+from distnet.parallel import Communicator, run_command
+from distnet.training.feed import Feed
+from distnet.training.trainer import make_trainer
+
+IMAGES = (1, 28, 28)
+
+
+@dataclass(frozen=True)
+class GoldenCase:
+    """A network, and how it is trained."""
+
+    make: Callable[[], Network]
+    steps: int = 3
+    optimizer: str = "adam"
+    lr: float = 0.002
+    schedule: str = "linear"
+    settings: dict[str, Any] = field(default_factory=dict)  # of the optimizer
+    regression: bool = False  # on the pixels themselves, in place of classes
+
+
+def residual_network() -> Network:
+    """BatchNorm, residual sums, global average pooling, biases left out."""
+
+    def block() -> Residual:
+        return Residual([*_conv(8), ReLU(), *_conv(8)])
+
+    layers = [*_conv(8), ReLU(), block(), ReLU(), MaxPool2d(2), block(), ReLU()]
+    return Network([*layers, GlobalAvgPool2d(), Linear(10)], IMAGES, seed=None)
+
+
+def _conv(filters: int) -> list[Any]:
+    return [Conv2d(filters, 3, pad=1, bias=False), BatchNorm()]
+
+
+def many_layers() -> Network:
+    """Convolutions of all kinds of geometry, and layers that the others have not."""
+    branches = Branches(
+        [Conv2d(6, 1), Tanh()],
+        [Conv2d(6, 3, pad=2, dilation=2, groups=2), LeakyReLU(0.1)],
+        [Conv2d(6, 5, pad=2), Sigmoid()],
+    )
+    layers = [
+        Standardize([0.5], [0.25]),
+        Conv2d(8, 5, stride=2, pad=2),
+        LocalResponseNorm(),
+        MaxPool2d(3, stride=2, pad=1),
+        branches,
+        AvgPool2d(2, pad=1),
+        BatchNorm(),
+        Flatten(),
+        Dropout(0.2),
+    ]
+    return Network([*layers, Linear(10, init="xavier")], IMAGES, seed=None)
+
+
+def autoencoder() -> Network:
+    """Back to as many numbers as there are pixels."""
+    layers = [Linear(40), Tanh(), Linear(30, bias=False), Sigmoid(), Linear(784)]
+    return Network(layers, IMAGES, seed=None)
+
+
+def perceptron() -> Network:
+    """The book's, with two hidden layers."""
+    return ThreeLayerNet(IMAGES, 10, seed=None)  # type: ignore[arg-type]
+
+
+def deep_network() -> Network:
+    """The book's deep one."""
+    return DeepConvNet(IMAGES, 10, seed=None)  # type: ignore[arg-type]
+
+
+_SETTINGS = {"weight_decay": 0.01, "clip_norm": 0.5}
+CASES: dict[str, GoldenCase] = {
+    "deep_convnet": GoldenCase(deep_network),
+    "residual": GoldenCase(residual_network, optimizer="momentum", lr=0.05, schedule="cosine"),
+    "many_layers": GoldenCase(many_layers, optimizer="nesterov", lr=0.01, schedule="step"),
+    "autoencoder": GoldenCase(autoencoder, regression=True),
+    **{
+        f"mlp_{name}": GoldenCase(perceptron, 5, name, rule.lr, settings=_SETTINGS)
+        for name, rule in OPTIMIZERS.items()
+    },
+}
+
+# SHA-256 of the parameters after the steps of each case, as little-endian float32.
+GOLDEN = {
+    "deep_convnet": "3924829764a9e5583026e258ff7ffd179e494f2f4a338dc49332638b712e1214",
+    "residual": "500f49c535eb5d0e842a34a0d3362073a557e2b399ea22b76985f4ebfa0f14b7",
+    "many_layers": "05f1b36a27e443832c1348bc7bab319f99551f7c97b2165a62ff05d73c965a1b",
+    "autoencoder": "7aeb9394d75ef084422454d7c9e61f9bd277aee390e7b60f2aefda7c9a53aa30",
+    "mlp_sgd": "39c95cba988fa363425058f858393aca186c1783eca6027e11443e05ce55b88d",
+    "mlp_momentum": "77e2883dd6fb0f6bd2bcdc0cec2f47b9920b811e74cf7f5bda750e5a52827cd9",
+    "mlp_nesterov": "9bdc88e5d9b814ec2f229696e98f5369a8a8e7be4c71ece446125f5827c69d37",
+    "mlp_adagrad": "23a8eb44ad3d6ffa5e793ebf687650d96531a20172df439298950328ce8014b9",
+    "mlp_rmsprop": "03a10d1cc4afc638e75e5506f3f1a11416b52f60f640dc0927cd6214bafe0c3d",
+    "mlp_adam": "00095847bacccaa1b663a502521f0df9fcb871a95d4a3fdebf94abb690d30085",
+    "mlp_adamw": "b2441bb73e0ad27c5669716e9051355d3ed29e13c67c9790459425e0a94002d0",
+    "mlp_lars": "2ac15c8dfe97c75ef5164749266e378fd29ffa8201485ef359a0208ca2d6d814",
+    "mlp_lamb": "c5800f34423b3b139a3a3212985cae9658040a2ac657af417e1941b153fdca69",
+}
+
+
+def train(case: GoldenCase, comm: Communicator, portable: bool = True) -> str:
+    """Trains it, on all ranks of `comm`; returns the hash."""
+    arithmetic = Portable() if portable else FLOAT
+    network = case.make().compute_in(arithmetic, seed=0)
+    images, labels = load_dataset("mnist").train
+    objective = (
+        Regression(network) if case.regression else Classification(network, label_smoothing=0.1)
+    )
+    parameters = objective.parameters
+    trainer = make_trainer(
+        objective,
+        Feed(objective, images, images if case.regression else labels),
+        optimizer=make_optimizer(
+            case.optimizer,
+            parameters.values.size,
+            arithmetic=arithmetic,
+            decayed=parameters.decays,
+            segments=[(slot.start, slot.stop) for slot in parameters.slots],
+            **case.settings,
+        ),
+        schedule=make_schedule(case.schedule, case.lr, 2 * case.steps, arithmetic=arithmetic),
+        batch_size=50,
+        micro_batch_size=20,
+        seed=0,
+        comm=comm,
+    )
+    for step in range(case.steps):
+        trainer.step(step)
+    return parameters.sha256()
+
+
+def main(argv: list[str]) -> int:
+    """What the ranks do; rank 0 writes."""
+    portable = "--float32" not in argv
+    names = [name for name in argv if name in CASES]
+
+    def program(comm: Communicator) -> int:
+        hashes = {name: train(CASES[name], comm, portable) for name in names}
+        if comm.rank == 0:
+            print(json.dumps(hashes))
+        return 0
+
+    return run_command(program, os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
