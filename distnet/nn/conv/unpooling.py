@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array, Shape, format_shape
 from distnet.base.keys import MicroBatch
 from distnet.nn.conv.pooling import MaxPool2d
 from distnet.nn.layer import Layer
 
 
+@portable
 class MaxUnpool2d(Layer):
     """Undoes a `MaxPool2d` in front of it: images `(N, C, OH, OW)` to that one's `(N, C, H, W)`.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments
@@ -16,6 +17,7 @@ from distnet.nn.layers.activations import Activation
 from distnet.nn.parameters import Parameter
 
 
+@portable
 class Quantize(Activation):
     """y = x / scale, rounded to a whole number from `low` to `high`; any shape.
 
@@ -50,6 +52,7 @@ class Quantize(Activation):
         return np.multiply(out, self.factor, out=out)
 
 
+@portable
 class Scale(Layer):
     """y = factor x for `(N, C, H, W)` or `(N, C)`, with a factor for each channel C.
 
@@ -72,7 +75,7 @@ class Scale(Layer):
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         product = np.multiply(dy, self.x, out=self.memory.temporary(dy.shape, self.dtype))
-        np.add.reduce(product, axis=self.axes, out=self.factor.grad)
+        self.arithmetic.sum(product, axis=self.axes, out=self.factor.grad, scratch=product)
         if not need_dx:
             return None
         return np.multiply(dy, self._column(dy.ndim), out=self.input_gradient(dy.shape, out))
