@@ -49,7 +49,7 @@ if _is_a_command() and sys.excepthook is sys.__excepthook__:
 _HOMES = {
     "distnet.base.keys": ["MicroBatch"],
     "distnet.data": [
-        *("DATASETS", "Dataset", "Samples", "augmentation", "dataset_from_arrays", "load_dataset"),
+        *("DATASETS", "Dataset", "Samples", "augmentation", "dataset_from_arrays"),
         *("split", "with_test"),
     ],
     "distnet.games": ["CartPole", "Catch", "Game"],
@@ -75,7 +75,7 @@ _HOMES = {
     ],
     "distnet.optim": ["OPTIMIZERS", "SCHEDULES", "make_optimizer", "make_schedule"],
     "distnet.parallel": ["Communicator", "SerialCommunicator", "shared_map"],
-    "distnet.program": ["connect", "fit", "learn_to_play", "run"],
+    "distnet.program": ["connect", "fit", "learn_to_play", "load_dataset", "run"],
     "distnet.training.callbacks": ["EarlyStopping"],
     "distnet.training.history": ["History"],
     "distnet.training.lr_finder": ["LearningRates", "find_lr"],
@@ -107,7 +107,6 @@ if TYPE_CHECKING:
     from distnet.data import Samples as Samples
     from distnet.data import augmentation as augmentation
     from distnet.data import dataset_from_arrays as dataset_from_arrays
-    from distnet.data import load_dataset as load_dataset
     from distnet.data import split as split
     from distnet.data import with_test as with_test
     from distnet.games import CartPole as CartPole
@@ -166,6 +165,7 @@ if TYPE_CHECKING:
     from distnet.parallel import SerialCommunicator as SerialCommunicator
     from distnet.parallel import shared_map as shared_map
     from distnet.program import connect as connect
+    from distnet.program import load_dataset as load_dataset
     from distnet.program import run as run
     from distnet.training.callbacks import EarlyStopping as EarlyStopping
     from distnet.training.fit import fit as fit

@@ -7,9 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
+from pathlib import Path
 from typing import Any, NoReturn
 
 from distnet.base.arithmetic import FLOAT, Arithmetic, arithmetic_of
+from distnet.data import Dataset, default_cache_dir
+from distnet.data import registry as _registry
 from distnet.parallel import Communicator, LaunchError, run_command, together, working_alone
 from distnet.parallel import launcher as _launcher
 from distnet.training import fit as _fit
@@ -77,6 +80,14 @@ def learn_to_play(game: Any, network: Any, **settings: Any) -> History:
 def _refuse_ranks_that_work_alone(function: str, settings: Mapping[str, Any]) -> None:
     if settings.get("comm") is None and (problem := working_alone(os.environ)):
         raise LaunchError(f"{function} without comm: {problem}")
+
+
+@wraps(_registry.load_dataset)
+def load_dataset(
+    name: str = "mnist", data_dir: Path | str | None = None, cache_dir: Path | None = None
+) -> Dataset:
+    # Where the commands look too, `distnet datasets fetch` among them.
+    return _registry.load_dataset(name, data_dir, cache_dir or default_cache_dir(os.environ))
 
 
 def connect() -> Communicator:

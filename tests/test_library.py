@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
 from importlib import resources
 
 import pytest
+from training_runs import write_digits
 
 import distnet
 
@@ -138,3 +140,18 @@ def test_the_exit_code_is_what_main_returns_if_it_can_be_one(returned, code):
     program = f"import distnet\ndef main(comm): return {returned}\ndistnet.run(main)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (code, b"")
+
+
+def test_a_data_set_that_was_fetched_is_found(tmp_path):
+    directory = tmp_path / "distnet" / "fashion_mnist"
+    directory.mkdir(parents=True)
+    write_digits(directory)
+    program = "import distnet; print(len(distnet.load_dataset('fashion_mnist').train.targets))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "230\n"

@@ -49,7 +49,7 @@ def load_dataset(
         return read_path(data_dir, name)
     if Path(name).exists():
         return read_path(Path(name))
-    near = difflib.get_close_matches(name, DATASETS, n=1)
+    near = difflib.get_close_matches(name.lower(), DATASETS, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise DataError(
         f"found data set '{name}', expected a path or one of {', '.join(DATASETS)}{hint}"

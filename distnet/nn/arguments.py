@@ -68,7 +68,8 @@ def image_shape(owner: str, shape: Shape) -> tuple[int, int, int]:
 
 def refusal(owner: str, name: str, value: object, expected: str) -> ValueError:
     """The error that all checks of arguments raise."""
-    return ValueError(f"{owner}: found {name} {value!r}, expected {expected}")
+    found = " ".join(repr(value).split())
+    return ValueError(f"{owner}: found {name} {found:.80}, expected {expected}")
 
 
 def _index(value: object) -> int | None:

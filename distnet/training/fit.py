@@ -18,8 +18,9 @@ from distnet.base.errors import DataError
 from distnet.base.images import as_array, channels_last_hint, check_finite, large_floats_hint
 from distnet.base.output import warn
 from distnet.data.arrays import check_same_length, checked_samples
-from distnet.data.dataset import Samples, digest
+from distnet.data.dataset import Dataset, Samples, digest
 from distnet.data.splits import split
+from distnet.nn import arguments
 from distnet.nn.network import Network
 from distnet.nn.parameters import Parameters
 from distnet.objectives import Classification, Objective
@@ -93,18 +94,35 @@ def fit(
     """
     comm = SerialCommunicator() if comm is None else comm
     settings = _Settings(
-        *(steps, epochs, optimizer, lr, weight_decay, clip_norm, ema),
-        *(batch_size, micro_batch_size or batch_size, evaluate_every or 0, seed),
+        steps=steps,
+        epochs=epochs,
+        optimizer=optimizer,
+        lr=lr,
+        weight_decay=weight_decay,
+        clip_norm=clip_norm,
+        ema=ema,
+        batch_size=batch_size,
+        micro_batch_size=batch_size if micro_batch_size is None else micro_batch_size,
+        evaluate_every=0 if evaluate_every is None else evaluate_every,
+        validation=validation,
+        seed=seed,
     )
-    _check_kinds(evaluate_on, callbacks)
+    _check_kinds(network, images, comm, evaluate_on, callbacks, augment, after)
     objective = network if isinstance(network, Objective) else Classification(network)
-    samples = _checked(network, (images, labels), evaluate_on or {}, validation, seed)
+    samples = _checked(network, (images, labels), evaluate_on or {}, settings)
     run, history = _arranged(objective, *samples, settings, augment, after, comm)
     if comm.rank == 0:
         _hint(objective, samples[0], seed, after)
     with Terminal(comm, progress) as terminal:
         run.callbacks = [history, Progress(terminal), *callbacks]
         return _trained(run, history, may_diverge)
+
+
+# What settings may be, by name: the least whole number, or what a number has to be.
+WHOLE = dict(steps=0, epochs=0, batch_size=1, micro_batch_size=1, evaluate_every=0, seed=0)
+AT_LEAST_0 = "a finite number >= 0", lambda x: x >= 0
+PART = "a number >= 0 and < 1", lambda x: 0 <= x < 1
+REAL = dict(lr=AT_LEAST_0, weight_decay=AT_LEAST_0, clip_norm=AT_LEAST_0, ema=PART, validation=PART)
 
 
 @dataclass(frozen=True)
@@ -121,16 +139,26 @@ class _Settings:
     batch_size: int
     micro_batch_size: int
     evaluate_every: int
+    validation: float
     seed: int
 
     def __post_init__(self) -> None:
-        steps, epochs = self.steps, self.epochs
-        if (steps is None) == (epochs is None):
-            raise ValueError(f"fit: found steps {steps} and epochs {epochs}, expected one of them")
-        length = steps if steps is not None else epochs
-        if not isinstance(length, int | np.integer) or isinstance(length, bool) or length < 0:
+        """Raises ValueError for what cannot be, and makes NumPy's numbers Python's."""
+        if (self.steps is None) == (self.epochs is None):
             raise ValueError(
-                f"fit: found a length of {length!r:.40}, expected a whole number from 0 on"
+                f"fit: found steps {self.steps} and epochs {self.epochs}, expected one of them"
+            )
+        for name, minimum in WHOLE.items():
+            value = getattr(self, name)
+            if value is not None or name not in ("steps", "epochs"):
+                object.__setattr__(self, name, arguments.whole("fit", name, value, minimum))
+        for name, (expected, accepts) in REAL.items():
+            if not (name == "lr" and callable(self.lr)):
+                value = arguments.real("fit", name, getattr(self, name), expected, accepts)
+                object.__setattr__(self, name, value)
+        if not isinstance(self.optimizer, str | Optimizer):
+            raise arguments.refusal(
+                "fit", "optimizer", self.optimizer, "a name or what make_optimizer returns"
             )
 
     def num_steps(self, steps_per_epoch: int) -> int:
@@ -215,12 +243,36 @@ def _trained(run: Run, history: History, may_diverge: bool) -> History:
     return history
 
 
-def _check_kinds(sets: object, callbacks: object) -> None:
+def _check_kinds(
+    network: object,
+    images: object,
+    comm: object,
+    sets: object,
+    callbacks: object,
+    augment: object,
+    after: object,
+) -> None:
+    """Raises TypeError, one line, for what is something else."""
+    if isinstance(images, Dataset):
+        raise TypeError("fit: found a data set, expected images, labels: *dataset.train")
+    kinds = (
+        ("network", network, isinstance(network, Network | Objective), "a Network, or Objective"),
+        ("comm", comm, hasattr(comm, "allgather"), "a communicator, as distnet.run gives it"),
+        ("augment", augment, augment is None or callable(augment), "a function, or None"),
+        ("after", after, isinstance(after, History | None), "what an earlier call has returned"),
+    )
+    for name, value, is_right, expected in kinds:
+        if not is_right:
+            raise TypeError(f"fit: found {name} {value!r:.60}, expected {expected}")
     if sets is not None and not isinstance(sets, Mapping):
         raise TypeError(
             f"evaluate_on: found {type(sets).__name__}, expected sets by name, such as "
             '{"test": (images, labels)}'
         )
+    for name, each in (sets or {}).items():
+        if not isinstance(each, tuple | list) or len(each) != 2:
+            kind = type(each).__name__
+            raise TypeError(f"evaluate_on, {name!r:.60}: found {kind}, expected (images, labels)")
     given = callbacks if isinstance(callbacks, Sequence) else [callbacks]
     wrong = [each for each in given if not isinstance(each, Callback)]
     if wrong or given is not callbacks:
@@ -232,8 +284,7 @@ def _checked(
     network: Network | Objective,
     training: tuple[Any, Any],
     others: Mapping[str, tuple[Any, Any]],
-    validation: float,
-    seed: int,
+    settings: _Settings,
 ) -> tuple[Samples, dict[str, Samples]]:
     """The samples for training and the sets by name, those held out for validation first."""
     check = _door(network)
@@ -243,9 +294,9 @@ def _checked(
             sets[name] = check(*each)
         except DataError as error:
             raise DataError(f"evaluate_on, {name!r:.60}: {error}") from None
-    if not validation:
+    if not settings.validation:
         return samples, sets
-    samples, held_out = split(samples, validation, seed)
+    samples, held_out = split(samples, settings.validation, settings.seed)
     return samples, {"valid": held_out, **sets}
 
 

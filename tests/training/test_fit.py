@@ -10,6 +10,7 @@ import pytest
 
 from distnet.base.errors import DataError
 from distnet.base.images import channels_last_hint
+from distnet.data import dataset_from_arrays
 from distnet.models import TwoLayerNet
 from distnet.nn import BatchNorm, Conv2d, Dropout, Linear, Network, ReLU
 from distnet.objectives import Regression
@@ -332,3 +333,44 @@ def test_a_shape_with_channels_last_is_told():
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 8, 8), (12, 50, 1), (1, 1, 1), (3, 3, 3), (8,)])
 def test_other_shapes_are_not(shape):
     assert channels_last_hint(shape) == ""
+
+
+PIXELS, LABELS = samples(50)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(steps=1.5), "fit: found steps 1.5, expected a whole number of at least 0"),
+        (dict(steps=True), "fit: found steps True, expected a whole number"),
+        (dict(batch_size=0), "fit: found batch_size 0, expected a whole number of at least 1"),
+        (dict(micro_batch_size=0), "fit: found micro_batch_size 0, expected a whole number"),
+        (dict(evaluate_every=-1), "fit: found evaluate_every -1, expected a whole number of at"),
+        (dict(seed=None), "fit: found seed None, expected a whole number of at least 0"),
+        (dict(lr="0.1"), "fit: found lr '0.1', expected a finite number >= 0"),
+        (dict(lr=np.nan), "fit: found lr nan, expected a finite number >= 0"),
+        (dict(weight_decay=-1), "fit: found weight_decay -1, expected a finite number >= 0"),
+        (dict(ema=1), "fit: found ema 1, expected a number >= 0 and < 1"),
+        (dict(validation=(PIXELS, LABELS)), "fit: found validation \\(array.*expected a number >="),
+        (dict(optimizer=type), "fit: found optimizer <class 'type'>, expected a name or what ma"),
+        (dict(optimizer="Adam"), "unknown optimizer 'Adam', .*; did you mean adam?"),
+        (dict(network=[Linear(3)]), r"fit: found network \[Linear\(3\)\], expected a Network, or"),
+        (dict(comm=2), "fit: found comm 2, expected a communicator, as distnet.run gives it"),
+        (dict(augment="flip"), "fit: found augment 'flip', expected a function, or None"),
+        (dict(after=3), "fit: found after 3, expected what an earlier call has returned"),
+        (dict(evaluate_on=(PIXELS, LABELS)), "evaluate_on: found tuple, expected sets by name"),
+        (dict(evaluate_on={"test": PIXELS}), "evaluate_on, 'test': found ndarray, expected .imag"),
+        (dict(images=dataset_from_arrays(PIXELS, LABELS)), "fit: found a data set, expected"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_fit_cannot_take_is_one_line(wrong, message):
+    given = dict(network=network(), images=PIXELS, labels=LABELS, steps=1) | wrong
+    with pytest.raises((ValueError, TypeError), match=message) as caught:
+        fit(**given)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    numbers = dict(steps=np.int64(4), batch_size=np.int32(20), lr=np.float32(0.5), seed=np.int8(3))
+    assert trained(**numbers)[1] == trained(steps=4, lr=0.5)[1]

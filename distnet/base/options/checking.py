@@ -172,7 +172,7 @@ def printable(text: str) -> str:
 def nearest(name: str, known: Iterable[str], otherwise: str = "; --help lists all options") -> str:
     """The hint after an unknown name; leading dashes are no likeness."""
     spelled = {other.lstrip("-"): other for other in known}
-    word = name.lstrip("-")
+    word = name.lstrip("-").lower()
     likely = difflib.get_close_matches(word, spelled, n=10)
     if not likely:
         return otherwise
