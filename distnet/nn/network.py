@@ -151,7 +151,8 @@ class Network:
         threads may call it; they take turns.
         """
         x = checked_images(x, self.input_shape)
-        if self.classes and (hint := large_floats_hint(x)):
+        if self.classes and not self._has_hinted and (hint := large_floats_hint(x)):
+            self._has_hinted = True
             warn(f"predict: {hint}")
         result = np.empty((len(x), *self.output_shape), self.dtype)
         size = self._samples_of_a_pass()
@@ -227,6 +228,7 @@ class Network:
         self._pixel_scale = np.array(1 / 255, self.dtype)
         self._memory = Memory()
         self._predicting = threading.Lock()
+        self._has_hinted: bool = False
         self._derived = {"_derived", *(self.__dict__.keys() - before)}
 
     def _initialize(self, seed: int | None) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from distnet.base.words import counted
 from distnet.optim import Optimizer
 from distnet.training.record import Metrics
 from distnet.training.run import Callback, Run
 from distnet.training.trainer import StepResult
 
 
-@dataclass
+@dataclass(repr=False)
 class History(Callback):
     """What `fit` measured.
 
@@ -31,7 +32,17 @@ class History(Callback):
     ended: str = ""
     params_sha256: str = ""
     num_steps: int = 0
-    optimizer: Optimizer | None = field(default=None, repr=False, compare=False)
+    optimizer: Optimizer | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        """In a line: a notebook shows what `fit` returns."""
+        told = [counted(len(self.steps), "step")]
+        if self.steps:
+            told.append(f"loss {self.losses[0]:.4g} to {self.losses[-1]:.4g}")
+        for name, measured in self.evaluations.items():
+            told += [f"{name} {metric} {x:.4g}" for metric, x in (measured or [{}])[-1].items()]
+        told += [reason for reason in (self.ended, self.diverged) if reason]
+        return f"<History: {', '.join(told)}>"
 
     @property
     def losses(self) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -280,6 +281,15 @@ def test_a_set_that_is_not_there_is_named():
         history.accuracy("test")
 
 
+def test_a_history_is_shown_in_a_line():
+    _, history = trained(steps=300, evaluate_on={"test": samples(50)})
+    shown = (
+        r"<History: 300 steps, loss 1\.\d+ to 0\.\d+, test loss 0\.\d+, test accuracy [01]\.?\d*>"
+    )
+    assert re.fullmatch(shown, repr(history))
+    assert repr(trained(steps=0)[1]) == "<History: 0 steps>"
+
+
 def test_only_a_classifier_has_accuracies():
     objective = Regression(Network([Linear(2)], (3,)))
     inputs, targets = np.zeros((4, 3)), np.zeros((4, 2))
@@ -304,6 +314,9 @@ def test_floats_that_look_like_bytes_are_told_once_where_fit_and_predict_are_cal
     assert [each.filename for each in said] == [__file__]
     with pytest.warns(UserWarning, match="predict: images are floats up to .* bytes mean 0 to 1"):
         net.predict(images.astype(np.float32))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.predict(images.astype(np.float32) - 1)  # once for a network is enough
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(net, images / 255, labels, steps=1, seed=2)
