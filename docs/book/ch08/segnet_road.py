@@ -1,0 +1,87 @@
+"""SegNet says what every pixel of a road scene is (book section 8.5.3).
+
+Its decoder enlarges by max unpooling: values go back to where the maxima were. The numbers tell how
+well it finds each class; frames per second, which depend on the machine, are only printed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from segmenting import (
+    Task,
+    confusion,
+    draw_confusion,
+    masks_of,
+    picture,
+    roads,
+    trained,
+)
+
+from distnet.base.arrays import Array
+from distnet.data.scenes import ROAD_CLASSES
+from distnet.experiments import Lab, Numbers, Required, at_least, main, show
+from distnet.models import SegNet
+from distnet.nn import Network
+from distnet.objectives.segmentation import intersection_over_union
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+REQUIRED = [
+    Required("8.5.3", "mIoU", "miou", at_least(0.85), quick=at_least(0.1)),
+    Required("8.5.3", "IoU of the lane markings", "lane_iou", at_least(0.75), quick=at_least(0)),
+]
+STEPS = 1_000
+NUM_TIMED = 100
+
+
+def run(lab: Lab) -> Numbers:
+    task = roads(lab, STEPS)
+    network = SegNet(task.shape, len(task.classes), seed=lab.seed)
+    history = trained(lab, network, task)
+    matrix = confusion(lab, network, task)
+    iou = intersection_over_union(matrix)
+    lab.keep("segnet", network)
+    if lab.comm.rank == 0:
+        rate = frames_per_second(network, task.test.inputs)
+        show(lab.comm, [f"{rate:.0f} frames a second, one at a time"])
+    lab.picture("segnet_frames", lambda figure: draw_frames(figure, network, task), (4.6, 2.7))
+    lab.picture(
+        "segnet_confusion", lambda figure: draw_confusion(figure, matrix, task.classes), (5.6, 4.8)
+    )
+    last = history.evaluations["test"][-1]
+    return {
+        "miou": last["miou"],
+        "lane_iou": iou[ROAD_CLASSES.index("lane")],
+        "iou": iou,
+        "pixel_accuracy": last["pixel_accuracy"],
+        "params_sha256": history.params_sha256,
+    }
+
+
+def frames_per_second(network: Network, frames: Array) -> float:
+    network.predict(frames[:1])
+    began = time.perf_counter()
+    for i in range(NUM_TIMED):
+        network.predict(frames[i % len(frames)][None])
+    return NUM_TIMED / (time.perf_counter() - began)
+
+
+def draw_frames(figure: Figure, network: Network, task: Task) -> None:
+    """Frames in a strip, and below each what SegNet sees in it, as a colour over the frame."""
+    frames = task.test.inputs[4:8]
+    masks = masks_of(network, frames)
+    grid = figure.subplots(3, len(frames))
+    for frame, mask, column in zip(frames, masks, grid.T, strict=True):
+        colours, grey = task.colours[mask], picture(frame)
+        for axes, shown in zip(
+            column, (grey, (colours * 0.6 + grey * 0.4) / 255, colours), strict=True
+        ):
+            axes.imshow(shown)
+            axes.set_axis_off()
+
+
+if __name__ == "__main__":
+    main(__file__, run, REQUIRED)
