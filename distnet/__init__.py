@@ -48,6 +48,7 @@ if _is_a_command() and sys.excepthook is sys.__excepthook__:
 # Where each public name comes from.
 _HOMES = {
     "distnet.base.keys": ["MicroBatch"],
+    "distnet.classifier": ["Classifier"],
     "distnet.data": [
         *("DATASETS", "Dataset", "Samples", "augmentation", "dataset_from_arrays"),
         *("split", "with_test"),
@@ -102,6 +103,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from distnet.base.keys import MicroBatch as MicroBatch
+    from distnet.classifier import Classifier as Classifier
     from distnet.data import DATASETS as DATASETS
     from distnet.data import Dataset as Dataset
     from distnet.data import Samples as Samples

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, Self
 
 import numpy as np
 
@@ -201,6 +201,10 @@ class SerialCommunicator:
     def abort(self, code: int) -> NoReturn:
         raise SystemExit(code)
 
+    def __deepcopy__(self, memo: object) -> Self:
+        """Itself: there is one group of these ranks, whatever holds it is copied."""
+        return self
+
     def close(self) -> None:
         return None
 
@@ -322,6 +326,10 @@ class MPICommunicator:
         time.sleep(0.1)  # Open MPI's launcher may drop what it has not yet read of the output
         self._world.Abort(code)
         os._exit(code)  # that of MPICH may return, and leaves the rest to the launcher
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Itself: there is one group of these ranks, whatever holds it is copied."""
+        return self
 
     def close(self) -> None:
         if self.survives_losses or not self._comm:
