@@ -44,6 +44,8 @@ class Network:
     matter of the network but of an objective, see `distnet.objectives`.
     """
 
+    _has_hinted = False  # that floats look like bytes
+
     def __init__(
         self,
         layers: Iterable[Layer],
@@ -228,7 +230,6 @@ class Network:
         self._pixel_scale = np.array(1 / 255, self.dtype)
         self._memory = Memory()
         self._predicting = threading.Lock()
-        self._has_hinted: bool = False
         self._derived = {"_derived", *(self.__dict__.keys() - before)}
 
     def _initialize(self, seed: int | None) -> None:
