@@ -59,10 +59,11 @@ _HOMES = {
         *("SegNet", "SimpleConvNet", "ThreeLayerNet", "TwoLayerNet"),
     ],
     "distnet.nn": [
-        *("AvgPool2d", "BatchNorm", "Branches", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten"),
+        *("AvgPool2d", "BatchNorm", "BinaryConv2d", "BinaryLinear", "Branches", "Conv2d"),
+        *("ConvTranspose2d", "Dropout", "Flatten"),
         *("GlobalAvgPool2d", "Layer", "LeakyReLU", "Linear", "LocalResponseNorm", "MaxPool2d"),
         *("MaxUnpool2d", "Network", "Quantize", "ReLU", "Residual", "Resize", "Scale"),
-        *("Sequential", "Sigmoid", "Standardize", "Tanh"),
+        *("Sequential", "Sigmoid", "Sign", "Standardize", "Tanh"),
         *("Upsample", "fold_batchnorm", "joined", "quantize", "softmax"),
     ],
     "distnet.objectives": [
@@ -128,6 +129,8 @@ if TYPE_CHECKING:
     from distnet.models import TwoLayerNet as TwoLayerNet
     from distnet.nn import AvgPool2d as AvgPool2d
     from distnet.nn import BatchNorm as BatchNorm
+    from distnet.nn import BinaryConv2d as BinaryConv2d
+    from distnet.nn import BinaryLinear as BinaryLinear
     from distnet.nn import Branches as Branches
     from distnet.nn import Conv2d as Conv2d
     from distnet.nn import Dropout as Dropout
@@ -147,6 +150,7 @@ if TYPE_CHECKING:
     from distnet.nn import Scale as Scale
     from distnet.nn import Sequential as Sequential
     from distnet.nn import Sigmoid as Sigmoid
+    from distnet.nn import Sign as Sign
     from distnet.nn import Standardize as Standardize
     from distnet.nn import Tanh as Tanh
     from distnet.nn import joined as joined

@@ -115,7 +115,8 @@ class ConvertOptions:
     storage: str = option(
         "full",
         "how the file holds parameters: full: as they are; float16, bfloat16: rounded, in half of "
-        "the bytes; int8: the network computes with whole numbers of 8 bits from now on",
+        "the bytes; int8: the network computes with whole numbers of 8 bits from now on; bits: the "
+        "signs of weights of which only signs are computed with",
         group="storage",
         choices=STORAGES,
     )

@@ -11,6 +11,7 @@ from distnet.nn.conv.upsample import Resize, Upsample
 from distnet.nn.folding import fold_batchnorm
 from distnet.nn.layer import Layer
 from distnet.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
+from distnet.nn.layers.binary import BinaryConv2d, BinaryLinear, Sign
 from distnet.nn.layers.dropout import Dropout
 from distnet.nn.layers.linear import Flatten, Linear
 from distnet.nn.layers.normalization import BatchNorm, LocalResponseNorm
@@ -24,6 +25,8 @@ from distnet.nn.sequential import Sequential
 __all__ = [
     "AvgPool2d",
     "BatchNorm",
+    "BinaryConv2d",
+    "BinaryLinear",
     "Branches",
     "Conv2d",
     "ConvTranspose2d",
@@ -46,6 +49,7 @@ __all__ = [
     "Scale",
     "Sequential",
     "Sigmoid",
+    "Sign",
     "SoftmaxCrossEntropy",
     "Standardize",
     "Tanh",

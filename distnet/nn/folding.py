@@ -54,7 +54,7 @@ def _pairs(layers: Iterable[Layer]) -> Iterator[tuple[Layer, BatchNorm | None]]:
     while rest:
         layer = rest.pop(0)
         following = rest[0] if rest else None
-        if isinstance(layer, Conv2d | Linear) and isinstance(following, BatchNorm):
+        if type(layer) in (Conv2d, Linear) and isinstance(following, BatchNorm):
             yield layer, following
             del rest[0]
         else:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -61,7 +61,7 @@ def quantize(
     places: list[Place] = []
 
     def change(layer: Layer) -> list[Layer]:
-        if not isinstance(layer, Conv2d | Linear):
+        if not _has_plain_weights(layer):
             return [_new(layer)]
         options = {"algorithm": "blocked"} if isinstance(layer, Conv2d) else {}
         first = watches[layer].quantize(activation_bits)
@@ -119,7 +119,7 @@ def _watch(network: Network, images: object) -> dict[Layer, _Watch]:
     watches: dict[Layer, _Watch] = {}
 
     def in_front(layer: Layer) -> list[Layer]:
-        if not isinstance(layer, Conv2d | Linear):
+        if not _has_plain_weights(layer):
             return [_new(layer)]
         watches[layer] = _Watch()
         return [watches[layer], _new(layer)]
@@ -139,6 +139,11 @@ def _changed(layers: Iterable[Layer], change: Callable[[Layer], list[Layer]]) ->
         else:
             new += change(layer)
     return new
+
+
+def _has_plain_weights(layer: Layer) -> TypeGuard[Conv2d | Linear]:
+    """Whether it computes with its weights as they are, which a subclass need not."""
+    return type(layer) in (Conv2d, Linear)
 
 
 def _new(layer: Layer, **options: Any) -> Layer:

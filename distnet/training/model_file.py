@@ -13,13 +13,15 @@ from typing import Any
 
 from distnet.base.arrays import Array
 from distnet.nn.description import describe, rebuild
+from distnet.nn.layers.binary import BinaryConv2d, BinaryLinear
 from distnet.nn.network import Network
 from distnet.nn.parameters import Parameters
 from distnet.training import checkpoint as checkpoints
 from distnet.training.checkpoint import Checkpoint, CheckpointError, best_path
-from distnet.training.storage import narrowed, widened
+from distnet.training.storage import BITS, narrowed, widened
 
-STORAGE = "storage"  # what a file calls the way in which its parameters are held
+# What a file calls the way in which its parameters are held, and the shapes of those that are bits.
+STORAGE, SHAPES = "storage", "shapes"
 CHECKPOINTS = "checkpoints"  # the folder of a run that holds them
 
 
@@ -45,7 +47,8 @@ def save(
 
     classes: the names of its outputs, in their order. storage: how parameters are held, "full",
     as they are, or in fewer bytes: "float16" and "bfloat16" round them; "int8" keeps every bit of a
-    network that `quantize` has made. Raises OSError, and ValueError for a layer with an argument
+    network that `quantize` has made, and "bits" the signs of weights of which only the signs are
+    computed with. Raises OSError, and ValueError for a layer with an argument
     that a file cannot hold, or for numbers that do not fit.
     """
     model = about(network, classes or network.classes)
@@ -57,8 +60,20 @@ def stored(model: Checkpoint, storage: str) -> Checkpoint:
     """A model file's content with its parameters in fewer bytes; see `save`."""
     if storage == "full":
         return model
-    state = narrowed(dict(model.state), storage)
-    return replace(model, state=state, model={**model.model, STORAGE: storage})
+    wide = dict(model.state) | (_signs(model) if storage == BITS else {})
+    state = narrowed(wide, storage)
+    shapes = {n: array.shape for n, array in wide.items() if array.shape != state[n].shape}
+    return replace(model, state=state, model={**model.model, STORAGE: storage, SHAPES: shapes})
+
+
+def _signs(model: Checkpoint) -> dict[str, Array]:
+    """Of the weights of binary layers, of which the floats behind are of use for training alone."""
+    leaves = network_of(model, "the network").body.named_leaves()
+    return {
+        f"params.{name}.weight": leaf.computing_weight().copy()
+        for name, leaf in leaves
+        if isinstance(leaf, BinaryConv2d | BinaryLinear)
+    }
 
 
 def values_of(parameters: Parameters) -> dict[str, Array]:
@@ -83,8 +98,12 @@ def read(path: Path | str) -> Checkpoint:
     found = _read(Path(path).expanduser())
     if STORAGE not in found.model:
         return found
-    model = {name: value for name, value in found.model.items() if name != STORAGE}
-    return replace(found, state=widened(dict(found.state), found.model[STORAGE]), model=model)
+    model = dict(found.model)
+    try:
+        state = widened(dict(found.state), model.pop(STORAGE), model.pop(SHAPES, {}))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: found parameters that cannot be read ({error})") from None
+    return replace(found, state=state, model=model)
 
 
 def _read(path: Path) -> Checkpoint:

@@ -5,15 +5,16 @@ What a network computes with stays float32 (or float64): NumPy has no fast produ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from distnet.base.arrays import Array
+from distnet.base.arrays import Array, Shape
 from distnet.parallel.sums.half import BFloat16
 
 PARAMS = "params."
-BFLOAT16 = "bfloat16"
+BFLOAT16, BITS = "bfloat16", "bits"
 
 
 def _as_it_is(array: Array) -> Array:
@@ -44,11 +45,19 @@ def _int8(array: Array) -> Array:
     return bytes_ if np.array_equal(bytes_, array) else array
 
 
+def _bits(array: Array) -> Array:
+    """What is +1 or -1 everywhere, eight to a byte, in a vector; anything else as it is."""
+    if array.size == 0 or not np.array_equal(np.abs(array), np.ones_like(array)):
+        return array
+    return np.packbits(array > 0)
+
+
 STORAGES: dict[str, Callable[[Array], Array]] = {
     "full": _as_it_is,
     "float16": _float16,
     BFLOAT16: _bfloat16,
     "int8": _int8,
+    BITS: _bits,
 }
 
 
@@ -69,14 +78,22 @@ def narrowed(state: dict[str, Array], storage: str) -> dict[str, Array]:
     return narrow
 
 
-def widened(state: dict[str, Array], storage: str) -> dict[str, Array]:
-    """The same arrays as numbers again."""
-    if storage != BFLOAT16:  # NumPy knows the other types
-        return state
-    return {
-        name: _from_bfloat16(array) if array.dtype == np.uint16 else array
-        for name, array in state.items()
-    }
+def widened(
+    state: dict[str, Array], storage: str, shapes: Mapping[str, Sequence[int]]
+) -> dict[str, Array]:
+    """The same arrays as numbers again. shapes: those of arrays that were packed as bits."""
+    wide = dict(state)  # NumPy knows the other types
+    for name, array in state.items():
+        if storage == BFLOAT16 and array.dtype == np.uint16:
+            wide[name] = _from_bfloat16(array)
+        elif storage == BITS and name in shapes:
+            wide[name] = _from_bits(array, tuple(shapes[name]))
+    return wide
+
+
+def _from_bits(packed: Array, shape: Shape) -> Array:
+    bits = np.unpackbits(packed, count=math.prod(shape))
+    return np.where(bits, np.float32(1), np.float32(-1)).reshape(shape)
 
 
 def _from_bfloat16(patterns: Array) -> Array:

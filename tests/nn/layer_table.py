@@ -19,6 +19,8 @@ from distnet.base.arithmetic import FLOAT, Arithmetic
 from distnet.nn import (
     AvgPool2d,
     BatchNorm,
+    BinaryConv2d,
+    BinaryLinear,
     Branches,
     Conv2d,
     ConvTranspose2d,
@@ -39,6 +41,7 @@ from distnet.nn import (
     Scale,
     Sequential,
     Sigmoid,
+    Sign,
     Standardize,
     Tanh,
     Upsample,
@@ -50,6 +53,7 @@ from distnet.nn.conv.conv2d import _Convolution, _PooledConvolution
 from distnet.nn.conv.pooling import Pooling
 from distnet.nn.conv.upsample import Resampling
 from distnet.nn.layers.activations import Activation
+from distnet.nn.layers.binary import _BinaryWeight
 from distnet.nn.parameters import Parameters
 from distnet.nn.quantization import _Watch
 
@@ -57,13 +61,19 @@ BASES = {
     Layer,
     Activation,
     Pooling,
+    _BinaryWeight,
     _Convolution,
     _Paths,
     _PooledConvolution,
     _Watch,
     Resampling,
 }  # not layers themselves
-STRAIGHT_THROUGH = {Quantize}  # their gradient is by agreement not that of what they compute
+STRAIGHT_THROUGH = {
+    BinaryConv2d,
+    BinaryLinear,
+    Quantize,
+    Sign,
+}  # their gradient is by agreement not that of what they compute
 TRAIN = MicroBatch(seed=3, step=5, number=2, share=0.25)
 MODES = [TRAIN, None]
 MODE_NAMES = ["train", "evaluate"]
@@ -238,6 +248,10 @@ CASES = [
     Case("tanh", Tanh, (6,)),
     Case("quantize", lambda: Quantize(0.0937, high=15), (2, 3, 4)),
     Case("quantize numbers of both signs", lambda: Quantize(0.0137, low=-127, high=127), (7,)),
+    Case("sign", Sign, (3, 2, 4)),
+    Case("binary conv", lambda: BinaryConv2d(3, 3, pad=1), (2, 5, 6)),
+    Case("binary conv without bias", lambda: BinaryConv2d(4, 5, bias=False), (1, 8, 8)),
+    Case("binary linear", lambda: BinaryLinear(4), (3, 2, 4)),
     Case("scale of images", Scale, (3, 4, 2)),
     Case("scale of vectors", Scale, (5,)),
     Case("dropout of images", lambda: Dropout(0.3), (3, 4, 5)),

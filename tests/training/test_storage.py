@@ -8,7 +8,7 @@ import pytest
 from distnet.convert import main
 from distnet.data import load_dataset
 from distnet.models import SimpleConvNet
-from distnet.nn import Network, quantize
+from distnet.nn import BatchNorm, BinaryConv2d, BinaryLinear, Linear, Network, Sign, quantize
 from distnet.training.model_file import initialize, load, save
 from distnet.training.storage import STORAGES
 
@@ -55,6 +55,27 @@ def test_whole_numbers_keep_every_bit_in_a_quarter_of_the_bytes(tmp_path):
     other = load(tmp_path / "small")
     assert other.parameters.sha256() == small.parameters.sha256()
     np.testing.assert_array_equal(other.predict(digits()), small.predict(digits()))
+
+
+def test_signs_are_bits(tmp_path, capsys):
+    """Sixteen weights to two bytes; the floats behind them, which only training needs, are gone."""
+    layers = [BinaryConv2d(5, 3, bias=False), BatchNorm(), Sign(), BinaryLinear(40), Linear(10)]
+    net = Network(layers, (1, 28, 28), seed=1)
+    for storage in ("full", "bits"):
+        save(net, tmp_path / f"{storage}.safetensors", storage=storage)
+    source, target = (str(tmp_path / f"{name}.safetensors") for name in ("full", "converted"))
+    assert main([source, target, "--storage", "bits"]) == 0
+    assert "bytes\n" in capsys.readouterr().out
+    sizes = {path.stem: path.stat().st_size for path in tmp_path.iterdir()}
+    assert sizes["bits"] == sizes["converted"] < 0.08 * sizes["full"]
+    for name in ("bits", "converted"):
+        other = load(tmp_path / f"{name}.safetensors")
+        np.testing.assert_array_equal(other.predict(digits()), net.predict(digits()))
+        weight = other.parameters.named()["linear1.weight"]
+        assert set(np.unique(weight)) == {-1, 1}
+        np.testing.assert_array_equal(
+            other.parameters.named()["linear2.weight"], net.parameters.named()["linear2.weight"]
+        )
 
 
 def test_numbers_that_float16_cannot_hold_are_refused(tmp_path):

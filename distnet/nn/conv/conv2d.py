@@ -45,6 +45,10 @@ class _Convolution(Layer):
     def refresh(self) -> None:
         self._loaded.clear()
 
+    def computing_weight(self) -> Array:
+        """What the algorithm multiplies by: the weight, unless a layer makes something of it."""
+        return self.weight.value
+
     def inbox(self, n: int) -> Array | None:
         """None where pixels are rounded on their way into it: whoever made them keeps his own."""
         return None if self.arithmetic.rounds else self._algorithm(n).inbox
@@ -54,7 +58,8 @@ class _Convolution(Layer):
         if self.arithmetic.rounds:
             return self._forward_on_grids(x, out, at)
         if self.current not in self._loaded:
-            self.current.load(self.weight.value, None if self.bias is None else self.bias.value)
+            bias = None if self.bias is None else self.bias.value
+            self.current.load(self.computing_weight(), bias)
             self._loaded.add(self.current)
         y = self.output(self.current.output_shape, out)
         self.current.forward(x, y, keep=at is not None)
@@ -82,7 +87,7 @@ class _Convolution(Layer):
     def _forward_on_grids(self, x: Array, out: Array | None, at: MicroBatch | None) -> Array:
         current, filters = self.current, self.memory.constant("w", self.weight.shape, self.dtype)
         if current not in self._loaded:
-            np.divide(self.weight.value, NINE, out=filters, dtype=self.dtype)
+            np.divide(self.computing_weight(), NINE, out=filters, dtype=self.dtype)
             self.filter_unit = grid_unit(filters, self.arithmetic.bits)
             np.multiply(to_grid(filters, self.filter_unit, filters), NINE, out=filters)
             current.load(filters, None)
@@ -191,4 +196,8 @@ class _PooledConvolution(_Convolution):
         super().__init__()
         self.dtype, self.geometry = conv.dtype, conv.geometry
         self.weight, self.bias, self.arithmetic = conv.weight, conv.bias, conv.arithmetic
+        self._conv = conv
         self._compute_by(algorithm)
+
+    def computing_weight(self) -> Array:
+        return self._conv.computing_weight()

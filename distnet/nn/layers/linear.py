@@ -105,13 +105,18 @@ class Linear(Layer):
 
     def _weight(self) -> Array:
         """W as an operand of products."""
+        weight = self.computing_weight()
         if not self.arithmetic.rounds:
-            return self.weight.value
+            return weight
         rounded = self.memory.constant("weight", self.weight.shape, self.dtype)
         if not self._is_rounded:
-            to_grid(self.weight.value, grid_unit(self.weight.value, self.arithmetic.bits), rounded)
+            to_grid(weight, grid_unit(weight, self.arithmetic.bits), rounded)
             self._is_rounded = True
         return rounded
+
+    def computing_weight(self) -> Array:
+        """What inputs are multiplied by: the weight, unless a layer makes something of it."""
+        return self.weight.value
 
     def _multiply(self, groups: _Groups, y: Array) -> None:
         """y = x W, the sum of the groups' products."""
