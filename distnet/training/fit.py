@@ -89,8 +89,9 @@ def fit(
     give what one call gives. Without it a call begins with a new optimizer and the order of samples
     that belongs to `seed`; that an earlier call had the same order is told by a UserWarning.
 
-    The result is the same on any number of ranks. Raises ValueError unless exactly one of `steps`
-    and `epochs` is given, and DataError for images or labels that do not suit the network.
+    The result is the same on any number of ranks. Raises ValueError or TypeError, one line, for
+    arguments that cannot be, such as both `steps` and `epochs`, and DataError for images or labels
+    that do not suit the network.
     """
     comm = SerialCommunicator() if comm is None else comm
     settings = _Settings(
