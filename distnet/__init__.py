@@ -84,7 +84,9 @@ _HOMES = {
     "distnet.training.model_file": ["load", "save"],
     "distnet.training.playing": ["play"],
     "distnet.training.run": ["Callback", "Run"],
-    "distnet.training.trainer": ["StepResult", "Trainer", "TrainingDiverged", "make_trainer"],
+    "distnet.training.diagnosis": ["TrainingDiverged"],
+    "distnet.training.step_result": ["StepResult"],
+    "distnet.training.trainer": ["Trainer", "make_trainer"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -174,6 +176,7 @@ if TYPE_CHECKING:
     from distnet.program import load_dataset as load_dataset
     from distnet.program import run as run
     from distnet.training.callbacks import EarlyStopping as EarlyStopping
+    from distnet.training.diagnosis import TrainingDiverged as TrainingDiverged
     from distnet.training.fit import fit as fit
     from distnet.training.history import History as History
     from distnet.training.lr_finder import LearningRates as LearningRates
@@ -184,7 +187,6 @@ if TYPE_CHECKING:
     from distnet.training.playing import play as play
     from distnet.training.run import Callback as Callback
     from distnet.training.run import Run as Run
-    from distnet.training.trainer import StepResult as StepResult
+    from distnet.training.step_result import StepResult as StepResult
     from distnet.training.trainer import Trainer as Trainer
-    from distnet.training.trainer import TrainingDiverged as TrainingDiverged
     from distnet.training.trainer import make_trainer as make_trainer

@@ -35,6 +35,7 @@ from distnet.training.directory_lock import DirectoryLock
 from distnet.training.earlier_runs import claim
 from distnet.training.feed import Augment, Feed
 from distnet.training.fingerprint import numerics_fingerprint
+from distnet.training.islands import LocalSteps
 from distnet.training.job import Job
 from distnet.training.known_answer import expect_same_bits
 from distnet.training.mirrors import MIRRORS
@@ -208,6 +209,7 @@ def trainer_of(
         reduction=config.reduction,
         exchange=config.exchange,
         bucket_bytes=config.bucket_bytes,
+        local=LocalSteps(**config.settings("sync")) if config.sync == "local" else None,
     )
 
 
@@ -330,6 +332,7 @@ def introduce(config: TrainConfig, dataset: Dataset, run: Run, path: Path) -> li
         f"ranks {comm.size} on {placement(comm)}, batch {config.batch_size} in "
         f"micro-batches of {config.micro_batch_size}, {counted(run.total_steps, 'step')}, "
         f"{_arithmetic(config)}reduction {config.reduction}, results in {path}",
+        *islands_of(config),
         *idle_ranks(comm.size, run.trainer.sampler),
     ]
 
@@ -337,6 +340,15 @@ def introduce(config: TrainConfig, dataset: Dataset, run: Run, path: Path) -> li
 def _arithmetic(config: TrainConfig) -> str:
     """Of another arithmetic than that of all runs."""
     return f"arithmetic portable ({config.arithmetic_bits} bits), " if config.numbers.rounds else ""
+def islands_of(config: TrainConfig) -> list[str]:
+    """A line about islands, if there are any."""
+    if config.sync != "local":
+        return []
+    local = LocalSteps(**config.settings("sync"))
+    return [
+        f"islands {local.islands}, synchronised every {local.sync_every} steps, their changes "
+        f"summed as {local.sync_reduction}"
+    ]
 
 
 def result_line(directory: RunDirectory, run: Run) -> str:

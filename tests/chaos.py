@@ -39,6 +39,8 @@ ROOT = launching.ROOT
 NUM_RANKS, NUM_STEPS = 4, 200
 TRAIN = ["--model", "two_layer", "--batch-size", "40", "--micro-batch-size", "10"]
 TRAIN += ["--steps", str(NUM_STEPS), "--checkpoint-every", "10", "--log-every", "1"]
+# How often ranks synchronise; three islands on four ranks: some have one of their own, two share.
+SYNC = {"step": (1, []), "local": (4, ["--sync", "local", "--islands", "3", "--sync-every", "4"])}
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK")
 TIMEOUT = 60.0
 
@@ -66,10 +68,11 @@ def is_elastic() -> bool:
 class Job:
     """A training job in the background, with its run directory."""
 
-    def __init__(self, out: Path, supervised: bool) -> None:
+    def __init__(self, out: Path, supervised: bool, sync: str) -> None:
         self.out = out
+        self.every, more = SYNC[sync]
         self.metrics = out / "metrics.jsonl"
-        train = [*TRAIN, "--out", str(out)]
+        train = [*TRAIN, *more, "--out", str(out)]
         python, mpirun = sys.executable, str(launching.find_mpirun())
         if supervised:
             supervise = [python, str(ROOT / "launch" / "supervise.py"), "--backoff", "0.1", "--"]
@@ -120,7 +123,7 @@ class Job:
 
     def num_steps(self) -> int:
         with contextlib.suppress(OSError):
-            return self.metrics.read_bytes().count(b'"train"')
+            return self.every * self.metrics.read_bytes().count(b'"train"')
         return 0
 
     def wait_for_step(self, step: int) -> None:
@@ -169,21 +172,21 @@ class Job:
         self.log.close()
 
 
-def check_result(out: Path, expected: str) -> None:
+def check_result(out: Path, expected: str, every: int) -> None:
     """Raises Failed unless `out` is what an undisturbed run leaves."""
     found = json.loads((out / "summary.json").read_text())["params_sha256"]
     if found != expected:
         raise Failed(f"parameters {found[:12]}, expected {expected[:12]}")
     events = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     steps = [event["step"] for event in events if event["event"] == "train"]
-    if steps != list(range(1, NUM_STEPS + 1)):
+    if steps != list(range(every, NUM_STEPS + 1, every)):
         odd = [s for s, n in Counter(steps).items() if n > 1]
         raise Failed(f"steps in metrics.jsonl: {len(steps)}, more than once: {odd}")
 
 
-def undisturbed(out: Path) -> str:
+def undisturbed(out: Path, sync: str) -> str:
     """The hash of the parameters that one process on its own arrives at."""
-    command = [sys.executable, "-m", "distnet.train", *TRAIN, "--out", str(out)]
+    command = [sys.executable, "-m", "distnet.train", *TRAIN, *SYNC[sync][1], "--out", str(out)]
     environment = {**os.environ, **launching.SETTINGS}
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     return json.loads((out / "summary.json").read_text())["params_sha256"]
@@ -236,15 +239,15 @@ def disturb_supervised(job: Job, rng: random.Random) -> tuple[str, list[float]]:
     return hit, [time.monotonic() - when]
 
 
-def run_round(out: Path, kind: str, rng: random.Random, expected: str) -> Round:
+def run_round(out: Path, kind: str, rng: random.Random, expected: str, sync: str) -> Round:
     """One job, disturbed and checked."""
-    job = Job(out, supervised=kind == "restart")
+    job = Job(out, kind == "restart", sync)
     result = Round(kind, "nobody", [])
     try:
         disturb = disturb_supervised(job, rng) if kind == "restart" else None
         result.hit, result.recoveries = disturb or disturb_elastic(job, kind, rng)
         job.finish()
-        check_result(out, expected)
+        check_result(out, expected, job.every)
     except (Failed, OSError, KeyError) as error:
         result.problem = f"{type(error).__name__}: {error}; {job.states()}"
     finally:
@@ -252,13 +255,13 @@ def run_round(out: Path, kind: str, rng: random.Random, expected: str) -> Round:
     return result
 
 
-def run_rounds(directory: Path, kinds: Sequence[str], seed: int) -> list[Round]:
+def run_rounds(directory: Path, kinds: Sequence[str], seed: int, sync: str = "step") -> list[Round]:
     """Runs and shows one round of each kind in turn; keeps the directory of those that fail."""
-    expected = undisturbed(directory / "undisturbed")
+    expected = undisturbed(directory / "undisturbed", sync)
     rounds = []
     for index, kind in enumerate(kinds):
         out = directory / f"round-{index}"
-        result = run_round(out, kind, random.Random(f"{seed} {index}"), expected)
+        result = run_round(out, kind, random.Random(f"{seed} {index}"), expected, sync)
         times = " ".join(f"{seconds:.3f} s" for seconds in result.recoveries)
         print(f"{index:4} {kind:8}{result.hit:26}{times:10}{result.problem or 'ok'}", flush=True)
         if not result.problem:
@@ -292,12 +295,13 @@ def main() -> int:
     parser.add_argument(
         "--kind", choices=["kill", "again", "stop", "restart"], help="only this one"
     )
+    parser.add_argument("--sync", choices=SYNC, default="step", help="of the training jobs")
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="chaos-"))
     kinds = choose_kinds(options.rounds, options.seed, is_elastic())
     if options.kind:
         kinds = [options.kind] * options.rounds
-    rounds = run_rounds(directory, kinds, options.seed)
+    rounds = run_rounds(directory, kinds, options.seed, options.sync)
     show_table(rounds)
     failed = sum(bool(result.problem) for result in rounds)
     if failed:

@@ -10,6 +10,13 @@ RESTART = ("restart", "restart", "restart")
 
 
 @pytest.mark.mpi_launch
+def test_so_does_one_that_synchronises_rarely(tmp_path):
+    kinds = ("kill", "again", "kill") if chaos.is_elastic() else RESTART[:1]
+    rounds = chaos.run_rounds(tmp_path, kinds, seed=3, sync="local")
+    assert [result for result in rounds if result.problem] == []
+
+
+@pytest.mark.mpi_launch
 def test_a_disturbed_run_ends_as_an_undisturbed_one(tmp_path):
     kinds = ELASTIC if chaos.is_elastic() else RESTART
     rounds = chaos.run_rounds(tmp_path, kinds, seed=7)

@@ -20,11 +20,15 @@ pytestmark = pytest.mark.mpi_launch
 STEPS = 7  # one epoch and two steps
 STOP = 3
 RECIPES = {
-    "deep_convnet": "--optimizer adam --weight-decay 1e-3 --dropout 0.4 --lr 0.002",
-    "simple_convnet": "--optimizer momentum --weight-decay 1e-3 --lr 0.1 --schedule cosine"
-    " --reduction exact32",
-    "two_layer": "--optimizer adamw --weight-decay 0.1 --lr 0.01 --augment-shift 0",
-    "three_layer": "--optimizer lamb --weight-decay 0.1 --lr 0.1 --schedule step --clip-norm 0.05",
+    "deep_convnet": "--model deep_convnet --optimizer adam --weight-decay 1e-3 --dropout 0.4"
+    " --lr 0.002",
+    "simple_convnet": "--model simple_convnet --optimizer momentum --weight-decay 1e-3 --lr 0.1"
+    " --schedule cosine --reduction exact32",
+    "two_layer": "--model two_layer --optimizer adamw --weight-decay 0.1 --lr 0.01"
+    " --augment-shift 0",
+    "three_layer": "--model three_layer --optimizer lamb --weight-decay 0.1 --lr 0.1"
+    " --schedule step --clip-norm 0.05",
+    "islands": "--model two_layer --reduction exact32 --sync local --islands 3 --sync-every 3",
 }
 MEASURED = ("params_sha256", "test_accuracy", "test_loss", "steps", "seed")
 
@@ -51,9 +55,8 @@ def recipe(
     request: pytest.FixtureRequest, data_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Recipe:
     """One network, trained without MPI."""
-    model = request.param
-    flags = f"--model {model} {RECIPES[model]} --steps {STEPS} --seed 5".split()
-    reference = tmp_path_factory.mktemp(model)
+    flags = f"{RECIPES[request.param]} --steps {STEPS} --seed 5".split()
+    reference = tmp_path_factory.mktemp(request.param)
     made = Recipe((*flags, *SIZES, "--data-dir", str(data_dir)), reference)
     made.run(ALONE, reference)
     return made
@@ -111,6 +114,10 @@ def test_what_decides_the_result_changes_it(recipe, tmp_path, changed):
         ("three_layer", "--clip-norm 0"),
         ("three_layer", "--hidden-sizes 50 90"),
         ("three_layer", "--gamma 0.2"),
+        ("islands", "--islands 2"),
+        ("islands", "--sync-every 2"),
+        ("islands", "--outer-lr 0.6"),
+        ("islands", "--sync-reduction exact32"),
     ],
     indirect=["recipe"],
 )

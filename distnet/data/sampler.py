@@ -25,31 +25,46 @@ class Sampler:
 
     The last batch of an epoch and the last micro-batch of a batch may be short; nothing is padded,
     repeated or left out. `seed` is an integer of 64 bits. Raises ValueError for sizes below 1.
+
+    With `num_parts` a batch is cut into so many parts first, for learners that share the data; of a
+    batch that has fewer samples some parts are empty.
+
+    max_micro_batches: the most that a part of a batch has.
     """
 
-    def __init__(self, num_samples: int, batch_size: int, micro_batch_size: int, seed: int) -> None:
-        _check_positive(
-            num_samples=num_samples, batch_size=batch_size, micro_batch_size=micro_batch_size
-        )
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        micro_batch_size: int,
+        seed: int,
+        num_parts: int = 1,
+    ) -> None:
+        sizes = {"batch_size": batch_size, "micro_batch_size": micro_batch_size}
+        _check_positive(num_samples=num_samples, **sizes, num_parts=num_parts)
         if not 0 <= seed < 2**64:
             raise ValueError(f"Sampler: found seed {seed}, expected 0 to 2^64 - 1")
         self.num_samples, self.batch_size = num_samples, batch_size
         self.micro_batch_size, self.seed = micro_batch_size, seed
         self.steps_per_epoch = ceil_divide(num_samples, batch_size)
-        self.max_micro_batches = ceil_divide(min(batch_size, num_samples), micro_batch_size)
+        self.num_parts = num_parts
+        largest_part = ceil_divide(min(batch_size, num_samples), num_parts)
+        self.max_micro_batches = ceil_divide(largest_part, micro_batch_size)
         self._epoch, self._order = 0, epoch_order(num_samples, seed, 0)
 
-    def batch(self, step: int) -> Indices:
-        """The samples of the global batch of `step` (0-based, over all epochs), read-only."""
+    def batch(self, step: int, part: int = 0) -> Indices:
+        """The samples of `step` (0-based, over all epochs), read-only: of a part of its batch."""
         if step < 0:
             raise ValueError(f"Sampler: found step {step}, expected 0 or more")
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         start = step_in_epoch * self.batch_size
-        return self._order_of(epoch)[start : start + self.batch_size]
+        batch = self._order_of(epoch)[start : start + self.batch_size]
+        start, stop = (len(batch) * k // self.num_parts for k in (part, part + 1))
+        return batch[start:stop]
 
-    def micro_batches(self, step: int) -> list[Indices]:
-        """`batch(step)` cut into at most `max_micro_batches` pieces, only the last one short."""
-        batch, size = self.batch(step), self.micro_batch_size
+    def micro_batches(self, step: int, part: int = 0) -> list[Indices]:
+        """`batch(step, part)` in at most `max_micro_batches` pieces, only the last one short."""
+        batch, size = self.batch(step, part), self.micro_batch_size
         return [batch[start : start + size] for start in range(0, len(batch), size)]
 
     def _order_of(self, epoch: int) -> Indices:

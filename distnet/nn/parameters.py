@@ -223,6 +223,15 @@ class Parameters:
         """
         return {name: parameter.value for name, parameter in self._parameters.items()}
 
+    def named_in(self, vector: Array, prefix: str) -> dict[str, Array]:
+        """As `named`, of another vector, such as a moment: "PREFIX.NAME" for every parameter.
+
+        One of another shape or type belongs to none of them and is all of "PREFIX".
+        """
+        if vector.shape != self.values.shape or vector.dtype != self.values.dtype:
+            return {prefix: vector}
+        return {f"{prefix}.{slot.name}": slot.of(vector) for slot in self.slots}
+
     def named_statistics(self) -> dict[str, Array]:
         """Every running statistic by name, as views."""
         return {slot.name: slot.of(self.statistics) for slot in self.statistic_slots}

@@ -16,9 +16,16 @@ from distnet.parallel.failure import fail_together
 from distnet.parallel.launcher import connect, expect_hosts, working_alone
 from distnet.parallel.shared_map import shared_map
 from distnet.parallel.sums.fixed_point import FixedPoint
-from distnet.parallel.sums.reducer import EXCHANGES, REDUCTIONS, Reducer, make_reducer
+from distnet.parallel.sums.reducer import (
+    CHANGES,
+    EXCHANGES,
+    REDUCTIONS,
+    Reducer,
+    make_reducer,
+)
 
 __all__ = [
+    "CHANGES",
     "EXCHANGES",
     "REDUCTIONS",
     "AgreedError",

@@ -25,7 +25,7 @@ from distnet.base.arrays import Array
 from distnet.base.output import write_now
 from distnet.parallel.leaving import wait_for_all
 from distnet.parallel.position import Position
-from distnet.parallel.recovery import ReportsLoss, die, gather_checked, shrink
+from distnet.parallel.recovery import ReportsLoss, die, gather_checked, give_up, shrink
 from distnet.parallel.turns import take_turns
 
 if TYPE_CHECKING:
@@ -283,6 +283,13 @@ class MPICommunicator:
                 return gather_checked(self._comm, value)
             return self._comm.allgather(value)
 
+    def _give_up(self) -> None:
+        """In all parts as well: there a rank may wait for one that has noticed the loss."""
+        for part in self._parts.values():
+            assert isinstance(part, MPICommunicator)
+            part._give_up()
+        give_up(self._comm, self._in_flight)
+
     def confirm(self) -> None:
         with self.position.waiting(self.position.begin()), self._reports_loss:
             self._comm.Agree(1)
@@ -312,7 +319,8 @@ class MPICommunicator:
     def repair(self) -> list[Process]:
         before = self.processes
         with self.position.waiting(self.position.begin()):
-            self._join(shrink(self._comm, self._in_flight))
+            self._give_up()
+            self._join(shrink(self._comm))
         self._in_flight = []
         self.position.begin_repaired()
         self._meet()

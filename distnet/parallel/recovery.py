@@ -61,17 +61,23 @@ class ReportsLoss:
             raise RankLost(error.Get_error_string()) from None
 
 
-def shrink(comm: MPI.Intracomm, in_flight: Sequence[MPI.Request]) -> MPI.Intracomm:
-    """The survivors of `comm`, in the same order; its `in_flight` requests are given up.
-
-    Every survivor has to call it. It returns on all of them, or on none.
-    """
+def give_up(comm: MPI.Intracomm, in_flight: Sequence[MPI.Request]) -> None:
+    """Makes all calls of all ranks on `comm` fail; its `in_flight` requests are over."""
     from mpi4py import MPI
 
     comm.Revoke()
     for request in in_flight:
         with contextlib.suppress(MPI.Exception):
             request.Wait()  # returns at once, and MPI no longer touches the array
+
+
+def shrink(comm: MPI.Intracomm) -> MPI.Intracomm:
+    """The survivors of `comm`, which is given up, in the same order.
+
+    Every survivor has to call it. It returns on all of them, or on none.
+    """
+    from mpi4py import MPI
+
     return MPI.Intracomm(comm.Shrink())
 
 

@@ -29,7 +29,8 @@ from distnet.base.files import remove_partial_files, write_atomically
 FORMAT, VERSION = "distnet", "2"
 ALIGNMENT = 8  # bytes, of the header of a safetensors file
 SUM = "sum."  # the prefix of what belongs to the gradient sum
-PREFIXES = ("params.", "optimizer.", "statistics.", "memory.", SUM)
+OUTER, ISLAND = "outer.", "island."  # of what belongs to islands, see `islands`
+PREFIXES = ("params.", "optimizer.", "statistics.", "memory.", SUM, OUTER, ISLAND)
 SET_ASIDE = "set-aside"
 NAME = re.compile(r"step-(\d{8,})\.safetensors")
 

@@ -39,7 +39,7 @@ COLUMNS: dict[str, Column | None] = {
     "test_accuracy": Column("test accuracy", 13, lambda x: f"{x:.2%}"),
     "images_per_second": Column("images/s", 8, lambda x: f"{x:.0f}"),
     "wait_share": Column("waiting", 7, lambda x: f"{x:.1%}"),
-    "bytes_per_step": Column("MB/step", 7, lambda x: f"{x / 1e6:.2f}"),
+    "bytes_per_step": Column("MB/step", 7, lambda x: f"{x / 1e6:.{2 if x >= 1e4 else 4}f}"),
     "slowest_rank": Column("slow rank", 9, str),
     "compute_seconds": None,
     "micro_batches": None,

@@ -29,6 +29,9 @@ from distnet.data.registry import DATASETS
 from distnet.models import MODELS
 from distnet.optim import OPTIMIZERS, SCHEDULES, depends_on_length
 from distnet.parallel import EXCHANGES, REDUCTIONS
+from distnet.parallel.sums.exact8 import MOST
+from distnet.training.islands import LocalSteps
+from distnet.training.synchronization import EveryStep
 
 __all__ = ["ConfigError", "TrainConfig", "identity", "parse", "to_toml"]
 
@@ -46,11 +49,14 @@ COUNT = {">=": 1, "<=": 1_000_000}
 EXACT = [name for name, kind in REDUCTIONS.items() if kind.exact]
 OTHERS = [name for name, kind in REDUCTIONS.items() if not kind.exact]
 
+# Ways to come to one state on all ranks, by what they are configured by.
+SYNCHRONIZATIONS = {"step": EveryStep, "local": LocalSteps}
 REGISTRIES: dict[str, Mapping[str, Any]] = {
     "model": MODELS,
     "data": DATASETS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
+    "sync": SYNCHRONIZATIONS,
 }
 # What there was when this file was read, of which the flags are made.
 KNOWN = {owner: frozenset(registry) for owner, registry in REGISTRIES.items()}
@@ -60,12 +66,15 @@ ENTRIES: dict[str, dict[str, Mapping[str, Option]]] = {
     "model": {name: own_options(maker) for name, maker in MODELS.items()},
     "optimizer": {name: optimizer.options for name, optimizer in OPTIMIZERS.items()},
     "schedule": {name: own_options(factory) for name, factory in SCHEDULES.items()},
+    "sync": {name: own_options(maker) for name, maker in SYNCHRONIZATIONS.items()},
 }
 LR = Option("peak learning rate", metavar="X", limits={">": 0, "<=": 1000})
 
 
 @dataclass(frozen=True)
-@with_options_of({"model": WHAT, "optimizer": UPDATE, "schedule": UPDATE}, **ENTRIES)
+@with_options_of(
+    {"model": WHAT, "optimizer": UPDATE, "schedule": UPDATE, "sync": UPDATE}, **ENTRIES
+)
 class TrainConfig:
     """Trains a network on a data set; the number of ranks does not change the result.
 
@@ -161,6 +170,13 @@ class TrainConfig:
         limits={">=": 0, "<": 1},
     )
     schedule: str = option("linear", "course of the learning rate", group=UPDATE, choices=SCHEDULES)
+    sync: str = option(
+        "step",
+        "when ranks come to one state; step: after every step; local: islands train apart and "
+        "synchronise rarely, for slow networks",
+        group=UPDATE,
+        choices=SYNCHRONIZATIONS,
+    )
     class_weights: str = option(
         "",
         "how much a sample of each class counts: numbers with commas between them, or balanced, "
@@ -397,7 +413,7 @@ class TrainConfig:
         return Portable(self.arithmetic_bits) if self.arithmetic == "portable" else FLOAT
 
     def settings(self, registry: str) -> dict[str, Any]:
-        """The options that the chosen "model", "optimizer" or "schedule" takes, by name."""
+        """The options that the chosen "model", "optimizer", ... takes, by name."""
         return {name: getattr(self, name) for name in ENTRIES[registry][getattr(self, registry)]}
 
 
@@ -439,11 +455,12 @@ def default_micro_batch_size(batch_size: int) -> int:
 def identity(config: TrainConfig) -> dict[str, Any]:
     """The options that decide the results: equal on all ranks, and equal when a run is resumed.
 
-    As JSON has them. Of `epochs` and `steps` the one in force, and none if the schedule does not
-    depend on the length: a run with a constant learning rate may be resumed to train for longer.
+    As JSON has them. Of `epochs` and `steps` the one in force, and none if the result up to a step
+    does not depend on the length: a run with a constant learning rate may be resumed to train for
+    longer, unless islands synchronise at its end.
     """
     idle = {"epochs" if config.steps else "steps"}
-    if not depends_on_length(config.schedule):
+    if not depends_on_length(config.schedule) and config.sync == "step":
         idle = {"epochs", "steps"}
     if not config.numbers.rounds:
         idle |= {"arithmetic", "arithmetic_bits"}  # as runs have it that know no other
@@ -478,6 +495,8 @@ def _check_together(config: TrainConfig) -> None:
     if config.class_weights not in ("", "balanced"):
         weights_of(config.class_weights)
     _check_at_most(config, "micro_batch_size", "batch_size")
+    if config.sync == "local":
+        _check_islands(config)
     if config.overwrite and config.resume:
         raise ConfigError(
             "--overwrite: found --resume beside it, expected one of them: the run that is there is "
@@ -490,6 +509,22 @@ def _check_together(config: TrainConfig) -> None:
             f"--reduction: found {config.reduction} with --arithmetic portable, expected "
             f"{' or '.join(EXACT)}: its sums depend on the ranks"
         )
+
+
+def _check_islands(config: TrainConfig) -> None:
+    _check_at_most(config, "islands", "batch_size")
+    local, most = LocalSteps(**config.settings("sync")), MOST // 2
+    if local.sync_reduction == "exact8" and local.islands > most:
+        raise ConfigError(
+            f"--islands: found {local.islands}, expected at most {most} whose changes travel in a "
+            "byte a number; take --sync-reduction exact32"
+        )
+    for name in ("ema", "balance"):
+        if getattr(config, name):
+            raise ConfigError(
+                f"{flag(name)}: found it beside --sync local, expected one of them: islands are "
+                f"{'averaged' if name == 'ema' else 'dealt'} in a way of their own"
+            )
 
 
 def _check_at_most(config: TrainConfig, name: str, limit: str) -> None:

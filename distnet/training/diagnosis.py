@@ -8,7 +8,11 @@ from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
 from distnet.nn.sequential import Sequential
 from distnet.objectives import Objective
-from distnet.parallel.errors import NonFiniteGradient
+from distnet.parallel.errors import AgreedError, NonFiniteGradient
+
+
+class TrainingDiverged(AgreedError):  # noqa: N818  the condition is the name
+    """A number is not finite, or too large to be summed."""
 
 
 def first_bad_layer(objective: Objective, x: Array, at: MicroBatch) -> str | None:

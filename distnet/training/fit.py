@@ -27,13 +27,14 @@ from distnet.objectives import Classification, Objective
 from distnet.optim import Averaged, Optimizer, Schedule, make_optimizer
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator, agree
+from distnet.training.diagnosis import TrainingDiverged
 from distnet.training.feed import Augment, Feed
 from distnet.training.history import History
 from distnet.training.known_answer import expect_same_bits
 from distnet.training.progress import Progress
 from distnet.training.run import Callback, Run
 from distnet.training.terminal import Terminal
-from distnet.training.trainer import Trainer, TrainingDiverged, make_trainer
+from distnet.training.trainer import Trainer, make_trainer
 
 
 def fit(

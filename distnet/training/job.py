@@ -48,7 +48,7 @@ class Job:
             self.terminal.say(f"this run is finished, nothing is changed; see {directory.summary}")
             return DONE
         # What follows the last step may have to be done again: its lines are not yet written.
-        settled = run.num_done - (run.latest is not None)
+        settled = run.num_done if run.latest is None else run.previous
         start = replace(self.saving.snapshot(run), step=settled)
         try:
             together(run.comm, partial(directory.open, self.config, start))

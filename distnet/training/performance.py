@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from distnet.training.record import Metrics
 from distnet.training.run import Callback, Run
-from distnet.training.trainer import StepResult
+from distnet.training.step_result import StepResult
 from distnet.training.workload import WorkloadMeter
 
 
@@ -53,8 +53,8 @@ class Performance(Callback):
         self.throughput, self._meter = Throughput(), WorkloadMeter()
 
     def stepped(self, run: Run, result: StepResult) -> None:
-        self.throughput.step(result.num_samples, result.seconds)
-        self._meter.step(run.trainer, result.seconds)
+        self.throughput.step(result.num_samples, result.own.seconds)
+        self._meter.step(result.own)
 
     def evaluated(self, run: Run, evaluated: dict[str, Metrics]) -> None:
         workload = self._meter.gather(run.comm)

@@ -23,7 +23,7 @@ def placement(comm: Communicator, shown: int = 4) -> str:
 
 def idle_ranks(num_ranks: int, sampler: Sampler) -> list[str]:
     """A line if there are more ranks than micro-batches in a step."""
-    num_micro_batches = sampler.max_micro_batches
+    num_micro_batches = sampler.num_parts * sampler.max_micro_batches
     if num_ranks <= num_micro_batches:
         return []
     idle = [rank for rank in range(num_ranks) if not deal(num_micro_batches, rank, num_ranks)]

@@ -12,7 +12,8 @@ import numpy as np
 from distnet.base.tables import aligned
 from distnet.nn import Conv2d, Layer
 from distnet.training.run import Callback, Run
-from distnet.training.trainer import StepResult, Trainer
+from distnet.training.step_result import StepResult
+from distnet.training.trainer import Trainer
 
 HEADER = ("layer", "forward ms", "backward ms", "of the step", "GFLOP/s")
 BOOK = "the book: 89 % of a step on a CPU, 95 % on a GPU, of AlexNet"
@@ -53,11 +54,9 @@ class Profile(Callback):
             self.times = list(_watched(run.trainer))
 
     def stepped(self, run: Run, result: StepResult) -> None:
-        self.seconds += result.seconds
-        self.num_steps += 1
-        sampler, mine = run.trainer.sampler, run.trainer.mine
-        micro_batches = sampler.micro_batches(result.step)
-        self.num_samples += sum(len(micro_batches[m]) for m in mine)
+        self.seconds += result.own.seconds
+        self.num_steps += result.own.num_steps
+        self.num_samples += result.own.num_samples
 
     def end(self, run: Run) -> None:
         for line in self.lines() if self.num_steps else ():

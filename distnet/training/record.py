@@ -14,7 +14,7 @@ import numpy as np
 
 from distnet.objectives import Objective
 from distnet.training.checkpoint import CheckpointError
-from distnet.training.trainer import StepResult
+from distnet.training.step_result import StepResult
 
 Metrics = dict[str, float]
 

@@ -11,8 +11,9 @@ from distnet.training.performance import Throughput
 from distnet.training.record import Metrics, Record
 from distnet.training.run import Callback, Run
 from distnet.training.run_directory import RunDirectory
+from distnet.training.step_result import StepResult
 from distnet.training.terminal import Terminal
-from distnet.training.trainer import StepResult, Trainer
+from distnet.training.trainer import Trainer
 
 
 def epoch_figures(run: Run, elapsed_seconds: float) -> dict[str, Any]:
@@ -79,7 +80,7 @@ class RunLog(Callback):
         self._started = time.perf_counter()
 
     def stepped(self, run: Run, result: StepResult) -> None:
-        if self.every and run.num_done % self.every == 0:
+        if self.every and run.num_done // self.every > run.previous // self.every:
             self.directory.log("train", run.num_done, **result.metrics, lr=result.lr)
 
     def evaluated(self, run: Run, evaluated: dict[str, Metrics]) -> None:

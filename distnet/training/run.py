@@ -21,7 +21,8 @@ from distnet.parallel.communicator import Process
 from distnet.training.evaluation import EvaluationStopped, evaluate
 from distnet.training.feed import Feed
 from distnet.training.record import Metrics, Record
-from distnet.training.trainer import StepResult, Trainer
+from distnet.training.step_result import StepResult
+from distnet.training.trainer import Trainer
 
 EVALUATION_SIZE = 200  # samples of a forward pass in evaluation
 
@@ -113,6 +114,11 @@ class Run:
         return self.trainer.sampler.steps_per_epoch
 
     @property
+    def previous(self) -> int:
+        """Steps that were complete in the state before this one; see `Synchronization.previous`."""
+        return self.trainer.synchronization.previous(self.num_done)
+
+    @property
     def is_complete(self) -> bool:
         """Whether there is no step left to make, and none to evaluate."""
         return self._has_no_step_left and not self._has_to_evaluate
@@ -124,8 +130,7 @@ class Run:
     @property
     def _has_to_evaluate(self) -> bool:
         """Whether it is time for that, and not yet done: by it the record begins new sums."""
-        epoch_ends = self.num_done % self.steps_per_epoch == 0
-        is_time = _due(self.num_done, self.evaluate_every, epoch_ends) or self._has_no_step_left
+        is_time = self._is_due(self.evaluate_every) or self._has_no_step_left
         return is_time and self.record.num_samples > 0
 
     def train(self) -> None:
@@ -143,9 +148,10 @@ class Run:
             self.evaluate()
         while not self._has_to_stop():
             with np.errstate(all="ignore"):  # what is not finite is an error, and told by one
-                result = self.trainer.step(self.num_done, self.wants_stop)
+                result = self.trainer.advance(self.num_done, self.total_steps, self.wants_stop)
             self._asked = result.stop
-            self.latest, self.num_done = (result, self.record), self.num_done + 1
+            self.latest = result, self.record
+            self.num_done += result.num_steps
             self._after(result)
         for callback in self.callbacks:
             callback.end(self)
@@ -193,7 +199,8 @@ class Run:
         self.lost = self.lost + lost
 
     def _has_to_stop(self) -> bool:
-        return self._has_no_step_left or self._asked or self.num_done == self.stop_at > 0
+        reached = self.previous < self.stop_at <= self.num_done
+        return self._has_no_step_left or self._asked or reached
 
     def _after(self, result: StepResult) -> None:
         """What follows a step."""
@@ -206,13 +213,11 @@ class Run:
 
     def _between_steps(self) -> None:
         """Evaluation, comparison and checkpoint, as far as it is time for them."""
-        done = self.num_done
-        epoch_ends = done % self.steps_per_epoch == 0
-        is_best = self._evaluate_if_due() and self.record.best_step == done
-        saves = self._has_to_stop() or is_best or _due(done, self.checkpoint_every, epoch_ends)
+        is_best = self._evaluate_if_due() and self.record.best_step == self.num_done
+        saves = self._has_to_stop() or is_best or self._is_due(self.checkpoint_every)
         saves = saves and self.saves is not None
-        if saves or _due(done, self.verify_every, epoch_ends):
-            self._verify()
+        if saves or self._is_due(self.verify_every):
+            self._verify(completes=saves)
         if saves and self.saves is not None:
             self.saves.save(self, is_best)
 
@@ -227,10 +232,18 @@ class Run:
             return False
         return True
 
-    def _verify(self) -> None:
+    def _is_due(self, every: int | None) -> bool:
+        """For what happens every so many steps, or (0) at the end of each epoch; None: never.
+
+        After several steps at once, if one of them was it.
+        """
+        every = self.steps_per_epoch if every == 0 else every
+        return every is not None and self.num_done // every > self.previous // every
+
+    def _verify(self, completes: bool) -> None:
         """Compares the replicas, and tells if one had to be repaired."""
         with self.comm.position.during("comparison of the ranks"):
-            repaired = self.trainer.verify(self.num_done)
+            repaired = self.trainer.verify(self.num_done, completes)
         if repaired:
             text = (
                 f"step {self.num_done}: {repaired}; what it computed since the last comparison is "
@@ -245,10 +258,3 @@ class Run:
             text += counted(self.comm.size, "rank goes on", "ranks go on")
             ranks = [process.rank for process in lost]
             self.note("recovery", text, lost=ranks, ranks=self.comm.size)
-
-
-def _due(done: int, every: int | None, epoch_ends: bool) -> bool:
-    """Whether it is time for what happens every so many steps, or (0) at the end of each epoch."""
-    if every is None:
-        return False
-    return done % every == 0 if every else epoch_ends

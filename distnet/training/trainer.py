@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,43 +22,31 @@ from distnet.optim.optimizers import Optimizer
 from distnet.optim.schedules import Schedule
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.dealing import deal
-from distnet.parallel.errors import AgreedError, NonFiniteGradient
+from distnet.parallel.errors import NonFiniteGradient
 from distnet.parallel.sums.reducer import REDUCTIONS, Reducer, make_reducer
 from distnet.training.checkpoint import SUM
-from distnet.training.diagnosis import bad_array, bad_sample, describe, first_bad_layer
+from distnet.training.diagnosis import (
+    TrainingDiverged,
+    bad_array,
+    bad_sample,
+    describe,
+    first_bad_layer,
+)
 from distnet.training.feed import Feed
+from distnet.training.islands import Islands, LocalSteps, deal_islands
 from distnet.training.replicas import verify
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a step measured on its global batch before it changed the parameters.
-
-    loss, counts, metrics: those of the objective. seconds: how long this rank took.
-    stop: whether any rank was asked to stop, and all shall, after this step.
-    """
-
-    step: int
-    loss: float
-    counts: Array
-    metrics: dict[str, float]
-    num_samples: int
-    lr: float
-    seconds: float = field(compare=False)
-    stop: bool
-
-
-class TrainingDiverged(AgreedError):  # noqa: N818  the condition is the name
-    """A number is not finite, or too large to be summed."""
+from distnet.training.step_result import RankWork, StepResult
+from distnet.training.synchronization import EveryStep, Synchronization
 
 
 class Trainer:
     """The state of a run (parameters, statistics, optimizer) and the step that advances it.
 
+    comm: all ranks of the run; ranks: those that make a step together, all by default.
+    synchronization: when all ranks have one state, and what becomes of it until then.
     memory: arrays that the next step depends on as well, such as a replay, which somebody else
     changes in place, on all ranks alike.
     speeds: those of all ranks, if micro-batches shall be dealt by them; see `parallel.dealing`.
-    mine: the micro-batches of the last step that this rank computed.
     """
 
     def __init__(
@@ -74,39 +61,55 @@ class Trainer:
         comm: Communicator,
         seed: int,
         memory: Mapping[str, Array] | None = None,
+        ranks: Communicator | None = None,
+        synchronization: Synchronization | None = None,
     ) -> None:
         self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
         self.parameters = objective.parameters
         self.sampler, self.feed, self.reducer = sampler, feed, reducer
         self.comm, self.seed = comm, seed
         self.memory = dict(memory or {})
+        self.ranks = comm if ranks is None else ranks
+        self.synchronization = synchronization or EveryStep()
         self.speeds: Sequence[int] | None = None
-        self.mine = range(0)
 
-    def step(self, step: int, wants_stop: Callable[[], bool] = lambda: False) -> StepResult:
-        """Advances from the state after `step` updates to the one after `step + 1`.
+    def advance(
+        self, step: int, total_steps: int, wants_stop: Callable[[], bool] = lambda: False
+    ) -> StepResult:
+        """From the state after `step` updates to the next that all ranks have in common.
 
-        wants_stop: whether this rank was asked to stop; called as late as the others can still
-        learn it from this step.
+        That is one step further or, with another `synchronization`, several, but never beyond
+        `total_steps`. wants_stop: whether this rank was asked to stop; called as late as the
+        others can still learn it.
 
         Raises TrainingDiverged, on all ranks alike; the state is then still the old one.
+        """
+        return self.synchronization.advance(self, step, total_steps, wants_stop)
+
+    def step(
+        self, step: int, wants_stop: Callable[[], bool] = lambda: False, part: int = 0
+    ) -> StepResult:
+        """One step of `ranks`, on a part of the batch: from `step` updates to `step + 1`.
+
+        Raises TrainingDiverged, on all of these ranks alike; the state is then still the old one.
         """
         began = time.perf_counter()
         objective, reducer, parameters = self.objective, self.reducer, self.parameters
         self.comm.position.begin_step(step)
-        micro_batches = self.sampler.micro_batches(step)
+        micro_batches = self.sampler.micro_batches(step, part)
         num_samples = sum(len(samples) for samples in micro_batches)
-        divisor = objective.divisor(self.feed.targets[self.sampler.batch(step)])
-        mine = self.mine = self._deal(len(micro_batches))
+        divisor = objective.divisor(self.feed.targets[self.sampler.batch(step, part)])
+        mine = self._deal(len(micro_batches))
 
         reducer.start(mine)
         for m in mine:
-            at = MicroBatch(self.seed, step, m, share=len(micro_batches[m]) / num_samples)
+            share = len(micro_batches[m]) / num_samples
+            at = MicroBatch(self.seed, step, self._number(m, part), share)
             x, targets = self.feed.training(micro_batches[m], at)
             ready = reducer.ready if m == mine[-1] else None  # nothing is sent before the last
             sums = objective.gradients(x, targets, at, divisor, ready)
             reducer.add(m, np.concatenate([sums, parameters.batch_statistics]))
-        grads, sums = self._reduce(step, wants_stop())
+        grads, sums = self._reduce(step, part, wants_stop())
 
         lr = self.schedule(step)
         self.optimizer.step(parameters.values, grads, lr, t=step + 1)
@@ -120,13 +123,24 @@ class Trainer:
             metrics=objective.metrics(loss, counts, num_samples),
             num_samples=num_samples,
             lr=lr,
-            seconds=time.perf_counter() - began,
+            own=RankWork(
+                num_steps=1,
+                num_micro_batches=len(mine),
+                seconds=time.perf_counter() - began,
+                wait_seconds=reducer.wait_seconds,
+                bytes_sent=reducer.bytes_sent,
+                num_samples=sum(len(micro_batches[m]) for m in mine),
+            ),
             stop=reducer.num_flags > 0,
         )
 
+    def _number(self, micro_batch: int, part: int) -> int:
+        """Of a micro-batch of a part, the number in the step: no two have the same random bits."""
+        return part * self.sampler.max_micro_batches + micro_batch
+
     def _deal(self, num_micro_batches: int) -> range:
         """Those that this rank computes. Speeds of another group of ranks say nothing."""
-        rank, size = self.comm.rank, self.comm.size
+        rank, size = self.ranks.rank, self.ranks.size
         known = self.speeds is not None and len(self.speeds) == size
         return deal(num_micro_batches, rank, size, self.speeds if known else None)
 
@@ -151,23 +165,26 @@ class Trainer:
     def state(self) -> dict[str, Array]:
         """All that the next step depends on, and all ranks have alike: arrays by name, as views.
 
-        `params.NAME`, `statistics.NAME`; `optimizer.MOMENT.NAME`, in the shape of the parameter, or
-        `optimizer.VECTOR` for what belongs to no parameter; `memory.NAME`; `sum.NAME` of the
-        gradient sum.
+        `params.NAME`, `statistics.NAME`, `memory.NAME`, and what the synchronization says, such as
+        `optimizer.MOMENT.NAME` in the shape of the parameter.
         """
+        return self._model() | self.synchronization.state(self)
+
+    def _model(self) -> dict[str, Array]:
+        """What is trained and evaluated."""
         parameters = self.parameters
-        state = {f"params.{name}": array for name, array in parameters.named().items()}
-        for moment, vector in self.optimizer.state.items():
-            if vector.shape == parameters.values.shape:
-                slots = parameters.slots
-                state |= {f"optimizer.{moment}.{slot.name}": slot.of(vector) for slot in slots}
-            else:
-                state[f"optimizer.{moment}"] = vector
+        model = {f"params.{name}": array for name, array in parameters.named().items()}
         statistics = parameters.named_statistics().items()
-        state |= {f"statistics.{name}": array for name, array in statistics}
-        state |= {f"memory.{name}": array for name, array in self.memory.items()}
-        sums = self.reducer.state.items()
-        return state | {f"{SUM}{name}": array for name, array in sums}
+        model |= {f"statistics.{name}": array for name, array in statistics}
+        return model | {f"memory.{name}": array for name, array in self.memory.items()}
+
+    def step_state(self) -> dict[str, Array]:
+        """What a step changes besides the parameters and statistics, by name, as views.
+
+        `optimizer.MOMENT`; `sum.NAME` of the gradient sum.
+        """
+        state = {f"optimizer.{name}": array for name, array in self.optimizer.state.items()}
+        return state | {f"{SUM}{name}": array for name, array in self.reducer.state.items()}
 
     def restore(self, state: Mapping[str, Array]) -> None:
         """Takes `state`, which has the names and shapes of this trainer's own."""
@@ -183,13 +200,15 @@ class Trainer:
         self.comm.confirm()
         self.restore(received)
 
-    def verify(self, num_done: int) -> str:
-        """Compares the replicas after `num_done` updates; see `verify.verify`.
+    def verify(self, num_done: int, completes: bool = True) -> str:
+        """Compares the replicas after `num_done` updates; see `replicas.verify`.
 
+        completes: whether every rank has the whole state afterwards, as a checkpoint needs it.
         Raises ReplicasDiffer, and TrainingDiverged if their numbers are not finite.
         """
-        arrays = self.state()
-        repaired = verify(self.comm, arrays)
+        among_some = self.synchronization.compare(self, completes)
+        arrays = self._model() | self.synchronization.replicated(self)
+        repaired = "; ".join(filter(None, [among_some, verify(self.comm, arrays)]))
         if repaired:
             self.parameters.refresh()
         if bad := bad_array(arrays):
@@ -201,25 +220,25 @@ class Trainer:
         stop = 1 + len(self.objective.counts)
         return float(sums[0]), sums[1:stop].copy(), sums[stop:]
 
-    def _reduce(self, step: int, flag: bool) -> tuple[Array, Array]:
-        """The sums over all micro-batches of all ranks."""
+    def _reduce(self, step: int, part: int, flag: bool) -> tuple[Array, Array]:
+        """The sums over all micro-batches of all ranks that make this step."""
         try:
             return self.reducer.finish(flag)
         except NonFiniteGradient as error:
-            text = self._diagnosis(step, error)
+            text = self._diagnosis(step, part, error)
             raise TrainingDiverged(f"step {step}: {text}") from error
 
-    def _diagnosis(self, step: int, error: NonFiniteGradient) -> str:
+    def _diagnosis(self, step: int, part: int, error: NonFiniteGradient) -> str:
         """Found by the rank where the error came up, for all."""
         text = ""
-        if error.rank == self.comm.rank:
-            samples = self.sampler.micro_batches(step)[error.micro_batch]
+        if error.rank == self.ranks.rank:
+            samples = self.sampler.micro_batches(step, part)[error.micro_batch]
             text = bad_sample(self.feed.inputs[samples], self.feed.targets[samples], samples)
-        if error.rank == self.comm.rank and not text:
-            at = MicroBatch(self.seed, step, error.micro_batch)
+        if error.rank == self.ranks.rank and not text:
+            at = MicroBatch(self.seed, step, self._number(error.micro_batch, part))
             x, _ = self.feed.training(samples, at)
             text = describe(self.objective, error, first_bad_layer(self.objective, x, at))
-        return self.comm.allgather(text)[error.rank]
+        return self.ranks.allgather(text)[error.rank]
 
 
 def check_takes_part(
@@ -264,36 +283,52 @@ def make_trainer(
     exchange: str = "auto",
     bucket_bytes: int = 0,
     reducing: Communicator | None = None,
+    local: LocalSteps | None = None,
 ) -> Trainer:
     """The parts of training, put together: the one place where that is done.
 
     batch_size: samples of a step, over all ranks; sampler: in its place, another than the one that
     visits all samples in each epoch. memory: see `Trainer`. reduction: how gradients are summed, a
     key of REDUCTIONS; exchange: how the sums travel, a key of EXCHANGES. reducing: the ranks over
-    which they are summed, if not all of `comm`.
+    which they are summed, if not all of `comm`. local: how rarely ranks synchronise; None: at every
+    step.
     """
     parameters = objective.parameters
     check_takes_part(parameters.arithmetic, objective, feed, optimizer, schedule, reduction)
+    num_parts = 1
+    if local is not None:
+        num_parts = local.islands
+        parameters.arithmetic.check(Islands, "--sync local")
     if sampler is None:
-        sampler = Sampler(len(feed.targets), batch_size, micro_batch_size, seed)
-    reducer = make_reducer(
-        reduction,
-        comm if reducing is None else reducing,
-        parameters.grads,
-        1 + len(objective.counts) + parameters.batch_statistics.size,
-        num_contributions=sampler.max_micro_batches,
-        bucket_bytes=bucket_bytes,
-        exchange=exchange,
-        result_dtype=parameters.dtype,
-    )
-    return Trainer(
+        sampler = Sampler(len(feed.targets), batch_size, micro_batch_size, seed, num_parts)
+    num_contributions = sampler.max_micro_batches
+    tally_size = 1 + len(objective.counts) + parameters.batch_statistics.size
+
+    def reducer_of(ranks: Communicator) -> Reducer:
+        return make_reducer(
+            reduction,
+            ranks,
+            parameters.grads,
+            tally_size,
+            num_contributions=num_contributions,
+            bucket_bytes=bucket_bytes,
+            exchange=exchange,
+            result_dtype=parameters.dtype,
+        )
+
+    ranks = (reducing or comm) if local is None else deal_islands(comm, num_parts).ranks
+    trainer = Trainer(
         objective=objective,
         optimizer=optimizer,
         schedule=schedule,
         sampler=sampler,
         feed=feed,
-        reducer=reducer,
+        reducer=reducer_of(ranks),
         comm=comm,
         seed=seed,
         memory=memory,
+        ranks=ranks if local is not None else comm,
     )
+    if local is not None:
+        trainer.synchronization = Islands(local, trainer, reducer_of, exchange)
+    return trainer

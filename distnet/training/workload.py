@@ -11,24 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from distnet.parallel.communicator import Communicator
-from distnet.training.trainer import Trainer
+from distnet.training.step_result import RankWork
 
 FINENESS = 1000  # the speed of the fastest rank
-
-
-@dataclass
-class RankWork:
-    """What one rank did: seconds in steps, of these waiting for others, and so on."""
-
-    num_steps: int = 0
-    num_micro_batches: int = 0
-    seconds: float = 0.0
-    wait_seconds: float = 0.0
-    bytes_sent: int = 0
-
-    @property
-    def compute_seconds(self) -> float:
-        return self.seconds - self.wait_seconds
 
 
 @dataclass(frozen=True)
@@ -77,15 +62,11 @@ class WorkloadMeter:
     own: RankWork = field(default_factory=RankWork)
     is_told: bool = False
 
-    def step(self, trainer: Trainer, seconds: float) -> None:
-        """A step of `trainer` took so long."""
+    def step(self, own: RankWork) -> None:
+        """This rank has done so much in another step."""
         if self.is_told:
             self.own, self.is_told = RankWork(), False
-        self.own.seconds += seconds
-        self.own.num_steps += 1
-        self.own.num_micro_batches += len(trainer.mine)
-        self.own.wait_seconds += trainer.reducer.wait_seconds
-        self.own.bytes_sent += trainer.reducer.bytes_sent
+        self.own.add(own)
 
     def gather(self, comm: Communicator) -> Workload:
         """The figures of all ranks; can be called again, until the next step."""

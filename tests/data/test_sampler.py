@@ -41,6 +41,19 @@ def test_micro_batches_make_up_the_batch(sampler, step):
     assert len(pieces) <= sampler.max_micro_batches
 
 
+@given(samplers, st.integers(0, 100), st.integers(1, 40))
+def test_parts_share_the_batch(sampler, step, num_parts):
+    sizes = sampler.num_samples, sampler.batch_size, sampler.micro_batch_size
+    divided = Sampler(*sizes, sampler.seed, num_parts)
+    parts = [divided.batch(step, part) for part in range(num_parts)]
+    np.testing.assert_array_equal(np.concatenate(parts), sampler.batch(step))
+    lengths = [len(part) for part in parts]
+    assert max(lengths) - min(lengths) <= 1
+    pieces = [divided.micro_batches(step, part) for part in range(num_parts)]
+    assert [sum(map(len, each)) for each in pieces] == lengths
+    assert max(map(len, pieces)) <= divided.max_micro_batches
+
+
 @given(samplers)
 def test_max_micro_batches_is_reached(sampler):
     assert len(sampler.micro_batches(0)) == sampler.max_micro_batches

@@ -78,13 +78,17 @@ def train_on(digits, tmp_path, monkeypatch):
     return run
 
 
-def test_a_loss_in_any_call_changes_nothing(train_on):
+LOCAL = ("--sync", "local", "--islands", "3", "--sync-every", "2")
+
+
+@pytest.mark.parametrize("sync", [(), LOCAL], ids=["step", "local"])
+def test_a_loss_in_any_call_changes_nothing(train_on, sync):
     whole = LosingCommunicator()
-    expected = train_on(whole, "whole")
+    expected = train_on(whole, "whole", *sync)
     assert whole.num_calls > 20
     for call in range(whole.num_calls):
         comm = LosingCommunicator([call])
-        assert train_on(comm, f"loss-{call}") == expected, f"call {call}"
+        assert train_on(comm, f"loss-{call}", *sync) == expected, f"call {call}"
         assert comm.num_repairs == 1
 
 

@@ -11,7 +11,7 @@ from distnet.nn import Linear, Network
 from distnet.objectives import Classification
 from distnet.training.checkpoint import CheckpointError
 from distnet.training.record import Record
-from distnet.training.trainer import StepResult
+from distnet.training.step_result import RankWork, StepResult
 
 OBJECTIVE = Classification(Network([Linear(2)], (3,)))
 
@@ -19,7 +19,7 @@ OBJECTIVE = Classification(Network([Linear(2)], (3,)))
 def step(loss: float, correct: int, num_samples: int) -> StepResult:
     counts = np.array([float(correct)])
     metrics = OBJECTIVE.metrics(loss, counts, num_samples)
-    return StepResult(0, loss, counts, metrics, num_samples, lr=0.1, seconds=0.0, stop=False)
+    return StepResult(0, loss, counts, metrics, num_samples, lr=0.1, own=RankWork(), stop=False)
 
 
 def with_epoch(record: Record, accuracy: float, number: int) -> Record:

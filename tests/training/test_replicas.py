@@ -14,7 +14,8 @@ from distnet.models import TwoLayerNet
 from distnet.parallel import Communicator
 from distnet.train import train
 from distnet.training.replicas import ReplicasDiffer, same_everywhere, verify
-from distnet.training.trainer import StepResult, Trainer
+from distnet.training.step_result import StepResult
+from distnet.training.trainer import Trainer
 
 
 def state() -> dict[str, np.ndarray]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from distnet.parallel import SerialCommunicator
@@ -40,14 +38,13 @@ def test_an_epoch_without_steps():
 
 
 def test_a_meter_begins_anew_with_the_step_after_it_was_read():
-    reducer = SimpleNamespace(wait_seconds=0.25, bytes_sent=100)
-    trainer = SimpleNamespace(mine=range(2, 5), reducer=reducer)
+    step = RankWork(1, 3, 0.5, 0.25, 100)
     meter, comm = WorkloadMeter(), SerialCommunicator()
     for _ in range(4):
-        meter.step(trainer, 0.5)
+        meter.step(step)
     for _ in range(2):  # a loss of ranks may make it necessary to ask again
         (own,) = meter.gather(comm).ranks
         assert (own.num_steps, own.num_micro_batches) == (4, 12)
         assert (own.seconds, own.wait_seconds, own.bytes_sent) == (2.0, 1.0, 400)
-    meter.step(trainer, 0.5)
+    meter.step(step)
     assert meter.gather(comm).ranks[0].num_steps == 1

@@ -30,7 +30,7 @@ arXiv:2006.15704.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -41,6 +41,7 @@ from distnet.base.arrays import Array
 from distnet.base.words import counted
 from distnet.parallel.communicator import Communicator, Request
 from distnet.parallel.errors import NonFiniteGradient
+from distnet.parallel.sums.exact8 import Exact8
 from distnet.parallel.sums.exact32 import Exact32
 from distnet.parallel.sums.exchange import Exchange, Messages
 from distnet.parallel.sums.fixed_point import WideFixedPoint, blocks_from_end
@@ -57,6 +58,8 @@ REDUCTIONS: dict[str, type[Format]] = {
     "float16": Float16,
     "bfloat16": BFloat16,
 }
+# How sums travel that are made rarely, of numbers whose range is agreed on before.
+CHANGES: dict[str, type[Format]] = {"exact": Exact, "exact32": Exact32, "exact8": Exact8}
 # Each gives None where the ranks cannot have it. "auto" takes the first one that they can have.
 EXCHANGES: dict[str, Callable[[Communicator, Format], Exchange | None]] = {
     "shared": share_memory,
@@ -294,18 +297,20 @@ def make_reducer(
     bucket_bytes: int = 0,
     exchange: str = "auto",
     result_dtype: DTypeLike | None = None,
+    formats: Mapping[str, type[Format]] = REDUCTIONS,
 ) -> Reducer:
     """A reducer of one of the REDUCTIONS, for at most `num_contributions` micro-batches a step.
 
+    formats: others in place of the REDUCTIONS.
     gradients: the flat vector (size,), float32 or float64, that backward fills; the sum has its
     type, or else `result_dtype`, though no format keeps all digits of float64. exchange: one of
     EXCHANGES.
     All ranks have to call it. Raises ValueError for an unknown kind or exchange, and, on all ranks
     alike, for an exchange that these ranks cannot have.
     """
-    if kind not in REDUCTIONS:
-        raise ValueError(f"found reduction {kind!r}, expected one of: {', '.join(REDUCTIONS)}")
-    format = REDUCTIONS[kind](gradients.size, num_contributions)
+    if kind not in formats:
+        raise ValueError(f"found reduction {kind!r}, expected one of: {', '.join(formats)}")
+    format = formats[kind](gradients.size, num_contributions)
     format.result_dtype = np.dtype(gradients.dtype if result_dtype is None else result_dtype)
     way = make_exchange(exchange, comm, format)
     return Reducer(comm, way, gradients, tally_size, bucket_bytes=bucket_bytes)

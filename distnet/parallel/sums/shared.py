@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from distnet.base.arrays import Array
+from distnet.base.arrays import Array, ceil_divide
 from distnet.parallel.communicator import Communicator, Done, Request
 from distnet.parallel.segments import share
 from distnet.parallel.sums.exchange import Exchange
@@ -72,7 +72,8 @@ def share_arrays(comm: Communicator, format: Format) -> tuple[Array, Array] | No
     None, on all of them, if they cannot share it.
     """
     size, result_dtype = format.size, format.result_dtype
-    bytes_of_rows = comm.size * size * np.dtype(format.dtype).itemsize
+    words = ceil_divide(comm.size * size * np.dtype(format.dtype).itemsize, 8)
+    bytes_of_rows = 8 * words
     memory = share(comm, bytes_of_rows + size * result_dtype.itemsize)
     if memory is None:
         return None

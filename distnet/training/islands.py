@@ -1,0 +1,418 @@
+"""Rare synchronisation: logical islands that train apart and come together every so many steps.
+
+DiLoCo (Douillard et al. 2023, arXiv:2311.08105) with islands that do not depend on the ranks. A
+fixed number of islands is part of the configuration. Every step cuts the global batch into as many
+parts. The plan of a round:
+
+1. *enter*: each island begins at the parameters that all have in common, with its own memory: the
+   moments of its optimizer, what its sums depend on.
+2. *train*: it makes `sync_every` steps on its parts of the batches, each one a `Learner.step`.
+3. *meet*: all ranks learn whether an island has failed, whether to stop, and how large the changes
+   are, in one small message.
+4. *combine*: the changes of all islands are summed exactly, as gradients are, and so are their
+   running statistics, losses and counts; the outer step follows from the mean.
+
+Islands are dealt to ranks as micro-batches are: a rank has one or several, or several ranks share
+the steps of one. Where an island is computed changes nothing, so the result has the same bits on
+any number of ranks, and when a rank is lost the others compute its islands from the last round on.
+
+Between two rounds parameters, statistics and the outer velocity are the same on all ranks, and the
+memory of an island is known to its own ranks. All others are told of it before a checkpoint is
+written (`compare`) and, where ranks may be lost, in every round (`_share`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import numpy as np
+
+from distnet.base.arrays import Array
+from distnet.base.options import Option
+from distnet.optim.outer import OuterNesterov
+from distnet.parallel.communicator import Communicator, SerialCommunicator
+from distnet.parallel.dealing import deal
+from distnet.parallel.errors import AgreedError, NonFiniteGradient, RankLost
+from distnet.parallel.sums.exact8 import Exact8
+from distnet.parallel.sums.reducer import CHANGES, Reducer, make_reducer
+from distnet.training.checkpoint import ISLAND, OUTER, SUM
+from distnet.training.diagnosis import TrainingDiverged
+from distnet.training.replicas import ReplicasDiffer, verify
+from distnet.training.step_result import RankWork, StepResult, joined
+from distnet.training.synchronization import Learner
+
+BUCKET_BYTES = 1 << 20  # nothing is computed meanwhile, so messages may be long
+RESIDUAL = "residual"
+
+Memory = dict[str, Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSteps:
+    """How many islands there are, how rarely they synchronise, and how: `--sync local`."""
+
+    islands: Annotated[
+        int,
+        Option(
+            "learners that share the data and train apart, whatever the number of ranks",
+            metavar="N",
+            limits={">=": 1, "<=": 1024},
+        ),
+    ] = 4
+    sync_every: Annotated[
+        int,
+        Option(
+            "steps that an island makes between two synchronisations",
+            metavar="STEPS",
+            limits={">=": 1, "<=": 1_000_000},
+        ),
+    ] = 50
+    outer_lr: Annotated[
+        float,
+        Option(
+            "how far the parameters go along the mean change of the islands",
+            metavar="X",
+            limits={">": 0, "<=": 10},
+        ),
+    ] = 0.7
+    outer_momentum: Annotated[
+        float,
+        Option(
+            "share of the last outer velocity that the next one keeps",
+            metavar="X",
+            limits={">=": 0, "<": 1},
+        ),
+    ] = 0.9
+    sync_reduction: Annotated[
+        str,
+        Option(
+            "how the changes of islands travel, the same bits on any number of ranks: in 8 bytes a "
+            "number, in 4, or in 1 with error feedback",
+            choices=tuple(CHANGES),
+        ),
+    ] = "exact8"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where islands are computed.
+
+    islands: those of this rank; ranks: those that share their steps; leaders: the rank that speaks
+    for each of all islands.
+    """
+
+    islands: range
+    ranks: Communicator
+    leaders: list[int]
+
+
+def deal_islands(comm: Communicator, num_islands: int) -> Place:
+    """Each rank has islands of its own or, where there are more ranks than islands, a part of one.
+
+    All ranks have to call it.
+    """
+    rank, size = comm.rank, comm.size
+    if size <= num_islands:
+        dealt = [deal(num_islands, r, size) for r in range(size)]
+        leaders = [r for r, islands in enumerate(dealt) for _ in islands]
+        return Place(dealt[rank], SerialCommunicator(), leaders)
+    groups = [deal(size, island, num_islands) for island in range(num_islands)]
+    mine = next(island for island, ranks in enumerate(groups) if rank in ranks)
+    ranks = comm if num_islands == 1 else comm.split(mine)
+    return Place(range(mine, mine + 1), ranks, [group[0] for group in groups])
+
+
+@dataclass
+class Arrival:
+    """Where an island is after its steps: how far it has come, and with which memory.
+
+    change: (size,), in the end as it is summed. result: what its steps measured together, None if
+    there were no samples for it.
+    """
+
+    change: Array
+    statistics: Array
+    memory: Memory
+    result: StepResult | None
+
+
+class Islands:
+    """The synchronization of `LocalSteps`, see above, for one learner.
+
+    reducer_of: makes the reducer of the ranks that share an island; exchange: how changes travel.
+    """
+
+    def __init__(
+        self,
+        options: LocalSteps,
+        learner: Learner,
+        reducer_of: Callable[[Communicator], Reducer],
+        exchange: str,
+    ) -> None:
+        parameters, comm, number = learner.parameters, learner.comm, options.islands
+        self._number, self._every = number, options.sync_every
+        self._reducer_of = reducer_of
+        size, dtype = parameters.values.size, parameters.dtype
+        self._outer = OuterNesterov(size, options.outer_lr, options.outer_momentum, dtype=dtype)
+        self._change = np.zeros(size, dtype)
+        self._sum = make_reducer(
+            options.sync_reduction,
+            comm,
+            self._change,
+            2 + len(learner.objective.counts) + parameters.statistics.size,
+            num_contributions=number,
+            bucket_bytes=BUCKET_BYTES,
+            exchange=exchange,
+            formats=CHANGES,
+        )
+        format = self._sum.exchange.format
+        # Of one island nothing travels, and nothing is rounded.
+        self._coarse = format if isinstance(format, Exact8) and number > 1 else None
+        residual = {RESIDUAL: np.zeros(size, dtype)} if self._coarse else {}
+        self._memories = [_copy(learner.step_state() | residual) for _ in range(number)]
+        self._start = _copy(_model(learner))
+        self._deal(learner)
+
+    def advance(
+        self, learner: Learner, step: int, total_steps: int, wants_stop: Callable[[], bool]
+    ) -> StepResult:
+        _take(self._start, _model(learner))
+        stop = min(step - step % self._every + self._every, total_steps)
+        try:
+            return self._round(learner, step, stop, wants_stop)
+        except (AgreedError, RankLost):
+            _take(_model(learner), self._start)
+            learner.parameters.refresh()
+            raise
+
+    def previous(self, num_done: int) -> int:
+        return max(0, num_done - 1) // self._every * self._every
+
+    def _round(
+        self, learner: Learner, step: int, stop: int, wants_stop: Callable[[], bool]
+    ) -> StepResult:
+        """The steps from `step` to before `stop`, of all islands; changes the state at its end."""
+        began, comm = time.perf_counter(), learner.comm
+        self._rejoin(learner)
+        arrivals, failure = self._train(learner, step, stop)
+        work = self._work(arrivals.values())
+        met = time.perf_counter()
+        with comm.position.during("islands"):
+            stops = self._meet(comm, arrivals, failure, wants_stop())
+            memories = {island: each.memory for island, each in arrivals.items()}
+            if comm.survives_losses:  # what a lost rank alone knew would be lost
+                memories = self._share(comm, memories)
+            result = self._combine(learner, step, stop, arrivals)
+        for island, memory in memories.items():
+            _take(self._memories[island], memory)
+        self._is_complete = len(memories) == self._number
+        if self._number > 1:
+            work.bytes_sent += self._sum.bytes_sent
+        work.num_steps, work.seconds = stop - step, time.perf_counter() - began
+        work.wait_seconds += time.perf_counter() - met
+        return replace(result, own=work, stop=stops, num_steps=stop - step)
+
+    def _deal(self, learner: Learner) -> None:
+        """Decides where islands are computed."""
+        self._place = deal_islands(learner.comm, self._number)
+        self._processes = learner.comm.processes
+        self._is_complete = False
+
+    def _rejoin(self, learner: Learner) -> None:
+        """Deals islands out again if ranks were lost, whenever that was."""
+        if learner.comm.processes is not self._processes:
+            self._deal(learner)
+            learner.ranks, learner.reducer = self._place.ranks, self._reducer_of(self._place.ranks)
+
+    def _train(
+        self, learner: Learner, step: int, stop: int
+    ) -> tuple[dict[int, Arrival], AgreedError | None]:
+        """The steps of this rank's islands, up to one that fails."""
+        arrivals: dict[int, Arrival] = {}
+        for island in self._place.islands:
+            self._enter(learner, island)
+            batches = [s for s in range(step, stop) if learner.sampler.batch(s, island).size]
+            try:
+                results = [learner.step(s, part=island) for s in batches]
+            except AgreedError as error:
+                where = f"island {island}, " if self._number > 1 else ""
+                return arrivals, type(error)(f"{where}{error}")
+            arrivals[island] = self._arrive(learner, island, results)
+        return arrivals, None
+
+    def _enter(self, learner: Learner, island: int) -> None:
+        _take(_model(learner), self._start)
+        _take(learner.step_state(), self._memories[island])
+        learner.parameters.refresh()
+
+    def _arrive(self, learner: Learner, island: int, results: Sequence[StepResult]) -> Arrival:
+        memory = _copy(learner.step_state())
+        change = learner.parameters.values - self._start["values"]
+        if self._coarse:
+            memory[RESIDUAL] = self._memories[island][RESIDUAL].copy()
+            change += memory[RESIDUAL]
+        statistics = learner.parameters.statistics.copy()
+        result = joined(results, learner.objective) if results else None
+        return Arrival(change, statistics, memory, result)
+
+    def _meet(
+        self,
+        comm: Communicator,
+        arrivals: dict[int, Arrival],
+        failure: AgreedError | None,
+        wants_stop: bool,
+    ) -> bool:
+        """Whether any rank wants to stop; raises on all ranks what an island has failed with."""
+        largest: list[Array] = []
+        if self._coarse:
+            largest = [self._coarse.magnitudes(each.change) for each in arrivals.values()]
+            largest.append(self._coarse.magnitudes(np.zeros_like(self._change)))
+        flags = np.array([failure is not None, wants_stop], np.float64)
+        told = np.concatenate([flags, *([np.max(largest, axis=0)] if largest else [])])
+        told[np.isnan(told)] = np.inf
+        comm.allreduce(told, "max")
+        if told[0]:
+            raise next(error for error in comm.allgather(failure) if error is not None)
+        if self._coarse:
+            self._coarse.agree_on(told[2:])
+            for each in arrivals.values():
+                sent = self._coarse.rounded(each.change)
+                np.subtract(each.change, sent, out=each.memory[RESIDUAL])
+                each.change = sent
+        return bool(told[1])
+
+    def _combine(
+        self, learner: Learner, step: int, stop: int, arrivals: dict[int, Arrival]
+    ) -> StepResult:
+        """The outer step; returns what all islands have measured."""
+        parameters, objective = learner.parameters, learner.objective
+        if self._number == 1:
+            result = arrivals[0].result
+            assert result is not None
+        else:
+            changes, tally = self._total(learner, step, stop, arrivals)
+            np.multiply(changes, 1 / self._number, out=parameters.values)
+            parameters.values += self._start["values"]
+            measured, statistics = np.split(tally, [2 + len(objective.counts)])
+            np.multiply(statistics, 1 / self._number, out=parameters.statistics)
+            num_samples, counts = int(measured[1]), measured[2:].copy()
+            loss = float(measured[0]) / num_samples
+            metrics, lr = objective.metrics(loss, counts, num_samples), learner.schedule(stop - 1)
+            result = StepResult(step, loss, counts, metrics, num_samples, lr, RankWork(), False)
+        self._outer.step(self._start["values"], parameters.values)
+        parameters.refresh()
+        return result
+
+    def _total(
+        self, learner: Learner, step: int, stop: int, arrivals: dict[int, Arrival]
+    ) -> tuple[Array, Array]:
+        """The sums over all islands: of the changes (size,), and what `_tally` holds."""
+        comm, leaders = learner.comm, self._place.leaders
+        mine = [island for island in arrivals if leaders[island] == comm.rank]
+        self._sum.start(mine)
+        for island in mine:
+            np.copyto(self._change, arrivals[island].change)
+            self._sum.add(island, self._tally(learner, arrivals[island]))
+        try:
+            return self._sum.finish()
+        except NonFiniteGradient as error:
+            what = "what was measured"
+            if error.part == "gradient":
+                what = f"the change of {learner.parameters.name_at(error.index)}"
+            raise TrainingDiverged(
+                f"steps {step} to {stop - 1}: {what} is {error.value:g} on island "
+                f"{error.micro_batch}, expected a finite number; lower --lr"
+            ) from error
+
+    def _tally(self, learner: Learner, arrival: Arrival) -> Array:
+        """The loss, times the number of samples; that number; the counts; the statistics."""
+        result = arrival.result
+        num_counts = len(learner.objective.counts)
+        measured = np.zeros(2 + num_counts)
+        if result is not None:
+            measured[:2] = result.loss * result.num_samples, result.num_samples
+            measured[2:] = result.counts
+        return np.concatenate([measured, arrival.statistics])
+
+    def _work(self, arrivals: Iterable[Arrival]) -> RankWork:
+        """What this rank did in its own steps."""
+        work = RankWork()
+        for each in arrivals:
+            if each.result is not None:
+                work.add(each.result.own)
+        if self._place.ranks.size == 1:
+            work.bytes_sent, work.wait_seconds = 0, 0.0
+        return work
+
+    def _share(self, comm: Communicator, memories: dict[int, Memory]) -> dict[int, Memory]:
+        """The memory of every island, on all ranks."""
+        shared = {}
+        for island, root in enumerate(self._place.leaders):
+            memory = memories.get(island) or _copy(self._memories[island])
+            for array in memory.values():
+                comm.broadcast(array, root)
+            shared[island] = memory
+        return shared
+
+    def state(self, learner: Learner) -> dict[str, Array]:
+        """The outer step and every island: `outer.velocity.NAME`, `island.3.optimizer.m.NAME`."""
+        return self._state(learner, range(self._number))
+
+    def replicated(self, learner: Learner) -> dict[str, Array]:
+        all_know = self._is_complete or self._number == 1
+        return self._state(learner, range(self._number if all_know else 0))
+
+    def _state(self, learner: Learner, islands: range) -> dict[str, Array]:
+        named_in = learner.parameters.named_in
+        state = named_in(self._outer.state["velocity"], f"{OUTER}velocity")
+        state |= {f"{SUM}{OUTER}{name}": array for name, array in self._sum.state.items()}
+        for island in islands:
+            for name, array in self._memories[island].items():
+                where = f"{ISLAND}{island}."
+                if name.startswith(SUM):
+                    state[f"{SUM}{where}{name.removeprefix(SUM)}"] = array
+                else:
+                    state |= named_in(array, f"{where}{name}")
+        return state
+
+    def compare(self, learner: Learner, completes: bool) -> str:
+        self._rejoin(learner)
+        comm, place, told = learner.comm, self._place, ""
+        if comm.size > self._number > 1:
+            (island,) = place.islands
+            failure = None
+            try:
+                text = verify(place.ranks, self._memories[island])
+                told = f"island {island}, among its ranks: {text}" if text else ""
+            except ReplicasDiffer as error:
+                failure = ReplicasDiffer(f"island {island}, among its ranks: {error}")
+            outcomes = comm.allgather((told, failure))
+            for _, failure in outcomes:
+                if failure is not None:
+                    raise failure
+            told = "; ".join(dict.fromkeys(filter(None, (text for text, _ in outcomes))))
+        if completes:
+            own = {island: self._memories[island] for island in place.islands}
+            for island, memory in self._share(comm, own).items():
+                _take(self._memories[island], memory)
+            self._is_complete = True
+        return told
+
+
+def _model(learner: Learner) -> Memory:
+    """The vectors that all islands have alike between two rounds."""
+    parameters = learner.parameters
+    return {"values": parameters.values, "statistics": parameters.statistics}
+
+
+def _copy(arrays: Memory) -> Memory:
+    return {name: array.copy() for name, array in arrays.items()}
+
+
+def _take(arrays: Memory, others: Memory) -> None:
+    """Copies into `arrays` what `others` have under the same names."""
+    for name, array in arrays.items():
+        np.copyto(array, others[name])

@@ -1,0 +1,86 @@
+"""When the ranks come to one state, and what there is of it: the synchronous way, and the contract.
+
+`EveryStep` is data-parallel training as everybody knows it; `islands` has the rare way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from distnet.base.arrays import Array
+from distnet.data.sampler import Sampler
+from distnet.nn.parameters import Parameters
+from distnet.objectives import Objective
+from distnet.optim.schedules import Schedule
+from distnet.parallel.communicator import Communicator
+from distnet.parallel.sums.reducer import Reducer
+from distnet.training.step_result import StepResult
+
+
+class Learner(Protocol):
+    """What is synchronised: the trainer of a rank, as far as it is asked; see `Trainer`."""
+
+    objective: Objective
+    parameters: Parameters
+    sampler: Sampler
+    schedule: Schedule
+    reducer: Reducer
+    comm: Communicator
+    ranks: Communicator
+
+    def step(self, step: int, wants_stop: Callable[[], bool] = ..., part: int = 0) -> StepResult:
+        """One step of `ranks`, on a part of the batch."""
+
+    def step_state(self) -> dict[str, Array]:
+        """What a step changes besides the parameters and statistics."""
+
+
+class Synchronization(Protocol):
+    """How a learner gets from one state that all ranks share to the next one."""
+
+    def advance(
+        self, learner: Learner, step: int, total_steps: int, wants_stop: Callable[[], bool]
+    ) -> StepResult:
+        """See `Trainer.advance`. Whatever it raises, the state is still the old one."""
+
+    def previous(self, num_done: int) -> int:
+        """The updates before those that led to the state after `num_done` at once."""
+
+    def state(self, learner: Learner) -> dict[str, Array]:
+        """What the next advance depends on besides parameters and statistics, by name, as views."""
+
+    def replicated(self, learner: Learner) -> dict[str, Array]:
+        """What of it every rank has now."""
+
+    def compare(self, learner: Learner, completes: bool) -> str:
+        """Compares what only some ranks have, as `replicas.verify` does; in the end all have it.
+
+        Unless it need not be complete.
+        """
+
+
+class EveryStep:
+    """All ranks share every batch and sum its gradients: they always have one state."""
+
+    def advance(
+        self, learner: Learner, step: int, total_steps: int, wants_stop: Callable[[], bool]
+    ) -> StepResult:
+        return learner.step(step, wants_stop)
+
+    def previous(self, num_done: int) -> int:
+        return max(0, num_done - 1)
+
+    def state(self, learner: Learner) -> dict[str, Array]:
+        named_in = learner.parameters.named_in
+        return {
+            each: view
+            for name, array in learner.step_state().items()
+            for each, view in named_in(array, name).items()
+        }
+
+    def replicated(self, learner: Learner) -> dict[str, Array]:
+        return self.state(learner)
+
+    def compare(self, learner: Learner, completes: bool) -> str:
+        return ""
