@@ -18,7 +18,7 @@ any number of ranks, and when a rank is lost the others compute its islands from
 
 Between two rounds parameters, statistics and the outer velocity are the same on all ranks, and the
 memory of an island is known to its own ranks. All others are told of it before a checkpoint is
-written (`compare`) and, where ranks may be lost, in every round (`_share`).
+written (`complete`) and, where ranks may be lost, in every round (`_share`).
 """
 
 from __future__ import annotations
@@ -175,6 +175,7 @@ class Islands:
         self._memories = [_copy(learner.step_state() | residual) for _ in range(number)]
         self._start = _copy(_model(learner))
         self._deal(learner)
+        self._untold = ""  # what was repaired since the last comparison
 
     def advance(
         self, learner: Learner, step: int, total_steps: int, wants_stop: Callable[[], bool]
@@ -378,7 +379,12 @@ class Islands:
                     state |= named_in(array, f"{where}{name}")
         return state
 
-    def compare(self, learner: Learner, completes: bool) -> str:
+    def compare(self, learner: Learner) -> str:
+        untold, self._untold = self._untold, ""
+        return "; ".join(filter(None, [untold, self._compare_within(learner)]))
+
+    def _compare_within(self, learner: Learner) -> str:
+        """Of an island that several ranks share, whether they have the same memory."""
         self._rejoin(learner)
         comm, place, told = learner.comm, self._place, ""
         if comm.size > self._number > 1:
@@ -394,12 +400,15 @@ class Islands:
                 if failure is not None:
                     raise failure
             told = "; ".join(dict.fromkeys(filter(None, (text for text, _ in outcomes))))
-        if completes:
-            own = {island: self._memories[island] for island in place.islands}
-            for island, memory in self._share(comm, own).items():
+        return told
+
+    def complete(self, learner: Learner) -> None:
+        if not self._is_complete:
+            self._untold = self._compare_within(learner)  # before one of them is heard alone
+            own = {island: self._memories[island] for island in self._place.islands}
+            for island, memory in self._share(learner.comm, own).items():
                 _take(self._memories[island], memory)
             self._is_complete = True
-        return told
 
 
 def _model(learner: Learner) -> Memory:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 from distnet.training import columns
 from distnet.training.run import Callback, Run
+from distnet.training.step_result import StepResult
 from distnet.training.terminal import Terminal
-from distnet.training.trainer import StepResult
 
 REFRESH_SECONDS = 0.25
 NUM_RECENT = 40  # refreshes over which images a second are taken: ten seconds
@@ -41,7 +41,7 @@ class Progress(Callback):
         if screen is None:
             return
         self._images += result.num_samples
-        self._seconds += result.seconds
+        self._seconds += result.own.seconds
         if result.stop:  # what follows may take its time: a checkpoint, a shell that waits
             self.terminal.show("")
         elif now - self._drawn >= REFRESH_SECONDS:

@@ -243,7 +243,9 @@ class Run:
     def _verify(self, completes: bool) -> None:
         """Compares the replicas, and tells if one had to be repaired."""
         with self.comm.position.during("comparison of the ranks"):
-            repaired = self.trainer.verify(self.num_done, completes)
+            if completes:
+                self.trainer.complete()
+            repaired = self.trainer.verify(self.num_done)
         if repaired:
             text = (
                 f"step {self.num_done}: {repaired}; what it computed since the last comparison is "

@@ -22,7 +22,7 @@ from distnet.base.arrays import Array
 from distnet.training.checkpoint import little_endian
 from distnet.training.metrics import read_events
 from distnet.training.run import Callback, Run
-from distnet.training.trainer import StepResult
+from distnet.training.step_result import StepResult
 
 EVENT = "hash"
 
@@ -38,8 +38,9 @@ class StepHashes(Callback):
         self.every, self.log = every, log
 
     def stepped(self, run: Run, result: StepResult) -> None:
-        if run.num_done % self.every:
+        if run.num_done // self.every == run.previous // self.every:
             return
+        run.trainer.complete()
         state = state_sha256(run.trainer.state())
         run.record = run.record.with_chain(chained(run.record.chain, state))
         self.log(EVENT, run.num_done, state=state, chain=run.record.chain)

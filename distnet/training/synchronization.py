@@ -53,11 +53,11 @@ class Synchronization(Protocol):
     def replicated(self, learner: Learner) -> dict[str, Array]:
         """What of it every rank has now."""
 
-    def compare(self, learner: Learner, completes: bool) -> str:
-        """Compares what only some ranks have, as `replicas.verify` does; in the end all have it.
+    def compare(self, learner: Learner) -> str:
+        """Compares what only some ranks have, as `replicas.verify` does."""
 
-        Unless it need not be complete.
-        """
+    def complete(self, learner: Learner) -> None:
+        """Every rank is told what only some have: then all of `state` is replicated."""
 
 
 class EveryStep:
@@ -82,5 +82,8 @@ class EveryStep:
     def replicated(self, learner: Learner) -> dict[str, Array]:
         return self.state(learner)
 
-    def compare(self, learner: Learner, completes: bool) -> str:
+    def compare(self, learner: Learner) -> str:
         return ""
+
+    def complete(self, learner: Learner) -> None:
+        return None

@@ -200,13 +200,16 @@ class Trainer:
         self.comm.confirm()
         self.restore(received)
 
-    def verify(self, num_done: int, completes: bool = True) -> str:
+    def complete(self) -> None:
+        """Every rank has the whole state afterwards, as a checkpoint and a hash need it."""
+        self.synchronization.complete(self)
+
+    def verify(self, num_done: int) -> str:
         """Compares the replicas after `num_done` updates; see `replicas.verify`.
 
-        completes: whether every rank has the whole state afterwards, as a checkpoint needs it.
         Raises ReplicasDiffer, and TrainingDiverged if their numbers are not finite.
         """
-        among_some = self.synchronization.compare(self, completes)
+        among_some = self.synchronization.compare(self)
         arrays = self._model() | self.synchronization.replicated(self)
         repaired = "; ".join(filter(None, [among_some, verify(self.comm, arrays)]))
         if repaired:
