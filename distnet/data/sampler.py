@@ -52,19 +52,23 @@ class Sampler:
         self.max_micro_batches = ceil_divide(largest_part, micro_batch_size)
         self._epoch, self._order = 0, epoch_order(num_samples, seed, 0)
 
-    def batch(self, step: int, part: int = 0) -> Indices:
-        """The samples of `step` (0-based, over all epochs), read-only: of a part of its batch."""
+    def batch(self, step: int) -> Indices:
+        """The samples of the global batch of `step` (0-based, over all epochs), read-only."""
         if step < 0:
             raise ValueError(f"Sampler: found step {step}, expected 0 or more")
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         start = step_in_epoch * self.batch_size
-        batch = self._order_of(epoch)[start : start + self.batch_size]
+        return self._order_of(epoch)[start : start + self.batch_size]
+
+    def part(self, step: int, part: int) -> Indices:
+        """Those of them that belong to a part of the batch."""
+        batch = self.batch(step)
         start, stop = (len(batch) * k // self.num_parts for k in (part, part + 1))
         return batch[start:stop]
 
     def micro_batches(self, step: int, part: int = 0) -> list[Indices]:
-        """`batch(step, part)` in at most `max_micro_batches` pieces, only the last one short."""
-        batch, size = self.batch(step, part), self.micro_batch_size
+        """A part of the batch in at most `max_micro_batches` pieces, only the last one short."""
+        batch, size = self.part(step, part), self.micro_batch_size
         return [batch[start : start + size] for start in range(0, len(batch), size)]
 
     def _order_of(self, epoch: int) -> Indices:

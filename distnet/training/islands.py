@@ -235,7 +235,7 @@ class Islands:
         arrivals: dict[int, Arrival] = {}
         for island in self._place.islands:
             self._enter(learner, island)
-            batches = [s for s in range(step, stop) if learner.sampler.batch(s, island).size]
+            batches = [s for s in range(step, stop) if learner.sampler.part(s, island).size]
             try:
                 results = [learner.step(s, part=island) for s in batches]
             except AgreedError as error:

@@ -98,7 +98,7 @@ class Trainer:
         self.comm.position.begin_step(step)
         micro_batches = self.sampler.micro_batches(step, part)
         num_samples = sum(len(samples) for samples in micro_batches)
-        divisor = objective.divisor(self.feed.targets[self.sampler.batch(step, part)])
+        divisor = objective.divisor(self.feed.targets[self.sampler.part(step, part)])
         mine = self._deal(len(micro_batches))
 
         reducer.start(mine)

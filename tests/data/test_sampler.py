@@ -45,7 +45,7 @@ def test_micro_batches_make_up_the_batch(sampler, step):
 def test_parts_share_the_batch(sampler, step, num_parts):
     sizes = sampler.num_samples, sampler.batch_size, sampler.micro_batch_size
     divided = Sampler(*sizes, sampler.seed, num_parts)
-    parts = [divided.batch(step, part) for part in range(num_parts)]
+    parts = [divided.part(step, part) for part in range(num_parts)]
     np.testing.assert_array_equal(np.concatenate(parts), sampler.batch(step))
     lengths = [len(part) for part in parts]
     assert max(lengths) - min(lengths) <= 1
