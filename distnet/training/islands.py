@@ -77,7 +77,7 @@ class LocalSteps:
             metavar="X",
             limits={">": 0, "<=": 10},
         ),
-    ] = 0.7
+    ] = 1.0
     outer_momentum: Annotated[
         float,
         Option(
@@ -85,7 +85,7 @@ class LocalSteps:
             metavar="X",
             limits={">=": 0, "<": 1},
         ),
-    ] = 0.9
+    ] = 0.5
     sync_reduction: Annotated[
         str,
         Option(
