@@ -340,6 +340,8 @@ def introduce(config: TrainConfig, dataset: Dataset, run: Run, path: Path) -> li
 def _arithmetic(config: TrainConfig) -> str:
     """Of another arithmetic than that of all runs."""
     return f"arithmetic portable ({config.arithmetic_bits} bits), " if config.numbers.rounds else ""
+
+
 def islands_of(config: TrainConfig) -> list[str]:
     """A line about islands, if there are any."""
     if config.sync != "local":

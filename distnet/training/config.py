@@ -29,7 +29,7 @@ from distnet.data.registry import DATASETS
 from distnet.models import MODELS
 from distnet.optim import OPTIMIZERS, SCHEDULES, depends_on_length
 from distnet.parallel import EXCHANGES, REDUCTIONS
-from distnet.parallel.sums.exact8 import MOST
+from distnet.parallel.sums.exact8 import MOST_CONTRIBUTIONS
 from distnet.training.islands import LocalSteps
 from distnet.training.synchronization import EveryStep
 
@@ -513,11 +513,15 @@ def _check_together(config: TrainConfig) -> None:
 
 def _check_islands(config: TrainConfig) -> None:
     _check_at_most(config, "islands", "batch_size")
-    local, most = LocalSteps(**config.settings("sync")), MOST // 2
+    local, most = LocalSteps(**config.settings("sync")), MOST_CONTRIBUTIONS
     if local.sync_reduction == "exact8" and local.islands > most:
         raise ConfigError(
             f"--islands: found {local.islands}, expected at most {most} whose changes travel in a "
             "byte a number; take --sync-reduction exact32"
+        )
+    if config.numbers.rounds:
+        raise ConfigError(
+            "--arithmetic: found portable beside --sync local, whose outer step keeps to float32"
         )
     for name in ("ema", "balance"):
         if getattr(config, name):

@@ -30,6 +30,7 @@ from distnet.parallel.sums.fixed_point import blocks_from_end, largest_magnitude
 from distnet.parallel.sums.formats import Format
 
 MOST = 127  # of int8
+MOST_CONTRIBUTIONS = MOST // 2  # with two levels for each
 SMALLEST = 2.0**-100  # of a group's largest numbers: units have all digits; less counts as nothing
 
 
@@ -46,10 +47,10 @@ class Exact8(Format):
     def __init__(self, size: int, num_contributions: int) -> None:
         super().__init__(size, num_contributions)
         self.levels = MOST // num_contributions
-        if self.levels < 2:
+        if num_contributions > MOST_CONTRIBUTIONS:
             raise ValueError(
                 f"sums in a byte: found {num_contributions} contributions, expected at most "
-                f"{MOST // 2}"
+                f"{MOST_CONTRIBUTIONS}"
             )
         self.limit = float(np.finfo(np.float32).max)
         self._groups = list(blocks_from_end(size, GROUP))
