@@ -7,6 +7,9 @@ Of torchvision it reads the `state_dict` of a model that distnet has, a `.pt`, `
 file (`models.published`), and finds out which it is; to OUT.pt or OUT.pth, or with `--published` to
 OUT.safetensors, it writes one, with torchvision's names and layouts.
 
+To OUT.onnx it writes the network in evaluation mode for onnxruntime and others
+(`training.onnx_file`).
+
 Of the book it reads a pickle that it publishes, `ch03/sample_weight.pkl`, `ch07/params.pkl` or
 `ch08/deep_convnet_params.pkl`, or one that its `save_params` wrote, of whatever sizes, and writes
 the same arrays under distnet's names, in the precision that they have. Nothing in a pickle is
@@ -17,6 +20,7 @@ run. Exit code 2 and one line for whatever else it is given.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -50,6 +54,8 @@ from distnet.nn.quantization import EXACT, sum_bounds
 from distnet.training import checkpoint, model_file
 from distnet.training.checkpoint import Checkpoint
 from distnet.training.model_file import about, values_of
+from distnet.training.onnx_file import SUFFIX as ONNX
+from distnet.training.onnx_file import write_onnx
 from distnet.training.storage import STORAGES
 
 Settings = dict[str, Any]  # options of a model, by name
@@ -85,7 +91,9 @@ class ConvertOptions:
         path=True,
     )
     target: str = argument(
-        "the file to write: .safetensors for distnet, .pt or .pth for PyTorch", "OUT", path=True
+        "the file to write: .safetensors for distnet, .pt or .pth for PyTorch, or .onnx",
+        "OUT",
+        path=True,
     )
     published: bool = option(
         False, "a target in .safetensors is to be a state_dict as well", group="files"
@@ -144,13 +152,20 @@ def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
     options = parse_options(ConvertOptions, argv, "distnet convert")
     source, target = Path(options.source), Path(options.target)
-    if target.suffix not in (SAFETENSORS, *TORCH):
-        raise ValueError(f"{target}: found no name of a file of arrays, {EXPECTED}")
+    if target.suffix not in (SAFETENSORS, ONNX, *TORCH):
+        raise ValueError(f"{target}: found no name of a file of arrays, {EXPECTED}, or {ONNX}")
     what, model = _reader(source)(source, options)
     if options.classes:
         model = _with_classes(model, read_class_names(Path(options.classes)), source)
     note = ""
-    if options.published or target.suffix in TORCH:
+    if target.suffix == ONNX:
+        if options.published or options.storage != "full":
+            raise ValueError(
+                f"{target}: found --published or --storage, which are for other files than {ONNX}"
+            )
+        network = model_file.network_of(model, str(source))
+        write_onnx(target, network, _described(model, network.classes))
+    elif options.published or target.suffix in TORCH:
         if options.storage != "full":
             raise ValueError(f"--storage {options.storage}: found {target}, expected a model file")
         network = model_file.network_of(model, str(source))
@@ -165,6 +180,12 @@ def main(argv: Sequence[str]) -> int:
         note = f", {target.stat().st_size:,} bytes{note}"
     print(f"{target}: {what}, {size:,} parameters{note}")
     return 0
+
+
+def _described(model: Checkpoint, classes: Sequence[str]) -> dict[str, str]:
+    """What an ONNX file says of a model, beside the network."""
+    data = {f"data_{key}": str(value) for key, value in dict(model.model.get("data", {})).items()}
+    return {"pixels": "0 to 1", "classes": json.dumps(list(classes)), **data}
 
 
 def _quantized(model: Checkpoint, source: Path, options: ConvertOptions) -> tuple[Checkpoint, str]:
