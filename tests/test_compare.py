@@ -233,3 +233,18 @@ def test_what_is_no_run(tmp_path, capsys):
     assert main([str(tmp_path / "none"), str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("distnet: error: ")
+
+
+def test_a_rerun_of_islands_goes_from_one_meeting_to_the_next(run, capsys):
+    flags = ("--sync", "local", "--islands", "2", "--sync-every", "2", "--hash-every", "1")
+    one, other = run("one", *flags), run("other", *flags, "--seed", "1")
+    capsys.readouterr()
+    assert main([str(one), str(other), "--rerun", "--json"]) == 1
+    again = json.loads(capsys.readouterr().out)["rerun"]
+    assert (again["start"], again["parted"]) == (0, 2)
+    assert again["within"] == "the steps of the islands"
+    assert (again["checked"], again["strayed"]) == ([1, 1], [None, None])
+    third = run("third", *flags[:-4], "--sync-every", "3", "--hash-every", "1")
+    capsys.readouterr()
+    assert main([str(one), str(third), "--rerun"]) == 2
+    assert "expected the same" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from distnet.base.keys import MicroBatch
 from distnet.nn.sequential import Sequential
 from distnet.training.comparison import ArrayDifference, differences
 from distnet.training.step_hashes import state_sha256
+from distnet.training.synchronization import EveryStep
 from distnet.training.trainer import Trainer
 
 
@@ -44,22 +45,29 @@ def rerun(
 ) -> Rerun:
     """Steps both trainers, which stand after step `start`, until they part, at most to `stop`.
 
-    recorded: `state_sha256` after some steps, as each of the two runs had it.
+    recorded: `state_sha256` after some steps, as each of the two runs had it. Raises ValueError
+    for runs whose ranks do not share a state after the same steps.
     """
     checked: list[int] = [0, 0]
     strayed: list[int | None] = [None, None]
-    for step in range(start, stop):
+    done = start
+    while done < stop:
         before = [_copied(trainer.state()) for trainer in trainers]
-        for trainer in trainers:
-            trainer.step(step)
-        _check(step + 1, trainers, recorded, checked, strayed)
+        lengths = [trainer.advance(done, stop).num_steps for trainer in trainers]
+        if len(set(lengths)) > 1:
+            raise ValueError(
+                f"--rerun: found runs of which one has a state for all ranks every {lengths[0]} "
+                f"steps and the other every {lengths[1]}, expected the same"
+            )
+        step, done = done, done + lengths[0]
+        _check(done, trainers, recorded, checked, strayed)
         one, other = (trainer.state() for trainer in trainers)
         forward = [f"params.{name}" for name in trainers[0].parameters.named()]
         if arrays := list(differences(one, other, forward)):
             for trainer, state in zip(trainers, before, strict=True):
                 trainer.restore(state)
             within = first_part(trainers[0], trainers[1], step)
-            return Rerun(start, step + 1, step + 1, within, arrays, checked, strayed)
+            return Rerun(start, done, done, within, arrays, checked, strayed)
     return Rerun(start, stop, None, "", [], checked, strayed)
 
 
@@ -69,6 +77,8 @@ def first_part(one: Trainer, other: Trainer, step: int) -> str:
     The gradients of both are overwritten.
     """
     pair = (one, other)
+    if not all(isinstance(trainer.synchronization, EveryStep) for trainer in pair):
+        return "the steps of the islands"
     ours, theirs = (trainer.sampler.micro_batches(step) for trainer in pair)
     for m, (samples, others) in enumerate(zip(ours, theirs)):  # noqa: B905  one may have more
         if not np.array_equal(samples, others):
