@@ -68,12 +68,19 @@ def is_elastic() -> bool:
 class Job:
     """A training job in the background, with its run directory."""
 
-    def __init__(self, out: Path, supervised: bool, sync: str) -> None:
+    def __init__(
+        self,
+        out: Path,
+        supervised: bool,
+        sync: str,
+        more: Sequence[str] = (),
+        python: str = sys.executable,
+    ) -> None:
         self.out = out
-        self.every, more = SYNC[sync]
+        self.every, of_sync = SYNC[sync]
         self.metrics = out / "metrics.jsonl"
-        train = [*TRAIN, *more, "--out", str(out)]
-        python, mpirun = sys.executable, str(launching.find_mpirun())
+        train = [*TRAIN, *of_sync, *more, "--out", str(out)]
+        mpirun = str(launching.find_mpirun())
         if supervised:
             supervise = [python, str(ROOT / "launch" / "supervise.py"), "--backoff", "0.1", "--"]
             job = [mpirun, "-n", str(NUM_RANKS), python, "-m", "distnet.train"]
@@ -184,9 +191,10 @@ def check_result(out: Path, expected: str, every: int) -> None:
         raise Failed(f"steps in metrics.jsonl: {len(steps)}, more than once: {odd}")
 
 
-def undisturbed(out: Path, sync: str) -> str:
+def undisturbed(out: Path, sync: str, more: Sequence[str] = ()) -> str:
     """The hash of the parameters that one process on its own arrives at."""
-    command = [sys.executable, "-m", "distnet.train", *TRAIN, *SYNC[sync][1], "--out", str(out)]
+    options = [*TRAIN, *SYNC[sync][1], *more, "--out", str(out)]
+    command = [sys.executable, "-m", "distnet.train", *options]
     environment = {**os.environ, **launching.SETTINGS}
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     return json.loads((out / "summary.json").read_text())["params_sha256"]
