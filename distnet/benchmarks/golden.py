@@ -14,7 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from distnet.base.arithmetic import FLOAT, Portable
+from distnet.base.arrays import Array
 from distnet.data import load_dataset
 from distnet.models import DeepConvNet, ThreeLayerNet
 from distnet.nn import (
@@ -22,6 +25,7 @@ from distnet.nn import (
     BatchNorm,
     Branches,
     Conv2d,
+    ConvTranspose2d,
     Dropout,
     Flatten,
     GlobalAvgPool2d,
@@ -29,14 +33,17 @@ from distnet.nn import (
     Linear,
     LocalResponseNorm,
     MaxPool2d,
+    MaxUnpool2d,
     Network,
     ReLU,
     Residual,
+    Resize,
     Sigmoid,
     Standardize,
     Tanh,
+    Upsample,
 )
-from distnet.objectives import Classification, Regression
+from distnet.objectives import Classification, Objective, Regression, Segmentation
 from distnet.optim import OPTIMIZERS, make_optimizer, make_schedule
 from distnet.parallel import Communicator, run_command
 from distnet.training.feed import Feed
@@ -55,7 +62,7 @@ class GoldenCase:
     lr: float = 0.002
     schedule: str = "linear"
     settings: dict[str, Any] = field(default_factory=dict)  # of the optimizer
-    regression: bool = False  # on the pixels themselves, in place of classes
+    task: str = "digits"  # or "pixels", to be predicted, or "ink", which of them are dark
 
 
 def residual_network() -> Network:
@@ -99,6 +106,24 @@ def autoencoder() -> Network:
     return Network(layers, IMAGES, seed=None)
 
 
+def segmenter() -> Network:
+    """Down and up again, in all ways, to a logit for each class and pixel."""
+    layers = [
+        Conv2d(6, 3, pad=1),
+        MaxPool2d(2),
+        ReLU(),
+        Conv2d(8, 3, pad=1),
+        MaxPool2d(2),
+        ConvTranspose2d(8, 3, pad=1),
+        ReLU(),
+        MaxUnpool2d(),
+        Upsample(2, mode="bilinear"),
+        Resize(28),
+        Conv2d(2, 1),
+    ]
+    return Network(layers, IMAGES, seed=None)
+
+
 def perceptron() -> Network:
     """The book's, with two hidden layers."""
     return ThreeLayerNet(IMAGES, 10, seed=None)  # type: ignore[arg-type]
@@ -114,7 +139,8 @@ CASES: dict[str, GoldenCase] = {
     "deep_convnet": GoldenCase(deep_network),
     "residual": GoldenCase(residual_network, optimizer="momentum", lr=0.05, schedule="cosine"),
     "many_layers": GoldenCase(many_layers, optimizer="nesterov", lr=0.01, schedule="step"),
-    "autoencoder": GoldenCase(autoencoder, regression=True),
+    "autoencoder": GoldenCase(autoencoder, task="pixels"),
+    "segmenter": GoldenCase(segmenter, task="ink"),
     **{
         f"mlp_{name}": GoldenCase(perceptron, 5, name, rule.lr, settings=_SETTINGS)
         for name, rule in OPTIMIZERS.items()
@@ -127,6 +153,7 @@ GOLDEN = {
     "residual": "500f49c535eb5d0e842a34a0d3362073a557e2b399ea22b76985f4ebfa0f14b7",
     "many_layers": "05f1b36a27e443832c1348bc7bab319f99551f7c97b2165a62ff05d73c965a1b",
     "autoencoder": "7aeb9394d75ef084422454d7c9e61f9bd277aee390e7b60f2aefda7c9a53aa30",
+    "segmenter": "891124dc4a26766e235c6c3f367a9c57fecbbc1f3df9757e873fa42ea2e87bca",
     "mlp_sgd": "39c95cba988fa363425058f858393aca186c1783eca6027e11443e05ce55b88d",
     "mlp_momentum": "77e2883dd6fb0f6bd2bcdc0cec2f47b9920b811e74cf7f5bda750e5a52827cd9",
     "mlp_nesterov": "9bdc88e5d9b814ec2f229696e98f5369a8a8e7be4c71ece446125f5827c69d37",
@@ -144,13 +171,11 @@ def train(case: GoldenCase, comm: Communicator, portable: bool = True) -> str:
     arithmetic = Portable() if portable else FLOAT
     network = case.make().compute_in(arithmetic, seed=0)
     images, labels = load_dataset("mnist").train
-    objective = (
-        Regression(network) if case.regression else Classification(network, label_smoothing=0.1)
-    )
+    objective, targets = _task(case.task, network, images, labels)
     parameters = objective.parameters
     trainer = make_trainer(
         objective,
-        Feed(objective, images, images if case.regression else labels),
+        Feed(objective, images, targets),
         optimizer=make_optimizer(
             case.optimizer,
             parameters.values.size,
@@ -168,6 +193,15 @@ def train(case: GoldenCase, comm: Communicator, portable: bool = True) -> str:
     for step in range(case.steps):
         trainer.step(step)
     return parameters.sha256()
+
+
+def _task(name: str, network: Network, images: Array, labels: Array) -> tuple[Objective, Array]:
+    """What is trained for, and its targets."""
+    if name == "pixels":
+        return Regression(network), images
+    if name == "ink":
+        return Segmentation(network), (images[:, 0] > 127).astype(np.uint8)
+    return Classification(network, label_smoothing=0.1), labels
 
 
 def main(argv: list[str]) -> int:

@@ -12,12 +12,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from distnet.base.arithmetic import ARITHMETICS, arithmetic_of
+from distnet.base.arithmetic import ARITHMETICS, Arithmetic, arithmetic_of
 from distnet.base.options import option, parse_options
 from distnet.benchmarks.networks import CASES, Case, random_trainer, torch_step
 from distnet.benchmarks.rounds import describe_machine, interleave, ratios
@@ -64,8 +65,8 @@ def main(argv: list[str]) -> int:
         for model in options.models:
             _compare(model, options, has_torch)
             if options.layers:
-                for size in options.micro_batch_sizes:
-                    _print_layers(CASES[model], size)
+                for size, name in product(options.micro_batch_sizes, options.arithmetic):
+                    _print_layers(CASES[model], size, arithmetic_of(name))
     return 0
 
 
@@ -103,9 +104,11 @@ def steps(trainer: Trainer) -> Callable[[], object]:
     return lambda: trainer.step(next(numbers))
 
 
-def _print_layers(case: Case, micro_batch_size: int, num_rounds: int = 30) -> None:
+def _print_layers(
+    case: Case, micro_batch_size: int, arithmetic: Arithmetic, num_rounds: int = 30
+) -> None:
     """The share of each layer in a step of one micro-batch, and what products alone would take."""
-    parts = random_trainer(case, micro_batch_size, micro_batch_size)
+    parts = random_trainer(case, micro_batch_size, micro_batch_size, arithmetic=arithmetic)
     seconds: dict[str, list[float]] = {}
     for name, _, layer in _body(parts).stages:
         for method in ("forward", "backward"):
@@ -117,7 +120,8 @@ def _print_layers(case: Case, micro_batch_size: int, num_rounds: int = 30) -> No
         step()
         whole.append(time.perf_counter() - started)
     total = median(whole)
-    print(f"\nmicro-batch {micro_batch_size}: {total / micro_batch_size * 1e6:.1f} us/image, of it")
+    header = f"\nmicro-batch {micro_batch_size}, {arithmetic.name}: "
+    print(f"{header}{total / micro_batch_size * 1e6:.1f} us/image, of it")
     for name, _, _ in _body(parts).stages:
         both = [median(seconds[f"{name} {method}"]) for method in ("forward", "backward")]
         cells = "".join(f"{s / micro_batch_size * 1e6:>9.1f}" for s in both)

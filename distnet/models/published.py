@@ -92,7 +92,7 @@ def _found_again(state: State, network: Network) -> Network:
     """What a state alone says of its network, for images of the same shape."""
     maker, options, _, last = _recognized(_useful(state))
     shape = next(iter(_core(network))).input_shape
-    found: Network = maker(shape, len(last), seed=None, dtype=network.dtype, **options)
+    found: Network = maker(shape, len(last), seed=None, dtype=network.parameters.dtype, **options)
     return found
 
 

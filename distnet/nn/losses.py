@@ -85,10 +85,11 @@ class PixelCrossEntropy:
     Logits x `(N, K, H, W)`, labels t `(N, H, W)` of integers in [0, K), or `ignored` where nobody
     knows or cares: such a pixel adds nothing to the loss, and its gradient is zero. `count` is the
     number of the other pixels in the *global* batch (Long et al. 2014, arXiv:1411.4038, section 4).
+    arithmetic: that of the network.
     """
 
-    def __init__(self, ignored: int = 255) -> None:
-        self.ignored = ignored
+    def __init__(self, ignored: int = 255, *, arithmetic: Arithmetic = FLOAT) -> None:
+        self.ignored, self.arithmetic = ignored, arithmetic
 
     def forward(self, x: Array, labels: Array, count: float | None = None) -> float:
         """The loss; `count` defaults to `weight_of(labels)`.
@@ -108,11 +109,11 @@ class PixelCrossEntropy:
         self.predicted = logits.argmax(axis=0).reshape(h, w, n).transpose(2, 0, 1)
         logits -= logits.max(axis=0)
         of_labels = logits[self.of_labels]
-        self.p = np.exp(logits, out=logits)
-        sums = self.p.sum(axis=0)
+        self.p = self.arithmetic.exp(logits, out=logits)
+        sums = self.arithmetic.sum(self.p, axis=0)
         self.p /= sums
-        losses = np.log(sums) - of_labels
-        return float(losses[self.known].sum(dtype=np.float64)) / self.count
+        losses = self.arithmetic.log(sums) - of_labels
+        return float(self.arithmetic.sum(losses[self.known], dtype=np.float64)) / self.count
 
     def backward(self, dloss: float = 1.0) -> Array:
         """dloss * (softmax(x) - onehot(t)) / count, `(N, K, H, W)`; zero at ignored pixels."""

@@ -153,7 +153,7 @@ def _new(layer: Layer, **options: Any) -> Layer:
 
 def _network_like(network: Network, layers: list[Layer]) -> Network:
     """A network of `layers` with the values of those of `network` that have the same names."""
-    new = Network(layers, network.input_shape, seed=None, dtype=network.dtype)
+    new = Network(layers, network.input_shape, seed=None, dtype=network.parameters.dtype)
     new.classes = network.classes
     values = network.parameters.all_named()
     for name, array in new.parameters.all_named().items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
 from distnet.nn.losses import PixelCrossEntropy
@@ -12,6 +13,7 @@ from distnet.objectives.confusion import confusion_names, matrix_of, pairs_count
 from distnet.objectives.objective import Objective, Ready
 
 
+@portable
 class Segmentation(Objective):
     """Trains a network whose outputs are logits `(N, K, H, W)` on masks `(N, H, W)` of classes.
 
@@ -36,7 +38,7 @@ class Segmentation(Objective):
         if not network.classes:
             network.classes = tuple(map(str, range(self.num_classes)))
         self.network, self.parameters = network, network.parameters
-        self.loss = PixelCrossEntropy(ignored)
+        self.loss = PixelCrossEntropy(ignored, arithmetic=network.arithmetic)
         self.counts = confusion_names(self.num_classes)
 
     def as_input(self, inputs: Array) -> Array:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layer_table import CASES, MODE_NAMES, MODES, all_layers, build, built, images
+from layer_table import CASES, MODE_NAMES, MODES, TRAIN, all_layers, build, built, images
 from portable_layers import digest, portable_results
 
 import distnet
@@ -152,6 +152,17 @@ def test_copies_and_descriptions_have_the_arithmetic():
         rebuild(describe(network) | {"portable_bits": 40})
 
 
+def test_what_is_frozen_stays_as_it_is():
+    network = Network([Linear(5), BatchNorm(), Linear(2)], (4,), arithmetic="portable")
+    network.freeze("linear1", "batchnorm1")
+    before = network.parameters.constants.copy()
+    network.forward(images((6, 4), np.float32), TRAIN)
+    network.backward(images((6, 2), seed=1))
+    assert network.parameters.grads.size == network.parameters.grads.any() * 12
+    assert (network.parameters.constants == before).all()
+    assert network.compute_in("float32").frozen == ("linear1", "batchnorm1")
+
+
 def test_joined_networks_have_one_arithmetic():
     one, other = (
         Network([Sequential([Linear(3)])], (4,), arithmetic=Portable(bits)) for bits in (9, 10)
@@ -159,6 +170,8 @@ def test_joined_networks_have_one_arithmetic():
     with pytest.raises(ValueError, match=r"found Portable\(bits=9\) and Portable\(bits=10\)"):
         joined(one=one, other=other)
     assert joined(one=one, other=copy.deepcopy(one)).grads.dtype == np.float64
+    with pytest.raises(ValueError, match="compute_in: found a network that was joined with others"):
+        one.compute_in("float32")
 
 
 def test_a_micro_batch_that_is_too_large_for_exact_sums_is_refused():
