@@ -52,4 +52,4 @@ def test_ranks_of_unlike_kernels_go_on_without_a_lost_one(tmp_path: Path) -> Non
         job.finish()
     finally:
         job.clean_up()
-    chaos.check_result(tmp_path / "job", expected)
+    chaos.check_result(tmp_path / "job", expected, job.every)
