@@ -10,8 +10,10 @@ from functools import partial
 
 from distnet.models.alexnet import AlexNet
 from distnet.models.book import DeepConvNet, SimpleConvNet, ThreeLayerNet, TwoLayerNet
+from distnet.models.faster_rcnn import FasterRCNN
 from distnet.models.googlenet import GoogLeNet
 from distnet.models.lenet import LeNet5
+from distnet.models.rcnn import RCNN
 from distnet.models.resnet import ResNet
 from distnet.models.segmentation import FCN, SegNet
 from distnet.models.vgg import VGG
@@ -20,9 +22,11 @@ from distnet.nn import Network
 __all__ = [
     "FCN",
     "MODELS",
+    "RCNN",
     "VGG",
     "AlexNet",
     "DeepConvNet",
+    "FasterRCNN",
     "GoogLeNet",
     "LeNet5",
     "Maker",

@@ -70,6 +70,7 @@ EXPERIMENTS = (
     "ch08/learning_rate_decay.py",
     "ch08/data_augmentation.py",
     "ch08/stacked_convolutions.py",
+    "ch08/faster_rcnn_scenes.py",
     "ch08/fully_convolutional.py",
     "ch08/segnet_road.py",
     "ch08/dqn_cart_pole.py",

@@ -14,11 +14,14 @@ import distnet
 from distnet.data.scenes import IGNORED
 from distnet.experiments import Lab, load
 from distnet.models import FCN
+from distnet.models.faster_rcnn import FasterRCNN
+from distnet.models.rcnn import RCNN
 from distnet.parallel import SerialCommunicator
 
 CHAPTER = Path(__file__).resolve().parents[2] / "docs" / "book" / "ch08"
 
 segmenting = load(CHAPTER / "segmenting.py")
+detecting = load(CHAPTER / "detecting.py")
 
 
 @pytest.fixture
@@ -75,3 +78,32 @@ def test_a_picture_of_ones_own_is_segmented(tmp_path, photo):
     assert [line.split()[0] for line in told.splitlines()] == ["sky", "road", "car", "wrote"]
     with Image.open(out) as image:
         assert image.size == (2 * 24 * 6, 16 * 6)
+
+
+@pytest.mark.parametrize("make", [RCNN, FasterRCNN])
+def test_a_saved_detector_finds_the_same_and_looks_at_a_picture(make, lab, photo):
+    detector = make(seed=5)
+    detecting.save(lab, detector, "detector")
+    again = detecting.load(lab.out / "detector")
+    assert again.parameters.sha256() == detector.parameters.sha256()
+    _, test = detecting.scenes(lab, 1)
+    found, proposed = detecting.detected(lab, detector, test.inputs[:11])
+    for before, after in zip(
+        found, detecting.detected(lab, again, test.inputs[:11])[0], strict=True
+    ):
+        np.testing.assert_array_equal(before.boxes, after.boxes)
+    figures = detecting.judged(found, proposed, detecting.truth_of(test)[:11], 10)
+    assert 0 <= figures["map75"] <= figures["map50"] < 0.2 and figures["recall50"] > 0
+    told = run_script("detect_picture.py", lab.out / "detector", photo, lab.out / "found.png")
+    assert "wrote " in told and (lab.out / "found.png").exists()
+
+
+@pytest.mark.mpi(min_size=2)
+def test_ranks_share_the_scenes_and_find_the_same(comm, tmp_path):
+    detector, found = RCNN(seed=5), []
+    for group in (SerialCommunicator(), comm):
+        lab = Lab(group, tmp_path, quick=True)
+        _, test = detecting.scenes(lab, 1)
+        each, proposed = detecting.detected(lab, detector, test.inputs[:20])
+        found.append([part.tobytes() for one in each for part in one] + [len(proposed)])
+    assert found[0] == found[1]
