@@ -91,7 +91,7 @@ def _help_of_config(cls: type) -> str:
     owners = dict.fromkeys(details(item).owner for item in fields(cls) if details(item).owner)
     if owners:
         text += f"; another {' or '.join(map(flag, owners))} than the file's leaves behind what the"
-        text += f" file says of its own; there are {', '.join(recipes())}"
+        text += f" file says of its own; in the package: {', '.join(recipes())}"
     return text
 
 
