@@ -155,7 +155,7 @@ def _imported(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         raise DataError(
-            "found no pooch, expected it to download files: pip install distnet-mpi[fetch]"
+            "found no pooch, expected it to download files: pip install 'distnet-mpi[fetch]'"
         ) from None
 
 

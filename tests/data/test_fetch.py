@@ -299,4 +299,4 @@ class TestCommand:
     def test_without_pooch(self, capsys, environ, monkeypatch):
         monkeypatch.setitem(sys.modules, "pooch", None)
         assert main(["fetch", "kmnist"], environ) == 2
-        assert "pip install distnet-mpi[fetch]" in capsys.readouterr().err
+        assert "pip install 'distnet-mpi[fetch]'" in capsys.readouterr().err

@@ -101,7 +101,7 @@ def _pillow(name: str) -> Any:
         return importlib.import_module(f"PIL.{name}")
     except ImportError:
         raise DataError(
-            "found no Pillow, expected it to read pictures: pip install distnet-mpi[images]"
+            "found no Pillow, expected it to read pictures: pip install 'distnet-mpi[images]'"
         ) from None
 
 
