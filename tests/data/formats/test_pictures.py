@@ -72,7 +72,7 @@ def test_without_pillow(tmp_path, monkeypatch):
 
     paths = saved(tmp_path, Image.fromarray(np.zeros((2, 2), np.uint8)))
     monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(DataError, match=r"pip install distnet-mpi\[images\]"):
+    with pytest.raises(DataError, match=r"pip install 'distnet-mpi\[images\]'"):
         read_pictures(paths, (1, 2, 2))
 
 
