@@ -7,6 +7,7 @@ import pytest
 
 from distnet.experiments import Lab, load
 from distnet.models import DeepConvNet
+from distnet.nn import Branches, Conv2d, Linear, ReLU, Residual
 from distnet.parallel import SerialCommunicator
 
 CHAPTER = Path(__file__).resolve().parents[2] / "docs" / "book" / "ch08"
@@ -17,7 +18,7 @@ def alone(tmp_path):
     return Lab(SerialCommunicator(), tmp_path, quick=True)
 
 
-@pytest.mark.parametrize("name", ["stacked_convolutions", "learning_rate_decay"])
+@pytest.mark.parametrize("name", ["stacked_convolutions", "learning_rate_decay", "history"])
 def test_requirements_hold(name, alone):
     script = load(CHAPTER / f"{name}.py")
     numbers = script.run(alone)
@@ -73,3 +74,42 @@ def test_a_gradient_that_is_zero_at_the_rim_has_a_smaller_side():
     assert script.side_seen(gradient) == 3
     gradient[5, 8] = 1
     assert script.side_seen(gradient) == 7
+
+
+def test_the_longest_way_through_a_network():
+    depth = load(CHAPTER / "history.py").depth
+    inner = Residual([Conv2d(2, 3, pad=1), ReLU(), Conv2d(2, 3, pad=1)], [Conv2d(2, 1)])
+    layers = [Conv2d(2, 3, pad=1), inner, Branches([Conv2d(1, 1)], [inner]), Linear(3)]
+    assert depth(layers) == 1 + 2 + 2 + 1
+
+
+def test_networks_of_either_kind_have_the_same_layers():
+    network = load(CHAPTER / "deep_residuals.py").network
+    sizes = {network(3, *kind, 0).parameters.size for kind in ((True, False), (False, False))}
+    assert len(sizes) == 1
+    start = network(3, True, False, 0)
+    x = np.random.default_rng(0).random((2, 1, 14, 14), np.float32)
+    blocks = start.body.layers[3:-2]
+    for layer in start.body.layers[:3]:
+        x = layer.forward(x)
+    before = x.copy()
+    for layer in blocks:
+        x = layer.forward(x)
+    np.testing.assert_array_equal(x, before)  # it starts as a network without its blocks
+
+
+@pytest.mark.mpi(min_size=2, timeout=120)
+def test_transfer_is_the_same_on_two_ranks(comm, alone, tmp_path):
+    script = load(CHAPTER / "transfer_learning.py")
+    train, test = script.small_digits(alone, 500)
+    few = script.some_of_each(script.only(train, range(5, 10)), 5, 0)
+    found = []
+    for lab in (alone, Lab(comm, tmp_path, quick=True)):
+        network = script.network(1)
+        network.freeze("conv")
+        settings = {"steps": 10, "batch": 25, "seed": 3}
+        found.append(
+            script.accuracy(lab, network, few, script.only(test, range(5, 10)), **settings)
+        )
+        assert script.num_moved(network, script.network(1)) == 0
+    assert found[0] == found[1]
