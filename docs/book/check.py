@@ -76,6 +76,7 @@ EXPERIMENTS = (
     "ch08/transfer_learning.py",
     "ch08/fewer_bits.py",
     "ch08/one_bit.py",
+    "ch08/rcnn_scenes.py",
     "ch08/faster_rcnn_scenes.py",
     "ch08/fully_convolutional.py",
     "ch08/segnet_road.py",
