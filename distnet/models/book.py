@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 from distnet.base.arrays import Shape
 from distnet.base.options import Option
 from distnet.nn import (
+    BatchNorm,
     Conv2d,
     Dropout,
     Layer,
@@ -121,7 +122,8 @@ class DeepConvNet(Network):
     Three stages of two 3x3 convolutions (16, 32 and 64 filters) and a pooling layer, then linear 50
     and linear 10, He initialisation. The fourth convolution pads by 2, so that 14 x 14 pixels
     become 16 x 16 and halve evenly. The book's second dropout, on the logits, is left out: it
-    costs accuracy and makes the training loss meaningless.
+    costs accuracy and makes the training loss meaningless. `batchnorm` normalises where maps are
+    small already, so that it costs little.
     """
 
     def __init__(
@@ -137,12 +139,17 @@ class DeepConvNet(Network):
                 limits={">=": 0, "<": 1},
             ),
         ] = 0.5,
+        batchnorm: Annotated[
+            bool,
+            Option("batch normalisation behind each convolution, of deep_convnet each pooling"),
+        ] = False,
         seed: int = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
         layers: list[Layer] = []
         for filters, pad in ((16, 1), (32, 2), (64, 1)):
             layers += [Conv2d(filters, 3, pad=1), ReLU()]
-            layers += [Conv2d(filters, 3, pad=pad), MaxPool2d(2), ReLU()]
+            layers += [Conv2d(filters, 3, pad=pad), MaxPool2d(2)]
+            layers += [BatchNorm(), ReLU()] if batchnorm else [ReLU()]
         layers += [Linear(50), ReLU(), Dropout(dropout), Linear(num_classes)]
         super().__init__(layers, input_shape, seed=seed, dtype=dtype)

@@ -150,3 +150,11 @@ def test_dropout_can_be_left_out():
     net, (x, labels) = DeepConvNet((1, 8, 8), dropout=0), batch((1, 8, 8))
     loss, _ = Classification(net).gradients(x, labels, MicroBatch())
     assert loss == pytest.approx(Classification(net).measure(x, labels)[0] / 8, rel=1e-6)
+
+
+def test_normalisation_behind_each_pooling():
+    net = DeepConvNet(batchnorm=True)
+    assert net.parameters.values.size == 123_552 + 2 * (16 + 32 + 64)
+    kinds = [layer.kind for layer in net.body.layers]
+    places = [i for i, kind in enumerate(kinds) if kind == "batchnorm"]
+    assert [kinds[i - 1 : i + 2] for i in places] == [["pool", "batchnorm", "relu"]] * 3

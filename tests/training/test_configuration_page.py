@@ -11,7 +11,8 @@ import pytest
 from distnet.base.options import own_options
 from distnet.training.config import ConfigError, TrainConfig, parse, to_toml
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "configuration.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
@@ -35,6 +36,14 @@ def test_files_and_flags(files):
     assert parse(["--config", "longer.toml"]).epochs == 20
     assert parse(["--config", "longer.toml"]).hidden_size == 100
     assert parse(["--config", "recipes/book"]).dropout == 0.5
+    assert parse(["--config", "recipes/speedrun", "--seed", "3"]).seed == 3
+
+
+def test_every_recipe_of_the_package_is_on_the_page():
+    recipes = {path.stem for path in (ROOT / "distnet" / "recipes").glob("*.toml")}
+    assert set(re.findall(r"^\| `recipes/(\w+)`", PAGE, flags=re.MULTILINE)) == recipes
+    for recipe in recipes:
+        assert parse(["--config", f"recipes/{recipe}"]).model == "deep_convnet"
 
 
 def test_another_optimizer_leaves_behind_what_the_file_says_of_its_own(files):
