@@ -63,11 +63,12 @@ _HOMES = {
         *("ConvTranspose2d", "Dropout", "Flatten"),
         *("GlobalAvgPool2d", "Layer", "LeakyReLU", "Linear", "LocalResponseNorm", "MaxPool2d"),
         *("MaxUnpool2d", "Network", "Quantize", "ReLU", "Residual", "Resize", "Scale"),
-        *("Sequential", "Sigmoid", "Sign", "Standardize", "Tanh"),
+        *("Sequential", "Sigmoid", "Sign", "Standardize", "Tanh", "Unflatten"),
         *("Upsample", "fold_batchnorm", "joined", "quantize", "softmax"),
     ],
     "distnet.objectives": [
         "OBJECTIVES",
+        "Adversarial",
         "Classification",
         "DoubleDQN",
         "Objective",
@@ -155,10 +156,12 @@ if TYPE_CHECKING:
     from distnet.nn import Sign as Sign
     from distnet.nn import Standardize as Standardize
     from distnet.nn import Tanh as Tanh
+    from distnet.nn import Unflatten as Unflatten
     from distnet.nn import joined as joined
     from distnet.nn import quantize as quantize
     from distnet.nn import softmax as softmax
     from distnet.objectives import OBJECTIVES as OBJECTIVES
+    from distnet.objectives import Adversarial as Adversarial
     from distnet.objectives import Classification as Classification
     from distnet.objectives import DoubleDQN as DoubleDQN
     from distnet.objectives import Objective as Objective

@@ -29,6 +29,7 @@ class Purpose(IntEnum):
     START = 11
     EXPLORE = 12
     PLAY = 13
+    NOISE = 14
 
 
 def stream(

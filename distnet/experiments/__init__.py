@@ -1,5 +1,6 @@
 """The laboratory of the book: what its experiments share. See `lab.py`."""
 
+from distnet.experiments.frechet import frechet_distance
 from distnet.experiments.lab import (
     Lab,
     LabOptions,
@@ -46,6 +47,7 @@ __all__ = [
     "draw_accuracies",
     "draw_losses",
     "exactly",
+    "frechet_distance",
     "load",
     "main",
     "moving_average",

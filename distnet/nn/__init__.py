@@ -13,7 +13,7 @@ from distnet.nn.layer import Layer
 from distnet.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
 from distnet.nn.layers.binary import BinaryConv2d, BinaryLinear, Sign
 from distnet.nn.layers.dropout import Dropout
-from distnet.nn.layers.linear import Flatten, Linear
+from distnet.nn.layers.linear import Flatten, Linear, Unflatten
 from distnet.nn.layers.normalization import BatchNorm, LocalResponseNorm
 from distnet.nn.layers.quantized import Quantize, Scale
 from distnet.nn.layers.standardize import Standardize
@@ -53,6 +53,7 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "Standardize",
     "Tanh",
+    "Unflatten",
     "Upsample",
     "fold_batchnorm",
     "joined",

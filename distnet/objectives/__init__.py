@@ -3,6 +3,7 @@
 An objective is added by its file and one line of `OBJECTIVES`.
 """
 
+from distnet.objectives.adversarial import Adversarial
 from distnet.objectives.classification import Classification, balanced_weights
 from distnet.objectives.objective import Objective
 from distnet.objectives.q_learning import DoubleDQN
@@ -17,6 +18,7 @@ OBJECTIVES = {
 
 __all__ = [
     "OBJECTIVES",
+    "Adversarial",
     "Classification",
     "DoubleDQN",
     "Objective",

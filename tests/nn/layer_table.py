@@ -44,6 +44,7 @@ from distnet.nn import (
     Sign,
     Standardize,
     Tanh,
+    Unflatten,
     Upsample,
     layout,
 )
@@ -240,6 +241,7 @@ CASES = [
     Case("linear of pixels", lambda: Linear(4), (3, 1, 1)),
     Case("linear without bias", lambda: Linear(3, bias=False), (2, 3, 2)),
     Case("flatten", Flatten, (3, 2, 4)),
+    Case("unflatten", lambda: Unflatten((3, 2, 4)), (24,)),
     Case("relu of images", ReLU, (3, 4, 5)),
     Case("relu of vectors", ReLU, (9,)),
     Case("leaky relu of images", LeakyReLU, (3, 4, 5)),

@@ -5,7 +5,7 @@ import pytest
 
 from distnet.nn import PixelCrossEntropy, SoftmaxCrossEntropy, log_softmax, softmax
 from distnet.nn.gradient_check import numerical_gradient, relative_error
-from distnet.nn.losses import count_correct, smooth_l1
+from distnet.nn.losses import binary_cross_entropy, count_correct, smooth_l1
 
 LOGITS = np.random.default_rng(0).standard_normal((7, 4)) * 2
 LABELS = np.array([0, 3, 1, 1, 2, 0, 3])
@@ -239,3 +239,26 @@ def test_smooth_l1_as_pytorch_has_it(beta):
         torch.from_numpy(x), torch.zeros(50), beta=beta, reduction="none"
     )
     np.testing.assert_allclose(smooth_l1(x, beta)[0], expected.numpy(), rtol=1e-12)
+
+
+def test_binary_cross_entropy_is_that_of_the_sigmoid():
+    logits, target = LOGITS, np.random.default_rng(2).random(LOGITS.shape)
+    p = 1 / (1 + np.exp(-logits))
+    expected = -(target * np.log(p) + (1 - target) * np.log(1 - p)).sum()
+    loss, gradient = binary_cross_entropy(logits, target)
+    assert loss == pytest.approx(expected, rel=1e-13)
+    np.testing.assert_allclose(gradient, p - target, rtol=1e-13)
+    found = numerical_gradient(lambda: binary_cross_entropy(logits, 0.9)[0], logits)
+    assert relative_error(binary_cross_entropy(logits, 0.9)[1], found) < 1e-8
+
+
+def test_binary_cross_entropy_of_any_logits_is_finite():
+    logits = np.array([-1e30, -200, 0, 200, 1e30], np.float32)
+    for target, expected in ((0.0, 1e30), (1.0, 1e30)):
+        with np.errstate(over="raise", invalid="raise"):
+            loss, gradient = binary_cross_entropy(logits, target)
+        assert loss == pytest.approx(expected, rel=1e-6)
+        assert gradient.dtype == np.float32
+        np.testing.assert_array_equal(
+            gradient, [0 - target, 0 - target, 0.5 - target, 1 - target, 1 - target]
+        )

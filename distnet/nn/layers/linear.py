@@ -190,3 +190,33 @@ class Flatten(Layer):
         dx = self.input_gradient(self.shape, out)
         np.copyto(dx, dy.reshape(self.shape))
         return dx
+
+
+@portable
+class Unflatten(Layer):
+    """Vectors `(N, C * H * W)` to images `(N, C, H, W)`, `shape` being (C, H, W), in that order."""
+
+    kind = "unflatten"
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        checked = arguments.shape("Unflatten", "shape", shape)
+        self.image_shape = arguments.image_shape("Unflatten", checked)
+
+    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
+        super().build(shape, dtype)
+        if shape != (int(np.prod(self.image_shape)),):
+            raise arguments.refusal("Unflatten", "shape", self.image_shape, f"as many as {shape}")
+        return self.image_shape
+
+    def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
+        y = self.output((len(x), *self.image_shape), out)
+        np.copyto(y, x.reshape(y.shape))
+        return y
+
+    def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
+        if not need_dx:
+            return None
+        dx = self.input_gradient((len(dy), int(np.prod(self.image_shape))), out)
+        np.copyto(dx.reshape(dy.shape), dy)
+        return dx

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from layer_table import build, images
 
-from distnet.nn import Flatten, Linear, Sequential
+from distnet.nn import Flatten, Linear, Sequential, Unflatten
 
 SHAPES = [(7,), (1,), (3, 4, 5), (1, 4, 5), (6, 1, 1), (1, 1, 1), (4, 1, 3)]
 
@@ -54,3 +54,22 @@ def test_pixels_of_one_channel_come_as_vectors():
     assert np.shares_memory(layer.x, inbox)
     np.testing.assert_array_equal(layer.forward(images((5, 1, 4, 5))), y)
     assert build(Linear(4), (3, 4, 5)).inbox(5) is None
+
+
+def test_unflatten_undoes_flatten():
+    x = images((5, 3, 2, 4))
+    chain = build(Sequential([Flatten(), Unflatten((3, 2, 4))]), (3, 2, 4))
+    np.testing.assert_array_equal(chain.forward(x), x)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((3, 2), r"found input shape \(3, 2\), expected images"),
+        ((3, 2, 0), "expected whole numbers of at least 1"),
+        ((3, 2, 5), r"found shape \(3, 2, 5\), expected as many as \(24,\)"),
+    ],
+)
+def test_shapes_that_vectors_do_not_have(shape, message):
+    with pytest.raises(ValueError, match=f"Unflatten: .*{message}"):
+        build(Unflatten(shape), (24,))
