@@ -28,7 +28,7 @@ def test_alone_it_starts_two_ranks_and_trains():
     assert [each["check"] for each in bad] in ([], ["mpirun"])
     assert (process.returncode, report["will_train"]) == ((1, False) if bad else (0, True))
     checks = [each["check"] for each in report["findings"]]
-    assert checks[:3] == ["python", "kernels", "memory"]
+    assert checks[:4] == ["python", "kernels", "arithmetic", "memory"]
     assert checks[-3:] == ["mpi", "mpirun", "training"]
     if not bad:
         assert report["findings"][-2]["text"] == "starts 2 ranks, which find each other"

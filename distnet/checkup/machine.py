@@ -12,6 +12,7 @@ from distnet.base.words import counted
 from distnet.checkup.finding import Finding, error, ok, warning
 from distnet.data.cache import default_cache_dir
 from distnet.training.fingerprint import UNKNOWN, numerics_fingerprint, one_blas_thread
+from distnet.training.known_answer import ForeignArithmeticError, check_machine
 
 MIB = 1 << 20
 PROCESS_BYTES = 256 * MIB  # what training DeepConvNet on MNIST takes, with some room
@@ -24,6 +25,7 @@ def machine(environ: Mapping[str, str], num_ranks: int = 1) -> Iterator[Finding]
     """All of it, for one of `num_ranks` processes on this host."""
     yield ok("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield kernels()
+    yield arithmetic()
     yield memory(num_ranks)
     yield shared_memory(SHARED_MEMORY, num_ranks)
     yield cache(default_cache_dir(environ))
@@ -45,6 +47,15 @@ def kernels() -> Finding:
         "before Python starts, export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 "
         "VECLIB_MAXIMUM_THREADS=1",
     )
+
+
+def arithmetic() -> Finding:
+    """Whether `--arithmetic portable` gives the bits here that it gives everywhere."""
+    try:
+        check_machine()
+    except ForeignArithmeticError as failure:
+        return warning("arithmetic", str(failure), "compute in float32, the default")
+    return ok("arithmetic", "portable arithmetic has the known bits here")
 
 
 def memory(num_ranks: int) -> Finding:

@@ -14,6 +14,7 @@ from distnet.checkup.finding import Finding, Level, error, lines, merged, ok, wa
 from distnet.checkup.links import Link, judged, pairings, pairs, time_of_sum
 from distnet.checkup.machine import cache, memory, results, shared_memory
 from distnet.checkup.ranks import Rank, alike, clock_skew, clocks, cores, hosts
+from distnet.training.known_answer import ForeignArithmeticError
 
 RANK = Rank("a", frozenset({0, 1, 2, 3}), 4, None, {"numpy": "2.4", "blas": "x"}, "c0de", "3", 0.0)
 
@@ -179,3 +180,17 @@ def test_little_memory(monkeypatch, tmp_path):
     (tmp_path / "cpu.max").write_text("max 100000\n")
     assert machine.available_bytes() != 600_000_000
     assert machine.usable_cores()[1] is None
+
+
+def test_a_machine_that_portable_arithmetic_does_not_suit(monkeypatch):
+    assert machine.arithmetic().level is Level.OK
+
+    def fail():
+        raise ForeignArithmeticError("portable arithmetic: found that 1 + 1 is 3")
+
+    monkeypatch.setattr(machine, "check_machine", fail)
+    found = machine.arithmetic()
+    assert (found.level, found.text) == (
+        Level.WARNING,
+        "portable arithmetic: found that 1 + 1 is 3",
+    )
