@@ -166,13 +166,17 @@ def test_blocks_run(page, tmp_path):
 
 def check_the_claims_of_the_readme(outputs):
     """A program prints the same alone and on ranks, six runs end with one hash; what they print."""
-    (alone, on_ranks), _, same_bits, compared, doctor = (out.splitlines() for out in outputs)
+    (alone, on_ranks), _, same_bits, portable, compared, doctor = (
+        out.splitlines() for out in outputs
+    )
     assert alone == on_ranks
     assert same_bits[-1].startswith("      6 ")
     assert compared[-1].startswith("the same bits")
     assert sum(line.startswith("training will work") for line in doctor) == 2
-    shown = (ROOT / "README.md").read_text().split("```text\n")[1].split("```")[0].splitlines()
+    readme = (ROOT / "README.md").read_text()
+    shown = readme.split("```text\n")[1].split("```")[0].splitlines()
     assert shown[2] in same_bits, "the table of the epochs has other columns now"
+    assert portable[-1] in readme.splitlines(), "this machine has another hash than the reader's"
 
 
 def test_blocks_are_found_with_their_reasons():
