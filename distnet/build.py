@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from distnet.base.arrays import Shape, ceil_divide, format_shape
 from distnet.base.options import details
@@ -39,6 +39,7 @@ from distnet.training.islands import LocalSteps
 from distnet.training.job import Job
 from distnet.training.known_answer import expect_same_bits
 from distnet.training.mirrors import MIRRORS
+from distnet.training.model_card import model_card
 from distnet.training.model_file import about, initialize
 from distnet.training.performance import Performance
 from distnet.training.placement import idle_ranks, placement
@@ -304,6 +305,7 @@ def callbacks_of(
             config.log_every,
             performance.throughput,
             partial(_about, config, dataset, saving),
+            partial(_card, config, dataset, saving.directory.path),
         ),
     ]
     if config.hash_every:
@@ -392,6 +394,24 @@ def _about(config: TrainConfig, dataset: Dataset, saving: Saving, run: Run) -> d
         "reduction": config.reduction,
         "fingerprint": dict(saving.fingerprint),
     }
+
+
+def _card(
+    config: TrainConfig, dataset: Dataset, path: Path, run: Run, summary: Mapping[str, Any]
+) -> str:
+    """README.md of the run."""
+    network = cast(Classification, run.trainer.objective).network
+    return model_card(
+        path,
+        summary,
+        network=str(network),
+        input_shape=network.input_shape,
+        classes=dataset.classes,
+        num_parameters=network.parameters.values.size,
+        num_samples=len(run.trainer.feed.targets),
+        data_sha256=dataset.sha256,
+        config=config,
+    )
 
 
 def _whole_run(config: TrainConfig) -> str:

@@ -65,7 +65,7 @@ class RunLog(Callback):
     """Lines of metrics.jsonl, and summary.json when the run is complete.
 
     every: steps between training lines; 0: none but those of the epochs. about: what the summary
-    says of the run beside its results.
+    says of the run beside its results. card: the text of README.md, of the run and its summary.
     """
 
     def __init__(
@@ -74,9 +74,10 @@ class RunLog(Callback):
         every: int,
         throughput: Throughput,
         about: Callable[[Run], Mapping[str, Any]],
+        card: Callable[[Run, Mapping[str, Any]], str] | None = None,
     ) -> None:
         self.directory, self.every = directory, every
-        self.throughput, self.about = throughput, about
+        self.throughput, self.about, self.card = throughput, about, card
         self._started = time.perf_counter()
 
     def stepped(self, run: Run, result: StepResult) -> None:
@@ -96,20 +97,21 @@ class RunLog(Callback):
         record = run.record
         results = named_metrics(record)
         results |= {f"best_{self._first(record)}_{key}": x for key, x in record.best.items()}
-        self.directory.summarize(
-            {
-                **self.about(run),
-                "ranks": run.comm.size,
-                "epochs": run.num_done / run.steps_per_epoch,
-                "steps": run.num_done,
-                **results,
-                "best_step": record.best_step,
-                "ended": record.ended,
-                "images_per_second": self.throughput.images_per_second,
-                "wall_seconds": time.perf_counter() - self._started,
-                **_hashes(run.trainer),
-            }
-        )
+        summary = {
+            **self.about(run),
+            "ranks": run.comm.size,
+            "epochs": run.num_done / run.steps_per_epoch,
+            "steps": run.num_done,
+            **results,
+            "best_step": record.best_step,
+            "ended": record.ended,
+            "images_per_second": self.throughput.images_per_second,
+            "wall_seconds": time.perf_counter() - self._started,
+            **_hashes(run.trainer),
+        }
+        if self.card is not None:
+            self.directory.describe(self.card(run, summary))
+        self.directory.summarize(summary)  # last: it says that the run has ended
 
     def _first(self, record: Record) -> str:
         return next(iter(record.evaluated), "test")

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 from distnet.base.files import remove_partial_files, write_atomically
 from distnet.parallel.communicator import Communicator
-from distnet.training import checkpoint, earlier_runs
+from distnet.training import checkpoint, earlier_runs, model_card
 from distnet.training.checkpoint import Checkpoint
 from distnet.training.checkpoint_writer import CheckpointWriter
 from distnet.training.directory_lock import DirectoryLock
@@ -103,6 +104,8 @@ class RunDirectory:
             remove_partial_files(self.path)
             remove_partial_files(self.checkpoints)
             self.summary.unlink(missing_ok=True)
+            if self._card_is_ours():
+                (self.path / model_card.FILE).unlink(missing_ok=True)
             write_atomically(self.path / "config.toml", config.encode())
             self._metrics = Metrics(self.path / "metrics.jsonl", start.step)
             self._mirrors = {name: MIRRORS[name](self.path) for name in self._mirror_names}
@@ -130,6 +133,21 @@ class RunDirectory:
         written = self._writer.finished(wait) if self.writes else None
         if written is not None:
             self._note("checkpoint", f"checkpoint of step {written.step}", written.error)
+
+    def describe(self, card: str) -> None:
+        """Writes README.md, unless there is one that no run has written."""
+        if self.writes and self._card_is_ours():
+            path = self.path / model_card.FILE
+            self._try(model_card.FILE, lambda: write_atomically(path, card.encode()))
+
+    def _card_is_ours(self) -> bool:
+        """Whether README.md is one of a run, or is not there."""
+        path = self.path / model_card.FILE
+        if not path.exists():
+            return True
+        with suppress(OSError), path.open("rb") as file:
+            return file.readline(200).rstrip() == model_card.MARK.encode()
+        return False
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
         """Writes summary.json, the sign that the run has ended."""

@@ -1,0 +1,136 @@
+"""README.md of a run: what was trained, on what, with which result, and how to use it.
+
+After the idea of Mitchell et al. 2019 (arXiv:1810.03993): what somebody has to know who finds the
+directory later. What only people know, such as what a network is good for, is for them to add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from distnet.base.arrays import format_shape
+from distnet.base.options import details, flag
+from distnet.training import columns
+from distnet.training.config import ENTRIES
+
+FILE = "README.md"
+MARK = "<!-- written by distnet when the run ended, and again when it goes on -->"
+MAX_CLASSES = 12  # that are named
+
+
+def model_card(
+    path: Path,
+    summary: Mapping[str, Any],
+    *,
+    network: str,
+    input_shape: Sequence[int],
+    classes: Sequence[str],
+    num_parameters: int,
+    num_samples: int,
+    data_sha256: str,
+    config: Any,
+) -> str:
+    """The text, in Markdown. summary: that of the run; network: its table; config: the options."""
+    chosen = "valid" if "best_valid_accuracy" in summary else "test"
+    accuracy = columns.text("accuracy", summary[f"best_{chosen}_accuracy"])
+    best = f"{accuracy} after step {summary['best_step']}"
+    rows = [
+        *_results(summary),
+        ("best checkpoint", f"{best}, chosen by the {chosen} samples"),
+        ("length", f"{summary['steps']} steps, {summary['epochs']:.4g} epochs"),
+        ("trained on", f"{summary['data']}, {num_samples:,} samples, SHA-256 `{data_sha256}`"),
+        ("parameters", f"{num_parameters:,}, SHA-256 `{summary['params_sha256']}`"),
+        ("computed by", _computed(summary)),
+    ]
+    caution = (
+        ""
+        if chosen == "valid"
+        else "\nThe best checkpoint was chosen by the test samples, so its accuracy on them is a "
+        "little too good; with `--validation` it is not.\n"
+    )
+    table = "\n".join(f"| {name} | {text} |" for name, text in rows)
+    size, version = format_shape(tuple(input_shape)), import_module("distnet").__version__
+    return f"""{MARK}
+
+# {summary["model"]} on {summary["data"]}
+
+A network that tells {len(classes)} classes of inputs of {size} apart: {_named(classes)}.
+
+| | |
+|---|---|
+{table}
+{caution}
+## How to use it
+
+```python
+import distnet
+
+network = distnet.load({str(path)!r})
+print(network.classes, network.predict(images).argmax(axis=1))
+```
+
+`distnet predict {path} FILES` does the same for files, `distnet evaluate {path}` tells what it gets
+right by class, `distnet report {path}` shows it.
+
+## How it was made
+
+`distnet train {_options(config)}` with distnet {version}. The whole configuration is in
+`config.toml`: `distnet train --config {path}/config.toml --out ANOTHER` makes it
+again{_again(summary)}.
+
+```text
+{network}
+```
+"""
+
+
+def _results(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    names = [f"{of}_{what}" for of in ("valid", "test") for what in ("accuracy", "loss")]
+    return [
+        (
+            f"{name.replace('_', ' ')} at the end",
+            columns.text(name.partition("_")[2], summary[name]),
+        )
+        for name in names
+        if summary.get(name) is not None
+    ]
+
+
+def _computed(summary: Mapping[str, Any]) -> str:
+    found = summary["fingerprint"]
+    ranks = summary["ranks"]
+    return (
+        f"{ranks} rank{'s' * (ranks > 1)}, NumPy {found['numpy']}, {found['blas']} "
+        f"{found['blas_version']} ({found['blas_architecture']}), reduction {summary['reduction']}"
+    )
+
+
+def _again(summary: Mapping[str, Any]) -> str:
+    if not str(summary["reduction"]).startswith("exact"):
+        return ""
+    return ", with the same bits where NumPy has the same kernels, on any number of ranks"
+
+
+def _named(classes: Sequence[str]) -> str:
+    more = f" and {len(classes) - MAX_CLASSES} more" if len(classes) > MAX_CLASSES else ""
+    return ", ".join(classes[:MAX_CLASSES]) + more
+
+
+def _options(config: Any) -> str:
+    """The flags that differ from what they are without being given, as far as they decide."""
+    chosen = {name: getattr(config, name) for name in ENTRIES}
+    plain, with_defaults = type(config)(), type(config)(**chosen)  # models have their own ones
+    changed = []
+    for item in fields(config):
+        name, value = item.name, getattr(config, item.name)
+        usual = getattr(plain if name in ENTRIES else with_defaults, name)
+        if value is None or value == usual or not details(item).decides:
+            continue
+        words = value if isinstance(value, tuple) else (value,)
+        shown = "" if value is True else " " + " ".join(map(str, words))
+        changed.append(f"{flag(item.name)}{shown}")
+    return " ".join(changed)

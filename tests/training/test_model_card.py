@@ -1,0 +1,67 @@
+"""README.md of a run says what its summary says, and a user's own is left alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from training_runs import ALONE, NUM_TRAIN, SIZES, read_summary, succeed, write_digits
+
+import distnet
+from distnet.training.config import TrainConfig, parse
+from distnet.training.model_card import MARK, _options
+
+FLAGS = ("--model", "lenet5", "--width", "0.5", "--epochs", "2", "--lr", "0.002")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"))
+
+
+def rows(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^\| (.+?) \| (.+) \|$", text, re.MULTILINE))
+
+
+@pytest.mark.mpi_launch
+def test_the_card_says_what_the_run_was(data_dir, tmp_path):
+    out = tmp_path / "run"
+    args = (*FLAGS, *SIZES, "--data-dir", data_dir, "--out", out)
+    succeed(2, *args, "--stop-at", "3", code=75)
+    assert not (out / "README.md").exists(), "before the end there is nothing to say"
+    succeed(ALONE, *args, "--resume")
+    text, summary = (out / "README.md").read_text(), read_summary(out)
+    assert text.startswith(f"{MARK}\n\n# lenet5 on digits0\n")
+    found = rows(text)
+    assert found["test accuracy at the end"] == f"{summary['test_accuracy']:.2%}"
+    assert found["best checkpoint"] == (
+        f"{summary['best_test_accuracy']:.2%} after step {summary['best_step']}, chosen by the "
+        "test samples"
+    )
+    assert found["length"] == "10 steps, 2 epochs"
+    assert f"{NUM_TRAIN} samples" in found["trained on"]
+    assert summary["params_sha256"] in found["parameters"]
+    assert "a little too good" in text
+    command = re.search(r"`distnet train (--.*?)`", text.replace("\n", " "))
+    config = parse(command[1].split())
+    assert config == TrainConfig(model="lenet5", width=0.5, epochs=2, lr=0.002, batch_size=50,
+                                 micro_batch_size=16)  # fmt: skip
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {"images": distnet.load_dataset("mnist", data_dir).test.inputs[:2]}
+    exec(code, names)
+    assert names["network"].classes == tuple("0123456789")
+
+
+@pytest.mark.mpi_launch
+def test_a_readme_of_the_user_is_left_alone(data_dir, tmp_path):
+    (tmp_path / "README.md").write_text("Mine.\n")
+    args = (*FLAGS, *SIZES, "--data-dir", data_dir, "--out", tmp_path)
+    succeed(ALONE, *args, "--steps", "2")
+    assert (tmp_path / "README.md").read_text() == "Mine.\n"
+
+
+def test_only_what_was_chosen_is_shown():
+    assert _options(TrainConfig()) == ""
+    assert _options(TrainConfig(optimizer="sgd", seed=3, out="x")) == "--optimizer sgd --seed 3"
+    assert _options(TrainConfig(augment_flip=True)) == "--augment-flip"
