@@ -16,6 +16,7 @@ from distnet.nn.description import describe, rebuild
 from distnet.nn.layers.binary import BinaryConv2d, BinaryLinear
 from distnet.nn.network import Network
 from distnet.nn.parameters import Parameters
+from distnet.nn.quantization import sum_bounds
 from distnet.training import checkpoint as checkpoints
 from distnet.training.checkpoint import Checkpoint, CheckpointError, best_path
 from distnet.training.storage import BITS, narrowed, widened
@@ -60,7 +61,19 @@ def stored(model: Checkpoint, storage: str) -> Checkpoint:
     """A model file's content with its parameters in fewer bytes; see `save`."""
     if storage == "full":
         return model
-    wide = dict(model.state) | (_signs(model) if storage == BITS else {})
+    wide = dict(model.state)
+    if storage == BITS:
+        signs = _signs(model)
+        if not signs:
+            raise ValueError(
+                "storage bits: found no layer that computes with the signs of its weights, "
+                "expected a network of BinaryConv2d or BinaryLinear"
+            )
+        wide |= signs
+    elif storage == "int8" and not sum_bounds(network_of(model, "the network")):
+        raise ValueError(
+            "storage int8: found a network of floats, expected one that quantize has made"
+        )
     state = narrowed(wide, storage)
     shapes = {n: array.shape for n, array in wide.items() if array.shape != state[n].shape}
     return replace(model, state=state, model={**model.model, STORAGE: storage, SHAPES: shapes})

@@ -89,7 +89,20 @@ def test_numbers_that_float16_cannot_hold_are_refused(tmp_path):
         save(net, tmp_path / "model", storage="int4")
 
 
-@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("int8", "found a network of floats, expected one that quantize"),
+        ("bits", "BinaryConv2d or"),
+    ],
+)
+def test_a_network_that_is_not_made_for_it_is_refused(storage, message, tmp_path, capsys):
+    with pytest.raises(ValueError, match=message):
+        save(network(), tmp_path / "model", storage=storage)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("storage", [name for name in STORAGES if name != "bits"])
 def test_the_command(storage, tmp_path, capsys):
     source, target = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
     net = network()
@@ -108,5 +121,7 @@ def test_the_command_refuses(tmp_path, capsys):
     save(network(), source)
     assert main([str(source), str(tmp_path / "out.safetensors"), "--storage", "int8"]) == 2
     assert "found a network for no data set, expected --data" in capsys.readouterr().err
+    assert main([str(source), str(tmp_path / "out.safetensors"), "--storage", "bits"]) == 2
+    assert "storage bits: found no layer that computes with" in capsys.readouterr().err
     assert main([str(source), str(tmp_path / "out.pth"), "--storage", "float16"]) == 2
     assert "--storage float16: found" in capsys.readouterr().err
