@@ -203,18 +203,25 @@ class Islands:
         met = time.perf_counter()
         with comm.position.during("islands"):
             stops = self._meet(comm, arrivals, failure, wants_stop())
-            memories = {island: each.memory for island, each in arrivals.items()}
-            if comm.survives_losses:  # what a lost rank alone knew would be lost
-                memories = self._share(comm, memories)
-            result = self._combine(learner, step, stop, arrivals)
-        for island, memory in memories.items():
-            _take(self._memories[island], memory)
-        self._is_complete = len(memories) == self._number
+            result = self.synchronize(learner, step, stop, arrivals)
         if self._number > 1:
             work.bytes_sent += self._sum.bytes_sent
         work.num_steps, work.seconds = stop - step, time.perf_counter() - began
         work.wait_seconds += time.perf_counter() - met
         return replace(result, own=work, stop=stops, num_steps=stop - step)
+
+    def synchronize(
+        self, learner: Learner, step: int, stop: int, arrivals: dict[int, Arrival]
+    ) -> StepResult:
+        """From where the islands have got to one state; what all of them have measured."""
+        memories = {island: each.memory for island, each in arrivals.items()}
+        if learner.comm.survives_losses:  # what a lost rank alone knew would be lost
+            memories = self._share(learner.comm, memories)
+        result = self._combine(learner, step, stop, arrivals)
+        for island, memory in memories.items():
+            _take(self._memories[island], memory)
+        self._is_complete = len(memories) == self._number
+        return result
 
     def _deal(self, learner: Learner) -> None:
         """Decides where islands are computed."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -69,6 +70,8 @@ class Timeline:
         self._replace(exchange, "read", f"from {numbers}")
         self._replace(exchange, "complete", f"from {numbers}")
         self._replace(trainer.optimizer, "step", "optimizer")
+        if hasattr(trainer.synchronization, "synchronize"):
+            self._replace(trainer.synchronization, "synchronize", "synchronize islands")
         self._replace(objective.parameters, "refresh", "refresh")
         self._watch_steps(trainer)
         for comm in dict.fromkeys([trainer.comm, *exchange.groups]):
@@ -113,15 +116,28 @@ class Timeline:
         return timed
 
     def _watch_steps(self, trainer: Trainer) -> None:
-        take_step = trainer.step
+        take_step, go_on = trainer.step, trainer.advance
 
-        def step(number: int, *args: Any) -> Any:
-            self._num_messages, self._in_step = 0, True
-            result = self.timed(take_step, f"step {number}")(number, *args)
-            self._in_step = False
-            return result
+        def step(number: int, *args: Any, **kwargs: Any) -> Any:
+            self._num_messages = 0
+            with self._noting():
+                return self.timed(take_step, f"step {number}")(number, *args, **kwargs)
+
+        def advance(*args: Any) -> Any:
+            with self._noting():
+                return go_on(*args)
 
         setattr(trainer, "step", step)  # noqa: B010  a type checker would object to the assignment
+        setattr(trainer, "advance", advance)  # noqa: B010
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Within it, what is watched becomes a span when it ends."""
+        before, self._in_step = self._in_step, True
+        try:
+            yield
+        finally:
+            self._in_step = before
 
     def _watch_messages(self, comm: Communicator) -> None:
         allreduce, barrier = comm.iallreduce, comm.ibarrier

@@ -101,7 +101,7 @@ def test_a_file_that_cannot_be_written(flags, tmp_path):
 def test_a_trace_that_is_full_keeps_the_first_spans(monkeypatch):
     monkeypatch.setattr(timeline, "MAX_SPANS", 3)
     trace = Timeline(SerialCommunicator())
-    trainer = SimpleNamespace(step=lambda number: number)
+    trainer = SimpleNamespace(step=lambda number: number, advance=None)
     trace._watch_steps(trainer)
     assert [trainer.step(number) for number in range(5)] == list(range(5))
     assert trace.is_full
@@ -118,3 +118,18 @@ def test_clocks_of_other_hosts_are_compared(num_hosts, expected):
         allgather=lambda readings: [other, readings],
     )
     assert timeline._origin(comm, lambda: next(own)) == expected
+
+
+@pytest.mark.mpi_launch
+def test_islands_have_steps_of_their_own_and_come_together(flags, tmp_path):
+    """Three ranks for two islands: rank 0 has one alone, the others share one."""
+    path, local = tmp_path / "trace.json", ["--sync", "local", "--islands", 2, "--sync-every", 3]
+    succeed(3, *flags, *local, "--timeline", path, "--out", tmp_path / "out")
+    events = json.loads(path.read_text())["traceEvents"]
+    expected = [*(f"step {step}" for step in range(3)), "synchronize islands"]
+    expected += [*(f"step {step}" for step in range(3, 6)), "synchronize islands"]
+    for rank in range(3):
+        spans = [event for event in events if event["pid"] == rank and event["ph"] == "X"]
+        top = [name for depth, name in nested(spans) if depth == 0]
+        assert [name for name in top if name in expected] == expected
+        assert set(top) - set(expected) <= {"refresh"}, "an island begins at the common parameters"
