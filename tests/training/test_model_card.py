@@ -32,7 +32,7 @@ def test_the_card_says_what_the_run_was(data_dir, tmp_path):
     assert not (out / "README.md").exists(), "before the end there is nothing to say"
     succeed(ALONE, *args, "--resume")
     text, summary = (out / "README.md").read_text(), read_summary(out)
-    assert text.startswith(f"{MARK}\n\n# lenet5 on digits0\n")
+    assert text.startswith(f"{MARK}\n\n# lenet5 on {data_dir.name}\n")
     found = rows(text)
     assert found["test accuracy at the end"] == f"{summary['test_accuracy']:.2%}"
     assert found["best checkpoint"] == (
