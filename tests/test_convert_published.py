@@ -124,7 +124,7 @@ def test_a_network_of_other_layers_has_no_state(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["own.safetensors", "b.onnx"], "b.onnx: found no name of a file of arrays, expected"),
+        (["own.safetensors", "b.bin"], "b.bin: found no name of a file of arrays, expected"),
         (
             ["own.safetensors", "b.pth", "--image-size", "64"],
             "found no state_dict, --image-size and",

@@ -105,7 +105,7 @@ def _core(network: Network) -> list[Layer]:
 def _key(layer: Layer) -> tuple[object, ...]:
     """What two layers have alike that compute the same from equal arrays."""
     arrays: list[Shape] = [parameter.shape for _, parameter in layer.parameters()]
-    names = ("kernel", "stride", "pad", "dilation", "groups", "eps")
+    names = ("kernel", "stride", "pad", "dilation", "eps")
     settings = [getattr(layer, name, None) for name in names]
     return type(layer), layer.output_shape, arrays, settings
 
