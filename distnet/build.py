@@ -30,7 +30,7 @@ from distnet.optim import Averaged, Optimizer, make_optimizer, make_schedule
 from distnet.parallel import REDUCTIONS, Communicator, agree, expect_hosts, together
 from distnet.parallel.watch import Watch
 from distnet.training.callbacks import EarlyStopping
-from distnet.training.config import TrainConfig, identity, to_toml, weights_of
+from distnet.training.config import TrainConfig, defaults_of, identity, to_toml, weights_of
 from distnet.training.directory_lock import DirectoryLock
 from distnet.training.earlier_runs import claim
 from distnet.training.feed import Augment, Feed
@@ -371,7 +371,8 @@ def _go_on(run: Run, config: TrainConfig, saving: Saving, terminal: Terminal) ->
     """Takes the state to begin with, and moves away what is not of this run's past."""
     directory = saving.directory
     if config.resume:
-        for warning in resume(run, config.resume, directory.checkpoints, saving.snapshot(run)):
+        own, defaults = saving.snapshot(run), defaults_of(config)
+        for warning in resume(run, config.resume, directory.checkpoints, own, defaults):
             terminal.warn(warning)
     if config.overwrite:
         together(run.comm, directory.remove_earlier_run)

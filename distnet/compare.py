@@ -18,6 +18,7 @@ from pathlib import Path
 
 from distnet.base.command import one_line
 from distnet.base.options import argument, option, parse_options
+from distnet.base.words import counted
 from distnet.build import dataset_of, objective_of, parts_of, start_of, trainer_of
 from distnet.parallel import SerialCommunicator
 from distnet.parallel.errors import AgreedError
@@ -109,7 +110,7 @@ def lines_of_rerun(paths: Sequence[Path], again: Rerun | None) -> Iterator[str]:
                 "with other kernels, data, code, ranks of an inexact sum, or memory that failed"
             )
         elif checked:
-            yield f"{path}: as it was recorded ({checked} state{'s' * (checked > 1)} checked)"
+            yield f"{path}: as it was recorded ({counted(checked, 'state')} checked)"
 
 
 def run_again(paths: Sequence[Path], found: Comparison) -> Rerun:

@@ -16,6 +16,7 @@ from pathlib import Path
 from distnet.base.files import write_atomically
 from distnet.base.options import argument, option, parse_options
 from distnet.base.output import write_now
+from distnet.base.words import counted
 from distnet.data import DataError
 from distnet.evaluate import EvaluateOptions, dataset_for, samples_for
 from distnet.parallel import Communicator, agree, run_command, together
@@ -69,7 +70,7 @@ def report(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]) 
     for note in notes:
         write_now(sys.stderr, note)
     write_atomically(out, page(runs, examined).encode())
-    write_now(sys.stdout, f"{out}: {len(runs)} run{'s' * (len(runs) > 1)}\n")
+    write_now(sys.stdout, f"{out}: {counted(len(runs), 'run')}\n")
     return DONE
 
 

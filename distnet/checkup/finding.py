@@ -68,10 +68,6 @@ def lines(findings: Sequence[Finding]) -> Iterator[str]:
             yield f"{'':<{len(head)}}  -> {finding.cure}"
     warnings = sum(finding.level == Level.WARNING for finding in findings)
     errors = sum(finding.level == Level.ERROR for finding in findings)
-    counted = [f"{n} {name}{'s' * (n > 1)}" for n, name in _named(errors, warnings) if n]
+    found = [counted(n, name) for n, name in ((errors, "error"), (warnings, "warning")) if n]
     verdict = "training will work" if not errors else "training will not work as it is"
-    yield ", ".join([verdict, *counted])
-
-
-def _named(errors: int, warnings: int) -> list[tuple[int, str]]:
-    return [(errors, "error"), (warnings, "warning")]
+    yield ", ".join([verdict, *found])

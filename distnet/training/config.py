@@ -476,6 +476,15 @@ def identity(config: TrainConfig) -> dict[str, Any]:
     }
 
 
+def defaults_of(config: TrainConfig) -> dict[str, Any]:
+    """What decides the results of a run of that model, data, optimizer and schedule by default.
+
+    A checkpoint of an earlier version, which does not know an option, was computed so.
+    """
+    chosen = {name: getattr(config, name) for name in ("model", "data", "optimizer", "schedule")}
+    return identity(TrainConfig(**chosen))
+
+
 def weights_of(text: str) -> list[float]:
     """The numbers of `--class-weights 1,2,0.5`; raises ConfigError."""
     try:

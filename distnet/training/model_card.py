@@ -14,6 +14,7 @@ from typing import Any
 
 from distnet.base.arrays import format_shape
 from distnet.base.options import details, flag
+from distnet.base.words import counted
 from distnet.training import columns
 from distnet.training.config import ENTRIES
 
@@ -104,7 +105,7 @@ def _computed(summary: Mapping[str, Any]) -> str:
     found = summary["fingerprint"]
     ranks = summary["ranks"]
     return (
-        f"{ranks} rank{'s' * (ranks > 1)}, NumPy {found['numpy']}, {found['blas']} "
+        f"{counted(ranks, 'rank')}, NumPy {found['numpy']}, {found['blas']} "
         f"{found['blas_version']} ({found['blas_architecture']}), reduction {summary['reduction']}"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,13 +26,17 @@ LATEST = "latest"
 LENGTH = ("steps", "epochs")  # of which a checkpoint has the one in force, or none
 
 
-def resume(run: Run, source: str, directory: Path, own: Checkpoint) -> list[str]:
+def resume(
+    run: Run, source: str, directory: Path, own: Checkpoint, defaults: Mapping[str, Any]
+) -> list[str]:
     """Gives `run`, on all ranks, the state of a checkpoint; returns warnings.
 
     source: a file, or LATEST for the newest valid one in `directory`. own: the state of the run as
-    it is, with which the checkpoint has to agree. Raises RankError on all ranks.
+    it is, with which the checkpoint has to agree. defaults: the values of options which that may
+    not know, since it is of an earlier version. Raises RankError on all ranks.
     """
-    found, record, warnings = together(run.comm, partial(_find, run, source, directory, own))
+    find = partial(_find, run, source, directory, own, defaults)
+    found, record, warnings = together(run.comm, find)
     other = difference(found=own.fingerprint, expected=found.fingerprint)
     if other and not run.trainer.parameters.arithmetic.rounds:
         warnings.append(f"the result may differ in its last bits from an unbroken run: {other}")
@@ -41,9 +46,12 @@ def resume(run: Run, source: str, directory: Path, own: Checkpoint) -> list[str]
 
 
 def _find(
-    run: Run, source: str, directory: Path, own: Checkpoint
+    run: Run, source: str, directory: Path, own: Checkpoint, defaults: Mapping[str, Any]
 ) -> tuple[Checkpoint, Record, list[str]]:
     found, warnings = _read(source, directory)
+    unknown = defaults.keys() & own.config.keys() - found.config.keys() - set(LENGTH)
+    known = {**found.config, **{name: defaults[name] for name in unknown}}
+    found = replace(found, config=known)
     before, now = found.config.get("reduction"), own.config.get("reduction")
     if before != now:
         warnings.append(

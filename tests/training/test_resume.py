@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from distnet.data.formats.idx import format_idx
 from distnet.data.formats.idx_set import IDX_FILES
 from distnet.parallel import RankError, SerialCommunicator
 from distnet.train import train
-from distnet.training.checkpoint import best_path, checkpoint_path, load
+from distnet.training.checkpoint import best_path, checkpoint_path, load, save
 from distnet.training.feed import Feed
+from distnet.training.fingerprint import numerics_fingerprint
 from distnet.training.trainer import Trainer
 
 STEPS = 8  # two epochs of 3 steps, and 2 more
@@ -296,6 +298,19 @@ def test_another_run_is_refused(run, whole, flags, message):
         run(whole, "--resume", *flags.split())
 
 
+def test_a_checkpoint_that_does_not_know_an_option_was_computed_without_it(run, whole, tmp_path):
+    """As an earlier version has written it: it goes on, unless the option is used now."""
+    earlier = load(checkpoint_path(whole / "checkpoints", 3))
+    config = {name: value for name, value in earlier.config.items() if name != "freeze"}
+    assert len(config) == len(earlier.config) - 1
+    source, out = tmp_path / "earlier.safetensors", tmp_path / "on"
+    save(source, replace(earlier, config=config))
+    with pytest.raises(RankError, match="freeze: found '', expected 'linear1'"):
+        run(out, "--resume", str(source), "--freeze", "linear1")
+    assert run(out, "--resume", str(source)) == 0
+    assert summary(out)["params_sha256"] == summary(whole)["params_sha256"]
+
+
 @pytest.mark.parametrize("flags", [(), ("--stop-at", "4")], ids=["finished", "unfinished"])
 def test_a_run_is_made_longer(run, tmp_path, capsys, flags):
     """It says what that means for the schedule, and is then a run of that length."""
@@ -342,7 +357,8 @@ def test_other_data_are_refused(run, whole, data_dir, tmp_path):
 
 
 def test_other_kernels_are_a_warning(run, whole, monkeypatch, capsys):
-    monkeypatch.setattr("distnet.build.numerics_fingerprint", lambda: {"numpy": "1.0"})
+    other = {**numerics_fingerprint(), "numpy": "1.0"}
+    monkeypatch.setattr("distnet.build.numerics_fingerprint", lambda: other)
     assert run(whole, "--resume", str(checkpoint_path(whole / "checkpoints", 3))) == 0
     warning = capsys.readouterr().err
     assert warning.startswith("distnet: warning: the result may differ in its last bits")
