@@ -30,6 +30,7 @@ def test_grey_values_of_16_become_bytes(tmp_path, monkeypatch, where):
     directory = write(package / "datasets" / "data")
     spec = ModuleSpec("sklearn", None, origin=str(package / "__init__.py"))
     monkeypatch.setattr(digits8x8, "find_spec", lambda name: spec)
+    monkeypatch.delitem(sys.modules, "sklearn", raising=False)  # other tests have imported it
     data = load_dataset("digits8x8", directory if where == "data_dir" else None)
     assert (data.name, data.input_shape, data.num_classes) == ("digits8x8", (1, 8, 8), 10)
     images = np.concatenate([data.train.inputs, data.test.inputs])
