@@ -16,7 +16,6 @@ from distnet.base.arrays import format_shape
 from distnet.base.options import details, flag
 from distnet.base.words import counted
 from distnet.training import columns
-from distnet.training.config import ENTRIES
 
 FILE = "README.md"
 MARK = "<!-- written by distnet when the run ended, and again when it goes on -->"
@@ -123,6 +122,9 @@ def _named(classes: Sequence[str]) -> str:
 
 def _options(config: Any) -> str:
     """The flags that differ from what they are without being given, as far as they decide."""
+    # Not before a script has added its own models to the tables that the options are made of.
+    from distnet.training.config import ENTRIES
+
     chosen = {name: getattr(config, name) for name in ENTRIES}
     plain, with_defaults = type(config)(), type(config)(**chosen)  # models have their own ones
     changed = []
