@@ -113,10 +113,10 @@ def test_what_a_state_says_nothing_of_is_told(tmp_path, capsys):
 
 
 def test_a_network_of_other_layers_has_no_state(tmp_path, capsys):
-    class Odd(distnet.Linear):
+    class OfNoFamily(distnet.Linear):
         """Of no family of torchvision's."""
 
-    distnet.save(distnet.Network([Odd(3)], (2,)), tmp_path / "a.safetensors")
+    distnet.save(distnet.Network([OfNoFamily(3)], (2,)), tmp_path / "a.safetensors")
     code, line = said(capsys, "convert", tmp_path / "a.safetensors", tmp_path / "b.pth")
     assert code == 2 and "found a network with layers of no model of torchvision" in line
 

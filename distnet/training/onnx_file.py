@@ -42,6 +42,7 @@ from distnet.nn import (
     Sigmoid,
     Standardize,
     Tanh,
+    Unflatten,
     Upsample,
 )
 from distnet.nn.conv.pooling import Pooling
@@ -172,6 +173,11 @@ def _flatten(graph: Graph, layer: Flatten, x: str) -> str:
     return graph.add("Flatten", x, axis=1)
 
 
+def _unflatten(graph: Graph, layer: Unflatten, x: str) -> str:
+    # 0: as many samples as there are.
+    return graph.add("Reshape", x, graph.constant((0, *layer.image_shape), np.int64))
+
+
 def _batch_norm(graph: Graph, layer: BatchNorm, x: str) -> str:
     arrays = layer.gamma, layer.beta, layer.running_mean, layer.running_var
     values = [graph.constant(array.value) for array in arrays]
@@ -263,6 +269,7 @@ LAYERS: dict[type[Layer], Callable[[Graph, Any, str], str]] = {
     ConvTranspose2d: _conv_transpose,
     Linear: _linear,
     Flatten: _flatten,
+    Unflatten: _unflatten,
     BatchNorm: _batch_norm,
     LocalResponseNorm: _lrn,
     MaxPool2d: _max_pool,

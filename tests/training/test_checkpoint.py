@@ -246,7 +246,7 @@ def test_what_is_no_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "entry",
     [
-        {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]},
+        {"dtype": "F8_E5M2", "shape": [2], "data_offsets": [0, 2]},
         {"dtype": "F4", "shape": [4], "data_offsets": [0, 2]},
         {"dtype": "U8", "shape": [1] * 100 + [2], "data_offsets": [0, 2]},
         {"dtype": "F32", "shape": [2**64 - 1, 0], "data_offsets": [0, 0]},
