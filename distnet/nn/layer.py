@@ -10,6 +10,7 @@ NumPy's `out=` convention for where the result goes:
 * A layer never writes into `x` or `dy`, unless it is asked to by `out=x` or `out=dy`, which layers
   with `in_place = True` allow. It may read `x` once more in `backward`: leave it alone until then.
 * `backward` overwrites `grad` of the layer's parameters with the gradient of the last forward pass.
+  It may run again for the same forward pass, with another `dy`.
 
 Where a layer gets its arrays is in `distnet.nn.memory`.
 

@@ -75,6 +75,18 @@ def test_arguments_are_left_alone(case, at):
 
 
 @in_both_modes
+def test_backward_may_run_again_with_another_gradient(case, at):
+    """An objective of two losses of one output takes the gradient of each, one after the other."""
+    x, dy = arguments(case)
+    expected, layer = step(built(case), x, dy, at), built(case)
+    layer.forward(x, at=at)
+    layer.backward(images(dy.shape, dy.dtype, seed=2))
+    found = {"dx": layer.backward(dy).copy()}
+    found |= {f"d{name}": parameter.grad.copy() for name, parameter in layer.parameters()}
+    assert_same_bits(found, {name: expected[name] for name in found})
+
+
+@in_both_modes
 def test_results_go_where_they_are_asked_to(case, at):
     """Into an array of the engine's, into one of any other order, into another again."""
     x, dy = arguments(case)
