@@ -239,9 +239,7 @@ def _trained(run: Run, history: History, may_diverge: bool) -> History:
             raise
         history.diverged = str(error)
         run.evaluate()
-    history.ended, history.num_steps = run.record.ended, run.num_done
-    run.trainer.use_evaluated()
-    history.params_sha256 = run.trainer.parameters.sha256()
+    history.complete(run)
     return history
 
 

@@ -70,6 +70,12 @@ class History(Callback):
             )
         return [metrics["accuracy"] for metrics in measured]
 
+    def complete(self, run: Run) -> None:
+        """To be called when `run` has ended: its network keeps what was evaluated last."""
+        run.trainer.use_evaluated()
+        self.ended, self.num_steps = run.record.ended, run.num_done
+        self.params_sha256 = run.trainer.parameters.sha256()
+
     def stepped(self, run: Run, result: StepResult) -> None:
         self.steps.append(result.metrics)
 

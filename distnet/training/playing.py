@@ -203,9 +203,7 @@ def learn_to_play(game: Game, network: Network, **settings: Any) -> History:
     """
     run, history = learner(game, network, **settings)
     run.train()
-    run.trainer.use_evaluated()
-    history.num_steps = run.num_done
-    history.params_sha256 = network.parameters.sha256()
+    history.complete(run)
     return history
 
 

@@ -76,9 +76,7 @@ class Linear(Layer):
         self.w = self._weight()
         y = self.output((len(x), self.out_features), out)
         self._multiply(groups, y)
-        if self.has_bias:
-            return np.add(y, self.bias.value, out=y)
-        return y
+        return np.add(y, self.bias.value, out=y) if self.has_bias else y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         groups = self.groups  # x and dy are of one batch
