@@ -76,13 +76,18 @@ def watch(
     stream = pyte.ByteStream(screen)
     seen, pressed = Seen(), False
     give_up = time.monotonic() + TIMEOUT_SECONDS
-    while (piece := _read(master, give_up, pid)) is not None:
-        seen.raw += piece
-        stream.feed(piece)
-        seen.frames.append([line.rstrip() for line in screen.display])
-        if not pressed and when(seen.frames[-1]):
-            pressed = True
-            os.write(master, keys)
+    try:
+        while (piece := _read(master, give_up)) is not None:
+            seen.raw += piece
+            stream.feed(piece)
+            seen.frames.append([line.rstrip() for line in screen.display])
+            if not pressed and when(seen.frames[-1]):
+                pressed = True
+                os.write(master, keys)
+    except TimeoutError as error:
+        os.kill(pid, signal.SIGKILL)
+        error.add_note(f"keys were pressed: {pressed}; the screen: {seen.frames[-1:]}")
+        raise
     seen.cursor, seen.hidden = (screen.cursor.y, screen.cursor.x), screen.cursor.hidden
     seen.modes = sorted(screen.mode)
     seen.code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -90,11 +95,10 @@ def watch(
     return seen
 
 
-def _read(master: int, give_up: float, pid: int) -> bytes | None:
-    """What comes next; None when the program has closed the terminal."""
-    ready, _, _ = select.select([master], [], [], max(give_up - time.monotonic(), 0))
-    if not ready:
-        os.kill(pid, signal.SIGKILL)
+def _read(master: int, give_up: float) -> bytes | None:
+    """What comes next; None when the program has closed the terminal; TimeoutError."""
+    left = give_up - time.monotonic()
+    if left <= 0 or not select.select([master], [], [], left)[0]:
         raise TimeoutError(f"the program has not ended within {TIMEOUT_SECONDS} s")
     try:
         return os.read(master, 1 << 16) or None
