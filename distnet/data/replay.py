@@ -7,10 +7,27 @@ Nature 518, who learn from batches drawn out of it.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape
+
+
+class Moves(NamedTuple):
+    """Moves in several games: arrays with a row `(...)` for each.
+
+    observations, following: what was seen before and after it. actions: int64. rewards: float64.
+    over: the game was over, no reward can follow. last: over, or stopped; the next is another game.
+    """
+
+    observations: Array
+    following: Array
+    actions: Array
+    rewards: Array
+    over: Array
+    last: Array
 
 
 class Replay:
@@ -21,7 +38,7 @@ class Replay:
 
     capacity: rows that there is place for. num_steps: the n of n-step returns. discount: by which a
     reward counts less for each move that it is later.
-    arrays: all that is in it, by name.
+    moves: `Moves` of all rows. arrays: all that is in it, by name.
     """
 
     def __init__(
@@ -40,12 +57,14 @@ class Replay:
                 "and 0 to 1"
             )
         self.lanes, self.num_steps, self.discount = lanes, num_steps, discount
-        self.observations = np.zeros((capacity, *shape), dtype)
-        self.following = np.zeros((capacity, *shape), dtype)  # what was seen after the move
-        self.actions = np.zeros(capacity, np.int64)
-        self.rewards = np.zeros(capacity, np.float64)
-        self.over = np.zeros(capacity, bool)  # the game was over: no reward can follow
-        self.last = np.zeros(capacity, bool)  # over, or stopped: the next row is another game
+        self.moves = Moves(
+            observations=np.zeros((capacity, *shape), dtype),
+            following=np.zeros((capacity, *shape), dtype),
+            actions=np.zeros(capacity, np.int64),
+            rewards=np.zeros(capacity, np.float64),
+            over=np.zeros(capacity, bool),
+            last=np.zeros(capacity, bool),
+        )
         self._size = np.zeros(1, np.int64)
         self.transition = np.dtype(
             [
@@ -67,26 +86,16 @@ class Replay:
 
     @property
     def arrays(self) -> dict[str, Array]:
-        names = ("observations", "following", "actions", "rewards", "over", "last")
-        return {name: getattr(self, name) for name in names} | {"size": self._size}
+        return self.moves._asdict() | {"size": self._size}
 
-    def append(
-        self,
-        observations: Array,
-        actions: Array,
-        rewards: Array,
-        following: Array,
-        over: Array,
-        last: Array,
-    ) -> None:
-        """A move of every lane: arrays `(lanes, ...)`. Raises ValueError if the replay is full."""
+    def append(self, moves: Moves) -> None:
+        """A move of every lane: `lanes` rows. Raises ValueError if the replay is full."""
         start, stop = len(self), len(self) + self.lanes
-        if stop > len(self.actions):
-            raise ValueError(f"Replay: found {stop} rows, expected at most {len(self.actions)}")
-        rows = slice(start, stop)
-        self.observations[rows], self.following[rows] = observations, following
-        self.actions[rows], self.rewards[rows] = actions, rewards
-        self.over[rows], self.last[rows] = over, last
+        capacity = len(self.moves.actions)
+        if stop > capacity:
+            raise ValueError(f"Replay: found {stop} rows, expected at most {capacity}")
+        for column, new in zip(self.moves, moves, strict=True):
+            column[start:stop] = new
         self._size[0] = stop
 
     def __getitem__(self, rows: Array) -> Array:
@@ -98,16 +107,17 @@ class Replay:
         which all rewards after that count less; 0 if the game was over.
         """
         n = len(rows)
-        moves = rows + self.lanes * np.arange(self.num_steps)[:, None]  # (num_steps, N)
-        ended = np.logical_or.accumulate(self.last[moves], axis=0)
-        played = np.ones(moves.shape, bool)  # whether the move belongs to the same game
+        moves = self.moves
+        ahead = rows + self.lanes * np.arange(self.num_steps)[:, None]  # (num_steps, N)
+        ended = np.logical_or.accumulate(moves.last[ahead], axis=0)
+        played = np.ones(ahead.shape, bool)  # whether the move belongs to the same game
         played[1:] = ~ended[:-1]
         powers = self.discount ** np.arange(self.num_steps + 1.0)
         length = played.sum(axis=0)  # (N,)
-        final = moves[length - 1, np.arange(n)]
+        final = ahead[length - 1, np.arange(n)]
         result = np.empty(n, self.transition)
-        result["action"] = self.actions[rows]
-        result["returned"] = (powers[:-1, None] * self.rewards[moves] * played).sum(axis=0)
-        result["discount"] = np.where(self.over[final], 0.0, powers[length])
-        result["following"] = self.following[final]
+        result["action"] = moves.actions[rows]
+        result["returned"] = (powers[:-1, None] * moves.rewards[ahead] * played).sum(axis=0)
+        result["discount"] = np.where(moves.over[final], 0.0, powers[length])
+        result["following"] = moves.following[final]
         return result

@@ -22,7 +22,7 @@ import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch, Purpose, Words, integers, uniform
-from distnet.data.replay import Replay
+from distnet.data.replay import Moves, Replay
 from distnet.data.sampler import Draws
 from distnet.games.game import Game
 from distnet.nn.network import Network
@@ -113,7 +113,8 @@ class Playing(Callback):
         after, rewards, over = game.step(self.states, actions)
         self.ages += 1
         last = over | (self.ages >= game.time_limit)
-        self._keep(observations, actions, rewards, game.observe(after), over, last)
+        moves = Moves(observations, game.observe(after), actions, rewards, over, last)
+        self.replay.append(_joined(moves, self._mirrored(moves)) if self.mirror else moves)
         fresh = game.start(self._draw(self._starts, number + 1, game.num_words))
         self.states[...] = np.where(last.reshape(-1, *[1] * (after.ndim - 1)), fresh, after)
         self.ages[last] = 0
@@ -131,27 +132,23 @@ class Playing(Callback):
         passed = move / (self.explore_until * self.total_moves)
         return max(self.explore, 1 - (1 - self.explore) * passed)
 
-    def _keep(
-        self,
-        observations: Array,
-        actions: Array,
-        rewards: Array,
-        following: Array,
-        over: Array,
-        last: Array,
-    ) -> None:
-        columns = [observations, actions, rewards, following, over, last]
-        if self.mirror:
-            seen, seen_then = self.game.mirrored(observations), self.game.mirrored(following)
-            other = self.game.num_actions - 1 - actions
-            images = [seen, other, rewards, seen_then, over, last]
-            columns = [np.concatenate(pair) for pair in zip(columns, images, strict=True)]
-        self.replay.append(*columns)
+    def _mirrored(self, moves: Moves) -> Moves:
+        """The same moves as in a mirror."""
+        return moves._replace(
+            observations=self.game.mirrored(moves.observations),
+            following=self.game.mirrored(moves.following),
+            actions=self.game.num_actions - 1 - moves.actions,
+        )
 
     def _draw(self, words: Words, move: int, count: int) -> Array:
         """Random words for a move of every environment, (E, count)."""
         environments = range(len(self.ages))
         return np.stack([words.draw(MicroBatch(self.seed, move, e), count) for e in environments])
+
+
+def _joined(first: Moves, second: Moves) -> Moves:
+    """The rows of the first, then those of the second."""
+    return Moves(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
 
 
 def play(
@@ -276,7 +273,7 @@ def learner(
     )
     trainer = make_trainer(
         objective,
-        Feed(objective, replay.observations, replay),
+        Feed(objective, replay.moves.observations, replay),
         optimizer=optimizer,
         schedule=lr if callable(lr) else linear(lr, steps, warmup=0),
         sampler=sampler,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distnet.data.replay import Replay
+from distnet.data.replay import Moves, Replay
 
 LANES, MOVES = 3, 40
 
@@ -17,9 +17,8 @@ def filled(num_steps: int, discount: float = 0.9) -> Replay:
         over = rng.random(LANES) < 0.1
         last = over | (rng.random(LANES) < 0.1)
         seen, seen_then = rng.random((2, LANES, 2), np.float32)
-        replay.append(
-            seen, rng.integers(0, 4, LANES), rng.normal(size=LANES), seen_then, over, last
-        )
+        actions, rewards = rng.integers(0, 4, LANES), rng.normal(size=LANES)
+        replay.append(Moves(seen, seen_then, actions, rewards, over, last))
     return replay
 
 
@@ -27,10 +26,10 @@ def by_hand(replay: Replay, row: int) -> tuple[float, float, int]:
     """What is earned, the discount after it, and the row where that is."""
     returned, discount = 0.0, 1.0
     for _ in range(replay.num_steps):
-        returned += discount * replay.rewards[row]
+        returned += discount * replay.moves.rewards[row]
         discount *= replay.discount
-        if replay.last[row]:
-            return returned, 0.0 if replay.over[row] else discount, row
+        if replay.moves.last[row]:
+            return returned, 0.0 if replay.moves.over[row] else discount, row
         row += replay.lanes
     return returned, discount, row - replay.lanes
 
@@ -45,16 +44,16 @@ def test_returns_are_those_added_up_move_by_move(num_steps):
         returned, discount, last = by_hand(replay, row)
         assert found["returned"][row] == pytest.approx(returned, rel=1e-6, abs=1e-6)
         assert found["discount"][row] == pytest.approx(discount, rel=1e-6)
-        np.testing.assert_array_equal(found["following"][row], replay.following[last])
-    np.testing.assert_array_equal(found["action"], replay.actions[: len(rows)])
+        np.testing.assert_array_equal(found["following"][row], replay.moves.following[last])
+    np.testing.assert_array_equal(found["action"], replay.moves.actions[: len(rows)])
     assert 0 < np.count_nonzero(found["discount"] == 0) < len(rows) / 2 or num_steps > 2
 
 
 def test_a_replay_that_is_full_says_so():
     replay = filled(1)
-    row = np.zeros((LANES, 2)), np.zeros(LANES, int), np.zeros(LANES)
+    more = Moves(*(column[:LANES] for column in replay.moves))
     with pytest.raises(ValueError, match="found 123 rows, expected at most 120"):
-        replay.append(*row, row[0], np.zeros(LANES, bool), np.zeros(LANES, bool))
+        replay.append(more)
 
 
 def test_nothing_can_be_learned_before_enough_moves_were_made():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distnet.data.replay import Replay
+from distnet.data.replay import Moves, Replay
 from distnet.nn import BatchNorm, Conv2d, Linear, MicroBatch, Network, ReLU, Tanh
 from distnet.nn.gradient_check import numerical_gradient, relative_error
 from distnet.objectives.q_learning import DoubleDQN
@@ -19,8 +19,9 @@ def transitions(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     replay = Replay(N, N, shape, np.float64)
     seen, seen_then = rng.standard_normal((2, N, *shape))
     over = np.arange(N) == 2
-    replay.append(seen, rng.integers(0, ACTIONS, N), rng.normal(size=N), seen_then, over, over)
-    return replay.observations, replay[np.arange(N)]
+    actions, rewards = rng.integers(0, ACTIONS, N), rng.normal(size=N)
+    replay.append(Moves(seen, seen_then, actions, rewards, over, over))
+    return replay.moves.observations, replay[np.arange(N)]
 
 
 def objective_of(network: Network) -> tuple[DoubleDQN, np.ndarray]:

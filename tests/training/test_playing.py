@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distnet.base.arrays import Array
-from distnet.data.replay import Replay
+from distnet.data.replay import Moves, Replay
 from distnet.games import CartPole, Catch
 from distnet.nn import Conv2d, Linear, Network, ReLU
 from distnet.objectives.q_learning import DoubleDQN
@@ -120,8 +120,8 @@ def test_moves_that_are_not_random_are_the_best_ones():
     playing._play_until(44)
     replay = playing.replay
     rows = slice(4, len(replay))  # all of the first move are random
-    best = network.predict(replay.observations[rows]).argmax(axis=1)
-    np.testing.assert_array_equal(replay.actions[rows], best)
+    best = network.predict(replay.moves.observations[rows]).argmax(axis=1)
+    np.testing.assert_array_equal(replay.moves.actions[rows], best)
     assert len(replay) == 4 * 50
 
 
@@ -145,12 +145,12 @@ def test_a_game_that_is_stopped_is_not_over_and_the_next_one_begins():
     playing = playing_of(Stands(), cart_pole_network())
     playing._play_until(6)
     replay = playing.replay
-    last = replay.last[: len(replay)].reshape(-1, 4)
+    last = replay.moves.last[: len(replay)].reshape(-1, 4)
     np.testing.assert_array_equal(np.flatnonzero(last.all(axis=1)), [4, 9])
     assert last.sum() == 8
-    assert not replay.over.any()
-    first, second = replay.observations[[16, 20]]
-    np.testing.assert_array_equal(replay.following[16], first)
+    assert not replay.moves.over.any()
+    first, second = replay.moves.observations[[16, 20]]
+    np.testing.assert_array_equal(replay.moves.following[16], first)
     assert np.all(first != second)
 
 
@@ -161,10 +161,11 @@ def test_what_the_mirror_shows_is_kept_as_well():
     assert len(replay) == size
     rows = np.arange(size).reshape(6, 2, 4)
     seen, mirrored = rows[:, 0].ravel(), rows[:, 1].ravel()
-    np.testing.assert_array_equal(replay.observations[mirrored], -replay.observations[seen])
-    np.testing.assert_array_equal(replay.following[mirrored], -replay.following[seen])
-    np.testing.assert_array_equal(replay.actions[mirrored], 1 - replay.actions[seen])
-    np.testing.assert_array_equal(replay.rewards[mirrored], replay.rewards[seen])
+    first, second = (Moves(*(x[rows] for x in replay.moves)) for rows in (seen, mirrored))
+    np.testing.assert_array_equal(second.observations, -first.observations)
+    np.testing.assert_array_equal(second.following, -first.following)
+    np.testing.assert_array_equal(second.actions, 1 - first.actions)
+    np.testing.assert_array_equal(second.rewards, first.rewards)
 
 
 def follow_the_ball(observations: Array) -> Array:
