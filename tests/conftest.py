@@ -58,5 +58,5 @@ def comm(request: pytest.FixtureRequest) -> Communicator:
 
 @pytest.fixture
 def mpirun() -> Callable[..., CompletedProcess[str]]:
-    """`mpirun(n, *args, env=None, timeout=60)` runs Python with `args` on n ranks."""
+    """`mpirun(n, *args, env=None)` runs Python with `args` on n ranks."""
     return launching.mpirun

@@ -18,6 +18,10 @@ from typing import Any
 
 Finished = subprocess.CompletedProcess[str]
 
+# What has not ended by then never will: far more than any program of the tests takes, as machines
+# are shared and nothing may fail because one is slow.
+HUNG_SECONDS = 240.0
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Open MPI: root needs both of the first two; ranks may outnumber cores (version 5, version 4), and
@@ -45,6 +49,12 @@ def find_mpirun() -> Path:
             "install one with: pip install mpich"
         )
     return Path(found)
+
+
+def run(command: Sequence[str], **settings: Any) -> Finished:
+    """`command` to its end, with what it writes; settings as for subprocess.run."""
+    captured = {"capture_output": True, "text": True, "timeout": HUNG_SECONDS}
+    return subprocess.run(command, **{**captured, **settings})
 
 
 @cache
@@ -94,7 +104,7 @@ def running(
             _kill(process)
 
 
-def mpirun(num_ranks: int, *args: str, timeout: float = 60, **settings: Any) -> Finished:
+def mpirun(num_ranks: int, *args: str, timeout: float = HUNG_SECONDS, **settings: Any) -> Finished:
     """Runs a program on ranks to its end and captures what it writes; settings as for `running`.
 
     Raises subprocess.TimeoutExpired with the output so far if it takes longer than `timeout`

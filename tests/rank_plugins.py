@@ -23,8 +23,6 @@ import pytest
 
 from distnet.parallel import Communicator
 
-TEST_TIMEOUT = 30.0  # seconds that a test may take inside ranks
-START_TIMEOUT = 60.0  # seconds from the start of a rank to its first test
 TIMED_OUT = 86  # exit code of the watchdog
 REPORTS = "DISTNET_TEST_REPORTS"  # environment variable: the directory of the ranks' files
 
@@ -37,7 +35,8 @@ def marked_ranks(item: pytest.Item) -> int | None:
 
 def marked_timeout(item: pytest.Item) -> float:
     mark = item.get_closest_marker("mpi")
-    return TEST_TIMEOUT if mark is None else mark.kwargs.get("timeout", TEST_TIMEOUT)
+    limit = launching.HUNG_SECONDS
+    return limit if mark is None else mark.kwargs.get("timeout", limit)
 
 
 class InRank:
@@ -53,7 +52,7 @@ class InRank:
         # Each rank has a pytest of its own: in one directory they remove each other's old files.
         self.temporary = tempfile.TemporaryDirectory(dir=os.environ.get(REPORTS))
         os.environ["PYTEST_DEBUG_TEMPROOT"] = self.temporary.name
-        self.watchdog = self.watch("the start", START_TIMEOUT)
+        self.watchdog = self.watch("the start", launching.HUNG_SECONDS)
         if comm.rank > 0:
             config.pluginmanager.unregister(name="terminalreporter")
 
@@ -196,7 +195,7 @@ class StartRanks:
                 *("-m", "pytest", *options),
                 *(item.nodeid for item in items),
                 env={REPORTS: directory},
-                timeout=START_TIMEOUT + sum(map(marked_timeout, items)),
+                timeout=launching.HUNG_SECONDS + sum(map(marked_timeout, items)),
                 cwd=self.config.rootpath,
             )
         except RuntimeError as error:

@@ -21,8 +21,6 @@ from pathlib import Path
 import launching
 import pyte
 
-TIMEOUT_SECONDS = 180
-
 
 @dataclass
 class Seen:
@@ -75,7 +73,7 @@ def watch(
     screen = pyte.Screen(columns, rows)
     stream = pyte.ByteStream(screen)
     seen, pressed = Seen(), False
-    give_up = time.monotonic() + TIMEOUT_SECONDS
+    give_up = time.monotonic() + launching.HUNG_SECONDS
     try:
         while (piece := _read(master, give_up)) is not None:
             seen.raw += piece
@@ -99,7 +97,7 @@ def _read(master: int, give_up: float) -> bytes | None:
     """What comes next; None when the program has closed the terminal; TimeoutError."""
     left = give_up - time.monotonic()
     if left <= 0 or not select.select([master], [], [], left)[0]:
-        raise TimeoutError(f"the program has not ended within {TIMEOUT_SECONDS} s")
+        raise TimeoutError(f"the program has not ended within {launching.HUNG_SECONDS:g} s")
     try:
         return os.read(master, 1 << 16) or None
     except OSError:  # Linux: nobody has it open any more

@@ -83,7 +83,7 @@ def test_the_version_says_what_decides_the_bits(capsys):
 
 def test_it_is_a_module_that_runs():
     command = [sys.executable, "-m", "distnet", "--help"]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    process = launching.run(command, check=True)
     assert process.stdout.startswith("usage: distnet COMMAND")
 
 

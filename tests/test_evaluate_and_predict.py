@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import launching
 import numpy as np
 import pytest
 from PIL import Image
@@ -298,7 +299,9 @@ def test_a_run_on_data_without_a_test_part_is_tested_on_samples_that_it_never_sa
 def test_results_that_cannot_be_written_are_no_success(run):
     command = [sys.executable, "-m", "distnet", "evaluate", str(run)]
     with open("/dev/full", "w") as full:
-        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
+        process = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, timeout=launching.HUNG_SECONDS
+        )
     assert process.returncode == 74
 
 

@@ -36,7 +36,7 @@ def wait_for_steps(out: Path, process: subprocess.Popen[str]) -> None:
 
 
 def finish(process: subprocess.Popen[str]) -> int:
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=launching.HUNG_SECONDS)
     assert "Traceback" not in errors
     return process.returncode
 

@@ -74,13 +74,10 @@ def unlike(flags: Sequence[str], *kernels: str) -> launching.Finished:
     for number, kernel in enumerate(kernels):
         command += [":"] * bool(number) + ["-n", "1", "env", f"OPENBLAS_CORETYPE={kernel}"]
         command += [sys.executable, "-m", "distnet.train", *flags]
-    return subprocess.run(
+    return launching.run(
         command,
         env={**os.environ, **launching.SETTINGS},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
         check=False,
     )
 

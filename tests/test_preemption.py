@@ -77,7 +77,7 @@ def run_and(send: Callable[[Job], None], data_dir: Path, out: Path) -> tuple[int
     with launching.running(RANKS, *args) as job:
         wait_for_steps(out, job)
         send(job)
-        _, errors = job.communicate(timeout=20)
+        _, errors = job.communicate(timeout=launching.HUNG_SECONDS)
     assert not (out / "summary.json").exists()
     return job.returncode, errors
 

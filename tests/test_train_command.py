@@ -67,9 +67,7 @@ def finished(flags: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -
 
 def error_line(num_ranks: int, *args: str | Path, code: int = 2) -> str:
     """The one line that the command ends with."""
-    begin = time.monotonic()
     process = train(num_ranks, *args)
-    assert time.monotonic() - begin < 30
     assert process.returncode == code, process.stderr
     (line,) = own_lines(process)
     assert line.startswith("distnet: error: ")
@@ -181,7 +179,7 @@ def test_data_replaced_during_a_run(tmp_path, num_images):
         while not (out / "metrics.jsonl").exists() and process.poll() is None:
             time.sleep(0.05)
         shutil.copyfile(directory / TEST_IMAGES, directory / TRAIN_IMAGES)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=launching.HUNG_SECONDS)
     if num_images == 37:
         assert (process.returncode, error) == (0, "")
     else:

@@ -24,7 +24,6 @@ NUM_TRAIN, NUM_TEST = 230, 37
 STEPS_PER_EPOCH = 5
 SIZES = ("--batch-size", "50", "--micro-batch-size", "16")
 ALONE = 0  # ranks: a process without mpirun
-TIMEOUT_SECONDS = 40
 
 # What Open MPI's mpirun says now and then about itself when ranks end with an error code.
 NOISE = re.compile(r"\[warn\] Epoll |\[[^]]+:\d+\] (PMIX|PRTE) ERROR: ")
@@ -51,19 +50,16 @@ def train(num_ranks: int, *args: str | Path) -> Process:
     command = ["-m", "distnet.train", *map(str, args)]
     if num_ranks == ALONE:
         return run_python(*command)
-    return launching.mpirun(num_ranks, *command, timeout=TIMEOUT_SECONDS)
+    return launching.mpirun(num_ranks, *command)
 
 
 def run_python(*args: str) -> Process:
     """Runs Python on its own, as a user does: nothing but the path to this checkout is set."""
-    return subprocess.run(
+    return launching.run(
         [sys.executable, *args],
         cwd=launching.ROOT,
         env={**os.environ, "PYTHONPATH": launching.SETTINGS["PYTHONPATH"]},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
     )
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 
+import launching
 import pytest
 
 SAY = """
@@ -20,11 +21,8 @@ needs_dev_full = pytest.mark.skipif(sys.platform != "linux", reason="/dev/full i
 def python(code: str, redirection: str = "", **env: str) -> subprocess.CompletedProcess[str]:
     """Runs `code` in a shell that redirects its streams."""
     command = f'"$0" -c "$1" {redirection}'
-    return subprocess.run(
+    return launching.run(
         ["sh", "-c", command, sys.executable, textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        timeout=60,
         env={"PYTHONPATH": ":".join(sys.path), "LC_ALL": "C.UTF-8", **env},
     )
 

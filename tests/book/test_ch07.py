@@ -20,7 +20,7 @@ def test_requirements_hold(name, tmp_path):
     assert [str(v) for v in (lab.judge(r, numbers) for r in script.REQUIRED) if not v.holds] == []
 
 
-@pytest.mark.mpi(min_size=2, timeout=120)
+@pytest.mark.mpi(min_size=2)
 def test_simple_convnet_is_the_same_on_two_ranks(comm, tmp_path):
     script = load(CHAPTER / "train_simple_convnet.py")
     together = script.run(Lab(comm, tmp_path, quick=True))

@@ -26,7 +26,7 @@ def test_requirements_hold(name, alone):
     assert [str(verdict) for verdict in verdicts if not verdict.holds] == []
 
 
-@pytest.mark.mpi(min_size=2, timeout=120)
+@pytest.mark.mpi(min_size=2)
 def test_ensemble_is_the_same_on_two_ranks(comm, alone, tmp_path):
     script = load(CHAPTER / "ensemble.py")
     together = script.run(Lab(comm, tmp_path, quick=True))
@@ -34,7 +34,7 @@ def test_ensemble_is_the_same_on_two_ranks(comm, alone, tmp_path):
     assert together["ensemble"] > together["best_member"]
 
 
-@pytest.mark.mpi(min_size=2, timeout=120)
+@pytest.mark.mpi(min_size=2)
 def test_augmentation_is_the_same_on_two_ranks(comm, alone, tmp_path):
     """60 epochs of 100 digits, every micro-batch with bits of its own."""
     script = load(CHAPTER / "data_augmentation.py")
@@ -98,7 +98,7 @@ def test_networks_of_either_kind_have_the_same_layers():
     np.testing.assert_array_equal(x, before)  # it starts as a network without its blocks
 
 
-@pytest.mark.mpi(min_size=2, timeout=120)
+@pytest.mark.mpi(min_size=2)
 def test_transfer_is_the_same_on_two_ranks(comm, alone, tmp_path):
     script = load(CHAPTER / "transfer_learning.py")
     train, test = script.small_digits(alone, 500)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
+import launching
 import numpy as np
 import pytest
 from PIL import Image
@@ -58,7 +58,7 @@ def test_pictures_of_masks_and_their_confusion(lab):
 
 def run_script(name, *arguments):
     command = [sys.executable, str(CHAPTER / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return launching.run(command, check=True).stdout
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from distnet.training.model_file import load as load_network
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "book" / "ch08" / "dcgan.py"
 
 
-@pytest.mark.mpi(min_size=2, timeout=120)
+@pytest.mark.mpi(min_size=2)
 def test_both_networks_are_the_same_on_two_ranks(comm, tmp_path):
     script = load(SCRIPT)
     objectives = [script.adversarial(3) for _ in range(2)]
@@ -30,7 +30,7 @@ def test_both_networks_are_the_same_on_two_ranks(comm, tmp_path):
     assert 0 <= drawn.min() < drawn.max() <= 1
 
 
-@pytest.mark.mpi(min_size=2, timeout=120)
+@pytest.mark.mpi(min_size=2)
 def test_the_judge_sees_the_same_on_two_ranks(comm, tmp_path):
     script = load(SCRIPT)
     judge = load_network(script.JUDGE)

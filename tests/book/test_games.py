@@ -12,7 +12,7 @@ from distnet.parallel import SerialCommunicator
 CHAPTER = Path(__file__).resolve().parents[2] / "docs" / "book" / "ch08"
 
 
-@pytest.mark.mpi(min_size=2, timeout=120)
+@pytest.mark.mpi(min_size=2)
 @pytest.mark.parametrize("name", ["dqn_cart_pole", "dqn_catch"])
 def test_a_player_is_the_same_on_two_ranks(name, comm, tmp_path):
     script = load(CHAPTER / f"{name}.py")

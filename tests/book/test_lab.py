@@ -10,6 +10,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import launching
 import numpy as np
 import pytest
 
@@ -146,7 +147,7 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(arguments, message):
 def test_a_script_on_two_ranks_writes_the_same_bytes(tmp_path, mpirun):
     alone, together = tmp_path / "alone", tmp_path / "together"
     assert run_alone(SCRIPT, "--quick", "--out", alone).returncode == 0
-    result = mpirun(2, str(SCRIPT), "--quick", "--out", str(together), timeout=120)
+    result = mpirun(2, str(SCRIPT), "--quick", "--out", str(together))
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("wrote ") == 1
     names = sorted(path.name for path in alone.iterdir())
@@ -158,10 +159,7 @@ def test_a_script_on_two_ranks_writes_the_same_bytes(tmp_path, mpirun):
 
 def run_alone(*command: object) -> subprocess.CompletedProcess[str]:
     root = BOOK.parents[1]
-    return subprocess.run(
+    return launching.run(
         [sys.executable, *map(str, command)],
-        capture_output=True,
-        text=True,
-        timeout=120,
         env={**os.environ, "PYTHONPATH": str(root)},
     )

@@ -10,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import launching
 import pytest
 
 from distnet.data import default_cache_dir
@@ -186,6 +187,6 @@ def run_together(num_processes: int, cache_dir: Path) -> list[str]:
         assert process.stdin
         process.stdin.write("\n")
         process.stdin.flush()
-    answers = [process.communicate(timeout=60)[0] for process in processes]
+    answers = [process.communicate(timeout=launching.HUNG_SECONDS)[0] for process in processes]
     assert all(process.returncode == 0 for process in processes)
     return answers

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import launching
 import numpy as np
 import pytest
 
@@ -217,7 +218,9 @@ def test_processes_wait_for_each_other(server, tmp_path):
     )
     command = [sys.executable, "-c", program]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    answers = [process.communicate(timeout=60)[0].strip() for process in running]
+    answers = [
+        process.communicate(timeout=launching.HUNG_SECONDS)[0].strip() for process in running
+    ]
     assert sorted(answers) == ["0", "0", "0", "1"] and len(server.asked) == 1
 
 

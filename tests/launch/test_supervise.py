@@ -42,7 +42,7 @@ def supervise(tmp_path):
         )
         if not wait:
             return process
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=launching.HUNG_SECONDS)
         return process.returncode, errors
 
     return run
@@ -55,7 +55,7 @@ def starts(directory: Path) -> list[str]:
 
 
 def wait_for_start(directory: Path) -> None:
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + launching.HUNG_SECONDS
     while not starts(directory):
         assert time.monotonic() < give_up
         time.sleep(0.01)
@@ -109,10 +109,9 @@ def test_a_preempted_job_is_restarted_if_wanted(supervise, tmp_path):
 
 def test_a_silent_job_is_killed_and_restarted(supervise, tmp_path):
     stubborn = "import signal, subprocess; signal.signal(15, signal.SIG_IGN)"
-    stubborn += "; subprocess.Popen(['sleep', '987'], start_new_session=True); time.sleep(60)"
-    begin = time.monotonic()
-    code, errors = supervise([stubborn, FINISH], "--silence", "0.5")
-    assert (code, time.monotonic() - begin < 20) == (0, True)
+    stubborn += "; subprocess.Popen(['sleep', '987'], start_new_session=True); time.sleep(3600)"
+    code, errors = supervise([stubborn, FINISH], "--silence", "3")
+    assert code == 0
     assert "nothing has happened" in errors
     for path in Path("/proc").glob("[0-9]*/cmdline"):  # not even its child in another session
         with contextlib.suppress(OSError):
@@ -122,18 +121,20 @@ def test_a_silent_job_is_killed_and_restarted(supervise, tmp_path):
 def test_heartbeats_that_move_are_signs_of_life(supervise, tmp_path):
     beats = "(out / 'heartbeats').mkdir(exist_ok=True); path = out / 'heartbeats' / 'rank-0.json'"
     beats += "; [(time.sleep(0.1), path.write_text('{\"position\": [0, %d, 0]}' % n))"
-    beats += " for n in range(20)]; " + FINISH
-    assert supervise([beats], "--silence", "1", "--max-restarts", "0")[0] == 0
+    beats += " for n in range(60)]; " + FINISH
+    assert supervise([beats], "--silence", "5", "--max-restarts", "0")[0] == 0
 
 
 def test_one_directory_has_one_supervisor(supervise, tmp_path):
-    first = supervise([f"time.sleep(6); {FINISH}"], wait=False)
+    waits = "[time.sleep(0.01) for _ in iter((out / 'go on').exists, True)]"
+    first = supervise([f"{waits}; {FINISH}"], wait=False)
     wait_for_start(tmp_path)
     plan = (tmp_path / "plan").read_text()
     code, errors = supervise([plan])
+    (tmp_path / "go on").touch()
     assert code == 2
     assert "is in use by another supervisor" in errors
-    assert first.wait(20) == 0
+    assert first.wait(launching.HUNG_SECONDS) == 0
     assert starts(tmp_path) == [""]
 
 
@@ -149,11 +150,11 @@ def test_a_killed_supervisor_takes_its_job_along_and_frees_the_lock(supervise, t
 def test_a_signal_becomes_a_wish_to_stop(supervise, tmp_path):
     obliging = "import signal; signal.signal(signal.SIGUSR1, lambda *_: sys.exit(75))"
     process = supervise([f"{obliging}; (out / 'ready').touch(); time.sleep(60)"], wait=False)
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + launching.HUNG_SECONDS
     while not (tmp_path / "ready").exists() and time.monotonic() < give_up:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 75
+    assert process.wait(launching.HUNG_SECONDS) == 75
 
 
 def test_a_wish_to_stop_during_the_pause_before_a_restart(supervise, tmp_path):
@@ -161,7 +162,7 @@ def test_a_wish_to_stop_during_the_pause_before_a_restart(supervise, tmp_path):
     wait_for_start(tmp_path)
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 9
+    assert process.wait(launching.HUNG_SECONDS) == 9
     assert len(starts(tmp_path)) == 1
 
 
@@ -171,7 +172,7 @@ def test_hosts_that_do_not_answer_are_left_out(tmp_path):
     probe = [sys.executable, "-c", "import sys; sys.exit('{host}' == 'b')"]
     options = ["--hosts", "a,b,c", "--ranks-per-host", "2"]
     command = [*SUPERVISE, *options, "--probe", f'{probe[0]} -c "{probe[2]}"', "--", *job]
-    assert subprocess.run(command, timeout=30).returncode == 0
+    assert subprocess.run(command, timeout=launching.HUNG_SECONDS).returncode == 0
     assert starts(tmp_path) == ["a,c 4"]
 
 
@@ -188,7 +189,10 @@ def test_hosts_that_do_not_answer_are_left_out(tmp_path):
 def test_wrong_usage_is_one_line(tmp_path, arguments, message):
     (tmp_path / "file").touch()
     command = [*SUPERVISE, *arguments.split()]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    done = launching.run(
+        command,
+        cwd=tmp_path,
+    )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"supervise: error: {message}")
@@ -196,5 +200,5 @@ def test_wrong_usage_is_one_line(tmp_path, arguments, message):
 
 def test_metrics_that_grow_are_signs_of_life(supervise):
     grow = "file = (out / 'metrics.jsonl').open('a', buffering=1)"
-    grow += "; [(time.sleep(0.1), file.write('{}\\n')) for _ in range(20)]"
-    assert supervise([f"{grow}; {FINISH}"], "--silence", "1", "--max-restarts", "0")[0] == 0
+    grow += "; [(time.sleep(0.1), file.write('{}\\n')) for _ in range(60)]"
+    assert supervise([f"{grow}; {FINISH}"], "--silence", "5", "--max-restarts", "0")[0] == 0

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import launching
 import pytest
 
 from distnet.parallel import (
@@ -146,12 +147,9 @@ def test_a_foreign_launcher_ends_in_one_line(tmp_path, environ, rank):
     ranks = {name: str(rank) for name in environ if name.endswith(("RANK", "PROCID"))}
     shared_memory = {"OMPI_MCA_btl_sm_backing_directory": str(tmp_path)}  # it leaves some behind
     code = "import os, sys, distnet.parallel as p; sys.exit(p.run_command(print, os.environ))"
-    process = subprocess.run(
+    process = launching.run(
         [sys.executable, "-c", code],
         env={**os.environ, **environ, **ranks, **shared_memory},
-        capture_output=True,
-        text=True,
-        timeout=30,
     )
     lines = [line for line in process.stderr.splitlines() if line.startswith("distnet: error:")]
     assert (process.returncode, process.stdout, len(lines)) == (2, "", rank == 0)

@@ -16,7 +16,7 @@ ULFM = ("--with-ft", "ulfm")
 def test_the_others_go_on_or_the_job_ends(mpirun, what, ranks):
     elastic = chaos.is_elastic()
     arguments = [what, *map(str, ranks)]
-    process = mpirun(4, PROGRAM, *arguments, options=ULFM if elastic else (), timeout=30)
+    process = mpirun(4, PROGRAM, *arguments, options=ULFM if elastic else ())
     lines = sorted(line for line in process.stdout.splitlines() if line.startswith("rank "))
     survivors = [rank for rank in range(4) if rank not in ranks]
     size = len(survivors)

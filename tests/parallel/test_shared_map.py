@@ -44,19 +44,21 @@ def test_each_item_is_computed_once(comm):
 
 @pytest.mark.mpi(min_size=3)
 @pytest.mark.parametrize("busy", [0, 1])
-def test_a_busy_rank_leaves_the_rest_to_the_others(comm, busy):
-    """Also rank 0, which has the list: while it computes it makes no call of MPI."""
+def test_a_busy_rank_leaves_the_rest_to_the_others(comm, busy, tmp_path):
+    """Also rank 0, which has the list: while it computes it makes no call of MPI.
+
+    Its first item is not done before the others are: whoever waited for it would wait for ever.
+    """
+    directory = comm.allgather(tmp_path)[0]
 
     def compute(item):
-        end = time.monotonic() + (2.0 if comm.rank == busy else 0.01)
-        while time.monotonic() < end:
-            pass
-        return comm.rank, time.monotonic()
+        while comm.rank == busy and len(list(directory.iterdir())) < 9:
+            time.sleep(0.01)
+        (directory / str(item)).touch()
+        return comm.rank
 
-    done = shared_map(comm, compute, range(10))
-    times = [time for rank, time in done if rank != busy]
-    assert len(times) >= 9
-    assert max(times) < min(times) + 1.5  # nobody waited until the busy rank was done
+    ranks = shared_map(comm, compute, range(10))
+    assert ranks.count(busy) <= 1
 
 
 @pytest.mark.mpi(min_size=2)
@@ -70,6 +72,6 @@ def test_nobody_waits_for_tasks_of_a_lost_rank(mpirun, rank):
     """Where ranks can be lost (ULFM) the others learn of it; elsewhere the job ends."""
     elastic = chaos.is_elastic()
     options = ("--with-ft", "ulfm") if elastic else ()
-    process = mpirun(3, "-c", LOSES_A_RANK, str(rank), options=options, timeout=30)
+    process = mpirun(3, "-c", LOSES_A_RANK, str(rank), options=options)
     assert (process.returncode == 0) == elastic
     assert process.stdout.count("2 left") == (2 if elastic else 0)

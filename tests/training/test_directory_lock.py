@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import launching
 import pytest
 
 from distnet.parallel import SerialCommunicator
@@ -65,7 +65,7 @@ def test_a_killed_owner_on_this_host_keeps_nobody_out(tmp_path):
         DirectoryLock(Path({str(tmp_path)!r}), [me], me).acquire()
         os.kill(os.getpid(), signal.SIGKILL)
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False, timeout=60)
+    launching.run([sys.executable, "-c", textwrap.dedent(code)])
     assert owner(tmp_path)["pid"] != ME.pid
     lock(tmp_path).acquire()
     assert owner(tmp_path)["pid"] == ME.pid

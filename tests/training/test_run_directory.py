@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import textwrap
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import launching
 import numpy as np
 import pytest
 
@@ -176,9 +176,7 @@ def test_the_command_goes_on_without_room_for_checkpoints_and_says_so_by_its_exi
         sys.argv += ["--out", {str(tmp_path)!r}]
         sys.exit(run_command(train, os.environ))
     """
-    ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60
-    )
+    ended = launching.run([sys.executable, "-c", textwrap.dedent(code)])
     assert ended.returncode == 74, ended.stderr
     for step in (2, 4):
         assert f"checkpoint of step {step} could not be written (File too large)" in ended.stderr

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 
+import launching
 import pytest
 
 from distnet.training.signals import STOPPING, StopSignals
@@ -53,7 +53,7 @@ FIRST_AND_SECOND = """
 
 def interrupted(patience: float, sends: str, rounds: int) -> tuple[int, str]:
     code = textwrap.dedent(FIRST_AND_SECOND).format(patience=patience, sends=sends, rounds=rounds)
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    ended = launching.run([sys.executable, "-c", code])
     assert "Traceback" not in ended.stderr
     return ended.returncode, ended.stdout
 
@@ -79,7 +79,7 @@ def test_first_and_second_interrupt_while_python_cannot_run():
             hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    ended = launching.run(command)
     assert (ended.returncode, ended.stderr) == (
         130,
         "distnet: interrupted again: ended without a checkpoint\n",
