@@ -42,7 +42,6 @@ TRAIN += ["--steps", str(NUM_STEPS), "--checkpoint-every", "10", "--log-every", 
 # How often ranks synchronise; three islands on four ranks: some have one of their own, two share.
 SYNC = {"step": (1, []), "local": (4, ["--sync", "local", "--islands", "3", "--sync-every", "4"])}
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK")
-TIMEOUT = 60.0
 
 
 class Failed(Exception):  # noqa: N818  the condition is the name
@@ -151,20 +150,20 @@ class Job:
         self.wait(recovered, f"a step of {num_ranks} survivors")
 
     def wait(self, condition, what: str) -> None:
-        give_up = time.monotonic() + TIMEOUT
+        give_up = time.monotonic() + launching.HUNG_SECONDS
         while not condition():
             if self.process.poll() is not None:
                 raise Failed(f"the job ended with {self.process.returncode} before {what}")
             if time.monotonic() > give_up:
-                raise Failed(f"no {what} within {TIMEOUT:g} s")
+                raise Failed(f"no {what} within {launching.HUNG_SECONDS:g} s")
             time.sleep(0.001)
 
     def finish(self) -> None:
         """Waits for the end and checks that the launcher is content and nobody is left."""
         try:
-            code = self.process.wait(TIMEOUT)
+            code = self.process.wait(launching.HUNG_SECONDS)
         except subprocess.TimeoutExpired:
-            raise Failed(f"not finished within {TIMEOUT:g} s") from None
+            raise Failed(f"not finished within {launching.HUNG_SECONDS:g} s") from None
         if code:
             raise Failed(f"exit code {code}")
         if left := self.ranks():
