@@ -23,9 +23,14 @@ from distnet.build import dataset_of, objective_of, parts_of, start_of, trainer_
 from distnet.parallel import SerialCommunicator
 from distnet.parallel.errors import AgreedError
 from distnet.training import checkpoint as checkpoints
-from distnet.training.checkpoint import Checkpoint, CheckpointError, check_compatible
+from distnet.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    check_compatible,
+    with_defaults,
+)
 from distnet.training.comparison import ArrayDifference, Comparison, Evidence, compare
-from distnet.training.config import identity, parse
+from distnet.training.config import defaults_of, identity, parse
 from distnet.training.fingerprint import one_blas_thread
 from distnet.training.side_by_side import Rerun, rerun
 from distnet.training.step_hashes import state_sha256
@@ -142,7 +147,8 @@ def trainer_again(path: Path, start: Checkpoint | None) -> Trainer:
     trainer = trainer_of(config, objective, training, SerialCommunicator())
     if start is not None:
         decisive = identity(config) | {"data_sha256": dataset.sha256}
-        check_compatible(start, Checkpoint(0, trainer.state(), decisive))
+        own = Checkpoint(0, trainer.state(), decisive)
+        check_compatible(with_defaults(own, start, defaults_of(config)), own)
         trainer.restore(start.state)
     return trainer
 

@@ -174,6 +174,21 @@ def test_a_rerun_goes_on_from_the_last_common_checkpoint(run, capsys):
     assert lines[at + 2].startswith("params.linear1.weight[")
 
 
+def test_a_rerun_goes_on_from_checkpoints_of_an_earlier_version(run, capsys):
+    """They do not know an option that came later: they were computed as it is by default."""
+    flags = ("--checkpoint-every", "3", "--schedule", "step", "--milestones")
+    runs = run("one", *flags, "0.5"), run("other", *flags, "0.99")
+    for out in runs:
+        path = checkpoint_path(out / "checkpoints", 3)
+        found = checkpoint.load(path)
+        config = {name: value for name, value in found.config.items() if name != "freeze"}
+        assert len(config) == len(found.config) - 1
+        checkpoint.save(path, replace(found, config=config))
+    capsys.readouterr()
+    assert main([*map(str, runs), "--rerun"]) == 1
+    assert "run again here, in one process, from step 3 to " in capsys.readouterr().out
+
+
 def test_a_rerun_tells_which_of_two_equal_configurations_has_gone_astray(run, capsys):
     one, other = run("one", "--hash-every", "1"), run("other", "--hash-every", "1")
     metrics = other / "metrics.jsonl"

@@ -32,6 +32,7 @@ SUM = "sum."  # the prefix of what belongs to the gradient sum
 OUTER, ISLAND = "outer.", "island."  # of what belongs to islands, see `islands`
 PREFIXES = ("params.", "optimizer.", "statistics.", "memory.", SUM, OUTER, ISLAND)
 SET_ASIDE = "set-aside"
+LENGTH = ("steps", "epochs")  # of which `config` has the one in force, or none
 NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
 Arrays = Mapping[str, np.ndarray]
@@ -211,6 +212,19 @@ def check_compatible(checkpoint: Checkpoint, own: Checkpoint) -> None:
     for what, found, expected in _contents(checkpoint, own):
         if found != expected:
             raise CheckpointError(f"{where}: {what}: found {found}, expected {expected}; {remedy}")
+
+
+def with_defaults(
+    own: Checkpoint, checkpoint: Checkpoint, defaults: Mapping[str, Any]
+) -> Checkpoint:
+    """`checkpoint` with `defaults` for the options of `own` that it does not know.
+
+    One of an earlier version was computed as these options are by default. How long a run is
+    (LENGTH) has no default: a checkpoint names it only where the schedule depends on it.
+    """
+    unknown = defaults.keys() & own.config.keys() - checkpoint.config.keys() - set(LENGTH)
+    missing = {name: defaults[name] for name in unknown}
+    return replace(checkpoint, config={**checkpoint.config, **missing})
 
 
 def with_reduction_of(own: Checkpoint, checkpoint: Checkpoint) -> Checkpoint:

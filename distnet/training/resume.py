@@ -13,9 +13,11 @@ from distnet.base.words import counted
 from distnet.parallel.agreement import together
 from distnet.training import checkpoint as checkpoints
 from distnet.training.checkpoint import (
+    LENGTH,
     Checkpoint,
     CheckpointError,
     check_compatible,
+    with_defaults,
     with_reduction_of,
 )
 from distnet.training.fingerprint import difference
@@ -23,7 +25,6 @@ from distnet.training.record import Record
 from distnet.training.run import Run
 
 LATEST = "latest"
-LENGTH = ("steps", "epochs")  # of which a checkpoint has the one in force, or none
 
 
 def resume(
@@ -49,9 +50,7 @@ def _find(
     run: Run, source: str, directory: Path, own: Checkpoint, defaults: Mapping[str, Any]
 ) -> tuple[Checkpoint, Record, list[str]]:
     found, warnings = _read(source, directory)
-    unknown = defaults.keys() & own.config.keys() - found.config.keys() - set(LENGTH)
-    known = {**found.config, **{name: defaults[name] for name in unknown}}
-    found = replace(found, config=known)
+    found = with_defaults(own, found, defaults)
     before, now = found.config.get("reduction"), own.config.get("reduction")
     if before != now:
         warnings.append(
