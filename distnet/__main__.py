@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "finds where two runs part: the first step, array and element, and why",
     "report": "writes a page about runs: curves, mistakes, layers, ranks, options",
     "doctor": "tells whether training will work here, alone and on ranks, and what helps",
+    "supervise": "runs a training job until it is finished, whatever happens to it",
     "datasets": "lists the data sets, or fetches the files of one",
     "convert": "writes model files: of runs, of the book's and torchvision's weights",
     "bench": "measures steps, convolutions, memory, scaling",

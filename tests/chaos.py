@@ -81,7 +81,7 @@ class Job:
         train = [*TRAIN, *of_sync, *more, "--out", str(out)]
         mpirun = str(launching.find_mpirun())
         if supervised:
-            supervise = [python, str(ROOT / "launch" / "supervise.py"), "--backoff", "0.1", "--"]
+            supervise = [python, "-m", "distnet", "supervise", "--backoff", "0.1", "--"]
             job = [mpirun, "-n", str(NUM_RANKS), python, "-m", "distnet.train"]
             command = [*supervise, *job, *train]
         else:

@@ -128,6 +128,8 @@ def _checked(settings: Option, value: object, label: str) -> Any:
 
 
 def _allowed(value: Any, settings: Option) -> bool:
+    if settings.verbatim:
+        return True
     if isinstance(value, str):
         return value in settings.choices if settings.choices else _is_plain_text(value)
     if isinstance(value, float) and not math.isfinite(value):

@@ -13,7 +13,7 @@ class Option:
     choices: the allowed texts; limits: bounds by comparison, such as `{">=": 1}`; bare: the value
     of the flag given without one; decides: whether the option decides the results of a run;
     path: a file or directory, where ~ is the home directory; positional: it is given without a
-    flag, and its default says no more than its type.
+    flag, and its default says no more than its type; verbatim: it is all that follows `--`.
     owner, takers: of an option that belongs to the entries of a registry, the option that names
     the entry ("optimizer"), and what it is for each entry that takes it, by name.
     """
@@ -28,6 +28,7 @@ class Option:
     decides: bool = True
     path: bool = False
     positional: bool = False
+    verbatim: bool = False
     owner: str = ""
     takers: Mapping[str, "Option"] = field(default_factory=dict)
 
@@ -67,13 +68,16 @@ def option(
     return field(default=default, metadata={"option": settings})
 
 
-def argument(help: str, metavar: str, *, several: bool = False, path: bool = False) -> Any:
+def argument(
+    help: str, metavar: str, *, several: bool = False, path: bool = False, verbatim: bool = False
+) -> Any:
     """A dataclass field that a command line has to give without a flag: text.
 
     several: at least one, as a tuple; only the last argument of a command may be so.
+    verbatim: the several are all that follows `--`, a command that is passed on.
     """
     default = ("",) if several else ""
-    settings = Option(help, default, metavar=metavar, path=path, positional=True)
+    settings = Option(help, default, metavar=metavar, path=path, positional=True, verbatim=verbatim)
     return field(kw_only=True, metadata={"option": settings})
 
 

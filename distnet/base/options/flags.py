@@ -26,14 +26,24 @@ T = TypeVar("T")
 def parse_values(cls: type, argv: Sequence[str], prog: str) -> dict[str, Any]:
     """The values that a command line gives to fields of `cls`: arguments, flags, `--config FILE`.
 
-    Flags win over the file; what neither mentions is absent. Dashes and underscores are the same.
-    Raises ConfigError; prints the help and raises SystemExit(0) for `--help`.
+    Flags win over the file; what neither mentions is absent. Dashes and underscores are the same,
+    except in what is verbatim. Raises ConfigError; prints the help and raises SystemExit(0) for
+    `--help`.
     """
     parser = _make_parser(cls, prog)
+    argv, verbatim = _apart(cls, argv)
     given, unknown = parser.parse_known_intermixed_args([_dashed(argument) for argument in argv])
-    if unknown:
+    early = [
+        word
+        for item in _positionals(cls)
+        if details(item).verbatim
+        for word in getattr(given, item.name, [])
+    ]
+    if unknown and (verbatim or not early):
         raise ConfigError(_unknown_argument(unknown[0], cls))
-    texts = vars(given)
+    if early:
+        raise ConfigError(f"found {shown(early[0])} before --, expected {_usage(cls, prog)}")
+    texts = vars(given) | verbatim
     read = read_toml(cls, texts["config"]) if "config" in texts else {}
     values = {
         item.name: _from_text(item, texts[item.name])
@@ -62,12 +72,24 @@ def _positionals(cls: type) -> list[Field[Any]]:
 
 
 def _usage(cls: type, prog: str) -> str:
-    words = [prog]
-    for item in _positionals(cls):
-        words.append(details(item).metavar + (" ..." if details(item).is_list else ""))
+    names = {
+        item: details(item).metavar + (" ..." if details(item).is_list else "")
+        for item in _positionals(cls)
+    }
+    words = [prog, *(name for item, name in names.items() if not details(item).verbatim)]
     if len(_positionals(cls)) < len(fields(cls)):
         words += ["[--config FILE.toml]", "[options]"]
+    words += [f"-- {name}" for item, name in names.items() if details(item).verbatim]
     return " ".join(words)
+
+
+def _apart(cls: type, argv: Sequence[str]) -> tuple[Sequence[str], dict[str, Any]]:
+    """What comes before `--`, and all after it as the value of the field that is verbatim."""
+    names = [item.name for item in _positionals(cls) if details(item).verbatim]
+    if not names or "--" not in argv:
+        return argv, {}
+    cut = list(argv).index("--")
+    return argv[:cut], {names[0]: list(argv[cut + 1 :])}
 
 
 def _make_parser(cls: type, prog: str) -> _Parser:
@@ -127,7 +149,9 @@ def _default_text(settings: Option) -> str:
 
 
 def _plain(value: object) -> str:
-    return " ".join(map(_plain, value)) if isinstance(value, tuple) else str(value).lower()
+    if isinstance(value, tuple):
+        return " ".join(map(_plain, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _from_text(item: Field[Any], text: Any) -> Any:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import launching
 import pytest
 
-SUPERVISE = [sys.executable, str(launching.ROOT / "launch" / "supervise.py")]
+from distnet.supervision import supervisor
+
+SUPERVISE = [sys.executable, "-m", "distnet", "supervise"]
+ENVIRON = {**os.environ, "PYTHONPATH": launching.SETTINGS["PYTHONPATH"]}
+SECONDS = launching.HUNG_SECONDS
 # A job: notes its arguments, then does what the next line of `plan` says.
 JOB = """
 import pathlib, sys, time
@@ -32,20 +38,26 @@ CHECKPOINT += ".touch(); sys.exit(9)"
 def supervise(tmp_path):
     """`supervise(plan, *options)` runs jobs that act as the lines of `plan` say."""
 
+    processes = contextlib.ExitStack()
+
     def run(plan, *options, wait=True):
         (tmp_path / "plan").write_text("\n".join(plan))
         job = [sys.executable, "-c", JOB, "--out", str(tmp_path)]
         process = subprocess.Popen(
             [*SUPERVISE, "--backoff", "0.01", *options, "--", *job],
-            stderr=subprocess.PIPE if wait else subprocess.DEVNULL,
+            env=ENVIRON,
+            stderr=subprocess.PIPE,
             text=True,
         )
+        processes.enter_context(process)
+        processes.callback(process.kill)
         if not wait:
             return process
-        _, errors = process.communicate(timeout=launching.HUNG_SECONDS)
+        _, errors = process.communicate(timeout=SECONDS)
         return process.returncode, errors
 
-    return run
+    with processes:
+        yield run
 
 
 def starts(directory: Path) -> list[str]:
@@ -54,9 +66,9 @@ def starts(directory: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def wait_for_start(directory: Path) -> None:
-    give_up = time.monotonic() + launching.HUNG_SECONDS
-    while not starts(directory):
+def wait_for(condition: Callable[[], object]) -> None:
+    give_up = time.monotonic() + SECONDS
+    while not condition():
         assert time.monotonic() < give_up
         time.sleep(0.01)
 
@@ -109,8 +121,9 @@ def test_a_preempted_job_is_restarted_if_wanted(supervise, tmp_path):
 
 def test_a_silent_job_is_killed_and_restarted(supervise, tmp_path):
     stubborn = "import signal, subprocess; signal.signal(15, signal.SIG_IGN)"
-    stubborn += "; subprocess.Popen(['sleep', '987'], start_new_session=True); time.sleep(3600)"
-    code, errors = supervise([stubborn, FINISH], "--silence", "3")
+    stubborn += "; subprocess.Popen(['sleep', '987'], start_new_session=True); time.sleep(60)"
+    stubborn = stubborn.replace("60", str(10 * SECONDS))
+    code, errors = supervise([stubborn, FINISH], "--silence", "5")
     assert code == 0
     assert "nothing has happened" in errors
     for path in Path("/proc").glob("[0-9]*/cmdline"):  # not even its child in another session
@@ -118,29 +131,22 @@ def test_a_silent_job_is_killed_and_restarted(supervise, tmp_path):
             assert b"sleep\x00987" not in path.read_bytes()
 
 
-def test_heartbeats_that_move_are_signs_of_life(supervise, tmp_path):
-    beats = "(out / 'heartbeats').mkdir(exist_ok=True); path = out / 'heartbeats' / 'rank-0.json'"
-    beats += "; [(time.sleep(0.1), path.write_text('{\"position\": [0, %d, 0]}' % n))"
-    beats += " for n in range(60)]; " + FINISH
-    assert supervise([beats], "--silence", "5", "--max-restarts", "0")[0] == 0
-
-
 def test_one_directory_has_one_supervisor(supervise, tmp_path):
-    waits = "[time.sleep(0.01) for _ in iter((out / 'go on').exists, True)]"
-    first = supervise([f"{waits}; {FINISH}"], wait=False)
-    wait_for_start(tmp_path)
+    patient = "while not (out / 'go').exists(): time.sleep(0.01)"
+    first = supervise([f"exec({patient!r}); {FINISH}"], wait=False)
+    wait_for(lambda: starts(tmp_path))
     plan = (tmp_path / "plan").read_text()
     code, errors = supervise([plan])
-    (tmp_path / "go on").touch()
     assert code == 2
     assert "is in use by another supervisor" in errors
-    assert first.wait(launching.HUNG_SECONDS) == 0
+    (tmp_path / "go").touch()
+    assert first.wait(SECONDS) == 0
     assert starts(tmp_path) == [""]
 
 
 def test_a_killed_supervisor_takes_its_job_along_and_frees_the_lock(supervise, tmp_path):
-    first = supervise(["time.sleep(100)"], wait=False)
-    wait_for_start(tmp_path)
+    first = supervise([f"time.sleep({10 * SECONDS})"], wait=False)
+    wait_for(lambda: starts(tmp_path))
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     assert supervise(["", FINISH])[0] == 0
@@ -149,20 +155,36 @@ def test_a_killed_supervisor_takes_its_job_along_and_frees_the_lock(supervise, t
 
 def test_a_signal_becomes_a_wish_to_stop(supervise, tmp_path):
     obliging = "import signal; signal.signal(signal.SIGUSR1, lambda *_: sys.exit(75))"
-    process = supervise([f"{obliging}; (out / 'ready').touch(); time.sleep(60)"], wait=False)
-    give_up = time.monotonic() + launching.HUNG_SECONDS
-    while not (tmp_path / "ready").exists() and time.monotonic() < give_up:
-        time.sleep(0.01)
+    obliging += f"; (out / 'ready').touch(); time.sleep({10 * SECONDS})"
+    requeue = ["--requeue", f"touch '{tmp_path / 'queued again'}'"]
+    process = supervise([obliging], *requeue, wait=False)
+    wait_for((tmp_path / "ready").exists)
+    assert not (tmp_path / "queued again").exists()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(launching.HUNG_SECONDS) == 75
+    assert process.wait(SECONDS) == 75
+    assert (tmp_path / "queued again").exists()
+
+
+def test_a_command_of_requeue_that_fails_is_named(supervise, tmp_path):
+    code, errors = supervise(["sys.exit(75)"], "--requeue", "false")
+    assert code == 75
+    assert "warning: --requeue: Command '['false']' returned non-zero exit status 1" in errors
+
+
+def test_nothing_is_queued_again_unless_it_has_stopped_early(supervise, tmp_path):
+    for plan, code in (([FINISH], 0), (["sys.exit(2)"], 2)):
+        (tmp_path / "starts").unlink(missing_ok=True)
+        assert supervise(plan, "--requeue", f"touch {tmp_path / 'again'}")[0] == code
+    assert not (tmp_path / "again").exists()
 
 
 def test_a_wish_to_stop_during_the_pause_before_a_restart(supervise, tmp_path):
-    process = supervise(["sys.exit(9)", FINISH], "--backoff", "60", wait=False)
-    wait_for_start(tmp_path)
-    time.sleep(1)
+    pause = str(10 * SECONDS)
+    process = supervise(["sys.exit(9)", FINISH], "--backoff", pause, wait=False)
+    while "restart 1 of 3" not in process.stderr.readline():
+        pass
     process.send_signal(signal.SIGTERM)
-    assert process.wait(launching.HUNG_SECONDS) == 9
+    assert process.wait(SECONDS) == 9
     assert len(starts(tmp_path)) == 1
 
 
@@ -172,16 +194,38 @@ def test_hosts_that_do_not_answer_are_left_out(tmp_path):
     probe = [sys.executable, "-c", "import sys; sys.exit('{host}' == 'b')"]
     options = ["--hosts", "a,b,c", "--ranks-per-host", "2"]
     command = [*SUPERVISE, *options, "--probe", f'{probe[0]} -c "{probe[2]}"', "--", *job]
-    assert subprocess.run(command, timeout=launching.HUNG_SECONDS).returncode == 0
+    assert subprocess.run(command, env=ENVIRON, timeout=SECONDS).returncode == 0
     assert starts(tmp_path) == ["a,c 4"]
+
+
+def test_a_job_waits_for_a_host_that_answers(tmp_path):
+    (tmp_path / "plan").write_text(FINISH)
+    job = [sys.executable, "-c", JOB, "--out", str(tmp_path), "{hosts}"]
+    # The first probe fails, and leaves what lets the second one succeed.
+    probe = f"sh -c 'test -e {tmp_path}/{{host}} || {{ touch {tmp_path}/{{host}}; false; }}'"
+    options = ["--hosts", "a", "--backoff", "0.01", "--probe", probe]
+    command = [*SUPERVISE, *options, "--", *job]
+    done = subprocess.run(command, env=ENVIRON, stderr=subprocess.PIPE, text=True, timeout=SECONDS)
+    assert done.returncode == 0
+    assert "0 of 1 host answer" in done.stderr
+    assert starts(tmp_path) == ["a"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("-- true", "found no --out in the command"),
-        ("--max-restarts -1 -- x --out=y", "--max-restarts: found -1, expected 0 or more"),
-        ("--max-restarts x -- x --out=y", "argument --max-restarts: invalid int value: 'x'"),
+        (
+            "--max-restarts -1 -- x --out=y",
+            "--max-restarts: found -1, expected a whole number >= 0",
+        ),
+        (
+            "--max-restarts x -- x --out=y",
+            "--max-restarts: found 'x', expected a whole number >= 0",
+        ),
+        ("true --out x", "found 'true' before --, expected distnet supervise [--config FILE.toml]"),
+        ("", "found no COMMAND, expected distnet supervise [--config FILE.toml] [options] -- COMM"),
+        ("--max-restart 1 -- true", "unknown option '--max-restart'; did you mean --max-restarts?"),
         ("-- /nowhere/at-all --out .", "/nowhere/at-all cannot be started (No such file"),
         ("-- true --out file/x", "--out: found file/x, where nothing can be written (Not a dir"),
     ],
@@ -189,16 +233,39 @@ def test_hosts_that_do_not_answer_are_left_out(tmp_path):
 def test_wrong_usage_is_one_line(tmp_path, arguments, message):
     (tmp_path / "file").touch()
     command = [*SUPERVISE, *arguments.split()]
-    done = launching.run(
-        command,
-        cwd=tmp_path,
-    )
+    done = launching.run(command, cwd=tmp_path, env=ENVIRON)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"supervise: error: {message}")
+    assert line.startswith(f"distnet: error: {message}")
 
 
-def test_metrics_that_grow_are_signs_of_life(supervise):
-    grow = "file = (out / 'metrics.jsonl').open('a', buffering=1)"
-    grow += "; [(time.sleep(0.1), file.write('{}\\n')) for _ in range(60)]"
-    assert supervise([f"{grow}; {FINISH}"], "--silence", "5", "--max-restarts", "0")[0] == 0
+class Breathing:
+    """A job of 100 looks; before each of the first `num` it leaves a sign of life."""
+
+    def __init__(self, sign: Callable[[int], None], num: int) -> None:
+        self.sign, self.num, self.looks = sign, num, 0
+
+    def poll(self) -> int | None:
+        self.looks += 1
+        if self.looks <= self.num:
+            self.sign(self.looks)
+        return 0 if self.looks > 100 else None
+
+
+@pytest.mark.parametrize("name", ["heartbeats/rank-0.json", "metrics.jsonl"])
+@pytest.mark.parametrize(("num_signs", "num_looks"), [(100, 101), (50, 60), (0, 10)])
+def test_a_job_is_silent_when_its_files_are(tmp_path, monkeypatch, name, num_signs, num_looks):
+    """By a clock of its own: a look every second, 9.5 seconds of silence allowed."""
+    seconds = [0.0]
+    monkeypatch.setattr(supervisor.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(supervisor.time, "sleep", lambda _: seconds.append(seconds.pop() + 1))
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+
+    def sign(number: int) -> None:
+        path.write_text(json.dumps({"position": [0, number, 0]}) + "\n" * number)
+
+    job = Breathing(sign, num_signs)
+    policy = supervisor.Policy(0, 9.5, 0, restart_preempted=False, requeue="")
+    supervisor.Supervisor([], tmp_path, policy, {})._wait(job)
+    assert job.looks == num_looks

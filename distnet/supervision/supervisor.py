@@ -1,0 +1,175 @@
+"""Starts a job again, from its newest checkpoint, until its run is finished."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from distnet.base.output import write_now
+from distnet.base.words import counted
+from distnet.supervision.hosts import Hosts
+from distnet.supervision.lock import locked
+from distnet.supervision.processes import Launcher, end, start
+
+FAILED, WRONG_USAGE, STOPPED_EARLY = 1, 2, 75  # exit codes of training
+POLL_SECONDS = 0.1
+MAX_BACKOFF_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Policy:
+    """When a job is started again.
+
+    silence: seconds without a sign of life after which it has failed; backoff: seconds before the
+    first restart, twice as long before each other one; requeue: a command that is run when the job
+    has stopped early.
+    """
+
+    max_restarts: int
+    silence: float
+    backoff: float
+    restart_preempted: bool
+    requeue: str
+
+
+class Supervisor:
+    """One run directory and the jobs that are started for it, one after the other."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        directory: Path,
+        policy: Policy,
+        environ: Mapping[str, str],
+        hosts: Hosts | None = None,
+    ) -> None:
+        self.command, self.directory, self.policy = command, directory, policy
+        self.environ, self.hosts = environ, hosts
+        self.launcher: Launcher | None = None
+        self.stop_wanted = False
+
+    def __call__(self) -> int:
+        """Returns the exit code of the last job; raises ConfigError for what cannot be started."""
+        with locked(self.directory) as held:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+                signal.signal(number, self._pass_on)
+            code = self._run_jobs(held)
+        if code == STOPPED_EARLY and self.policy.requeue:
+            self._requeue()
+        return code
+
+    def _run_jobs(self, held: IO[str]) -> int:
+        code = STOPPED_EARLY  # if a stop is wanted before the first one has begun
+        for num_restarts in range(self.policy.max_restarts + 1):
+            if num_restarts:
+                self._back_off(num_restarts)
+            if self.stop_wanted:
+                break
+            code, finished = self._run_job(held)
+            if finished or self._is_final(code):
+                return code
+            say(f"the job ended with exit code {code} and is not finished")
+        return code or FAILED
+
+    def _is_final(self, code: int) -> bool:
+        """Whether another start would be of no use, or is not wanted."""
+        preempted = code == STOPPED_EARLY and not self.policy.restart_preempted
+        return code == WRONG_USAGE or preempted or self.stop_wanted
+
+    def _back_off(self, num_restarts: int) -> None:
+        seconds = min(self.policy.backoff * 2 ** (num_restarts - 1), MAX_BACKOFF_SECONDS)
+        say(f"restart {num_restarts} of {self.policy.max_restarts} in {seconds:g} s")
+        give_up = time.monotonic() + seconds
+        while time.monotonic() < give_up and not self.stop_wanted:
+            time.sleep(POLL_SECONDS)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        """Asks the job for a checkpoint; SIGUSR1 leaves it the time, under any MPI."""
+        self.stop_wanted = True
+        if self.launcher is not None:
+            self.launcher.send_signal(signal.SIGUSR1)
+
+    def _requeue(self) -> None:
+        try:
+            subprocess.run(shlex.split(self.policy.requeue), check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            say(f"warning: --requeue: {error}; run it again by hand")
+
+    def _run_job(self, held: IO[str]) -> tuple[int, bool]:
+        """Runs a job to its end; its exit code, and whether the run is finished."""
+        hosts = self._hosts_that_answer()
+        if self.hosts and not hosts:
+            return FAILED, False
+        before = version(self.directory / "summary.json")
+        mark = uuid.uuid4().hex
+        self.launcher = start(self._next_command(hosts), self.environ, mark, held)
+        try:
+            if self.stop_wanted:  # since before there was a job to be told
+                self.launcher.send_signal(signal.SIGUSR1)
+            self._wait(self.launcher)
+        finally:
+            end(self.launcher, mark)
+        code = self.launcher.returncode
+        after = version(self.directory / "summary.json")
+        # What ended by a signal has a negative code in Python, 128 more than it in shells.
+        return (code if code >= 0 else 128 - code), after not in (None, before)
+
+    def _hosts_that_answer(self) -> list[str]:
+        if not self.hosts:
+            return []
+        found, asked = self.hosts.that_answer(), counted(len(self.hosts.names), "host")
+        say(f"{len(found)} of {asked} answer: {', '.join(found)}")
+        return found
+
+    def _next_command(self, hosts: Sequence[str]) -> list[str]:
+        command = list(self.command)
+        if self.hosts:
+            command = self.hosts.filled_in(command, hosts)
+        unfinished = not (self.directory / "summary.json").exists()
+        has_checkpoint = any((self.directory / "checkpoints").glob("step-*.safetensors"))
+        return command + (["--resume"] if unfinished and has_checkpoint else [])
+
+    def _wait(self, launcher: Launcher) -> None:
+        """Returns when the job has ended, or has been silent for too long."""
+        last, since = self._signs_of_life(), time.monotonic()
+        while launcher.poll() is None:
+            time.sleep(POLL_SECONDS)
+            signs = self._signs_of_life()
+            if signs != last:
+                last, since = signs, time.monotonic()
+            if time.monotonic() - since > self.policy.silence:
+                say(f"nothing has happened in {self.directory} for {self.policy.silence:g} s")
+                return
+
+    def _signs_of_life(self) -> tuple[object, ...]:
+        """What changes as long as training goes on: lines, and the position in each heartbeat."""
+        positions = []
+        for path in sorted((self.directory / "heartbeats").glob("rank-*.json")):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                positions.append(json.loads(path.read_text())["position"])
+        return version(self.directory / "metrics.jsonl"), positions
+
+
+def version(path: Path) -> tuple[int, int, int] | None:
+    """Changes when the file is written or replaced; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def say(line: str) -> None:
+    """A line on standard error, whose loss costs nothing else."""
+    write_now(sys.stderr, f"distnet supervise: {line}\n")
