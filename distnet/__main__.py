@@ -21,6 +21,7 @@ COMMANDS = {
     "supervise": "runs a training job until it is finished, whatever happens to it",
     "datasets": "lists the data sets, or fetches the files of one",
     "convert": "writes model files: of runs, of the book's and torchvision's weights",
+    "classroom": "lists exercises about parallel training, and checks solutions",
     "bench": "measures steps, convolutions, memory, scaling",
 }
 USAGE = "usage: distnet COMMAND [options]; distnet COMMAND --help tells more"

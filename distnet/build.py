@@ -27,8 +27,16 @@ from distnet.nn import Network
 from distnet.nn.parameters import Parameters
 from distnet.objectives import Classification, balanced_weights
 from distnet.optim import Averaged, Optimizer, make_optimizer, make_schedule
-from distnet.parallel import REDUCTIONS, Communicator, agree, expect_hosts, together
+from distnet.parallel import (
+    REDUCTIONS,
+    Communicator,
+    OwnAllreduce,
+    agree,
+    expect_hosts,
+    together,
+)
 from distnet.parallel.watch import Watch
+from distnet.training.allreduce_report import AllreduceReport
 from distnet.training.callbacks import EarlyStopping
 from distnet.training.config import TrainConfig, defaults_of, identity, to_toml, weights_of
 from distnet.training.directory_lock import DirectoryLock
@@ -208,10 +216,17 @@ def trainer_of(
         seed=config.seed,
         comm=comm,
         reduction=config.reduction,
-        exchange=config.exchange,
+        exchange=own_allreduce_of(config, comm) or config.exchange,
         bucket_bytes=config.bucket_bytes,
         local=LocalSteps(**config.settings("sync")) if config.sync == "local" else None,
     )
+
+
+def own_allreduce_of(config: TrainConfig, comm: Communicator) -> OwnAllreduce | None:
+    """The function that `--allreduce` names, if it does."""
+    if not config.allreduce:
+        return None
+    return together(comm, lambda: OwnAllreduce.named(config.allreduce))
 
 
 def augment_of(config: TrainConfig, shape: Shape) -> Augment | None:
@@ -314,6 +329,8 @@ def callbacks_of(
         callbacks.append(EarlyStopping(config.patience))
     if config.profile:
         callbacks.append(Profile(terminal.say))
+    if config.allreduce:
+        callbacks.append(AllreduceReport(config.allreduce, terminal.say, saving.directory.log))
     if config.timeline:
         callbacks.append(TimelineFile(Path(config.timeline), terminal.warn))
     return callbacks

@@ -7,6 +7,7 @@ imports it. One that cannot run here has its reason before it: `<!-- not run: RE
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,10 +21,13 @@ from distnet import bench
 from distnet.__main__ import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CLASSROOM = sorted((ROOT / "docs" / "classroom").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *CLASSROOM]
 ALL_PAGES = [*PAGES, *sorted((ROOT / "docs" / "book").rglob("*.md"))]
 WITH_BLOCKS = [
-    page for page in PAGES if page.name.startswith(("README", "tutorial", "data", "models"))
+    page
+    for page in PAGES
+    if page.name.startswith(("README", "tutorial", "data", "models")) or page in CLASSROOM
 ]
 LINK = re.compile(r"\]\(([^)]+)\)")
 NAMED_FILE = re.compile(r"`([\w.-]+/[\w./-]+\.(?:py|sh|sbatch|yaml|toml))`")
@@ -150,7 +154,10 @@ def run_block(block, directory):
 @pytest.mark.mpi_launch
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)
 def test_blocks_run(page, tmp_path):
+    """Those of an exercise where its solution is."""
     blocks = [block for block in blocks_of(page.read_text()) if not block.reason]
+    if page in CLASSROOM:
+        shutil.copytree(CLASSROOM[0].parent / "solutions", tmp_path, dirs_exist_ok=True)
     outputs = []
     for number, block in enumerate(blocks):
         if block.module:
@@ -159,8 +166,8 @@ def test_blocks_run(page, tmp_path):
             assert block.module in later, f"{block.file_name} is never started"
         else:
             outputs.append(run_block(block, tmp_path))
-    assert outputs
-    if page.name == "README.md":
+    assert outputs or page in CLASSROOM
+    if page == ROOT / "README.md":
         check_the_claims_of_the_readme(outputs)
 
 

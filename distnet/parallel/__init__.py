@@ -16,6 +16,7 @@ from distnet.parallel.failure import fail_together
 from distnet.parallel.launcher import connect, expect_hosts, working_alone
 from distnet.parallel.shared_map import shared_map
 from distnet.parallel.sums.fixed_point import FixedPoint
+from distnet.parallel.sums.own import Judged, OwnAllreduce
 from distnet.parallel.sums.reducer import (
     CHANGES,
     EXCHANGES,
@@ -33,9 +34,11 @@ __all__ = [
     "Communicator",
     "DisagreementError",
     "FixedPoint",
+    "Judged",
     "LaunchError",
     "MPICommunicator",
     "NonFiniteGradient",
+    "OwnAllreduce",
     "PlacementError",
     "RankError",
     "RankLost",

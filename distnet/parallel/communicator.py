@@ -316,6 +316,10 @@ class MPICommunicator:
             ranks.Free()
         return self._parts[parts]
 
+    def duplicate(self) -> MPI.Intracomm:
+        """The same ranks as mpi4py has them, for code that calls MPI itself."""
+        return self._comm.Dup()
+
     def repair(self) -> list[Process]:
         before = self.processes
         with self.position.waiting(self.position.begin()):

@@ -255,6 +255,14 @@ class TrainConfig:
         choices=("auto", *EXCHANGES),
         decides=False,
     )
+    allreduce: str = option(
+        "",
+        "a Python function of your own that sums over the ranks, function(send, receive, comm); "
+        "its sums are compared with MPI's and timed (default: none)",
+        group=RANKS,
+        metavar="MODULE:FUNCTION",
+        decides=False,
+    )
     bucket_bytes: int = option(
         0,
         "gradient bytes that ranks add up at a time; 0: on one host all, or 1 MiB in a message, "
@@ -511,6 +519,8 @@ def _check_together(config: TrainConfig) -> None:
             "--overwrite: found --resume beside it, expected one of them: the run that is there is "
             "to be gone on with, or to be replaced"
         )
+    if config.allreduce:
+        _check_allreduce(config)
     if config.steps:
         _check_at_most(config, "stop_at", "steps")
     if config.numbers.rounds and config.reduction in OTHERS:
@@ -518,6 +528,22 @@ def _check_together(config: TrainConfig) -> None:
             f"--reduction: found {config.reduction} with --arithmetic portable, expected "
             f"{' or '.join(EXACT)}: its sums depend on the ranks"
         )
+
+
+def _check_allreduce(config: TrainConfig) -> None:
+    """A user's function is judged by the bits of its sums, so these have to be exact."""
+    if config.reduction not in EXACT:
+        raise ConfigError(
+            f"--allreduce: found --reduction {config.reduction} beside it, expected "
+            f"{' or '.join(EXACT)}, whose sums are right or wrong in any order"
+        )
+    if config.exchange != "auto":
+        raise ConfigError(
+            f"--allreduce: found --exchange {config.exchange} beside it, expected one of them: "
+            "sums travel in one way"
+        )
+    if config.sync == "local":
+        raise ConfigError("--allreduce: found --sync local beside it, expected --sync step")
 
 
 def _check_islands(config: TrainConfig) -> None:

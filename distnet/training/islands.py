@@ -37,6 +37,7 @@ from distnet.parallel.communicator import Communicator, SerialCommunicator
 from distnet.parallel.dealing import deal
 from distnet.parallel.errors import AgreedError, NonFiniteGradient, RankLost
 from distnet.parallel.sums.exact8 import Exact8
+from distnet.parallel.sums.own import OwnAllreduce
 from distnet.parallel.sums.reducer import CHANGES, Reducer, make_reducer
 from distnet.training.checkpoint import ISLAND, OUTER, SUM
 from distnet.training.diagnosis import TrainingDiverged
@@ -150,7 +151,7 @@ class Islands:
         options: LocalSteps,
         learner: Learner,
         reducer_of: Callable[[Communicator], Reducer],
-        exchange: str,
+        exchange: str | OwnAllreduce,
     ) -> None:
         parameters, comm, number = learner.parameters, learner.comm, options.islands
         self._number, self._every = number, options.sync_every

@@ -23,6 +23,7 @@ from distnet.optim.schedules import Schedule
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.dealing import deal
 from distnet.parallel.errors import NonFiniteGradient
+from distnet.parallel.sums.own import OwnAllreduce
 from distnet.parallel.sums.reducer import REDUCTIONS, Reducer, make_reducer
 from distnet.training.checkpoint import SUM
 from distnet.training.diagnosis import (
@@ -283,7 +284,7 @@ def make_trainer(
     comm: Communicator,
     memory: Mapping[str, Array] | None = None,
     reduction: str = "exact",
-    exchange: str = "auto",
+    exchange: str | OwnAllreduce = "auto",
     bucket_bytes: int = 0,
     reducing: Communicator | None = None,
     local: LocalSteps | None = None,
@@ -292,9 +293,9 @@ def make_trainer(
 
     batch_size: samples of a step, over all ranks; sampler: in its place, another than the one that
     visits all samples in each epoch. memory: see `Trainer`. reduction: how gradients are summed, a
-    key of REDUCTIONS; exchange: how the sums travel, a key of EXCHANGES. reducing: the ranks over
-    which they are summed, if not all of `comm`. local: how rarely ranks synchronise; None: at every
-    step.
+    key of REDUCTIONS; exchange: how the sums travel, a key of EXCHANGES or a user's all-reduce.
+    reducing: the ranks over which they are summed, if not all of `comm`. local: how rarely ranks
+    synchronise; None: at every step.
     """
     parameters = objective.parameters
     check_takes_part(parameters.arithmetic, objective, feed, optimizer, schedule, reduction)

@@ -47,6 +47,7 @@ from distnet.parallel.sums.exchange import Exchange, Messages
 from distnet.parallel.sums.fixed_point import WideFixedPoint, blocks_from_end
 from distnet.parallel.sums.formats import Exact, Float32, Format
 from distnet.parallel.sums.half import BFloat16, Float16
+from distnet.parallel.sums.own import OwnAllreduce
 from distnet.parallel.sums.rank_sum import RankSum
 from distnet.parallel.sums.shared import share_memory
 from distnet.parallel.sums.two_level import two_levels
@@ -295,7 +296,7 @@ def make_reducer(
     *,
     num_contributions: int,
     bucket_bytes: int = 0,
-    exchange: str = "auto",
+    exchange: str | OwnAllreduce = "auto",
     result_dtype: DTypeLike | None = None,
     formats: Mapping[str, type[Format]] = REDUCTIONS,
 ) -> Reducer:
@@ -304,7 +305,7 @@ def make_reducer(
     formats: others in place of the REDUCTIONS.
     gradients: the flat vector (size,), float32 or float64, that backward fills; the sum has its
     type, or else `result_dtype`, though no format keeps all digits of float64. exchange: one of
-    EXCHANGES.
+    EXCHANGES, or a user's all-reduce.
     All ranks have to call it. Raises ValueError for an unknown kind or exchange, and, on all ranks
     alike, for an exchange that these ranks cannot have.
     """
@@ -316,12 +317,14 @@ def make_reducer(
     return Reducer(comm, way, gradients, tally_size, bucket_bytes=bucket_bytes)
 
 
-def make_exchange(name: str, comm: Communicator, format: Format) -> Exchange:
+def make_exchange(name: str | OwnAllreduce, comm: Communicator, format: Format) -> Exchange:
     """One of the EXCHANGES by its name, or by "auto" the best that these ranks can have.
 
     That never changes the bits of an exact format. Sums that are not exact are left to MPI by
     "auto": each exchange would round them in another order.
     """
+    if isinstance(name, OwnAllreduce):
+        return name(comm, format)
     if name not in ("auto", *EXCHANGES):
         raise ValueError(f"found exchange {name!r}, expected one of: auto, {', '.join(EXCHANGES)}")
     if name == "auto" and not format.exact:

@@ -1,0 +1,1 @@
+"""What `distnet classroom` checks: the exercises of docs/classroom, one file each."""
