@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import io
 import pickle
 import resource
 import sys
@@ -22,6 +23,7 @@ import numpy as np
 
 from distnet.data import DataError
 from distnet.data.formats.idx import format_idx, read_idx
+from distnet.data.formats.npy import read_npy
 from distnet.data.formats.pickled import read_pickled_arrays
 from distnet.nn import Conv2d, Linear, Network, ReLU, Residual
 from distnet.training import checkpoint
@@ -88,6 +90,7 @@ def formats() -> dict[str, Format]:
         "damaged IDX in gzip": Format(
             ".gz", images, lambda path: read_idx(path, 3), (DataError,), gzip.compress
         ),
+        "array of NumPy": Format(".npy", _npy(), read_npy, (DataError,)),
         "pickle (protocol 3)": Format(
             ".pkl", pickle.dumps(arrays, 3), read_pickled_arrays, (DataError,)
         ),
@@ -96,6 +99,12 @@ def formats() -> dict[str, Format]:
         ),
         "metrics.jsonl": Format(".jsonl", lines, lambda path: Metrics(path, 5).close(), ()),
     }
+
+
+def _npy() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.ones((4, 3), np.float32))
+    return file.getvalue()
 
 
 def _written(state: Checkpoint) -> bytes:

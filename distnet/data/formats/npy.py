@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tokenize
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,19 @@ from distnet.data.errors import DataError, explained
 
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]  # shape, is in Fortran order, type
 MAX_HEADER_BYTES = 10_000
+# What NumPy, which reads headers by Python's own parser, and zipfile raise for damaged files.
+DAMAGES = (
+    ValueError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    NotImplementedError,
+    struct.error,
+)
 
 
 def has_arrays(directory: Path) -> bool:
@@ -47,6 +61,12 @@ def read_npy(path: Path) -> Array:
     """The array in an `.npy` file, read-only; raises DataError."""
     with _explained(path), path.open("rb") as file:
         return _array(file, path, 0)
+
+
+def parse_npy(content: bytes, name: str = "the array") -> Array:
+    """The same of what is in such a file."""
+    with _explained(name):
+        return _array(io.BytesIO(content), Path(name), None)
 
 
 def _archive(path: Path) -> Iterator[tuple[str, Array]]:
@@ -92,11 +112,14 @@ def _header(file: IO[bytes]) -> Header:
     }.get(version)
     if read is None:
         raise DataError(f"found version {version} of the format, expected 1.0 or 2.0")
-    return read(file, max_header_size=MAX_HEADER_BYTES)
+    shape, is_fortran, dtype = read(file, max_header_size=MAX_HEADER_BYTES)
+    if min(shape, default=0) < 0:
+        raise DataError(f"found shape {shape}, expected no negative sizes")
+    return shape, is_fortran, dtype
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path | str) -> Iterator[None]:
     """As `explained`, for what NumPy and zipfile raise for damaged files as well."""
     with explained(path):
         try:
@@ -104,6 +127,6 @@ def _explained(path: Path) -> Iterator[None]:
         except DataError as error:
             text = str(error)
             raise DataError(text if str(path) in text else f"{path}: {text}") from None
-        except (ValueError, zipfile.BadZipFile, NotImplementedError, struct.error) as error:
+        except DAMAGES as error:
             reason = " ".join(str(error).split())
             raise DataError(f"{path}: damaged, or no file of NumPy ({reason:.200})") from None

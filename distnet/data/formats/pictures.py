@@ -6,6 +6,8 @@ What is transparent shows white, and a picture is turned as its camera says.
 from __future__ import annotations
 
 import importlib
+import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ import numpy as np
 
 from distnet.base.arrays import Array, Shape
 from distnet.data.errors import DataError, explained
+from distnet.data.handwriting import SIDE, as_mnist
 
 SUFFIXES = {
     ".bmp",
@@ -31,30 +34,33 @@ SUFFIXES = {
 }
 GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L"}
 ORIENTATION = 0x0112  # EXIF's tag for how the camera was held
-DIGIT_BOX = 20  # pixels that the larger side of a digit takes in MNIST's 28
-CENTRE = 14  # the row and column, from 0, of the centre of mass in MNIST's images
-FAINT = 30  # of 255: fainter ink does not count for where a digit begins
-
+# Of a picture that has come as bytes, from whoever sent it. Cameras make 12 to 25 million.
+MOST_SENT_PIXELS = 30_000_000
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none that runs another program
 
 PREPARATIONS = ("plain", "digits", "imagenet")
 
+# A picture: its file, what is in its file, or its pixels, grey (H, W) or in colour (H, W, 3).
+Picture = Path | bytes | Array
 
-def read_pictures(paths: Sequence[Path], input_shape: Shape, *, prepare: str = "plain") -> Array:
-    """Picture files for a network that reads `input_shape` `(C, H, W)`: bytes `(N, C, H, W)`.
+
+def read_pictures(
+    pictures: Sequence[Picture], input_shape: Shape, *, prepare: str = "plain"
+) -> Array:
+    """Pictures for a network that reads `input_shape` `(C, H, W)`: bytes `(N, C, H, W)`.
 
     prepare: "plain" ones are scaled and cropped about the centre to H x W. "digits", dark or light,
-    on paper of any brightness and anywhere on it, become light on black, 20 pixels in their larger
-    side and with their centre of mass in the middle, as MNIST's page describes. "imagenet": scaled
-    so that the shorter side has 8/7 of the pixels, 256 for 224, of which the centre is taken, as
-    published networks are evaluated (Krizhevsky et al. 2012, section 2). Raises DataError.
+    become as MNIST's are, see `handwriting`. "imagenet": scaled so that the shorter side has 8/7 of
+    the pixels, 256 for 224, of which the centre is taken, as published networks are evaluated
+    (Krizhevsky et al. 2012, section 2). Pixels of digits need no Pillow. Raises DataError.
     """
     if len(input_shape) != 3 or input_shape[0] not in (1, 3):
         raise DataError(f"found input shape {input_shape}, expected (1 or 3, H, W) for pictures")
     channels, height, width = input_shape
-    if prepare == "digits" and input_shape == (1, 28, 28):
-        return np.stack([_digit(path) for path in paths])[:, None]
+    if prepare == "digits" and input_shape == (1, SIDE, SIDE):
+        return np.stack([as_mnist(_grey(each), _name(each)) for each in pictures])[:, None]
     fitted = _centre if prepare == "imagenet" else _fitted
-    return stacked_pictures(paths, (width, height), channels == 1, fitted)
+    return stacked_pictures(pictures, (width, height), channels == 1, fitted)
 
 
 def _fitted(picture: Any, size: tuple[int, int]) -> Any:
@@ -74,16 +80,16 @@ def _centre(picture: Any, size: tuple[int, int]) -> Any:
 
 
 def stacked_pictures(
-    paths: Sequence[Path],
+    pictures: Sequence[Picture],
     size: tuple[int, int],
     is_grey: bool,
     fitted: Callable[[Any, tuple[int, int]], Any] = _fitted,
 ) -> Array:
     """Pictures, made to fit that width and height: bytes `(N, C, H, W)`."""
     width, height = size
-    images = np.empty((len(paths), 1 if is_grey else 3, height, width), np.uint8)
-    for image, path in zip(images, paths, strict=True):
-        picture = _on_white(path).convert("L" if is_grey else "RGB")
+    images = np.empty((len(pictures), 1 if is_grey else 3, height, width), np.uint8)
+    for image, each in zip(images, pictures, strict=True):
+        picture = _on_white(each).convert("L" if is_grey else "RGB")
         pixels = np.asarray(fitted(picture, size))
         image[:] = pixels[None] if is_grey else pixels.transpose(2, 0, 1)
     return images
@@ -106,66 +112,52 @@ def _pillow(name: str) -> Any:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(picture: Path | bytes) -> Iterator[Any]:
     """The picture in a file, to be looked at and read; DataError if either goes wrong."""
-    image = _pillow("Image")
-    with explained(path):
+    image, name = _pillow("Image"), _name(picture)
+    bombs = image.DecompressionBombError, image.DecompressionBombWarning
+    with explained(name):
         try:
-            with image.open(path) as picture:
-                yield picture
-        except (image.DecompressionBombError, SyntaxError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read ({error!s:.100})") from None
+            source = io.BytesIO(picture) if isinstance(picture, bytes) else picture
+            with image.open(source, formats=FORMATS) as opened:
+                if isinstance(picture, bytes) and math.prod(opened.size) > MOST_SENT_PIXELS:
+                    raise DataError(
+                        f"{name}: found {opened.width} x {opened.height} pixels, expected at most "
+                        f"{MOST_SENT_PIXELS:,}; make it smaller"
+                    )
+                yield opened
+        except DataError:
+            raise
+        except image.UnidentifiedImageError:
+            known = f"none of {', '.join(FORMATS)}"
+            raise DataError(f"{name}: cannot be read (it is {known})") from None
+        except (*bombs, SyntaxError, ValueError) as error:
+            raise DataError(f"{name}: cannot be read ({error!s:.100})") from None
 
 
-def _on_white(path: Path) -> Any:
-    """The picture in a file, of 8 bits a channel and without transparency."""
+def _name(picture: Picture) -> str:
+    return str(picture) if isinstance(picture, Path) else "the picture"
+
+
+def _grey(picture: Picture) -> Array:
+    if isinstance(picture, np.ndarray) and picture.ndim == 2:
+        return picture
+    return np.asarray(_on_white(picture).convert("L"))
+
+
+def _on_white(picture: Picture) -> Any:
+    """The picture, of 8 bits a channel and without transparency, as Pillow has it."""
     image = _pillow("Image")
-    with _opened(path) as opened:
-        picture = _pillow("ImageOps").exif_transpose(opened)
-        if picture.mode.startswith("I"):  # 16 bits
-            grey = np.asarray(picture).astype(np.int64) // 257
+    if isinstance(picture, np.ndarray):
+        return image.fromarray(picture)
+    with _opened(picture) as opened:
+        turned = _pillow("ImageOps").exif_transpose(opened)
+        if turned.mode.startswith("I"):  # 16 bits
+            grey = np.asarray(turned).astype(np.int64) // 257
             return image.fromarray(grey.clip(0, 255).astype(np.uint8))
-        if not picture.has_transparency_data:
-            picture.load()
-            return picture
-        picture = picture.convert("RGBA")
-        white = image.new("RGBA", picture.size, "white")
-        return image.alpha_composite(white, picture)
-
-
-def _digit(path: Path) -> Array:
-    """A handwritten digit as MNIST has it: bytes `(28, 28)`, light on black."""
-    ink = _ink(np.asarray(_on_white(path).convert("L")).astype(np.int64))
-    if ink.shape == (28, 28):
-        return ink.astype(np.uint8)
-    rows, columns = np.nonzero(ink.max(axis=1) > FAINT)[0], np.nonzero(ink.max(axis=0) > FAINT)[0]
-    if not len(rows):
-        raise DataError(f"{path}: found an empty picture, expected a digit")
-    box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.uint8)
-    scale = DIGIT_BOX / max(box.shape)
-    height, width = (max(1, round(side * scale)) for side in box.shape)
-    image = _pillow("Image")
-    small = np.asarray(image.fromarray(box).resize((width, height), image.Resampling.BOX))
-    return _centred(small)
-
-
-def _ink(grey: Array) -> Array:
-    """How much each pixel differs from the paper, which is what most of the border shows: 0-255."""
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    paper = int(np.median(border))
-    ink = (grey - paper if paper < 128 else paper - grey).clip(0)
-    return ink * 255 // max(1, int(ink.max()))
-
-
-def _centred(digit: Array) -> Array:
-    """`digit` on 28 x 28 black pixels, its centre of mass in the middle."""
-    canvas = np.zeros((28, 28), np.uint8)
-    weights = digit.astype(np.float64)
-    places = []
-    for axis, side in enumerate(digit.shape):
-        mass = weights.sum(axis=1 - axis)
-        centre = (mass * np.arange(side)).sum() / mass.sum()
-        places.append(int(np.clip(round(CENTRE - centre), 0, 28 - side)))
-    top, left = places
-    canvas[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
-    return canvas
+        if not turned.has_transparency_data:
+            turned.load()
+            return turned
+        coloured = turned.convert("RGBA")
+        white = image.new("RGBA", coloured.size, "white")
+        return image.alpha_composite(white, coloured)

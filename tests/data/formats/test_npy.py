@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from distnet.data import DataError, file_array
-from distnet.data.formats.npy import read_named_arrays, read_npy
+from distnet.data.formats.npy import parse_npy, read_named_arrays, read_npy
 
 RNG = np.random.Generator(np.random.Philox(key=1))
 ARRAYS = {
@@ -122,3 +123,29 @@ def test_a_header_that_promises_too_much(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.write(path, "a.npy")
     failure(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "(" * 5000,
+        "-" * 9000 + "1",
+        "[]",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000, 1000000000000)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (-1,)}",
+        "{'descr': '|S0', 'fortran_order': False, 'shape': (4,)}",
+        "{'descr': '<)4', 'fortran_order': False, 'shape': (4,)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (" + "1," * 100 + ")}",
+    ],
+)
+def test_headers_that_mean_harm(header):
+    """Python's parser reads them, and has its own ways to give up."""
+    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + b"abc"
+    with pytest.raises(DataError, match="the array: "):
+        parse_npy(content)
+
+
+def test_an_array_that_has_come_as_bytes(tmp_path):
+    np.save(tmp_path / "x.npy", ARRAYS["fortran"])
+    found = parse_npy((tmp_path / "x.npy").read_bytes())
+    np.testing.assert_array_equal(found, ARRAYS["fortran"])

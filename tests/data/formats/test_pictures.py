@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import struct
 
 import numpy as np
 import pytest
 
-from distnet.data import DataError, load_dataset
+from distnet.data import DataError
 from distnet.data.formats.pictures import read_pictures
+from distnet.data.handwriting import as_mnist
 from distnet.models.scaling import COLOURS
 from distnet.nn import Network, Standardize
 
@@ -76,49 +78,41 @@ def test_without_pillow(tmp_path, monkeypatch):
         read_pictures(paths, (1, 2, 2))
 
 
-class TestDigits:
-    """MNIST's own digits, enlarged and put elsewhere on a sheet, come back."""
+def test_a_picture_is_a_file_or_its_content_or_pixels(tmp_path):
+    pixels = RNG.integers(0, 256, (5, 4, 3), np.uint8)
+    (path,) = saved(tmp_path, Image.fromarray(pixels))
+    for shape in ((3, 5, 4), (1, 5, 4), (3, 2, 2)):
+        images = read_pictures([path, path.read_bytes(), pixels], shape)
+        assert (images == images[0]).all()
 
-    @pytest.fixture
-    def digits(self) -> np.ndarray:
-        return np.ascontiguousarray(load_dataset().test.inputs[:20, 0])
 
-    def sheet(self, digit, paper: int, ink: int) -> np.ndarray:
-        picture = Image.fromarray(digit)
-        large = np.asarray(picture.resize((28 * 6, 28 * 6), Image.Resampling.BICUBIC))
-        sheet = np.zeros((300, 400))
-        sheet[90 : 90 + 28 * 6, 200 : 200 + 28 * 6] = large
-        return (paper + (ink - paper) * sheet / 255).astype(np.uint8)
+def test_pixels_of_digits_need_no_pillow(monkeypatch):
+    monkeypatch.setattr(importlib, "import_module", lambda name: pytest.fail(name))
+    sheet = np.full((100, 100), 255, np.uint8)
+    sheet[20:60, 10:14] = 0
+    (image,) = read_pictures([sheet], (1, 28, 28), prepare="digits")
+    np.testing.assert_array_equal(image[0], as_mnist(sheet))
 
-    @pytest.mark.parametrize(("paper", "ink"), [(255, 0), (0, 255), (190, 40), (30, 220)])
-    def test_polarity_size_and_place(self, tmp_path, digits, paper, ink):
-        paths = [
-            saved(tmp_path, Image.fromarray(self.sheet(digit, paper, ink)), f"{i}.png")[0]
-            for i, digit in enumerate(digits)
-        ]
-        found = read_pictures(paths, (1, 28, 28), prepare="digits")[:, 0]
-        alike = [
-            np.corrcoef(x.ravel(), t.ravel())[0, 1] for x, t in zip(found, digits, strict=True)
-        ]
-        assert np.mean(alike) > 0.94  # a shift of all by one pixel leaves 0.78
 
-    def test_what_has_the_size_already_is_left_alone(self, tmp_path, digits):
-        paths = saved(tmp_path, Image.fromarray(255 - digits[0]))
-        (found,) = read_pictures(paths, (1, 28, 28), prepare="digits")[0]
-        np.testing.assert_array_equal(found, digits[0])
+def test_a_picture_that_was_sent_may_not_be_huge(tmp_path):
+    (path,) = saved(tmp_path, Image.new("1", (6000, 6000)))
+    with pytest.raises(DataError, match="found 6000 x 6000 pixels, expected at most 30,000,000"):
+        read_pictures([path.read_bytes()], (1, 2, 2))
+    assert read_pictures([path], (1, 2, 2)).shape == (1, 1, 2, 2), "one's own may"
+    larger = path.read_bytes().replace(
+        struct.pack(">II", 6000, 6000), struct.pack(">II", 1, 1 << 30)
+    )
+    with pytest.raises(DataError, match="the picture: cannot be read"):
+        read_pictures([larger], (1, 2, 2))
 
-    def test_the_box_and_the_centre_of_mass(self, tmp_path):
-        sheet = np.full((100, 100), 255, np.uint8)
-        sheet[20:60, 10:14] = 0  # a bar of 40 by 4 pixels
-        paths = saved(tmp_path, Image.fromarray(sheet))
-        (found,) = read_pictures(paths, (1, 28, 28), prepare="digits")[0]
-        rows, columns = np.nonzero(found)
-        assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 23, 14, 15)
 
-    def test_an_empty_sheet(self, tmp_path):
-        paths = saved(tmp_path, Image.fromarray(np.full((50, 50), 255, np.uint8)))
-        with pytest.raises(DataError, match="found an empty picture, expected a digit"):
-            read_pictures(paths, (1, 28, 28), prepare="digits")
+def test_nothing_is_started_to_read_a_picture(tmp_path):
+    """Pillow has Ghostscript run what is in a PostScript file."""
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    (tmp_path / "x.png").write_bytes(postscript)
+    for picture in (tmp_path / "x.png", postscript):
+        with pytest.raises(DataError, match="it is none of BMP, GIF, "):
+            read_pictures([picture], (1, 2, 2))
 
 
 @pytest.mark.parametrize("size", [(500, 333), (224, 224), (256, 300), (97, 100), (1000, 225)])
