@@ -49,8 +49,8 @@ class PredictOptions:
     pictures: str = option(
         "auto",
         "what is in pictures. digits: one, drawn or photographed, dark or light and anywhere on "
-        "paper, prepared as MNIST's were; plain: scaled and cropped about the centre; imagenet: their "
-        "middle, as networks for ImageNet are evaluated; auto: as suits what the network was "
+        "paper, prepared as MNIST's were; plain: scaled and cropped about the centre; imagenet: "
+        "their middle, as networks for ImageNet are evaluated; auto: as suits what the network was "
         "trained on: digits for MNIST, QMNIST and EMNIST, imagenet for published weights",
         group="input",
         choices=("auto", *PREPARATIONS),
