@@ -59,8 +59,8 @@ _HOMES = {
         *("SegNet", "SimpleConvNet", "ThreeLayerNet", "TwoLayerNet"),
     ],
     "distnet.nn": [
-        *("AvgPool2d", "BatchNorm", "BinaryConv2d", "BinaryLinear", "Branches", "Conv2d"),
-        *("ConvTranspose2d", "Dropout", "Flatten"),
+        *("LSTM", "AvgPool2d", "BatchNorm", "BinaryConv2d", "BinaryLinear", "Branches"),
+        *("Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "Flatten"),
         *("GlobalAvgPool2d", "Layer", "LeakyReLU", "Linear", "LocalResponseNorm", "MaxPool2d"),
         *("MaxUnpool2d", "Network", "Quantize", "ReLU", "Residual", "Resize", "Scale"),
         *("Sequential", "Sigmoid", "Sign", "Standardize", "Tanh", "Unflatten"),
@@ -130,6 +130,7 @@ if TYPE_CHECKING:
     from distnet.models import SimpleConvNet as SimpleConvNet
     from distnet.models import ThreeLayerNet as ThreeLayerNet
     from distnet.models import TwoLayerNet as TwoLayerNet
+    from distnet.nn import LSTM as LSTM
     from distnet.nn import AvgPool2d as AvgPool2d
     from distnet.nn import BatchNorm as BatchNorm
     from distnet.nn import BinaryConv2d as BinaryConv2d
@@ -137,6 +138,7 @@ if TYPE_CHECKING:
     from distnet.nn import Branches as Branches
     from distnet.nn import Conv2d as Conv2d
     from distnet.nn import Dropout as Dropout
+    from distnet.nn import Embedding as Embedding
     from distnet.nn import Flatten as Flatten
     from distnet.nn import GlobalAvgPool2d as GlobalAvgPool2d
     from distnet.nn import Layer as Layer

@@ -246,6 +246,13 @@ def to_grid(x: Array, unit: float, out: Array) -> Array:
     return np.subtract(out, shift, out=out)
 
 
+def rounded(x: Array, arithmetic: Arithmetic) -> Array:
+    """`x` as an operand of matrix products in `arithmetic`: itself, or a copy on a grid."""
+    if not arithmetic.rounds:
+        return x
+    return to_grid(x, grid_unit(x, arithmetic.bits), np.empty(x.shape, np.float64))
+
+
 class IntegerNormal:
     """Nearly normal numbers by integers: the sum of 12 uniform ones of 16 bits each, less its mean.
 

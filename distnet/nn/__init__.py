@@ -13,9 +13,11 @@ from distnet.nn.layer import Layer
 from distnet.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
 from distnet.nn.layers.binary import BinaryConv2d, BinaryLinear, Sign
 from distnet.nn.layers.dropout import Dropout
+from distnet.nn.layers.embedding import Embedding
 from distnet.nn.layers.linear import Flatten, Linear, Unflatten
 from distnet.nn.layers.normalization import BatchNorm, LocalResponseNorm
 from distnet.nn.layers.quantized import Quantize, Scale
+from distnet.nn.layers.recurrent import LSTM
 from distnet.nn.layers.standardize import Standardize
 from distnet.nn.losses import PixelCrossEntropy, SoftmaxCrossEntropy, log_softmax, softmax
 from distnet.nn.network import Network, joined
@@ -23,6 +25,7 @@ from distnet.nn.quantization import quantize
 from distnet.nn.sequential import Sequential
 
 __all__ = [
+    "LSTM",
     "AvgPool2d",
     "BatchNorm",
     "BinaryConv2d",
@@ -31,6 +34,7 @@ __all__ = [
     "Conv2d",
     "ConvTranspose2d",
     "Dropout",
+    "Embedding",
     "Flatten",
     "GlobalAvgPool2d",
     "Layer",

@@ -17,6 +17,7 @@ import numpy as np
 import distnet.nn
 from distnet.base.arithmetic import FLOAT, Arithmetic
 from distnet.nn import (
+    LSTM,
     AvgPool2d,
     BatchNorm,
     BinaryConv2d,
@@ -25,6 +26,7 @@ from distnet.nn import (
     Conv2d,
     ConvTranspose2d,
     Dropout,
+    Embedding,
     Flatten,
     GlobalAvgPool2d,
     Layer,
@@ -121,6 +123,15 @@ def autoencoder() -> Sequential:
     """Two poolings, undone in reverse order, the outer one with windows that overlap."""
     inner = [MaxPool2d(2), Conv2d(2, 3, pad=1), MaxUnpool2d()]
     return Sequential([MaxPool2d(3, stride=2, pad=1), Tanh(), *inner, Tanh(), MaxUnpool2d()])
+
+
+def words(**options) -> list[Layer]:
+    """Numbers become one of seven words, half of them word 0, and the words vectors."""
+    return [Quantize(0.297, high=6), Embedding(7, 3, **options)]
+
+
+def padded_lstm(**options) -> Sequential:
+    return Sequential([*words(padding=0), LSTM(2, masked=True, **options)])
 
 
 def wide_pool() -> MaxPool2d:
@@ -260,6 +271,12 @@ CASES = [
     Case("dropout of vectors", lambda: Dropout(0.5), (11,)),
     Case("batchnorm of images", BatchNorm, (3, 4, 2)),
     Case("batchnorm of vectors", BatchNorm, (5,)),
+    Case("embedding of words", lambda: Sequential(words()), (5,)),
+    Case("embedding of words in a grid", lambda: Sequential(words(padding=2)), (2, 3)),
+    Case("lstm", lambda: LSTM(3), (4, 2)),
+    Case("lstm, the last state", lambda: LSTM(2, last=True), (3, 4)),
+    Case("lstm of padded words", padded_lstm, (6,)),
+    Case("lstm of padded words, the last state", lambda: padded_lstm(last=True), (4,)),
     Case("sequential", block, (2, 4, 4)),
     Case("residual", residual, (2, 4, 4)),
     Case("residual of vectors", lambda: Residual([Linear(5), Tanh()]), (5,)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from distnet.base.arithmetic import portable
+from distnet.base.arithmetic import FLOAT, Arithmetic, portable
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments
@@ -79,16 +79,21 @@ class Sigmoid(Activation):
     kind = "sigmoid"
 
     def function(self, x: Array, out: Array) -> Array:
-        y = np.negative(x, out=out)
-        with np.errstate(over="ignore", under="ignore"):  # where the limits 0 and 1 are right
-            self.arithmetic.exp(y, out=y)
-        np.add(y, 1, out=y)
-        return np.divide(1, y, out=y)
+        return sigmoid(x, out, self.arithmetic)
 
     def gradient(self, dy: Array, out: Array) -> Array:
         slope = np.subtract(1, self.y, out=self.memory.temporary(dy.shape, self.dtype))
         np.multiply(slope, self.y, out=slope)
         return np.multiply(dy, slope, out=out)
+
+
+def sigmoid(x: Array, out: Array, arithmetic: Arithmetic = FLOAT) -> Array:
+    """1 / (1 + exp(-x)) into `out`, which may be `x`."""
+    y = np.negative(x, out=out)
+    with np.errstate(over="ignore", under="ignore"):  # where the limits 0 and 1 are right
+        arithmetic.exp(y, out=y)
+    np.add(y, 1, out=y)
+    return np.divide(1, y, out=y)
 
 
 @portable
