@@ -28,7 +28,7 @@ SETTINGS = {setting.name: setting for setting in settings((2, 3))}
 UNLIKE = ["plain", "2 BLAS threads", "Prescott kernels", "Haswell kernels", "NumPy without SIMD"]
 RANKS = [name for name, setting in SETTINGS.items() if setting.of_ranks]
 # With all layers between them, and quick; the others are trained where no two ranks are waited for.
-ON_RANKS = ("deep_convnet", "residual", "many_layers", "segmenter", "mlp_lamb")
+ON_RANKS = ("deep_convnet", "residual", "many_layers", "segmenter", "forger", "islands", "mlp_lamb")
 
 
 def test_every_case_has_a_hash_of_its_own():

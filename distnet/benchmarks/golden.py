@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from distnet.base.arithmetic import FLOAT, Portable
+from distnet.base.arithmetic import FLOAT, Portable, portable
 from distnet.base.arrays import Array
 from distnet.data import load_dataset
+from distnet.data.augment import Augment, random_affine
 from distnet.models import DeepConvNet, ThreeLayerNet
 from distnet.nn import (
     AvgPool2d,
@@ -41,12 +43,14 @@ from distnet.nn import (
     Sigmoid,
     Standardize,
     Tanh,
+    Unflatten,
     Upsample,
 )
-from distnet.objectives import Classification, Objective, Regression, Segmentation
+from distnet.objectives import Adversarial, Classification, Objective, Regression, Segmentation
 from distnet.optim import OPTIMIZERS, make_optimizer, make_schedule
 from distnet.parallel import Communicator, run_command
 from distnet.training.feed import Feed
+from distnet.training.islands import LocalSteps
 from distnet.training.trainer import make_trainer
 
 IMAGES = (1, 28, 28)
@@ -62,7 +66,10 @@ class GoldenCase:
     lr: float = 0.002
     schedule: str = "linear"
     settings: dict[str, Any] = field(default_factory=dict)  # of the optimizer
-    task: str = "digits"  # or "pixels", to be predicted, or "ink", which of them are dark
+    # Or "pixels", to be predicted; "ink", which of them are dark; "forgery", digits of its own.
+    task: str = "digits"
+    augment: Augment | None = None
+    local: LocalSteps | None = None
 
 
 def residual_network() -> Network:
@@ -124,6 +131,22 @@ def segmenter() -> Network:
     return Network(layers, IMAGES, seed=None)
 
 
+def forger() -> Network:
+    """From noise to images, from -1 to 1."""
+    layers = [
+        Linear(8 * 7 * 7, bias=False),
+        Unflatten((8, 7, 7)),
+        BatchNorm(),
+        ReLU(),
+        ConvTranspose2d(6, 4, stride=2, pad=1, bias=False),
+        BatchNorm(),
+        ReLU(),
+        ConvTranspose2d(1, 4, stride=2, pad=1),
+        Tanh(),
+    ]
+    return Network(layers, (16,), seed=None)
+
+
 def perceptron() -> Network:
     """The book's, with two hidden layers."""
     return ThreeLayerNet(IMAGES, 10, seed=None)  # type: ignore[arg-type]
@@ -134,6 +157,12 @@ def deep_network() -> Network:
     return DeepConvNet(IMAGES, 10, seed=None)  # type: ignore[arg-type]
 
 
+@portable
+def turned(images: Array, bits: NDArray[np.uint64]) -> Array:
+    """Digits as somebody else might have written them."""
+    return random_affine(images, bits, 15.0, (0.9, 1.1), 2.0)
+
+
 _SETTINGS = {"weight_decay": 0.01, "clip_norm": 0.5}
 CASES: dict[str, GoldenCase] = {
     "deep_convnet": GoldenCase(deep_network),
@@ -141,6 +170,9 @@ CASES: dict[str, GoldenCase] = {
     "many_layers": GoldenCase(many_layers, optimizer="nesterov", lr=0.01, schedule="step"),
     "autoencoder": GoldenCase(autoencoder, task="pixels"),
     "segmenter": GoldenCase(segmenter, task="ink"),
+    "forger": GoldenCase(forger, task="forgery"),
+    "turned": GoldenCase(perceptron, augment=turned),
+    "islands": GoldenCase(perceptron, steps=4, local=LocalSteps(islands=3, sync_every=2)),
     **{
         f"mlp_{name}": GoldenCase(perceptron, 5, name, rule.lr, settings=_SETTINGS)
         for name, rule in OPTIMIZERS.items()
@@ -154,6 +186,9 @@ GOLDEN = {
     "many_layers": "05f1b36a27e443832c1348bc7bab319f99551f7c97b2165a62ff05d73c965a1b",
     "autoencoder": "7aeb9394d75ef084422454d7c9e61f9bd277aee390e7b60f2aefda7c9a53aa30",
     "segmenter": "891124dc4a26766e235c6c3f367a9c57fecbbc1f3df9757e873fa42ea2e87bca",
+    "forger": "818680842bb8e47d92421a46769abbe766451403fd5e0e6e127389b0ed249cd3",
+    "turned": "db8cd52d1c8957ca923f2d87c6ed27a7fe6b6e41bcd9a19e63169829108b8572",
+    "islands": "2a4d8a9b7c919108d928224d4dba395a0844f9d76918f772e747c5c0c36c3b48",
     "mlp_sgd": "39c95cba988fa363425058f858393aca186c1783eca6027e11443e05ce55b88d",
     "mlp_momentum": "77e2883dd6fb0f6bd2bcdc0cec2f47b9920b811e74cf7f5bda750e5a52827cd9",
     "mlp_nesterov": "9bdc88e5d9b814ec2f229696e98f5369a8a8e7be4c71ece446125f5827c69d37",
@@ -175,7 +210,7 @@ def train(case: GoldenCase, comm: Communicator, portable: bool = True) -> str:
     parameters = objective.parameters
     trainer = make_trainer(
         objective,
-        Feed(objective, images, targets),
+        Feed(objective, images, targets, case.augment),
         optimizer=make_optimizer(
             case.optimizer,
             parameters.values.size,
@@ -189,9 +224,11 @@ def train(case: GoldenCase, comm: Communicator, portable: bool = True) -> str:
         micro_batch_size=20,
         seed=0,
         comm=comm,
+        local=case.local,
     )
-    for step in range(case.steps):
-        trainer.step(step)
+    step = 0
+    while step < case.steps:
+        step += trainer.advance(step, case.steps).num_steps
     return parameters.sha256()
 
 
@@ -199,6 +236,10 @@ def _task(name: str, network: Network, images: Array, labels: Array) -> tuple[Ob
     """What is trained for, and its targets."""
     if name == "pixels":
         return Regression(network), images
+    if name == "forgery":
+        layers = [Conv2d(6, 4, stride=2, pad=1), LeakyReLU(), Flatten(), Linear(1)]
+        judge = Network(layers, IMAGES, seed=None).compute_in(network.arithmetic, seed=1)
+        return Adversarial(network, judge), labels
     if name == "ink":
         return Segmentation(network), (images[:, 0] > 127).astype(np.uint8)
     return Classification(network, label_smoothing=0.1), labels

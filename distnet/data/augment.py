@@ -10,6 +10,7 @@ bytes, so that all machines get the same. Called by the training loop.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from distnet.base import elementary
 from distnet.base.arithmetic import is_portable, portable
 
 Pixels = NDArray[Any]  # bytes or floats
@@ -152,6 +154,7 @@ def _near(centre: NDArray[np.uint64], length: int, size: int) -> NDArray[np.bool
     return (offset >= 0) & (offset < size)
 
 
+@portable
 def random_affine(
     images: Pixels,
     bits: NDArray[np.uint64],
@@ -165,9 +168,8 @@ def random_affine(
     Each of angle (positive turns counterclockwise), scale (> 1 enlarges) and the moves down and
     right in pixels takes 16 bits of the word, lowest first: 2^16 evenly spaced, equally likely
     values from one end of its range to the other. Coordinates are integers from the moment that
-    sine and cosine are rounded to 1/65536, weights have 8 bits and grey values are rounded to the
-    nearest, so machines whose sines differ in the last bit agree. Returns `out`, which may be
-    `images` itself.
+    sine and cosine are rounded to 1/65536, weights have 8 bits, and grey values of bytes are
+    rounded to the nearest. Returns `out`, which may be `images` itself.
     """
     _check(images, bits, (np.uint64,))
     low, high = scale_range
@@ -177,7 +179,8 @@ def random_affine(
             f"{max_shift}, scale_range {scale_range}, expected no negatives and 0 < low <= high"
         )
     turn, zoom, down, right = _fractions(bits)
-    angle = np.radians(max_rotation_degrees) * (2 * turn - 1)
+    angle = math.radians(max_rotation_degrees) * (2 * turn - 1)
+    angle -= 2 * math.pi * np.rint(angle / (2 * math.pi))
     scale = low + (high - low) * zoom
     down, right = max_shift * (2 * down - 1), max_shift * (2 * right - 1)
     y, x = _source_coordinates(images.shape[2:], angle, scale, down, right)
@@ -199,7 +202,8 @@ def _source_coordinates(
     are whole numbers for even sizes too; `angle` and the others are `(N, 1, 1)`.
     """
     h, w = size
-    cos, sin = _fixed(np.cos(angle) / scale), _fixed(np.sin(angle) / scale)
+    cosine = elementary.sin(math.pi / 2 - np.abs(angle))
+    cos, sin = _fixed(cosine / scale), _fixed(elementary.sin(angle) / scale)
     y = (2 * np.arange(h)[:, None] - (h - 1)) * _ONE - 2 * _fixed(down)
     x = (2 * np.arange(w) - (w - 1)) * _ONE - 2 * _fixed(right)
     source_y = (cos * y + sin * x >> 16) + (h - 1) * _ONE

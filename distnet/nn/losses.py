@@ -171,13 +171,16 @@ def count_correct(x: Array, labels: Array) -> int:
     return int(np.count_nonzero(x.argmax(axis=1) == labels))
 
 
-def binary_cross_entropy(logits: Array, target: float | Array) -> tuple[float, Array]:
+def binary_cross_entropy(
+    logits: Array, target: float | Array, arithmetic: Arithmetic = FLOAT
+) -> tuple[float, Array]:
     """-t log p - (1 - t) log(1 - p) with p = sigmoid(logit), summed; its gradient, p - t.
 
     target: t, from 0 to 1, one for all or one for each. Finite for logits of any size, since it is
-    computed as max(x, 0) - x t + log(1 + exp(-|x|)).
+    computed as max(x, 0) - x t + log(1 + exp(-|x|)). arithmetic: that of the network.
     """
-    decay = np.exp(-np.abs(logits))
-    losses = np.maximum(logits, 0) - logits * target + np.log1p(decay)
+    decay = arithmetic.exp(-np.abs(logits))
+    losses = np.maximum(logits, 0) - logits * target + arithmetic.log1p(decay)
     p = np.where(logits >= 0, 1, decay) / (1 + decay)
-    return float(losses.sum(dtype=np.float64)), (p - target).astype(logits.dtype, copy=False)
+    loss = float(arithmetic.sum(losses, None, dtype=np.float64))
+    return loss, (p - target).astype(logits.dtype, copy=False)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch, Purpose, stream
 from distnet.nn.losses import binary_cross_entropy
@@ -11,6 +14,7 @@ from distnet.nn.network import Network, joined
 from distnet.objectives.objective import Objective, Ready
 
 
+@portable
 class Adversarial(Objective):
     """Trains a generator and a discriminator at the same time, on images alone.
 
@@ -44,6 +48,7 @@ class Adversarial(Objective):
         self.generator, self.discriminator = generator, discriminator
         self.real_label = real_label
         self.parameters = joined(generator=generator, discriminator=discriminator)
+        self._loss = partial(binary_cross_entropy, arithmetic=self.parameters.arithmetic)
 
     def as_input(self, inputs: Array) -> Array:
         """Pixels from -1 to 1: bytes 0 to 255 as they mean it, floats of 0 to 1."""
@@ -65,14 +70,14 @@ class Adversarial(Objective):
         fakes = self.generator.forward(self.noise(at, len(x)), at)
 
         real = discriminator.forward(x, at)  # (N, 1)
-        loss, dy = binary_cross_entropy(real, self.real_label)
+        loss, dy = self._loss(real, self.real_label)
         told = int(np.count_nonzero(real > 0))
         discriminator.backward(dy * scale)
         grads, statistics = own.grads.copy(), own.batch_statistics.copy()
 
         fake = discriminator.forward(fakes, at)
-        loss_of_fakes, dy = binary_cross_entropy(fake, 0.0)
-        loss_of_generator, dy_of_generator = binary_cross_entropy(fake, 1.0)
+        loss_of_fakes, dy = self._loss(fake, 0.0)
+        loss_of_generator, dy_of_generator = self._loss(fake, 1.0)
         fakes_told = int(np.count_nonzero(fake < 0))
         discriminator.backward(dy * scale)
         grads += own.grads
@@ -92,7 +97,7 @@ class Adversarial(Objective):
         real = self.discriminator.forward(x).copy()
         fake = self.discriminator.forward(fakes)
         losses = [
-            binary_cross_entropy(logits, target)[0]
+            self._loss(logits, target)[0]
             for logits, target in ((real, self.real_label), (fake, 0.0), (fake, 1.0))
         ]
         told = int(np.count_nonzero(real > 0)), int(np.count_nonzero(fake < 0))
@@ -104,6 +109,8 @@ class Adversarial(Objective):
 
     def noise(self, at: MicroBatch, n: int) -> Array:
         """`(n, K)`, standard normal."""
-        rng = np.random.Generator(stream(at.seed, Purpose.NOISE, at.step, at.number))
-        z = rng.standard_normal((n, *self.generator.input_shape), np.float32)
+        bits, shape = stream(at.seed, Purpose.NOISE, at.step, at.number), self.generator.input_shape
+        if self.parameters.arithmetic.rounds:
+            return self.parameters.arithmetic.generator(bits).standard_normal((n, *shape))
+        z = np.random.Generator(bits).standard_normal((n, *shape), np.float32)
         return z.astype(self.generator.dtype, copy=False)

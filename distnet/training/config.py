@@ -554,10 +554,6 @@ def _check_islands(config: TrainConfig) -> None:
             f"--islands: found {local.islands}, expected at most {most} whose changes travel in a "
             "byte a number; take --sync-reduction exact32"
         )
-    if config.numbers.rounds:
-        raise ConfigError(
-            "--arithmetic: found portable beside --sync local, whose outer step keeps to float32"
-        )
     for name in ("ema", "balance"):
         if getattr(config, name):
             raise ConfigError(

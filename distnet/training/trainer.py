@@ -302,7 +302,6 @@ def make_trainer(
     num_parts = 1
     if local is not None:
         num_parts = local.islands
-        parameters.arithmetic.check(Islands, "--sync local")
     if sampler is None:
         sampler = Sampler(len(feed.targets), batch_size, micro_batch_size, seed, num_parts)
     num_contributions = sampler.max_micro_batches

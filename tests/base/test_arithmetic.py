@@ -71,6 +71,16 @@ def test_powers_and_cosines():
         assert elementary.power(0.999, n) == pytest.approx(0.999**n, rel=1e-12)
     for x in np.linspace(0, math.pi, 101):
         assert elementary.cos(x) == pytest.approx(math.cos(x), abs=2.3e-16)
+    angles = np.linspace(-math.pi, math.pi, 10_001)
+    np.testing.assert_allclose(elementary.sin(angles), np.sin(angles), rtol=0, atol=3.5e-15)
+    small = np.array([0.0, 1e-300, 1e-8, 0.5])
+    np.testing.assert_allclose(elementary.sin(small), np.sin(small), rtol=2.3e-16)
+
+
+def test_log1p_of_what_a_sigmoid_leaves():
+    x = np.exp(-np.linspace(0, 40, 401))
+    np.testing.assert_allclose(Portable().log1p(x), np.log1p(x), rtol=0, atol=2.3e-16)
+    assert (FLOAT.log1p(x) == np.log1p(x)).all()
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20), st.integers(4, 16))

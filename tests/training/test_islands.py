@@ -262,7 +262,6 @@ def test_every_island_has_ranks_and_a_leader(comm, num_ranks, num_islands):
         ({"islands": 101}, "--islands: found 101, expected at most --batch-size 100"),
         ({"islands": 64}, "take --sync-reduction exact32"),
         ({"ema": 0.9}, "--ema: found it beside --sync local"),
-        ({"arithmetic": "portable"}, "--arithmetic: found portable beside --sync local"),
         ({"balance": True}, "--balance: found it beside --sync local"),
         ({"sync": "step", "islands": 2}, "--islands: sync step does not take it; local does"),
     ],
