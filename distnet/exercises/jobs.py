@@ -29,19 +29,7 @@ def run(
 
     Raises subprocess.TimeoutExpired after `limit` seconds; what was started is gone then.
     """
-    launcher = [find_mpirun(), "-n", str(num_ranks)] if num_ranks != ALONE else []
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    process = subprocess.Popen(
-        [*launcher, sys.executable, "-m", module, *map(str, args)],
-        cwd=cwd,
-        env={**PERMISSIONS, **os.environ, "PYTHONPATH": path},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+    process = start(num_ranks, module, *args, cwd=cwd)
     try:
         out, err = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
@@ -51,6 +39,28 @@ def run(
         end(process)
         raise
     return Finished(process.args, process.returncode, out, err)
+
+
+def start(num_ranks: int, module: str, *args: object, cwd: Path) -> subprocess.Popen[str]:
+    """The same, while it runs."""
+    launcher = [find_mpirun(), "-n", str(num_ranks)] if num_ranks != ALONE else []
+    return subprocess.Popen(
+        [*launcher, sys.executable, "-m", module, *map(str, args)],
+        cwd=cwd,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+
+
+def environment() -> dict[str, str]:
+    """That of this process, in which ranks may be started and find this distnet."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {**PERMISSIONS, **os.environ, "PYTHONPATH": path}
 
 
 def end(process: subprocess.Popen[str]) -> tuple[str, str]:

@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from distnet.exercises import allreduce
+from distnet.exercises import (
+    allreduce,
+    bit_flip,
+    floats,
+    killing,
+    overlap,
+    prediction,
+    rare,
+    straggler,
+)
 from distnet.exercises.finding import Finding
 
 
@@ -21,4 +30,11 @@ class Exercise:
 
 EXERCISES = {
     1: Exercise("plug in your own all-reduce", "allreduce.py", allreduce.check),
+    2: Exercise("watch the overlap, then break it", "overlap.py", overlap.check),
+    3: Exercise("see the hash change with the ranks", "floats.py", floats.check),
+    4: Exercise("kill a rank", "kill.py", killing.check),
+    5: Exercise("help a slow rank", "dealing.py", straggler.check),
+    6: Exercise("predict the time of a step, then measure it", "predict.py", prediction.check),
+    7: Exercise("find a flipped bit", "flipped.py", bit_flip.check),
+    8: Exercise("synchronise rarely", "rare.py", rare.check),
 }

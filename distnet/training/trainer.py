@@ -100,7 +100,7 @@ class Trainer:
         micro_batches = self.sampler.micro_batches(step, part)
         num_samples = sum(len(samples) for samples in micro_batches)
         divisor = objective.divisor(self.feed.targets[self.sampler.part(step, part)])
-        mine = self._deal(len(micro_batches))
+        mine = self.deal(len(micro_batches))
 
         reducer.start(mine)
         for m in mine:
@@ -139,7 +139,7 @@ class Trainer:
         """Of a micro-batch of a part, the number in the step: no two have the same random bits."""
         return part * self.sampler.max_micro_batches + micro_batch
 
-    def _deal(self, num_micro_batches: int) -> range:
+    def deal(self, num_micro_batches: int) -> range:
         """Those that this rank computes. Speeds of another group of ranks say nothing."""
         rank, size = self.ranks.rank, self.ranks.size
         known = self.speeds is not None and len(self.speeds) == size
