@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": "tells which classes images are of: arrays, IDX files, pictures",
     "compare": "finds where two runs part: the first step, array and element, and why",
     "report": "writes a page about runs: curves, mistakes, layers, ranks, options",
+    "plan": "predicts training on more ranks, hosts, slower links: time, bytes, memory, cost",
     "doctor": "tells whether training will work here, alone and on ranks, and what helps",
     "supervise": "runs a training job until it is finished, whatever happens to it",
     "datasets": "lists the data sets, or fetches the files of one",

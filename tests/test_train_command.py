@@ -295,6 +295,7 @@ HOW_FAST = {
     "bytes_per_step",
     "slowest_rank",
     "compute_seconds",
+    "compute_deviation",
     "micro_batches",
 }
 EVENTS = [

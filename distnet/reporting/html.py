@@ -12,6 +12,8 @@ import numpy as np
 
 from distnet.base.arrays import Array
 
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
 
 class Html(str):
     """Text that is HTML already, and is not escaped again."""
@@ -28,6 +30,17 @@ def element(name: str, *content: object, **attributes: object) -> Html:
         if value is not None
     )
     return Html(f"<{name}{shown}>{join(content)}</{name}>")
+
+
+def document(title: str, style: str, sections: Sequence[object]) -> str:
+    """A page that loads nothing and runs nothing: one that is sent on can do no harm."""
+    policy = Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">')
+    view = Html('<meta name="viewport" content="width=device-width, initial-scale=1">')
+    charset = Html('<meta charset="utf-8">')
+    sheet = element("style", Html(style))
+    head = element("head", charset, policy, view, element("title", title), sheet)
+    body = element("body", element("main", *sections))
+    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
 
 def join(content: Iterable[object]) -> Html:

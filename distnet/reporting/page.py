@@ -15,14 +15,12 @@ from distnet.data import Samples
 from distnet.nn import Network, softmax
 from distnet.reporting import looks
 from distnet.reporting.charts import Curve, bars, chart
-from distnet.reporting.html import Html, element, picture, table
+from distnet.reporting.html import Html, document, element, picture, table
 from distnet.reporting.run_files import NUM_SHOWN_RANKS, RunFiles
 from distnet.reporting.trace import excerpt
 from distnet.training import columns
 
 STYLE = Path(__file__).with_name("page.css")
-# Nothing is loaded and nothing is run: a page that is sent on can do no harm.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 MOST_CLASSES = 25  # of a matrix that is shown whole
 NUM_CONFUSIONS = 20
 NUM_MISTAKES = 12
@@ -52,13 +50,7 @@ def page(runs: Sequence[RunFiles], examined: Mapping[str, Examined]) -> str:
         configuration(runs),
         environment(runs),
     ]
-    policy = Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">')
-    view = Html('<meta name="viewport" content="width=device-width, initial-scale=1">')
-    style = element("style", Html(STYLE.read_text()))
-    charset = Html('<meta charset="utf-8">')
-    head = element("head", charset, policy, view, element("title", title), style)
-    body = element("body", element("main", *sections))
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+    return document(title, STYLE.read_text(), sections)
 
 
 def results(runs: Sequence[RunFiles]) -> Html:

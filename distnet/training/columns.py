@@ -42,6 +42,7 @@ COLUMNS: dict[str, Column | None] = {
     "bytes_per_step": Column("MB/step", 7, lambda x: f"{x / 1e6:.{2 if x >= 1e4 else 4}f}"),
     "slowest_rank": Column("slow rank", 9, str),
     "compute_seconds": None,
+    "compute_deviation": None,
     "micro_batches": None,
     "elapsed_seconds": Column("elapsed", 8, clock),
 }

@@ -66,5 +66,6 @@ class Performance(Callback):
             "bytes_per_step": workload.bytes_per_step,
             "slowest_rank": workload.slowest,
             "compute_seconds": [rank.compute_seconds for rank in workload.ranks],
+            "compute_deviation": [rank.compute_deviation for rank in workload.ranks],
             "micro_batches": [rank.num_micro_batches for rank in workload.ranks],
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +16,8 @@ from distnet.objectives import Objective
 class RankWork:
     """What one rank did: seconds in steps, of these waiting for others, and so on.
 
-    num_samples: those that it has computed itself.
+    num_samples: those that it has computed itself. compute_squares: the sum, over its steps, of
+    the square of the seconds that it computed.
     """
 
     num_steps: int = 0
@@ -24,10 +26,19 @@ class RankWork:
     wait_seconds: float = 0.0
     bytes_sent: int = 0
     num_samples: int = 0
+    compute_squares: float = 0.0
 
     @property
     def compute_seconds(self) -> float:
         return self.seconds - self.wait_seconds
+
+    @property
+    def compute_deviation(self) -> float:
+        """The standard deviation of the seconds that a step was computed, as a part of them."""
+        if not self.num_steps or not self.compute_seconds:
+            return 0.0
+        mean = self.compute_seconds / self.num_steps
+        return math.sqrt(max(self.compute_squares / self.num_steps - mean**2, 0.0)) / mean
 
     def add(self, other: RankWork) -> None:
         """Adds up what was done one after the other."""

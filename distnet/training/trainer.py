@@ -117,6 +117,7 @@ class Trainer:
         loss, counts, statistics = self._split(sums)
         parameters.update_statistics(statistics)
         parameters.refresh()
+        seconds = time.perf_counter() - began
         return StepResult(
             step=step,
             loss=loss,
@@ -127,10 +128,11 @@ class Trainer:
             own=RankWork(
                 num_steps=1,
                 num_micro_batches=len(mine),
-                seconds=time.perf_counter() - began,
+                seconds=seconds,
                 wait_seconds=reducer.wait_seconds,
                 bytes_sent=reducer.bytes_sent,
                 num_samples=sum(len(micro_batches[m]) for m in mine),
+                compute_squares=(seconds - reducer.wait_seconds) ** 2,
             ),
             stop=reducer.num_flags > 0,
         )

@@ -29,7 +29,7 @@ FLAGS = "--model two_layer --batch-size 8 --micro-batch-size 3 --log-every 2 --l
 # Times, and how the work was shared out since the process started.
 VARIES = {
     *("images_per_second", "wall_seconds", "elapsed_seconds", "wait_share", "compute_seconds"),
-    *("bytes_per_step", "slowest_rank", "micro_batches", "time", "seconds"),
+    *("compute_deviation", "bytes_per_step", "slowest_rank", "micro_batches", "time", "seconds"),
 }
 
 

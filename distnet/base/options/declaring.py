@@ -13,7 +13,8 @@ class Option:
     choices: the allowed texts; limits: bounds by comparison, such as `{">=": 1}`; bare: the value
     of the flag given without one; decides: whether the option decides the results of a run;
     path: a file or directory, where ~ is the home directory; positional: it is given without a
-    flag, and its default says no more than its type; verbatim: it is all that follows `--`.
+    flag, and its default says no more than its type; verbatim: it is all that follows `--`;
+    optional: it can be left out.
     owner, takers: of an option that belongs to the entries of a registry, the option that names
     the entry ("optimizer"), and what it is for each entry that takes it, by name.
     """
@@ -29,6 +30,7 @@ class Option:
     path: bool = False
     positional: bool = False
     verbatim: bool = False
+    optional: bool = False
     owner: str = ""
     takers: Mapping[str, "Option"] = field(default_factory=dict)
 
@@ -69,15 +71,32 @@ def option(
 
 
 def argument(
-    help: str, metavar: str, *, several: bool = False, path: bool = False, verbatim: bool = False
+    help: str,
+    metavar: str,
+    *,
+    several: bool = False,
+    path: bool = False,
+    verbatim: bool = False,
+    optional: bool = False,
 ) -> Any:
     """A dataclass field that a command line has to give without a flag: text.
 
     several: at least one, as a tuple; only the last argument of a command may be so.
-    verbatim: the several are all that follows `--`, a command that is passed on.
+    verbatim: the several are all that follows `--`, a command that is passed on. optional: it can
+    be left out, and is then empty.
     """
-    default = ("",) if several else ""
-    settings = Option(help, default, metavar=metavar, path=path, positional=True, verbatim=verbatim)
+    settings = Option(
+        help,
+        ("",) if several else "",
+        metavar=metavar,
+        path=path,
+        positional=True,
+        verbatim=verbatim,
+        optional=optional,
+    )
+    if optional:
+        empty: Any = () if several else ""
+        return field(default=empty, kw_only=True, metadata={"option": settings})
     return field(kw_only=True, metadata={"option": settings})
 
 

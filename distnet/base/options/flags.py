@@ -51,7 +51,8 @@ def parse_values(cls: type, argv: Sequence[str], prog: str) -> dict[str, Any]:
         if texts.get(item.name) not in (None, [])
     }
     values = overlaid(cls, read, values)
-    missing = [item for item in _positionals(cls) if item.name not in values]
+    needed = [item for item in _positionals(cls) if not details(item).optional]
+    missing = [item for item in needed if item.name not in values]
     if missing:
         raise ConfigError(f"found no {details(missing[0]).metavar}, expected {_usage(cls, prog)}")
     return values
@@ -72,10 +73,10 @@ def _positionals(cls: type) -> list[Field[Any]]:
 
 
 def _usage(cls: type, prog: str) -> str:
-    names = {
-        item: details(item).metavar + (" ..." if details(item).is_list else "")
-        for item in _positionals(cls)
-    }
+    names = {}
+    for item in _positionals(cls):
+        word = details(item).metavar + (" ..." if details(item).is_list else "")
+        names[item] = f"[{word}]" if details(item).optional else word
     words = [prog, *(name for item, name in names.items() if not details(item).verbatim)]
     if len(_positionals(cls)) < len(fields(cls)):
         words += ["[--config FILE.toml]", "[options]"]

@@ -1,0 +1,27 @@
+"""How many bytes a rank holds for each parameter, by what they are for."""
+
+from __future__ import annotations
+
+from distnet.planning.model import Way
+
+VALUE = 4  # bytes of a float32
+SUM = {"exact": 8, "exact32": 8 + 4, "float32": 4, "float16": 4 + 2, "bfloat16": 4 + 2}
+
+
+def bytes_of_rank(parameters: int, num_vectors: int, way: Way, num_ranks: int) -> dict[str, int]:
+    """What a rank holds, in bytes, by its purpose; not the process itself, nor activations.
+
+    num_vectors: those of the optimizer, each as long as the parameters. Of islands all ranks hold
+    the memory of all, once a checkpoint was written.
+    """
+    vector = VALUE * parameters
+    held = {
+        "parameters": vector,
+        "gradients": vector,
+        "optimizer": vector * num_vectors,
+        "sums": SUM[way.reduction] * parameters + vector,
+    }
+    if way.islands:
+        residual = 1 if way.sync_reduction == "exact8" else 0
+        held["islands"] = vector * (3 + way.islands * (num_vectors + residual))
+    return held
