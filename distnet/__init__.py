@@ -55,8 +55,8 @@ _HOMES = {
     ],
     "distnet.games": ["CartPole", "Catch", "Game"],
     "distnet.models": [
-        *("FCN", "MODELS", "VGG", "AlexNet", "DeepConvNet", "GoogLeNet", "LeNet5", "ResNet"),
-        *("SegNet", "SimpleConvNet", "ThreeLayerNet", "TwoLayerNet"),
+        *("FCN", "MODELS", "RCNN", "VGG", "AlexNet", "DeepConvNet", "FasterRCNN", "GoogLeNet"),
+        *("LeNet5", "ResNet", "SegNet", "SimpleConvNet", "ThreeLayerNet", "TwoLayerNet"),
     ],
     "distnet.nn": [
         *("LSTM", "AvgPool2d", "BatchNorm", "BinaryConv2d", "BinaryLinear", "Branches"),
@@ -70,8 +70,10 @@ _HOMES = {
         "OBJECTIVES",
         "Adversarial",
         "Classification",
+        "Detection",
         "DoubleDQN",
         "Objective",
+        "RegionDetection",
         "Regression",
         "Segmentation",
         "balanced_weights",
@@ -120,9 +122,11 @@ if TYPE_CHECKING:
     from distnet.games import Game as Game
     from distnet.models import FCN as FCN
     from distnet.models import MODELS as MODELS
+    from distnet.models import RCNN as RCNN
     from distnet.models import VGG as VGG
     from distnet.models import AlexNet as AlexNet
     from distnet.models import DeepConvNet as DeepConvNet
+    from distnet.models import FasterRCNN as FasterRCNN
     from distnet.models import GoogLeNet as GoogLeNet
     from distnet.models import LeNet5 as LeNet5
     from distnet.models import ResNet as ResNet
@@ -165,8 +169,10 @@ if TYPE_CHECKING:
     from distnet.objectives import OBJECTIVES as OBJECTIVES
     from distnet.objectives import Adversarial as Adversarial
     from distnet.objectives import Classification as Classification
+    from distnet.objectives import Detection as Detection
     from distnet.objectives import DoubleDQN as DoubleDQN
     from distnet.objectives import Objective as Objective
+    from distnet.objectives import RegionDetection as RegionDetection
     from distnet.objectives import Regression as Regression
     from distnet.objectives import Segmentation as Segmentation
     from distnet.objectives import balanced_weights as balanced_weights

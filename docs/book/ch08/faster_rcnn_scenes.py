@@ -31,9 +31,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REQUIRED = [
-    Required("8.4.1", "mAP at 0.5", "map50", at_least(0.92), quick=at_least(0)),
-    Required("8.4.1", "mAP at 0.75", "map75", at_least(0.84), quick=at_least(0)),
-    Required("8.4.1", "recall of the proposals", "recall50", at_least(0.98), quick=at_least(0.2)),
+    Required(
+        "8.4.1",
+        "mAP at 0.5 (quick: after 200 updates)",
+        "map50",
+        at_least(0.92),
+        quick=at_least(0.2),
+    ),
+    Required("8.4.1", "mAP at 0.75", "map75", at_least(0.84), quick=at_least(0.1)),
+    Required("8.4.1", "recall of the proposals", "recall50", at_least(0.98), quick=at_least(0.8)),
     Required("8.4.1", "proposals of a scene, at most", "most_proposals", at_most(24)),
     Required("8.4.1", "multiply-adds of R-CNN, times as many", "times_less_work", at_least(5)),
 ]
@@ -42,8 +48,8 @@ NUM_TIMED = 24
 
 
 def run(lab: Lab) -> Numbers:
-    steps = 10 if lab.quick else STEPS
-    train, test = scenes(lab, steps * BATCH)
+    steps, batch_size = (200, BATCH // 2) if lab.quick else (STEPS, BATCH)
+    train, test = scenes(lab, steps * batch_size)
     detector = FasterRCNN(seed=lab.seed)
     history = lab.fit(
         Detection(detector),
@@ -51,7 +57,7 @@ def run(lab: Lab) -> Numbers:
         steps=steps,
         optimizer="adam",
         lr=cosine(0.002, steps, warmup=1 / 12),
-        batch_size=BATCH,
+        batch_size=batch_size,
         micro_batch_size=MICRO_BATCH,
     )
     found, proposed = detected(lab, detector, test.inputs)
