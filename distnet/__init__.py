@@ -60,7 +60,7 @@ _HOMES = {
     ],
     "distnet.nn": [
         *("LSTM", "AvgPool2d", "BatchNorm", "BinaryConv2d", "BinaryLinear", "Branches"),
-        *("Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "Flatten"),
+        *("Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "Flatten", "GramMatrix"),
         *("GlobalAvgPool2d", "Layer", "LeakyReLU", "Linear", "LocalResponseNorm", "MaxPool2d"),
         *("MaxUnpool2d", "Network", "Quantize", "ReLU", "Residual", "Resize", "Scale"),
         *("Sequential", "Sigmoid", "Sign", "Standardize", "Tanh", "Unflatten"),
@@ -76,6 +76,7 @@ _HOMES = {
         "RegionDetection",
         "Regression",
         "Segmentation",
+        "StyleTransfer",
         "balanced_weights",
     ],
     "distnet.optim": ["OPTIMIZERS", "SCHEDULES", "make_optimizer", "make_schedule"],
@@ -145,6 +146,7 @@ if TYPE_CHECKING:
     from distnet.nn import Embedding as Embedding
     from distnet.nn import Flatten as Flatten
     from distnet.nn import GlobalAvgPool2d as GlobalAvgPool2d
+    from distnet.nn import GramMatrix as GramMatrix
     from distnet.nn import Layer as Layer
     from distnet.nn import LeakyReLU as LeakyReLU
     from distnet.nn import Linear as Linear
@@ -175,6 +177,7 @@ if TYPE_CHECKING:
     from distnet.objectives import RegionDetection as RegionDetection
     from distnet.objectives import Regression as Regression
     from distnet.objectives import Segmentation as Segmentation
+    from distnet.objectives import StyleTransfer as StyleTransfer
     from distnet.objectives import balanced_weights as balanced_weights
     from distnet.optim import OPTIMIZERS as OPTIMIZERS
     from distnet.optim import SCHEDULES as SCHEDULES

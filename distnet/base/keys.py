@@ -30,6 +30,7 @@ class Purpose(IntEnum):
     EXPLORE = 12
     PLAY = 13
     NOISE = 14
+    TILES = 15
 
 
 def stream(

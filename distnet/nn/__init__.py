@@ -14,6 +14,7 @@ from distnet.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
 from distnet.nn.layers.binary import BinaryConv2d, BinaryLinear, Sign
 from distnet.nn.layers.dropout import Dropout
 from distnet.nn.layers.embedding import Embedding
+from distnet.nn.layers.gram import GramMatrix
 from distnet.nn.layers.linear import Flatten, Linear, Unflatten
 from distnet.nn.layers.normalization import BatchNorm, LocalResponseNorm
 from distnet.nn.layers.quantized import Quantize, Scale
@@ -37,6 +38,7 @@ __all__ = [
     "Embedding",
     "Flatten",
     "GlobalAvgPool2d",
+    "GramMatrix",
     "Layer",
     "LeakyReLU",
     "Linear",

@@ -12,6 +12,7 @@ from distnet.objectives.objective import Objective
 from distnet.objectives.q_learning import DoubleDQN
 from distnet.objectives.regression import Regression
 from distnet.objectives.segmentation import Segmentation
+from distnet.objectives.style import StyleTransfer
 
 OBJECTIVES = {
     "classification": Classification,
@@ -29,5 +30,6 @@ __all__ = [
     "RegionDetection",
     "Regression",
     "Segmentation",
+    "StyleTransfer",
     "balanced_weights",
 ]
