@@ -31,8 +31,8 @@ SECONDS = {">=": 0, "<=": 1e9}
 @dataclass(frozen=True)
 class SuperviseOptions:
     """Runs a training job until it is finished: starts it again, with --resume, when it has died or
-    fallen silent. In the command, {hosts}, {ranks} and {ranks_per_host} stand for the hosts that
-    answer, with commas between them, and for numbers of ranks.
+    fallen silent. In the command, {hosts}, {num_hosts}, {ranks} and {ranks_per_host} stand for the
+    hosts that answer, with commas between them, how many there are, and numbers of ranks.
     """
 
     command: tuple[str, ...] = argument(

@@ -30,9 +30,10 @@ class Hosts:
         return [name for name, answer in zip(self.names, answers, strict=True) if answer]
 
     def filled_in(self, command: Sequence[str], hosts: Sequence[str]) -> list[str]:
-        """The command with `{hosts}`, `{ranks}` and `{ranks_per_host}` replaced."""
+        """The command with `{hosts}`, `{num_hosts}`, `{ranks}`, `{ranks_per_host}` replaced."""
         values = {
             "{hosts}": ",".join(hosts),
+            "{num_hosts}": str(len(hosts)),
             "{ranks}": str(self.ranks_per_host * len(hosts)),
             "{ranks_per_host}": str(self.ranks_per_host),
         }

@@ -138,7 +138,13 @@ class Supervisor:
             command = self.hosts.filled_in(command, hosts)
         unfinished = not (self.directory / "summary.json").exists()
         has_checkpoint = any((self.directory / "checkpoints").glob("step-*.safetensors"))
-        return command + (["--resume"] if unfinished and has_checkpoint else [])
+        if not (unfinished and has_checkpoint):
+            return command
+        if "--overwrite" in command:
+            if self.launcher is None:  # what is there is an earlier run's
+                return command
+            command.remove("--overwrite")
+        return [*command, "--resume"]
 
     def _wait(self, launcher: Launcher) -> None:
         """Returns when the job has ended, or has been silent for too long."""

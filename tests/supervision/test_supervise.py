@@ -40,9 +40,9 @@ def supervise(tmp_path):
 
     processes = contextlib.ExitStack()
 
-    def run(plan, *options, wait=True):
+    def run(plan, *options, wait=True, flags=()):
         (tmp_path / "plan").write_text("\n".join(plan))
-        job = [sys.executable, "-c", JOB, "--out", str(tmp_path)]
+        job = [sys.executable, "-c", JOB, "--out", str(tmp_path), *flags]
         process = subprocess.Popen(
             [*SUPERVISE, "--backoff", "0.01", *options, "--", *job],
             env=ENVIRON,
@@ -87,6 +87,12 @@ def test_an_unfinished_run_is_resumed_by_the_first_start(supervise, tmp_path):
     supervise([CHECKPOINT], "--max-restarts", "0")
     supervise(["", FINISH])
     assert starts(tmp_path) == ["", "--resume"]
+
+
+def test_an_earlier_run_is_overwritten_once(supervise, tmp_path):
+    supervise([CHECKPOINT], "--max-restarts", "0")
+    supervise(["", "sys.exit(3)", FINISH], flags=["--overwrite"])
+    assert starts(tmp_path) == ["", "--overwrite", "--resume"]
 
 
 def test_exit_code_0_without_a_summary_is_a_failure(supervise, tmp_path):
@@ -190,12 +196,13 @@ def test_a_wish_to_stop_during_the_pause_before_a_restart(supervise, tmp_path):
 
 def test_hosts_that_do_not_answer_are_left_out(tmp_path):
     (tmp_path / "plan").write_text(FINISH)
-    job = [sys.executable, "-c", JOB, "--out", str(tmp_path), "{hosts}", "{ranks}"]
+    job = [sys.executable, "-c", JOB, "--out", str(tmp_path)]
+    job += ["{num_hosts}:{hosts}", "{ranks}/{ranks_per_host}"]
     probe = [sys.executable, "-c", "import sys; sys.exit('{host}' == 'b')"]
     options = ["--hosts", "a,b,c", "--ranks-per-host", "2"]
     command = [*SUPERVISE, *options, "--probe", f'{probe[0]} -c "{probe[2]}"', "--", *job]
     assert subprocess.run(command, env=ENVIRON, timeout=SECONDS).returncode == 0
-    assert starts(tmp_path) == ["a,c 4"]
+    assert starts(tmp_path) == ["2:a,c 4/2"]
 
 
 def test_a_job_waits_for_a_host_that_answers(tmp_path):

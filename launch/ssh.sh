@@ -1,0 +1,39 @@
+#!/bin/bash
+# Trains on hosts that ssh reaches without a password, and goes on with those that are left when some
+# are lost:
+#
+#     launch/ssh.sh HOSTFILE [options of distnet.train]
+#
+# HOSTFILE has a host a line; what follows the name, and a #, is left out. Start it on the first one,
+# which writes. All hosts see this directory, and the Python on PATH, under the same names. Variables:
+# RANKS_PER_HOST (default 1), OUT (default runs/ssh), MPIRUN, and RESTARTS (default 3).
+set -eu
+
+if [ $# -eq 0 ] || [ ! -r "$1" ]; then
+    echo "usage: launch/ssh.sh HOSTFILE [options of distnet.train]; found no file ${1:-}" >&2
+    exit 2
+fi
+hosts=$(sed -e 's/#.*//' -e 's/^[[:space:]]*//' -e 's/[[:space:]:].*//' -e '/^$/d' "$1" | paste -sd, -)
+if [ -z "$hosts" ]; then
+    echo "launch/ssh.sh: error: found no host in $1, expected one a line" >&2
+    exit 2
+fi
+shift
+
+# The whole path: the other hosts know no PATH of ours.
+python=$(command -v python)
+mpirun=$(command -v "${MPIRUN:-mpirun}")
+export OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-1}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+case $("$mpirun" --version) in
+    *"Open MPI"*)
+        # It passes no variables on by itself, and would tie ranks of different hosts to core 0.
+        places=(--host "{hosts}" --map-by "ppr:{ranks_per_host}:node:OVERSUBSCRIBE" --bind-to none)
+        places+=(-x OPENBLAS_NUM_THREADS -x OMP_NUM_THREADS ${PYTHONPATH:+-x PYTHONPATH}) ;;
+    *)
+        places=(-launcher ssh -hosts "{hosts}" -ppn "{ranks_per_host}") ;;
+esac
+
+exec "$python" -m distnet supervise --max-restarts "${RESTARTS:-3}" \
+    --hosts "$hosts" --ranks-per-host "${RANKS_PER_HOST:-1}" -- \
+    "$mpirun" "${places[@]}" -n "{ranks}" "$python" -m distnet.train \
+    --out "${OUT:-runs/ssh}" --expect-hosts "{num_hosts}" "$@"
