@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "trains a network, in one process or on ranks of mpirun",
     "evaluate": "tells what a trained network gets right, by class",
     "predict": "tells which classes images are of: arrays, IDX files, pictures",
+    "serve": "shows a page on which digits are drawn and recognised, answers curl with JSON",
     "compare": "finds where two runs part: the first step, array and element, and why",
     "report": "writes a page about runs: curves, mistakes, layers, ranks, options",
     "plan": "predicts training on more ranks, hosts, slower links: time, bytes, memory, cost",

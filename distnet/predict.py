@@ -74,7 +74,7 @@ def predict(comm: Communicator, argv: Sequence[str]) -> int:
     checkpoint = together(comm, lambda: model_file.read(options.model))
     network = together(comm, lambda: model_file.classifier_of(checkpoint, options.model))
     expect_same_bits(comm, network.arithmetic)
-    prepare = _preparation(options.pictures, checkpoint.model)
+    prepare = preparation(options.pictures, checkpoint.model)
     found = together(comm, lambda: _read(options.files, network, prepare))
     for file, images in found:
         if comm.rank == 0 and (hint := large_floats_hint(images)):
@@ -110,8 +110,8 @@ def shared_logits(network: Network, images: Array, comm: Communicator) -> Array:
     return np.concatenate([part for part in parts if part is not None])
 
 
-def _preparation(pictures: str, model: Mapping[str, Any]) -> str:
-    """How pictures are prepared: as was asked for, or as suits what the model was trained on."""
+def preparation(pictures: str, model: Mapping[str, Any]) -> str:
+    """How pictures are prepared: as `pictures` says, or as suits what the model was trained on."""
     if pictures != "auto":
         return pictures
     trained_on = str(model.get("data", {}).get("name", ""))

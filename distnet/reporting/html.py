@@ -32,13 +32,20 @@ def element(name: str, *content: object, **attributes: object) -> Html:
     return Html(f"<{name}{shown}>{join(content)}</{name}>")
 
 
-def document(title: str, style: str, sections: Sequence[object]) -> str:
-    """A page that loads nothing and runs nothing: one that is sent on can do no harm."""
-    policy = Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">')
-    view = Html('<meta name="viewport" content="width=device-width, initial-scale=1">')
-    charset = Html('<meta charset="utf-8">')
-    sheet = element("style", Html(style))
-    head = element("head", charset, policy, view, element("title", title), sheet)
+def document(title: str, style: str, sections: Iterable[object], policy: str = POLICY) -> str:
+    """A whole page, which without another content security policy loads nothing and runs nothing.
+
+    One that is sent on can do no harm then.
+    """
+    allowed = escape(policy, quote=False)
+    head = element(
+        "head",
+        Html('<meta charset="utf-8">'),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{allowed}">'),
+        Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+        element("title", title),
+        element("style", Html(style)),
+    )
     body = element("body", element("main", *sections))
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
@@ -69,10 +76,13 @@ def table(
 def picture(pixels: Array, alt: str, scale: int = 1) -> Html:
     """A picture inside of the page, see `png`, each pixel `scale` wide."""
     height, width = pixels.shape[:2]
-    data = base64.b64encode(png(pixels)).decode()
-    source = f"data:image/png;base64,{data}"
-    tag = f'<img src="{source}" alt="{escape(alt)}" title="{escape(alt)}"'
+    tag = f'<img src="{data_url(pixels)}" alt="{escape(alt)}" title="{escape(alt)}"'
     return Html(f'{tag} width="{width * scale}" height="{height * scale}">')
+
+
+def data_url(pixels: Array) -> str:
+    """The address of a picture, see `png`, that is all of the picture."""
+    return f"data:image/png;base64,{base64.b64encode(png(pixels)).decode()}"
 
 
 def png(pixels: Array) -> bytes:

@@ -13,6 +13,8 @@ from distnet.nn import Network, softmax
 MAX_CHANNELS = 32  # of a layer's answer
 MAX_FILTERS = 64
 MAX_NUMBERS = 256  # of an answer that is a vector
+ANSWER_DOTS = 300  # of a page, that the longer side of an answer takes
+LARGEST_SQUARE = 14  # dots, of a number in an answer
 
 
 @dataclass(frozen=True)
@@ -107,3 +109,13 @@ def montage(tiles: Sequence[Array] | Array, gap: int = 1) -> Array:
         place = np.s_[top : top + height, left : left + width]
         canvas[place], alpha[place] = tile, 255
     return np.dstack([canvas, alpha])
+
+
+def scale(pixels: Array, dots: int) -> int:
+    """How many dots of a page a pixel takes for the longer side to have about `dots`."""
+    return max(1, dots // max(pixels.shape[:2]))
+
+
+def scale_of_answer(pixels: Array) -> int:
+    """The same for a picture of `answers`."""
+    return min(scale(pixels, ANSWER_DOTS), LARGEST_SQUARE)

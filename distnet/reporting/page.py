@@ -24,7 +24,6 @@ STYLE = Path(__file__).with_name("page.css")
 MOST_CLASSES = 25  # of a matrix that is shown whole
 NUM_CONFUSIONS = 20
 NUM_MISTAKES = 12
-LARGEST_SQUARE = 14  # dots, of a number in an answer
 
 
 @dataclass(frozen=True)
@@ -221,7 +220,7 @@ def _layers(examined: Examined) -> Iterator[Html]:
         name, drawn = found
         yield element("h3", "The filters of the first convolution")
         yield element("p", f"{name}: from its least number, black, to its largest, white.")
-        yield picture(drawn, f"the filters {name}", scale=_scale(drawn, 360))
+        yield picture(drawn, f"the filters {name}", scale=looks.scale(drawn, 360))
     yield element("h3", "A picture on its way through the layers")
     image, target = examined.samples.inputs[number], int(examined.samples.targets[number])
     yield element(
@@ -232,8 +231,7 @@ def _layers(examined: Examined) -> Iterator[Html]:
     )
     tiles = [element("div", _image(image, "the sample"), "input", class_="tile")]
     for name, shape, drawn in looks.answers(network, image):
-        scale = min(_scale(drawn, 300), LARGEST_SQUARE)
-        shown = picture(drawn, f"the answer of {name}", scale)
+        shown = picture(drawn, f"the answer of {name}", looks.scale_of_answer(drawn))
         size = element("span", shape, class_="quiet")
         tiles.append(element("div", shown, name, size, class_="tile"))
     yield element("div", *tiles, class_="tiles layers")
@@ -274,11 +272,7 @@ def _series(lines: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], 
 
 def _image(image: Array, alt: str) -> Html:
     pixels = looks.as_pixels(image)
-    return picture(pixels, alt, scale=_scale(pixels, 96))
-
-
-def _scale(pixels: Array, wanted: int) -> int:
-    return max(1, wanted // max(pixels.shape[:2]))
+    return picture(pixels, alt, scale=looks.scale(pixels, 96))
 
 
 def _shown(name: str, value: Any) -> str:

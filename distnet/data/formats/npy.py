@@ -23,6 +23,7 @@ from distnet.data.errors import DataError, explained
 
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]  # shape, is in Fortran order, type
 MAX_HEADER_BYTES = 10_000
+MAGIC = np.lib.format.MAGIC_PREFIX  # how a file begins
 # What NumPy, which reads headers by Python's own parser, and zipfile raise for damaged files.
 DAMAGES = (
     ValueError,
