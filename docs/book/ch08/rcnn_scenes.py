@@ -19,7 +19,7 @@ REQUIRED = [
     ),
     Required("8.4.1", "R-CNN: recall of the regions", "recall50", at_least(0.98)),
 ]
-STEPS, BATCH, MICRO_BATCH = 900, 8, 4
+STEPS, BATCH, MICRO_BATCH = 1_500, 8, 4
 
 
 def run(lab: Lab) -> Numbers:
