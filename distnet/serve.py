@@ -10,10 +10,12 @@ from __future__ import annotations
 import signal
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from distnet.base.command import one_line
 from distnet.base.options import argument, option, parse_options, with_default
@@ -69,17 +71,26 @@ def main(argv: Sequence[str]) -> int:
             f"found no way to listen at {options.host}, port {options.port} "
             f"({error.strerror or error}), expected a free one; --port 0 takes any"
         ) from None
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's Ctrl-C
     with server, one_blas_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # whoever sends odd pictures shall not fill the terminal
         write_now(sys.stdout, f"distnet: {name} at {_addresses(server)} (Ctrl-C ends it)\n")
         if not server.is_loopback:
             write_now(sys.stderr, f"distnet: warning: {options.host}: {OPEN}\n")
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            write_now(sys.stdout, "\ndistnet: ended\n")
+        _serve_until_signal(server)
+    write_now(sys.stdout, "\ndistnet: ended\n")
     return 0
+
+
+def _serve_until_signal(server: Server) -> None:
+    """Answers requests until Ctrl-C, or SIGTERM of a batch system, between two of them."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        threading.Thread(target=server.shutdown).start()  # it waits for this thread
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as in the background of a shell
+            signal.signal(number, end)
+    server.serve_forever()
 
 
 OPEN = (

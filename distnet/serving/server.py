@@ -44,6 +44,7 @@ class Server(ThreadingHTTPServer):
     """
 
     request_queue_size = 64
+    daemon_threads = False  # the end waits for them, after it has ended their connections
 
     def __init__(
         self, host: str, port: int, page: str, policy: str, questions: Mapping[str, Answering]
@@ -51,6 +52,8 @@ class Server(ThreadingHTTPServer):
         self.page, self.policy, self.questions = page.encode(), policy, questions
         self.names = {"localhost", host.lower()}
         self._free = threading.BoundedSemaphore(MOST_REQUESTS)
+        self._open: dict[int, socket.socket] = {}
+        self._changes = threading.Lock()  # of what is open
         (found, *_) = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         self.address_family = found[0]
         super().__init__(found[4][:2], Request)  # type: ignore[arg-type]
@@ -95,10 +98,26 @@ class Server(ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """A request, in its thread."""
+        with self._changes:
+            self._open[id(request)] = request
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._free.release()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Ends a connection."""
+        with self._changes:
+            self._open.pop(id(request), None)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Ends all connections, slow ones too, and waits for their threads."""
+        with self._changes:
+            for connection in self._open.values():
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+        super().server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that broke is nobody's fault here; anything else is a bug, and is shown."""
