@@ -20,6 +20,7 @@ COMMANDS = {
     "report": "writes a page about runs: curves, mistakes, layers, ranks, options",
     "plan": "predicts training on more ranks, hosts, slower links: time, bytes, memory, cost",
     "doctor": "tells whether training will work here, alone and on ranks, and what helps",
+    "sweep": "trains with many options, and tells which were the best",
     "supervise": "runs a training job until it is finished, whatever happens to it",
     "datasets": "lists the data sets, or fetches the files of one",
     "convert": "writes model files: of runs, of the book's and torchvision's weights",

@@ -282,3 +282,15 @@ def test_a_trace_that_is_none(tmp_path):
         path.write_text(content)
         assert excerpt(path) == ""
     assert [kind_of(name) for name in ("forward conv1", "wait", "whatever")] == [0, 3, 5]
+
+
+def test_a_chart_of_dots_says_where_they_are():
+    dots = [Curve(f"trial {x}", [x], [y], dots=True, line=False) for x, y in ((0, 0.5), (1, 0.7))]
+    page = Page(chart("by kind", "kind", dots, percent=True, x_marks={-1: "", 0: "a", 1: "b"}))
+    places = [float(value) for tag, key, value in page.attributes if (tag, key) == ("circle", "cx")]
+    marks = [float(v) for tag, key, v in page.attributes if (tag, key) == ("text", "x")]
+    assert len(places) == 2 and set(places) < set(marks)
+    assert not [tag for tag, _, _ in page.attributes if tag == "polyline"]
+    assert not [value for _, key, value in page.attributes if (key, value) == ("class", "key")]
+    for text in ("trial 0, at the end 50.00%", "a", "b", "kind"):
+        assert text in page.text

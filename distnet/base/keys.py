@@ -31,6 +31,7 @@ class Purpose(IntEnum):
     PLAY = 13
     NOISE = 14
     TILES = 15
+    SWEEP = 16
 
 
 def stream(

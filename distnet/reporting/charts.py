@@ -6,8 +6,8 @@ A name under the pointer is the `<title>` of what lies there; no script is neede
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from distnet.reporting.html import Html, element
 
@@ -19,7 +19,7 @@ DASHES = ("", "7 4", "2 3", "9 3 2 3", "12 4", "4 2")
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a chart: `color` is the number of the page's colours and of the dash."""
+    """A line of a chart, or dots; `color` is the number of the page's colours and of the dash."""
 
     name: str
     xs: Sequence[float]
@@ -27,10 +27,21 @@ class Curve:
     color: int = 0
     faint: bool = False
     dots: bool = False
+    line: bool = True
 
 
-def chart(title: str, x_name: str, curves: Sequence[Curve], percent: bool = False) -> Html:
-    """Curves over one pair of axes, with their names below; without a number that is finite, ""."""
+def chart(
+    title: str,
+    x_name: str,
+    curves: Sequence[Curve],
+    percent: bool = False,
+    x_marks: Mapping[float, str] | None = None,
+) -> Html:
+    """Curves over one pair of axes, with the names of lines below; "" without a finite number.
+
+    x_marks: what the horizontal axis says, by place; it reaches from the first to the last. By
+    default they are round numbers, and it ends where the curves do.
+    """
     curves = [thinned(curve) for curve in curves]
     curves = [curve for curve in curves if curve.xs]
     if not curves:
@@ -41,6 +52,8 @@ def chart(title: str, x_name: str, curves: Sequence[Curve], percent: bool = Fals
     if percent:
         y_ticks = [y for y in y_ticks if y <= 1]
     x_span, y_span = (x_ticks[0], max(xs) or 1.0), (y_ticks[0], y_ticks[-1])
+    if x_marks:
+        x_ticks, x_span = list(x_marks), (min(x_marks), max(x_marks))
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - x_span[0]) / (x_span[1] - x_span[0] or 1)
@@ -58,7 +71,8 @@ def chart(title: str, x_name: str, curves: Sequence[Curve], percent: bool = Fals
         at, _ = place(x, y_span[0])
         bottom = HEIGHT - BOTTOM
         pieces.append(_line(at, bottom, at, bottom + 4, "axis"))
-        pieces.append(element("text", f"{x:,.6g}", x=_n(at), y=bottom + 18, text_anchor="middle"))
+        label = x_marks[x] if x_marks else f"{x:,.6g}"
+        pieces.append(element("text", label, x=_n(at), y=bottom + 18, text_anchor="middle"))
     pieces.append(_line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "axis"))
     middle = (LEFT + WIDTH - RIGHT) / 2
     pieces.append(element("text", x_name, x=middle, y=HEIGHT - 6, text_anchor="middle"))
@@ -70,12 +84,15 @@ def chart(title: str, x_name: str, curves: Sequence[Curve], percent: bool = Fals
         name = element("title", f"{curve.name}, at the end {last}")
         drawn = " ".join(f"{_n(x)},{_n(y)}" for x, y in points)
         line = element("polyline", name, points=drawn, stroke_dasharray=dash)
+        if not curve.line:
+            line = name
         dots = points if curve.dots else []
         marks = [element("circle", cx=_n(x), cy=_n(y), r=3) for x, y in dots]
         kind = "curve faint" if curve.faint else "curve"
         pieces.append(element("g", line, *marks, class_=kind, style=style))
     drawing = element("svg", *pieces, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=title)
-    legend = element("p", *(_key(curve) for curve in curves if not curve.faint), class_="legend")
+    told = [curve for curve in curves if curve.line and not curve.faint]
+    legend = element("p", *map(_key, told), class_="legend")
     return element("figure", element("figcaption", title), drawing, legend)
 
 
@@ -87,7 +104,7 @@ def thinned(curve: Curve) -> Curve:
     groups = [points[i : i + size] for i in range(0, len(points), size or 1)]
     means = [tuple(sum(axis) / len(group) for axis in zip(*group, strict=True)) for group in groups]
     xs, ys = [x for x, _ in means], [y for _, y in means]
-    return Curve(curve.name, xs, ys, curve.color, curve.faint, curve.dots)
+    return replace(curve, xs=xs, ys=ys)
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:

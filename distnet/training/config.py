@@ -33,7 +33,7 @@ from distnet.parallel.sums.exact8 import MOST_CONTRIBUTIONS
 from distnet.training.islands import LocalSteps
 from distnet.training.synchronization import EveryStep
 
-__all__ = ["ConfigError", "TrainConfig", "identity", "parse", "to_toml"]
+__all__ = ["ConfigError", "TrainConfig", "config_of", "identity", "parse", "to_toml"]
 
 WHAT = "network and data"
 LENGTH = "length of the run"
@@ -432,7 +432,15 @@ def parse(argv: Sequence[str], prog: str = "python -m distnet.train") -> TrainCo
     message is one line, and SystemExit(0) after printing the help for `--help`.
     """
     _check_early()
-    values = parse_values(TrainConfig, argv, prog)
+    return config_of(parse_values(TrainConfig, argv, prog))
+
+
+def config_of(values: Mapping[str, Any]) -> TrainConfig:
+    """The configuration with those values, and defaults: that of micro-batches follows the batch.
+
+    Raises ConfigError.
+    """
+    values = dict(values)
     if "batch_size" in values:
         values.setdefault("micro_batch_size", default_micro_batch_size(values["batch_size"]))
     return TrainConfig(**values)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from distnet.base.options import own_options
+from distnet.sweeping.spec import trials_of
 from distnet.training.config import ConfigError, TrainConfig, parse, to_toml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +38,16 @@ def test_files_and_flags(files):
     assert parse(["--config", "longer.toml"]).hidden_size == 100
     assert parse(["--config", "recipes/book"]).dropout == 0.5
     assert parse(["--config", "recipes/speedrun", "--seed", "3"]).seed == 3
+
+
+def test_sweeps(files):
+    grid, drawn = (trials_of(Path(f"{name}.toml"), Path("out")) for name in ("rates", "drawn"))
+    table = PAGE.partition("   optimizer     lr  accuracy\n")[2].partition("compared")[0]
+    shown = {tuple(line.split()[1:3]) for line in table.splitlines()}
+    assert {(each.config.optimizer, str(each.config.lr)) for each in grid} == shown
+    assert {each.config.validation for each in grid} == {0.1}
+    assert len(drawn) == 20
+    assert {each.config.hidden_size for each in drawn} == {100}
 
 
 def test_every_recipe_of_the_package_is_on_the_page():
