@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from distnet.base.arithmetic import FLOAT
 from distnet.base.arrays import Shape, ceil_divide, format_shape
 from distnet.base.options import details
 from distnet.base.words import counted
@@ -26,7 +27,7 @@ from distnet.models import MODELS
 from distnet.nn import Network
 from distnet.nn.parameters import Parameters
 from distnet.objectives import Classification, balanced_weights
-from distnet.optim import Averaged, Optimizer, make_optimizer, make_schedule
+from distnet.optim import Optimizer, make_schedule
 from distnet.parallel import (
     REDUCTIONS,
     Communicator,
@@ -62,6 +63,7 @@ from distnet.training.step_hashes import StepHashes
 from distnet.training.terminal import Terminal
 from distnet.training.timeline import TimelineFile
 from distnet.training.trainer import Trainer, make_trainer
+from distnet.training.updates import optimizer_for
 
 
 def job_of(
@@ -151,6 +153,8 @@ def network_of(config: TrainConfig, dataset: Dataset) -> Network:
             network.compute_in(arithmetic, seed=seed)
         else:
             network = maker(shape, classes, seed=seed, **config.settings("model"))
+            if arithmetic.stores:
+                network.compute_in(arithmetic)
     except ValueError as error:
         images = format_shape(shape)
         raise ValueError(f"--model {config.model} for images of {images}: {error}") from error
@@ -252,17 +256,14 @@ def augment_of(config: TrainConfig, shape: Shape) -> Augment | None:
 
 def optimizer_of(config: TrainConfig, parameters: Parameters) -> Optimizer:
     """The optimizer that `--optimizer` names, with an average of what it does if there is to be."""
-    optimizer = make_optimizer(
+    return optimizer_for(
+        parameters,
         config.optimizer,
-        parameters.values.size,
+        ema=config.ema,
         weight_decay=config.weight_decay,
-        decayed=parameters.decays,
         clip_norm=config.clip_norm,
-        arithmetic=config.numbers,
-        segments=[(slot.start, slot.stop) for slot in parameters.slots],
         **config.settings("optimizer"),
     )
-    return Averaged(optimizer, config.ema, parameters.values) if config.ema else optimizer
 
 
 def num_steps(config: TrainConfig, steps_per_epoch: int) -> int:
@@ -358,7 +359,10 @@ def introduce(config: TrainConfig, dataset: Dataset, run: Run, path: Path) -> li
 
 def _arithmetic(config: TrainConfig) -> str:
     """Of another arithmetic than that of all runs."""
-    return f"arithmetic portable ({config.arithmetic_bits} bits), " if config.numbers.rounds else ""
+    if config.arithmetic == FLOAT.name:
+        return ""
+    bits = f" ({config.arithmetic_bits} bits)" if config.numbers.rounds else ""
+    return f"arithmetic {config.arithmetic}{bits}, "
 
 
 def islands_of(config: TrainConfig) -> list[str]:

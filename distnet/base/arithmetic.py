@@ -1,9 +1,10 @@
 """The arithmetic of a network: the one seam between what is computed and how numbers round.
 
-Two arithmetics. `Float`, the default, is what NumPy and its BLAS do, as fast as they do it: its
-bits depend on the kernels that a processor gets. `Portable` gives the same bits on every machine:
-the operands of products are rounded to a grid of few bits and multiplied in float64, where all sums
-are then exact, and what is left are single IEEE 754 operations. docs/portable.md derives it.
+`Float`, the default, is what NumPy and its BLAS do, as fast as they do it: its bits depend on the
+kernels that a processor gets. `Portable` gives the same bits on every machine: the operands of
+products are rounded to a grid of few bits and multiplied in float64, where all sums are then exact,
+and what is left are single IEEE 754 operations. docs/portable.md derives it. `Mixed` is `Float` on
+numbers of 16 bits.
 
 What layers, losses, optimizers, schedules and initializers do that would depend on the machine goes
 through an `Arithmetic`: reductions, operands of products, exp and its like, powers, and normal
@@ -23,11 +24,13 @@ from numpy.typing import DTypeLike
 
 from distnet.base import elementary
 from distnet.base.arrays import Array, Shape
+from distnet.base.halves import HALVES
 
 DIGITS = 53  # bits of a float64: whole numbers up to 2^53 are exact
 LOWEST_EXPONENT = -100  # a tensor of zeros has a grid, too
 BITS = 12  # of operands, unless told otherwise
 FEWEST, MOST = 4, 16  # bits that may be asked for
+MOST_SCALE = 100  # the exponent of it
 
 T = TypeVar("T", bound=Callable[..., Any])
 add_up: Callable[..., Any] = np.add.reduce
@@ -65,12 +68,16 @@ class Arithmetic:
     name: str
     rounds = False  # whether operands of products are rounded
     bits = 0  # to which they are
+    stores = False  # whether weights, and what layers hand to each other, are rounded by `store`
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
     def check(self, thing: object, name: str) -> None:
         """Raises ValueError, one line, if a class or function may not take part."""
+
+    def store(self, x: Array) -> None:
+        """Rounds in place what is kept in fewer bits than it is computed in."""
 
     def check_terms(self, owner: str, count: int, more_bits: int = 0) -> None:
         """Raises ValueError if a sum of so many products of two operands may not be exact.
@@ -133,6 +140,31 @@ class Float(Arithmetic):
     name = "float32"
 
 
+class Mixed(Float):
+    """float32 on numbers of 16 bits, as a processor multiplies them and adds up in float32.
+
+    Micikevicius et al. 2018, "Mixed precision training", arXiv:1710.03740: the weights, what layers
+    hand to each other and its gradients are float16 or bfloat16 numbers. The weights that are
+    trained stay float32 (`optim.mixed`), and gradients are scaled up on their way back
+    (`loss_scale`), as float16 has no room for small ones.
+    """
+
+    stores = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._round = HALVES[name]
+
+    def __repr__(self) -> str:
+        return f"Mixed({self.name!r})"
+
+    def store(self, x: Array) -> None:
+        self._round(x)
+
+    def dtype(self, dtype: DTypeLike) -> np.dtype[Any]:
+        return _expect_float32(self, dtype)
+
+
 class Portable(Arithmetic):
     """The same bits on every machine, by operands of at most `bits` bits and exact sums in float64.
 
@@ -169,9 +201,7 @@ class Portable(Arithmetic):
             )
 
     def dtype(self, dtype: DTypeLike) -> np.dtype[Any]:
-        if np.dtype(dtype) != np.float32:
-            found = np.dtype(dtype).name
-            raise ValueError(f"Portable: found parameters of {found}, expected float32")
+        _expect_float32(self, dtype)
         return np.dtype(np.float64)
 
     def exp(self, x: Array, out: Array | None = None) -> Array:
@@ -218,7 +248,33 @@ class Portable(Arithmetic):
 
 FLOAT = Float()
 # By the names that options and files have for them.
-ARITHMETICS: dict[str, Callable[..., Arithmetic]] = {"float32": Float, "portable": Portable}
+ARITHMETICS: dict[str, Callable[..., Arithmetic]] = {
+    "float32": Float,
+    "portable": Portable,
+    **{name: partial(Mixed, name) for name in HALVES},
+}
+
+
+def _expect_float32(arithmetic: Arithmetic, dtype: DTypeLike) -> np.dtype[Any]:
+    if np.dtype(dtype) != np.float32:
+        raise ValueError(
+            f"arithmetic {arithmetic.name}: found parameters of {np.dtype(dtype).name}, expected "
+            "float32"
+        )
+    return np.dtype(dtype)
+
+
+def loss_scale(gradient: Array) -> float:
+    """A power of two that brings the largest of a micro-batch's gradients to between 8 and 16.
+
+    Then float16 holds what is up to 4,000 times as large, and keeps some bits of what is down to
+    10^8 times smaller. It is taken from the numbers at hand, so it is nothing to be tuned, or kept
+    from one step to the next. 1 for gradients that are zero or not finite.
+    """
+    largest = float(abs(gradient).max(initial=0))
+    if not 0 < largest < math.inf:
+        return 1.0
+    return math.ldexp(1.0, min(4 - math.frexp(largest)[1], MOST_SCALE))
 
 
 def arithmetic_of(given: str | Arithmetic) -> Arithmetic:

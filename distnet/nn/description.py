@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from distnet.base.arithmetic import FLOAT, Portable
+from distnet.base.arithmetic import FLOAT, Arithmetic, Portable, arithmetic_of
 from distnet.base.arrays import Shape
 from distnet.nn.layer import Layer
 from distnet.nn.network import Network
@@ -19,6 +19,7 @@ from distnet.nn.sequential import Sequential
 
 Description = dict[str, Any]
 BITS = "portable_bits"  # the key for those of portable arithmetic
+ARITHMETIC = "arithmetic"  # the key for the name of one that is neither this nor float32
 LAYER = "layer"  # the key that marks a described layer
 
 
@@ -32,6 +33,8 @@ def describe(network: Network) -> Description:
     }
     if network.arithmetic.rounds:
         description[BITS] = network.arithmetic.bits
+    elif network.arithmetic.stores:
+        description[ARITHMETIC] = network.arithmetic.name
     return description
 
 
@@ -49,7 +52,7 @@ def rebuild(description: Mapping[str, Any], num_values: int | None = None) -> Ne
             shape,
             seed=None,
             dtype=_dtype(description["dtype"]),
-            arithmetic=Portable(int(description[BITS])) if BITS in description else FLOAT,
+            arithmetic=_arithmetic(description),
         )
         if frozen := description.get("frozen"):
             network.freeze(*map(str, frozen))
@@ -57,6 +60,12 @@ def rebuild(description: Mapping[str, Any], num_values: int | None = None) -> Ne
     except (KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"found no description of a network ({reason:.200})") from None
+
+
+def _arithmetic(description: Mapping[str, Any]) -> Arithmetic:
+    if BITS in description:
+        return Portable(int(description[BITS]))
+    return arithmetic_of(str(description.get(ARITHMETIC, FLOAT.name)))
 
 
 def _layers(description: Mapping[str, Any]) -> list[Layer]:

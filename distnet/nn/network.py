@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distnet.base.arithmetic import FLOAT, Arithmetic, arithmetic_of
+from distnet.base.arithmetic import FLOAT, Arithmetic, arithmetic_of, loss_scale
 from distnet.base.arrays import Array, Shape, format_shape
 from distnet.base.images import channels_last_hint, checked_images, large_floats_hint
 from distnet.base.keys import MicroBatch, Purpose, stream
@@ -185,8 +185,27 @@ class Network:
         Returns the gradient of the input if `need_dx`. During it `ready(start)` says that
         `parameters.grads[start:]` is final.
         """
+        if self.arithmetic.stores:
+            return self._backward_scaled(dy, need_dx, ready or (lambda start: None))
         after = None if ready is None else lambda layer: ready(self._starts[layer])
         return self.body.backward(dy, need_dx=need_dx, after=after)
+
+    def _backward_scaled(self, dy: Array, need_dx: bool, ready: Ready) -> Array | None:
+        """Gradients are larger by a power of two on their way, which changes no digit of them."""
+        scale, grads = loss_scale(dy), self.parameters.grads
+        dy = dy * dy.dtype.type(scale)  # an array of our own, to be rounded
+        self.arithmetic.store(dy)
+        final = grads.size
+
+        def after(layer: Layer) -> None:
+            nonlocal final
+            start = self._starts[layer]
+            grads[start:final] *= grads.dtype.type(1 / scale)
+            final = start
+            ready(start)
+
+        dx = self.body.backward(dy, need_dx=need_dx, after=after)
+        return None if dx is None else dx * dx.dtype.type(1 / scale)
 
     def as_input(self, x: Array) -> Array:
         """`x` as the network reads it, where its first layer reads it: bytes 0 to 255 mean 0 to 1.

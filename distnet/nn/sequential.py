@@ -164,6 +164,7 @@ class Sequential(Layer):
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         destinations = self.memory.once(len(x), "destinations", lambda: self._plan(len(x)))
+        stores = self.arithmetic.stores
         for stage, destination in zip(self.stages, destinations, strict=True):
             if destination is Place.HERE:
                 x = stage.run.forward(x, x, at)
@@ -173,6 +174,8 @@ class Sequential(Layer):
                 x = stage.run.forward(x, there, at)
             else:
                 x = stage.run.forward(x, destination, at)
+            if stores:
+                self.arithmetic.store(x)
         if out is None or x is out or not self.stages:
             return x
         np.copyto(out, x)
@@ -193,6 +196,8 @@ class Sequential(Layer):
                 return None
             there = out if stage is first else gradient if overwrites else None
             gradient = stage.run.backward(gradient, there, need_dx or needed)
+            if self.arithmetic.stores and gradient is not None:
+                self.arithmetic.store(gradient)
             if after is not None:
                 after(stage.first)
         return gradient

@@ -10,6 +10,7 @@ from typing import Any
 from distnet.base.options import pick
 from distnet.optim.averaging import Averaged, ExponentialMovingAverage
 from distnet.optim.layerwise import LAMB, LARS
+from distnet.optim.mixed import MasterWeights
 from distnet.optim.optimizers import (
     SGD,
     AdaGrad,
@@ -33,6 +34,7 @@ __all__ = [
     "AdamW",
     "Averaged",
     "ExponentialMovingAverage",
+    "MasterWeights",
     "Momentum",
     "Nesterov",
     "Optimizer",

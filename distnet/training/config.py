@@ -9,7 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from distnet.base.arithmetic import ARITHMETICS, BITS, FEWEST, FLOAT, MOST, Arithmetic, Portable
+from distnet.base.arithmetic import (
+    ARITHMETICS,
+    BITS,
+    FEWEST,
+    FLOAT,
+    MOST,
+    Arithmetic,
+    Portable,
+    arithmetic_of,
+)
 from distnet.base.arrays import ceil_divide
 from distnet.base.options import (
     ConfigError,
@@ -228,7 +237,8 @@ class TrainConfig:
 
     arithmetic: str = option(
         "float32",
-        "how numbers are computed; portable: the same bits on every machine, at half the speed",
+        "how numbers are computed; portable: the same bits on every machine, at half the speed; "
+        "float16, bfloat16: mixed precision, on numbers of 16 bits",
         group=RANKS,
         choices=ARITHMETICS,
     )
@@ -418,7 +428,9 @@ class TrainConfig:
     @property
     def numbers(self) -> Arithmetic:
         """The arithmetic that --arithmetic names."""
-        return Portable(self.arithmetic_bits) if self.arithmetic == "portable" else FLOAT
+        if self.arithmetic == Portable.name:
+            return Portable(self.arithmetic_bits)
+        return arithmetic_of(self.arithmetic)
 
     def settings(self, registry: str) -> dict[str, Any]:
         """The options that the chosen "model", "optimizer", ... takes, by name."""
@@ -479,7 +491,9 @@ def identity(config: TrainConfig) -> dict[str, Any]:
     if not depends_on_length(config.schedule) and config.sync == "step":
         idle = {"epochs", "steps"}
     if not config.numbers.rounds:
-        idle |= {"arithmetic", "arithmetic_bits"}  # as runs have it that know no other
+        idle |= {"arithmetic_bits"}
+    if config.arithmetic == FLOAT.name:
+        idle |= {"arithmetic"}  # as runs have it that know no other
     values = {
         item.name: getattr(config, item.name)
         for item in fields(config)
@@ -561,6 +575,11 @@ def _check_islands(config: TrainConfig) -> None:
         raise ConfigError(
             f"--islands: found {local.islands}, expected at most {most} whose changes travel in a "
             "byte a number; take --sync-reduction exact32"
+        )
+    if config.numbers.stores:
+        raise ConfigError(
+            f"--arithmetic: found {config.arithmetic} beside --sync local, whose outer step knows "
+            "no master weights"
         )
     for name in ("ema", "balance"):
         if getattr(config, name):

@@ -24,7 +24,7 @@ from distnet.nn import arguments
 from distnet.nn.network import Network
 from distnet.nn.parameters import Parameters
 from distnet.objectives import Classification, Objective
-from distnet.optim import Averaged, Optimizer, Schedule, make_optimizer
+from distnet.optim import Optimizer, Schedule
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator, agree
 from distnet.training.diagnosis import TrainingDiverged
@@ -35,6 +35,7 @@ from distnet.training.progress import Progress
 from distnet.training.run import Callback, Run
 from distnet.training.terminal import Terminal
 from distnet.training.trainer import Trainer, make_trainer
+from distnet.training.updates import optimizer_for
 
 
 def fit(
@@ -173,19 +174,8 @@ class _Settings:
 
     def optimizer_of(self, parameters: Parameters) -> Optimizer:
         """What updates these parameters, and averages them if it is to."""
-        made = self.optimizer
-        if not isinstance(made, Optimizer):
-            made = make_optimizer(
-                made,
-                parameters.values.size,
-                dtype=parameters.dtype,
-                arithmetic=parameters.arithmetic,
-                decayed=parameters.decays,
-                segments=[(slot.start, slot.stop) for slot in parameters.slots],
-                weight_decay=self.weight_decay,
-                clip_norm=self.clip_norm,
-            )
-        return Averaged(made, self.ema, parameters.values) if self.ema else made
+        settings = {"weight_decay": self.weight_decay, "clip_norm": self.clip_norm}
+        return optimizer_for(parameters, self.optimizer, ema=self.ema, **settings)
 
     def comparable(self) -> dict[str, object]:
         """Those that ranks can compare: of a schedule or an optimizer only the name, if any."""

@@ -11,9 +11,9 @@ import numpy as np
 
 from distnet.base.tables import aligned
 from distnet.nn import Conv2d, Layer
+from distnet.nn.parameters import Parameters
 from distnet.training.run import Callback, Run
 from distnet.training.step_result import StepResult
-from distnet.training.trainer import Trainer
 
 HEADER = ("layer", "forward ms", "backward ms", "of the step", "GFLOP/s")
 BOOK = "the book: 89 % of a step on a CPU, 95 % on a GPU, of AlexNet"
@@ -51,7 +51,7 @@ class Profile(Callback):
 
     def begin(self, run: Run) -> None:
         if not self.times:
-            self.times = list(_watched(run.trainer))
+            self.times = list(watch_layers(run.trainer.parameters))
 
     def stepped(self, run: Run, result: StepResult) -> None:
         self.seconds += result.own.seconds
@@ -85,9 +85,12 @@ class Profile(Callback):
         return each.name, f"{forward:.2f}", f"{backward:.2f}", share, rate
 
 
-def _watched(trainer: Trainer) -> Iterator[LayerTime]:
-    """From now on, the layers of all networks that are trained note how long they take."""
-    for prefix, body in trainer.parameters.parts.items():
+def watch_layers(parameters: Parameters) -> Iterator[LayerTime]:
+    """From now on, the layers of all networks with these parameters note how long they take.
+
+    Forward only when they are told of a micro-batch, so that evaluation does not count.
+    """
+    for prefix, body in parameters.parts.items():
         for name, first, layer in getattr(body, "stages", ()):
             each = LayerTime(f"{prefix}.{name}" if prefix else name, first)
             _time(layer, each)
@@ -100,7 +103,7 @@ def _time(layer: Layer, each: LayerTime) -> None:
     def timed_forward(x: Any, out: Any = None, at: Any = None) -> Any:
         began = time.perf_counter()
         y = forward(x, out, at)
-        if at is not None:  # evaluation is no part of a step
+        if at is not None:
             each.forward += time.perf_counter() - began
         return y
 

@@ -261,7 +261,7 @@ def check_takes_part(
     arithmetic.check(schedule, "the learning rate")
     if feed.augment is not None:
         arithmetic.check(feed.augment, "the augmentation")
-    if optimizer.arithmetic.rounds != arithmetic.rounds:
+    if repr(optimizer.arithmetic) != repr(arithmetic):
         raise ValueError(
             f"{type(optimizer).__name__}: found arithmetic {optimizer.arithmetic.name}, expected "
             f"that of the network, {arithmetic.name}"

@@ -16,6 +16,7 @@ from abc import abstractmethod
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.base.halves import bfloat16_bits
 from distnet.parallel.sums.fixed_point import blocks_from_end
 from distnet.parallel.sums.formats import Float32
 
@@ -89,12 +90,7 @@ class BFloat16(Half):
 
     @staticmethod
     def pack(values: Array, out: Array) -> None:
-        bits = values.view(np.uint32)
-        # Half of the last place that is kept, less the least bit if that place is even.
-        rounded = (bits >> 16) & 1
-        rounded += np.uint32(0x7FFF)
-        rounded += bits
-        np.right_shift(rounded, 16, out=out, casting="unsafe")
+        np.right_shift(bfloat16_bits(values), 16, out=out, casting="unsafe")
 
     @staticmethod
     def unpack(patterns: Array, out: Array) -> None:
