@@ -17,6 +17,7 @@ NAMES = {
     "portability": "the same steps under every kernel, thread and rank setting: the same bits",
     "plan": "what messages cost between hosts, and whether distnet plan comes true",
     "allreduce": "every wire format against plain MPI calls of the same bytes",
+    "audit": "what it costs to have micro-batches computed by two ranks",
 }
 
 

@@ -222,6 +222,7 @@ def trainer_of(
         reduction=config.reduction,
         exchange=own_allreduce_of(config, comm) or config.exchange,
         bucket_bytes=config.bucket_bytes,
+        audit=config.audit,
         local=LocalSteps(**config.settings("sync")) if config.sync == "local" else None,
     )
 
@@ -353,6 +354,7 @@ def introduce(config: TrainConfig, dataset: Dataset, run: Run, path: Path) -> li
         f"micro-batches of {config.micro_batch_size}, {counted(run.total_steps, 'step')}, "
         f"{_arithmetic(config)}reduction {config.reduction}, results in {path}",
         *islands_of(config),
+        *audit_of(config, run),
         *idle_ranks(comm.size, run.trainer.sampler),
     ]
 
@@ -374,6 +376,19 @@ def islands_of(config: TrainConfig) -> list[str]:
         f"islands {local.islands}, synchronised every {local.sync_every} steps, their changes "
         f"summed as {local.sync_reduction}"
     ]
+
+
+def audit_of(config: TrainConfig, run: Run) -> list[str]:
+    """A line about what is computed twice, if something is."""
+    if not config.audit:
+        return []
+    if run.comm.size == 1:
+        return ["--audit: there is no other rank to compute anything again, so nothing is audited"]
+    most = run.trainer.sampler.max_micro_batches
+    line = f"audit: {min(config.audit, most)} of {most} micro-batches of a step on two ranks"
+    if run.comm.size == 2:
+        line += "; which of the two is at fault can be told only if it contradicts itself"
+    return [line]
 
 
 def result_line(directory: RunDirectory, run: Run) -> str:
@@ -414,6 +429,7 @@ def _about(config: TrainConfig, dataset: Dataset, saving: Saving, run: Run) -> d
         "seed": config.seed,
         "arithmetic": repr(config.numbers) if config.numbers.rounds else config.arithmetic,
         "reduction": config.reduction,
+        **({"audited": run.trainer.audit.num_compared} if run.trainer.audit else {}),
         "fingerprint": dict(saving.fingerprint),
     }
 

@@ -32,6 +32,8 @@ class Purpose(IntEnum):
     NOISE = 14
     TILES = 15
     SWEEP = 16
+    AUDIT = 20
+    CHECK = 21
 
 
 def stream(

@@ -1,4 +1,4 @@
-"""What the ranks of `bench scaling` and `bench allreduce` do: one task, one JSON line of results.
+"""What the ranks of `bench scaling`, `allreduce`, `audit` do: one task, one JSON line of results.
 
 Started by `jobs.run_ranks`. In the tasks, times are medians or means over steps, in seconds.
 """
@@ -38,7 +38,7 @@ NUM_SUMS = 2  # of a tally: the loss and the correct predictions
 NUM_REPEATS = 30  # of what takes less than a step
 
 
-def trainer_of(task: Task, comm: Communicator, reducing: Communicator) -> Trainer:
+def trainer_of(task: Task, comm: Communicator, reducing: Communicator, audit: int = 0) -> Trainer:
     """A run on random pixels: this rank's share of it, its sums combined over `reducing`."""
     return random_trainer(
         CASES[task["model"]],
@@ -48,6 +48,7 @@ def trainer_of(task: Task, comm: Communicator, reducing: Communicator) -> Traine
         reducing=reducing,
         reduction=task["reduction"],
         bucket_bytes=task["bucket_bytes"],
+        audit=audit,
     )
 
 
@@ -138,6 +139,28 @@ def steps_of_formats(comm: Communicator, task: Task) -> Result:
     }
     num_turns = max(1, task["steps"] // task["turn"])
     return interleave(runs, num_turns, num_warmups=0, turn=task["turn"] + 1)
+
+
+def audits(comm: Communicator, task: Task) -> Result:
+    """Steps that audit so many micro-batches, in turn: of each turn the seconds of a step.
+
+    work: of all ranks together, without waiting; step: of rank 0.
+    """
+    trainers = {
+        k: trainer_of(task | {"reduction": "exact"}, comm, comm, audit=k) for k in task["audits"]
+    }
+    num_turns, next_step = max(1, task["steps"] // task["turn"]), 0
+    result: dict[int, dict[str, list[float]]] = {k: {"work": [], "step": []} for k in trainers}
+    for number in range(num_turns + 1):
+        num_steps = task["turn"] + 1  # the first finds the caches full of another's arrays
+        for k, trainer in trainers.items():
+            own = [trainer.step(next_step + i).own for i in range(num_steps)][1:]
+            work = sum(comm.allgather(sum(each.compute_seconds for each in own)))
+            if number:
+                result[k]["work"].append(work / len(own))
+                result[k]["step"].append(sum(each.seconds for each in own) / len(own))
+        next_step += num_steps
+    return {str(k): seconds for k, seconds in result.items()}
 
 
 def _format(comm: Communicator, kind: str, exchange: str, task: Task) -> Result:
@@ -270,6 +293,7 @@ def _allreduce_seconds(comm: Communicator, num_bytes: int) -> float:
 TASKS = {
     "ranks": ranks,
     "copies": copies,
+    "audits": audits,
     "formats": formats,
     "steps_of_formats": steps_of_formats,
 }

@@ -7,6 +7,7 @@
         ├── RankError            some ranks could not do their part of a common task
         ├── DisagreementError    the ranks were started with different inputs
         ├── PlacementError       the ranks do not run on the hosts that were expected
+        ├── RankAtFault          a rank computes something else than the others
         └── NonFiniteGradient    a gradient that cannot be summed
 
 Every other exception concerns one rank alone; `failure.fail_together` ends the job for all of them.
@@ -54,6 +55,20 @@ class PlacementError(AgreedError):
     """The ranks do not run on the hosts that were expected."""
 
     exit_code = 2
+
+
+class RankAtFault(AgreedError):  # noqa: N818  the condition is the name
+    """Something was computed or added up with two results, which one processor cannot have.
+
+    ranks: those that are to blame, by their numbers in the group; none if it cannot be told.
+    has_spread: whether what they computed before may be part of the others' state.
+    """
+
+    exit_code = 77
+
+    def __init__(self, message: str, ranks: Sequence[int] = (), has_spread: bool = False) -> None:
+        super().__init__(message)
+        self.ranks, self.has_spread = list(ranks), has_spread
 
 
 class NonFiniteGradient(AgreedError):  # noqa: N818  the condition is the name

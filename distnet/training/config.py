@@ -289,6 +289,15 @@ class TrainConfig:
         group=RANKS,
         decides=False,
     )
+    audit: int = option(
+        0,
+        "micro-batches of each step that another rank computes a second time, to find processors "
+        "and memory that go wrong; the sums are checked as well; 0: none",
+        group=RANKS,
+        metavar="K",
+        limits={">=": 0, "<=": 1_000_000},
+        decides=False,
+    )
     stall_timeout: float = option(
         0.0,
         "report who is missing when a rank waits this many seconds for the others; 0: never",
@@ -545,6 +554,11 @@ def _check_together(config: TrainConfig) -> None:
         _check_allreduce(config)
     if config.steps:
         _check_at_most(config, "stop_at", "steps")
+    if config.audit and config.reduction in OTHERS:
+        raise ConfigError(
+            f"--audit: found it with --reduction {config.reduction}, expected {' or '.join(EXACT)}:"
+            " only exact sums can be checked"
+        )
     if config.numbers.rounds and config.reduction in OTHERS:
         raise ConfigError(
             f"--reduction: found {config.reduction} with --arithmetic portable, expected "
@@ -580,6 +594,11 @@ def _check_islands(config: TrainConfig) -> None:
         raise ConfigError(
             f"--arithmetic: found {config.arithmetic} beside --sync local, whose outer step knows "
             "no master weights"
+        )
+    if config.audit:
+        raise ConfigError(
+            "--audit: found it beside --sync local, expected one of them: between two "
+            "synchronisations no rank has the parameters of another"
         )
     for name in ("ema", "balance"):
         if getattr(config, name):

@@ -32,11 +32,10 @@ def verify(comm: Communicator, arrays: Arrays) -> str:
     their arrays, and one line is returned that names what was different where. Without a majority
     ReplicasDiffer is raised. All ranks do the same.
     """
-    digests = {name: hashlib.sha256(array.data).digest() for name, array in arrays.items()}
+    digests = _digests(arrays)
     if same_everywhere(comm, hashlib.sha256(b"".join(digests.values())).digest()):
         return ""
-    everywhere = [tuple(each.items()) for each in comm.allgather(digests)]
-    common, count = Counter(everywhere).most_common(1)[0]
+    everywhere, common, count = _gather(comm, digests)
     found = _differences(everywhere, common)
     root = everywhere.index(common)
     if 2 * count <= comm.size:
@@ -47,6 +46,22 @@ def verify(comm: Communicator, arrays: Arrays) -> str:
     for array in arrays.values():
         comm.broadcast(array, root)
     return f"the state of a minority of the ranks differed: {found}; taken from rank {root} again"
+
+
+def what_differs(comm: Communicator, arrays: Arrays) -> str:
+    """What of `arrays` is not the same on all ranks, in words, and on which; "" if all is."""
+    everywhere, common, _ = _gather(comm, _digests(arrays))
+    return _differences(everywhere, common)
+
+
+def _digests(arrays: Arrays) -> dict[str, bytes]:
+    return {name: hashlib.sha256(array.data).digest() for name, array in arrays.items()}
+
+
+def _gather(comm: Communicator, digests: dict[str, bytes]) -> tuple[list[Digests], Digests, int]:
+    """Those of all ranks, the ones that most ranks have, and how many have them."""
+    everywhere = [tuple(each.items()) for each in comm.allgather(digests)]
+    return everywhere, *Counter(everywhere).most_common(1)[0]
 
 
 def same_everywhere(comm: Communicator, digest: bytes) -> bool:

@@ -18,6 +18,8 @@ import numpy as np
 
 from distnet.base.words import counted
 from distnet.parallel.communicator import Process
+from distnet.parallel.errors import RankAtFault
+from distnet.parallel.recovery import die
 from distnet.training.evaluation import EvaluationStopped, evaluate
 from distnet.training.feed import Feed
 from distnet.training.record import Metrics, Record
@@ -108,6 +110,7 @@ class Run:
         # can be done again if it is interrupted by the loss of a rank.
         self.latest: tuple[StepResult, Record] | None = None
         self.lost: list[Process] = []
+        self._faults: list[RankAtFault] = []  # of ranks that left, not yet told
 
     @property
     def steps_per_epoch(self) -> int:
@@ -148,7 +151,7 @@ class Run:
             self.evaluate()
         while not self._has_to_stop():
             with np.errstate(all="ignore"):  # what is not finite is an error, and told by one
-                result = self.trainer.advance(self.num_done, self.total_steps, self.wants_stop)
+                result = self._advance()
             self._asked = result.stop
             self.latest = result, self.record
             self.num_done += result.num_steps
@@ -197,6 +200,23 @@ class Run:
         self.comm.confirm()
         self.num_done, self.latest, self.record = states[root]
         self.lost = self.lost + lost
+
+    def _advance(self) -> StepResult:
+        """To the next state of all ranks; those that an audit finds at fault leave, if they may."""
+        try:
+            return self.trainer.advance(self.num_done, self.total_steps, self.wants_stop)
+        except RankAtFault as fault:
+            can_go_on = self.comm.survives_losses and len(fault.ranks) < self.comm.size
+            if not (can_go_on and fault.ranks):
+                raise RankAtFault(
+                    f"{fault}; go on from the last checkpoint with --resume, on other processors",
+                    fault.ranks,
+                ) from None
+            if self.comm.rank in fault.ranks:
+                die()
+            self._faults.append(fault)
+            self.comm.barrier()  # raises RankLost, as they do not come to it
+            raise
 
     def _has_to_stop(self) -> bool:
         reached = self.previous < self.stop_at <= self.num_done
@@ -254,6 +274,15 @@ class Run:
             self.note("repaired", text, what=repaired)
 
     def _tell_of_losses(self) -> None:
+        faults, self._faults = self._faults, []
+        for fault in faults:
+            text = f"{fault}; it has left"
+            if fault.has_spread:
+                text += (
+                    ", and what it computed before may be part of the result: for the exact one go "
+                    "on from an earlier checkpoint"
+                )
+            self.note("fault", text, what=str(fault))
         if self.lost:
             lost, self.lost = self.lost, []
             text = f"lost {', '.join(map(str, lost))} after step {self.num_done}; "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,9 +23,11 @@ from distnet.optim.optimizers import Optimizer
 from distnet.optim.schedules import Schedule
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.dealing import deal
-from distnet.parallel.errors import NonFiniteGradient
+from distnet.parallel.errors import NonFiniteGradient, RankAtFault
+from distnet.parallel.sums.checked import AnswersDiffer, make_checked_reducer
 from distnet.parallel.sums.own import OwnAllreduce
 from distnet.parallel.sums.reducer import REDUCTIONS, Reducer, make_reducer
+from distnet.training.audit import Audit, Compute, name_fault
 from distnet.training.checkpoint import SUM
 from distnet.training.diagnosis import (
     TrainingDiverged,
@@ -39,6 +42,8 @@ from distnet.training.replicas import verify
 from distnet.training.step_result import RankWork, StepResult
 from distnet.training.synchronization import EveryStep, Synchronization
 
+R = TypeVar("R", bound=Reducer)
+
 
 class Trainer:
     """The state of a run (parameters, statistics, optimizer) and the step that advances it.
@@ -48,6 +53,7 @@ class Trainer:
     memory: arrays that the next step depends on as well, such as a replay, which somebody else
     changes in place, on all ranks alike.
     speeds: those of all ranks, if micro-batches shall be dealt by them; see `parallel.dealing`.
+    audit: has some micro-batches computed by two ranks, see `audit`; None: none.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class Trainer:
         self.ranks = comm if ranks is None else ranks
         self.synchronization = synchronization or EveryStep()
         self.speeds: Sequence[int] | None = None
+        self.audit: Audit | None = None
 
     def advance(
         self, step: int, total_steps: int, wants_stop: Callable[[], bool] = lambda: False
@@ -83,7 +90,8 @@ class Trainer:
         `total_steps`. wants_stop: whether this rank was asked to stop; called as late as the
         others can still learn it.
 
-        Raises TrainingDiverged, on all ranks alike; the state is then still the old one.
+        Raises TrainingDiverged, and RankAtFault if there is an `audit`, on all ranks alike; the
+        state is then still the old one.
         """
         return self.synchronization.advance(self, step, total_steps, wants_stop)
 
@@ -92,7 +100,7 @@ class Trainer:
     ) -> StepResult:
         """One step of `ranks`, on a part of the batch: from `step` updates to `step + 1`.
 
-        Raises TrainingDiverged, on all of these ranks alike; the state is then still the old one.
+        Raises what `advance` raises, on all of these ranks alike.
         """
         began = time.perf_counter()
         objective, reducer, parameters = self.objective, self.reducer, self.parameters
@@ -100,17 +108,21 @@ class Trainer:
         micro_batches = self.sampler.micro_batches(step, part)
         num_samples = sum(len(samples) for samples in micro_batches)
         divisor = objective.divisor(self.feed.targets[self.sampler.part(step, part)])
-        mine = self.deal(len(micro_batches))
+        dealt = [self.deal(len(micro_batches), rank) for rank in range(self.ranks.size)]
+        mine = dealt[self.ranks.rank]
 
-        reducer.start(mine)
-        for m in mine:
+        def compute(m: int, ready: Callable[[int], None] | None = None) -> Array:
             share = len(micro_batches[m]) / num_samples
             at = MicroBatch(self.seed, step, self._number(m, part), share)
             x, targets = self.feed.training(micro_batches[m], at)
-            ready = reducer.ready if m == mine[-1] else None  # nothing is sent before the last
             sums = objective.gradients(x, targets, at, divisor, ready)
-            reducer.add(m, np.concatenate([sums, parameters.batch_statistics]))
-        grads, sums = self._reduce(step, part, wants_stop())
+            return np.concatenate([sums, parameters.batch_statistics])
+
+        reducer.start(mine)
+        for m in mine:  # nothing is sent before the last
+            reducer.add(m, compute(m, reducer.ready if m == mine[-1] else None))
+        others = self.audit.answer(step, dealt, compute) if self.audit else []
+        grads, sums = self._reduce(step, part, wants_stop(), compute)
 
         lr = self.schedule(step)
         self.optimizer.step(parameters.values, grads, lr, t=step + 1)
@@ -127,11 +139,11 @@ class Trainer:
             lr=lr,
             own=RankWork(
                 num_steps=1,
-                num_micro_batches=len(mine),
+                num_micro_batches=len(mine) + len(others),
                 seconds=seconds,
                 wait_seconds=reducer.wait_seconds,
                 bytes_sent=reducer.bytes_sent,
-                num_samples=sum(len(micro_batches[m]) for m in mine),
+                num_samples=sum(len(micro_batches[m]) for m in [*mine, *others]),
                 compute_squares=(seconds - reducer.wait_seconds) ** 2,
             ),
             stop=reducer.num_flags > 0,
@@ -141,9 +153,12 @@ class Trainer:
         """Of a micro-batch of a part, the number in the step: no two have the same random bits."""
         return part * self.sampler.max_micro_batches + micro_batch
 
-    def deal(self, num_micro_batches: int) -> range:
-        """Those that this rank computes. Speeds of another group of ranks say nothing."""
-        rank, size = self.ranks.rank, self.ranks.size
+    def deal(self, num_micro_batches: int, rank: int | None = None) -> range:
+        """Those that `rank` computes, by default this one.
+
+        Speeds of another group of ranks say nothing.
+        """
+        rank, size = self.ranks.rank if rank is None else rank, self.ranks.size
         known = self.speeds is not None and len(self.speeds) == size
         return deal(num_micro_batches, rank, size, self.speeds if known else None)
 
@@ -226,13 +241,24 @@ class Trainer:
         stop = 1 + len(self.objective.counts)
         return float(sums[0]), sums[1:stop].copy(), sums[stop:]
 
-    def _reduce(self, step: int, part: int, flag: bool) -> tuple[Array, Array]:
+    def _reduce(self, step: int, part: int, flag: bool, compute: Compute) -> tuple[Array, Array]:
         """The sums over all micro-batches of all ranks that make this step."""
         try:
-            return self.reducer.finish(flag)
+            sums = self.reducer.finish(flag)
         except NonFiniteGradient as error:
+            if self.audit and (fault := self.audit.judge_value(error, compute, self.state())):
+                raise name_fault(fault, self.ranks, step) from error
             text = self._diagnosis(step, part, error)
             raise TrainingDiverged(f"step {step}: {text}") from error
+        except AnswersDiffer as error:
+            assert self.audit is not None
+            fault = self.audit.judge_answers(error, compute, self.state())
+            raise name_fault(fault, self.ranks, step) from error
+        except RankAtFault as fault:
+            raise name_fault(fault, self.ranks, step) from fault
+        if self.audit is not None:
+            self.audit.passed()
+        return sums
 
     def _diagnosis(self, step: int, part: int, error: NonFiniteGradient) -> str:
         """Found by the rank where the error came up, for all."""
@@ -290,6 +316,7 @@ def make_trainer(
     bucket_bytes: int = 0,
     reducing: Communicator | None = None,
     local: LocalSteps | None = None,
+    audit: int = 0,
 ) -> Trainer:
     """The parts of training, put together: the one place where that is done.
 
@@ -297,7 +324,8 @@ def make_trainer(
     visits all samples in each epoch. memory: see `Trainer`. reduction: how gradients are summed, a
     key of REDUCTIONS; exchange: how the sums travel, a key of EXCHANGES or a user's all-reduce.
     reducing: the ranks over which they are summed, if not all of `comm`. local: how rarely ranks
-    synchronise; None: at every step.
+    synchronise; None: at every step. audit: micro-batches of a step that two ranks compute, in
+    exact reductions and not with `local`.
     """
     parameters = objective.parameters
     check_takes_part(parameters.arithmetic, objective, feed, optimizer, schedule, reduction)
@@ -309,8 +337,8 @@ def make_trainer(
     num_contributions = sampler.max_micro_batches
     tally_size = 1 + len(objective.counts) + parameters.batch_statistics.size
 
-    def reducer_of(ranks: Communicator) -> Reducer:
-        return make_reducer(
+    def with_parts(make: Callable[..., R], ranks: Communicator, **settings: Any) -> R:
+        return make(
             reduction,
             ranks,
             parameters.grads,
@@ -319,16 +347,25 @@ def make_trainer(
             bucket_bytes=bucket_bytes,
             exchange=exchange,
             result_dtype=parameters.dtype,
+            **settings,
         )
 
+    def reducer_of(ranks: Communicator) -> Reducer:
+        return with_parts(make_reducer, ranks)
+
     ranks = (reducing or comm) if local is None else deal_islands(comm, num_parts).ranks
+    audited = None
+    if audit:
+        if local is not None:
+            raise ValueError("audit: found islands, whose ranks have no other rank's state")
+        audited = with_parts(make_checked_reducer, ranks, num_slots=min(audit, num_contributions))
     trainer = Trainer(
         objective=objective,
         optimizer=optimizer,
         schedule=schedule,
         sampler=sampler,
         feed=feed,
-        reducer=reducer_of(ranks),
+        reducer=audited or reducer_of(ranks),
         comm=comm,
         seed=seed,
         memory=memory,
@@ -336,4 +373,6 @@ def make_trainer(
     )
     if local is not None:
         trainer.synchronization = Islands(local, trainer, reducer_of, exchange)
+    if audited is not None:
+        trainer.audit = Audit(comm, audited, seed, audit)
     return trainer

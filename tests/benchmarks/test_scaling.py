@@ -109,7 +109,19 @@ def test_allreduce_runs(tmp_path):
     assert rows["exact"]["bytes"] > 1.9 * rows["float32"]["bytes"] > 3.6 * rows["float16"]["bytes"]
 
 
-@pytest.mark.parametrize("name", ["scaling", "allreduce"])
+@pytest.mark.mpi_launch
+def test_audit_runs(tmp_path, capsys):
+    path = tmp_path / "audit.json"
+    flags = "--ranks 2 --audits 1 9 --rounds 1 --micro-batch-size 5"
+    flags += " --model two_layer --batch-size 20 --steps 4 --turn 2 --warmups 1 --json"
+    assert main(["audit", *flags.split(), str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[-2:]] == [["1", "1.250"], ["4", "2.000"]]
+    (rows,) = json.loads(path.read_text())["tables"].values()
+    assert all(figure > 0 for row in rows.values() for figure in row.values())
+
+
+@pytest.mark.parametrize("name", ["scaling", "allreduce", "audit"])
 def test_a_launcher_that_does_not_exist(name, capsys):
     assert main([name, "--rounds", "1", "--mpirun", "/no/such/mpirun"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]

@@ -39,6 +39,11 @@ class Exchange(ABC):
         self.groups = [comm]
         self.bytes_sent = 0
 
+    @property
+    def num_readers(self) -> int:
+        """How many ranks read each element of the total."""
+        return self.comm.size
+
     def clear(self) -> None:
         """Begins a new step; what is still in flight is given up."""
         self.bytes_sent = 0

@@ -53,6 +53,10 @@ class Format(ABC):
         then worthless, but holds no NaN.
         """
 
+    def complete(self, total: Array, start: int) -> None:
+        """`total` (n,) is a rank's whole sum: nothing is added to it any more."""
+        return None
+
     @abstractmethod
     def convert(self, total: Array, start: int, out: Array) -> None:
         """Writes the numbers for which `total` (n,) stands to `out` (n,)."""

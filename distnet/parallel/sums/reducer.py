@@ -98,8 +98,12 @@ class Reducer:
     exchange: how the ranks' sums become one, and in which format.
     bucket_bytes: the largest message; 0 on construction: `Exchange.best_bucket_bytes`.
     num_flags: how many ranks raised a flag in the last step.
+    words: whole numbers that travel with the tally: a rank's own may be written between `start` and
+    `finish`, after which they are the sums over all ranks. (There are none but in derived classes.)
     wait_seconds: how long the last `finish` waited for messages.
     """
+
+    num_words = 0
 
     def __init__(
         self,
@@ -119,9 +123,10 @@ class Reducer:
         self.bucket_bytes = bucket_bytes or exchange.best_bucket_bytes()
         self._buckets = cut_buckets(size, self.bucket_bytes, format.wire_itemsize)
         self._fixed_point = WideFixedPoint(format.num_contributions, tally_size)
-        self._message = np.zeros(2 * tally_size + 3, np.int64)
-        # Views of the message: the tally; how many contributions, offending ones and flags.
-        self._tally, self._counts = self._message[:-3].reshape(2, -1), self._message[-3:]
+        self._message = np.zeros(2 * tally_size + 3 + self.num_words, np.int64)
+        # Views of the message: the tally; how many contributions, offending ones and flags; words.
+        tally, self._counts, self.words = np.split(self._message, np.cumsum([2 * tally_size, 3]))
+        self._tally = tally.reshape(2, -1)
         self._tally_out = np.zeros(tally_size, np.float64)
         self._requests: list[Request] = []
         self.exact = format.exact
@@ -252,6 +257,7 @@ class Reducer:
         """Starts the next buckets, in order."""
         for bucket in buckets:
             self._sum.complete(bucket.start)
+            self._format.complete(self.exchange.total[bucket], bucket.start)
             request = self.exchange.begin(bucket)
             self._requests.append(request)
             self._under_way.append(request)

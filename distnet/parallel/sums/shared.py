@@ -35,6 +35,10 @@ class SharedMemory(Exchange):
         self._share = slice(start, stop)
         self._units = np.empty(BLOCK, format.dtype)
 
+    @property
+    def num_readers(self) -> int:
+        return 1
+
     def best_bucket_bytes(self) -> int:
         """All in one: a bucket is no message that could be under way during backward."""
         return self.total.nbytes

@@ -57,8 +57,13 @@ class TwoLevels(Messages):
         super().__init__(peers, format, rows[node.rank], result)
         self.groups = [peers, node]
         self._position, self._node, self._num_lanes = everyone.position, node, num_lanes
+        self._num_hosts = everyone.node.count
         self._others = [row for rank, row in enumerate(rows) if rank != node.rank]
         self._not_sent: deque[Bucket] = deque()
+
+    @property
+    def num_readers(self) -> int:
+        return self._num_hosts
 
     def clear(self) -> None:
         super().clear()
