@@ -55,20 +55,22 @@ _HOMES = {
     ],
     "distnet.games": ["CartPole", "Catch", "Game"],
     "distnet.models": [
-        *("FCN", "MODELS", "RCNN", "VGG", "AlexNet", "DeepConvNet", "FasterRCNN", "GoogLeNet"),
-        *("LeNet5", "ResNet", "SegNet", "SimpleConvNet", "ThreeLayerNet", "TwoLayerNet"),
+        *("FCN", "MODELS", "NIC", "RCNN", "VGG", "AlexNet", "DeepConvNet", "FasterRCNN"),
+        *("GoogLeNet", "LeNet5", "ResNet", "SegNet", "SimpleConvNet", "ThreeLayerNet"),
+        "TwoLayerNet",
     ],
     "distnet.nn": [
         *("LSTM", "AvgPool2d", "BatchNorm", "BinaryConv2d", "BinaryLinear", "Branches"),
         *("Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "Flatten", "GramMatrix"),
         *("GlobalAvgPool2d", "Layer", "LeakyReLU", "Linear", "LocalResponseNorm", "MaxPool2d"),
-        *("MaxUnpool2d", "Network", "Quantize", "ReLU", "Residual", "Resize", "Scale"),
-        *("Sequential", "Sigmoid", "Sign", "Standardize", "Tanh", "Unflatten"),
-        *("Upsample", "fold_batchnorm", "joined", "quantize", "softmax"),
+        *("MaxUnpool2d", "Network", "PositionEmbedding", "Quantize", "ReLU", "Residual"),
+        *("Resize", "Scale", "Sequential", "Sigmoid", "Sign", "Standardize", "Tanh"),
+        *("Unflatten", "Upsample", "fold_batchnorm", "joined", "quantize", "softmax"),
     ],
     "distnet.objectives": [
         "OBJECTIVES",
         "Adversarial",
+        "Captioning",
         "Classification",
         "Detection",
         "DoubleDQN",
@@ -123,6 +125,7 @@ if TYPE_CHECKING:
     from distnet.games import Game as Game
     from distnet.models import FCN as FCN
     from distnet.models import MODELS as MODELS
+    from distnet.models import NIC as NIC
     from distnet.models import RCNN as RCNN
     from distnet.models import VGG as VGG
     from distnet.models import AlexNet as AlexNet
@@ -154,6 +157,7 @@ if TYPE_CHECKING:
     from distnet.nn import MaxPool2d as MaxPool2d
     from distnet.nn import MaxUnpool2d as MaxUnpool2d
     from distnet.nn import Network as Network
+    from distnet.nn import PositionEmbedding as PositionEmbedding
     from distnet.nn import Quantize as Quantize
     from distnet.nn import ReLU as ReLU
     from distnet.nn import Residual as Residual
@@ -170,6 +174,7 @@ if TYPE_CHECKING:
     from distnet.nn import softmax as softmax
     from distnet.objectives import OBJECTIVES as OBJECTIVES
     from distnet.objectives import Adversarial as Adversarial
+    from distnet.objectives import Captioning as Captioning
     from distnet.objectives import Classification as Classification
     from distnet.objectives import Detection as Detection
     from distnet.objectives import DoubleDQN as DoubleDQN

@@ -13,6 +13,7 @@ from distnet.models.book import DeepConvNet, SimpleConvNet, ThreeLayerNet, TwoLa
 from distnet.models.faster_rcnn import FasterRCNN
 from distnet.models.googlenet import GoogLeNet
 from distnet.models.lenet import LeNet5
+from distnet.models.nic import NIC
 from distnet.models.rcnn import RCNN
 from distnet.models.resnet import ResNet
 from distnet.models.segmentation import FCN, SegNet
@@ -22,6 +23,7 @@ from distnet.nn import Network
 __all__ = [
     "FCN",
     "MODELS",
+    "NIC",
     "RCNN",
     "VGG",
     "AlexNet",

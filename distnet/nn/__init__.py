@@ -12,8 +12,9 @@ from distnet.nn.folding import fold_batchnorm
 from distnet.nn.layer import Layer
 from distnet.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
 from distnet.nn.layers.binary import BinaryConv2d, BinaryLinear, Sign
+from distnet.nn.layers.captioning import CaptionDecoder
 from distnet.nn.layers.dropout import Dropout
-from distnet.nn.layers.embedding import Embedding
+from distnet.nn.layers.embedding import Embedding, PositionEmbedding
 from distnet.nn.layers.gram import GramMatrix
 from distnet.nn.layers.linear import Flatten, Linear, Unflatten
 from distnet.nn.layers.normalization import BatchNorm, LocalResponseNorm
@@ -32,6 +33,7 @@ __all__ = [
     "BinaryConv2d",
     "BinaryLinear",
     "Branches",
+    "CaptionDecoder",
     "Conv2d",
     "ConvTranspose2d",
     "Dropout",
@@ -48,6 +50,7 @@ __all__ = [
     "MicroBatch",
     "Network",
     "PixelCrossEntropy",
+    "PositionEmbedding",
     "Quantize",
     "ReLU",
     "Residual",

@@ -6,6 +6,7 @@ made of several, the values of a target.
 """
 
 from distnet.objectives.adversarial import Adversarial
+from distnet.objectives.captioning import Captioning
 from distnet.objectives.classification import Classification, balanced_weights
 from distnet.objectives.detection import Detection, RegionDetection
 from distnet.objectives.objective import Objective
@@ -15,6 +16,7 @@ from distnet.objectives.segmentation import Segmentation
 from distnet.objectives.style import StyleTransfer
 
 OBJECTIVES = {
+    "captioning": Captioning,
     "classification": Classification,
     "regression": Regression,
     "segmentation": Segmentation,
@@ -23,6 +25,7 @@ OBJECTIVES = {
 __all__ = [
     "OBJECTIVES",
     "Adversarial",
+    "Captioning",
     "Classification",
     "Detection",
     "DoubleDQN",

@@ -1,17 +1,26 @@
 """What one says of a scene of one or two digits: "a large three above a small seven".
 
 There is one right caption for a scene: of two digits the upper one comes first, or the left one if
-they stand side by side, and scenes in which that is not clear are not drawn.
+they stand side by side, and scenes in which that is not clear are not drawn. Of a grid of digits
+one reads them out, row by row: "three one four one five nine two six five".
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from distnet.base.arrays import Array
 from distnet.data.dataset import Samples
 from distnet.data.scenes.digit_scenes import DigitScenes
-from distnet.data.scenes.scene import Part, Scene
+from distnet.data.scenes.scene import Part, Scene, Scenes
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 WORDS = ("a", "small", "large", "above", "left", "of", "alone", *DIGITS)
+VOCABULARY = (".", *WORDS)  # by number; the first ends a sentence
+LONGEST = 9  # words of a caption, the stop included
+PADDING = -1  # behind the end of a sentence
 SMALL, LARGE = range(12, 16), range(20, 24)  # heights in pixels
 
 
@@ -48,3 +57,41 @@ def caption(scene: Scene) -> str:
     axis, relation = (1, "above") if down > across else (0, "left of")
     (_, first), (_, second) = sorted(things, key=lambda thing: thing[0][axis] + thing[0][axis + 2])
     return f"{first} {relation} {second}"
+
+
+def digits_of(scene: Scene) -> str:
+    """The digits of a scene in their order, in words."""
+    return " ".join(DIGITS[label] for label in scene.labels.tolist())
+
+
+def captioned(
+    scenes: Scenes, count: int, length: int = LONGEST, say: Callable[[Scene], str] = caption
+) -> Samples:
+    """The first `count` scenes: images `(N, C, H, W)` bytes, and what is said of them.
+
+    A sentence is `length` numbers int8 of words of `VOCABULARY`, the stop included, and `PADDING`.
+    Raises ValueError for a longer one.
+    """
+    images = np.empty((count, *scenes[0].image.shape), np.uint8)
+    sentences = np.full((count, length), PADDING, np.int8)
+    for number in range(count):
+        scene = scenes[number]
+        images[number] = scene.image
+        words = [VOCABULARY.index(word) for word in (*say(scene).split(), ".")]
+        if len(words) > length:
+            raise ValueError(
+                f"captioned: found {say(scene)!r:.80}, expected at most {length} words "
+                "with the stop"
+            )
+        sentences[number, : len(words)] = words
+    return Samples(images, sentences)
+
+
+def sentence_of(words: Array | Sequence[int]) -> str:
+    """Numbers of words as a sentence, up to its stop or end."""
+    said = []
+    for word in np.asarray(words).tolist():
+        if word in (0, PADDING):
+            break
+        said.append(VOCABULARY[word])
+    return " ".join(said)

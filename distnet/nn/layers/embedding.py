@@ -1,4 +1,4 @@
-"""Words as vectors that are learned."""
+"""Words, and places, as vectors that are learned."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from distnet.base.arithmetic import Generator, portable
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments
+from distnet.nn.initializers import gaussian
 from distnet.nn.layer import Layer
 from distnet.nn.parameters import Parameter
 
@@ -43,9 +44,7 @@ class Embedding(Layer):
         if padding is not None:
             last = self.num_words - 1
             self.padding = arguments.whole("Embedding", "padding", padding, 0, maximum=last)
-        self.init = arguments.real(
-            "Embedding", "init", init, "a standard deviation of at least 0", lambda std: std >= 0
-        )
+        self.init = _checked_deviation("Embedding", init)
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
@@ -74,6 +73,48 @@ class Embedding(Layer):
         dx = self.input_gradient(self.words.shape, out)
         dx[...] = 0
         return dx
+
+
+@portable
+class PositionEmbedding(Layer):
+    """y = x + W for x `(N, C, H, W)` or `(N, T, D)`, W of the shape of a sample: where things are.
+
+    A convolution sees the same everywhere, and so does attention; with a vector for each place they
+    can tell above from below (Gehring et al. 2017, arXiv:1705.03122, section 3.1).
+
+    init: the standard deviation of W.
+    """
+
+    kind = "position"
+    in_place = True
+
+    def __init__(self, *, init: float = 0.1) -> None:
+        super().__init__()
+        self.init = _checked_deviation("PositionEmbedding", init)
+
+    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
+        self.weight = Parameter(shape, gaussian(self.init))
+        return super().build(shape, dtype)
+
+    def parameters(self) -> Iterator[tuple[str, Parameter]]:
+        yield "weight", self.weight
+
+    def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
+        return np.add(x, self.weight.value, out=self.output(x.shape, out))
+
+    def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
+        self.weight.grad[...] = self.arithmetic.sum(dy, axis=0)
+        if not need_dx:
+            return None
+        dx = self.input_gradient(dy.shape, out)
+        if dx is not dy:
+            np.copyto(dx, dy)
+        return dx
+
+
+def _checked_deviation(owner: str, init: float) -> float:
+    expected = "a standard deviation of at least 0"
+    return arguments.real(owner, "init", init, expected, lambda std: std >= 0)
 
 
 def _checked_words(x: Array, num_words: int) -> Array:

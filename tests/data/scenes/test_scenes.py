@@ -10,8 +10,11 @@ import pytest
 from distnet.data import load_dataset
 from distnet.data.scenes import (
     IGNORED,
+    PADDING,
     ROAD_CLASSES,
+    VOCABULARY,
     WORDS,
+    DigitGrids,
     DigitScenes,
     Part,
     RoadScenes,
@@ -19,7 +22,10 @@ from distnet.data.scenes import (
     boxed,
     caption,
     caption_scenes,
+    captioned,
+    digits_of,
     masked,
+    sentence_of,
     unpadded,
 )
 
@@ -39,12 +45,14 @@ def sha256(scenes, count):
 
 
 DIGITS_SHA256 = "c07799c9c174e990880743f9c1e7978ba68f993875659ba433a39f7aeb83bd98"
+GRIDS_SHA256 = "87e0199aa0a111056783e774ef11fe4014a93db79599a191df811e3c718efe5f"
 ROADS_SHA256 = "6ec396894694661355db4fa5eada01d76749bea64a44e45dc8e3fc13a11b7985"
 
 
 def test_never_change_between_versions_and_machines(digits):
     assert sha256(DigitScenes(digits, seed=3), 40) == DIGITS_SHA256
     assert sha256(RoadScenes(seed=3), 40) == ROADS_SHA256
+    assert sha256(DigitGrids(digits, seed=3), 10) == GRIDS_SHA256
 
 
 @pytest.mark.parametrize("make", [lambda digits, **how: DigitScenes(digits, **how), None])
@@ -133,6 +141,44 @@ def test_a_scene_of_three_digits_has_no_caption():
     nothing = np.zeros((1, 40, 40), np.uint8)
     with pytest.raises(ValueError, match="found a scene of 3 digits"):
         caption(Scene(nothing, nothing[0], np.zeros((3, 4), int), np.zeros(3, int)))
+
+
+def test_captioned_scenes_have_their_words_in_numbers(digits):
+    scenes = caption_scenes(digits)
+    images, sentences = captioned(scenes, 50)
+    assert images.shape == (50, 1, 40, 40) and sentences.shape == (50, 9)
+    for number, row in enumerate(sentences):
+        np.testing.assert_array_equal(images[number], scenes[number].image)
+        words = [VOCABULARY[word] for word in row[row != PADDING]]
+        assert " ".join(words) == f"{caption(scenes[number])} ."
+        assert sentence_of(row) == caption(scenes[number])
+    lengths = (sentences != PADDING).sum(axis=1)
+    assert lengths.min() == 5 and lengths.max() == 9  # as many as there are
+    with pytest.raises(ValueError, match="expected at most 8 words with the stop"):
+        captioned(scenes, 50, length=8)
+
+
+def test_words_behind_the_stop_are_not_said():
+    numbers = [VOCABULARY.index(word) for word in ["a", "large", "two", ".", "two"]]
+    assert sentence_of(numbers) == "a large two"
+    assert sentence_of([0, 3]) == sentence_of([PADDING]) == ""
+
+
+def test_grids_of_digits(digits):
+    grids = DigitGrids(digits, seed=3)
+    scene = grids[4]
+    assert scene.image.shape == (1, 84, 84) and scene.image.dtype == np.uint8
+    for (x1, y1, x2, y2), label in zip(scene.boxes, scene.labels, strict=True):
+        cell = scene.image[0, y1:y2, x1:x2]
+        same = (digits.inputs[:, 0] == cell).all(axis=(1, 2))
+        assert digits.targets[same.argmax()] == label and same.any()
+        np.testing.assert_array_equal(scene.mask[y1:y2, x1:x2], (cell >= 64) * (label + 1))
+    assert scene.boxes[1].tolist() == [28, 0, 56, 28]
+    assert digits_of(scene).split() == [WORDS[7 + label] for label in scene.labels]
+    assert DigitGrids(digits, side=2)[0].image.shape == (1, 56, 56)
+    assert (grids[4].image == DigitGrids(digits, seed=3, part=Part.TEST)[4].image).mean() < 0.9
+    with pytest.raises(ValueError, match="side: found 0"):
+        DigitGrids(digits, side=0)
 
 
 def test_road_scenes_have_all_classes_in_all_places():

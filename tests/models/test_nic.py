@@ -1,0 +1,94 @@
+"""NIC: its size, its files, and that the beam finds the likeliest sentence."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import distnet
+from distnet.models import NIC
+from distnet.models.nic import beam_search, captions, decoder_of
+from distnet.nn import Linear, Network, log_softmax
+
+
+def small(seed=0, num_words=4, length=4):
+    options = dict(filters=(3, 4, 5), hidden=6, embedding=3)
+    network = NIC((1, 8, 12), num_words, length, seed=seed, **options)
+    network.parameters.values *= 3  # so that words differ in how likely they are
+    network.parameters.refresh()
+    return network
+
+
+def pictures(n=5):
+    return np.random.default_rng(1).integers(0, 256, (n, 1, 8, 12), np.uint8)
+
+
+def test_parameters_and_outputs():
+    network = NIC((1, 40, 40), 18, 9)
+    assert network.parameters.size == 201_284
+    assert network.output_shape == (18, 10)
+    with pytest.raises(ValueError, match="height and width that 4 divides"):
+        NIC((1, 42, 40), 18, 9)
+
+
+def test_a_file_keeps_everything(tmp_path):
+    network = small(3)
+    network.classes = tuple(".abc")
+    distnet.save(network, tmp_path / "nic.safetensors")
+    again = distnet.load(tmp_path / "nic.safetensors")
+    np.testing.assert_array_equal(again.predict(pictures()), network.predict(pictures()))
+    np.testing.assert_array_equal(captions(again, pictures()), captions(network, pictures()))
+    assert again.classes == network.classes
+
+
+def test_captions_of_many_pictures_come_in_blocks():
+    network, many = small(), pictures(120)
+    words = captions(network, many)
+    assert words.shape == (120, 4)
+    logits = network.predict(many)[:, :, 1:]
+    first = logits[:, :, 0].argmax(axis=1)
+    np.testing.assert_array_equal(words[:, 0], first)
+    assert len({tuple(row) for row in words.tolist()}) > 3
+
+
+def probability(network, words) -> np.ndarray:
+    """The logarithm of that of each picture's sentence."""
+    decoder = decoder_of(network)
+    decoder.given = words
+    network.forward(network.as_input(pictures()))
+    log_p = log_softmax(decoder.logits_of(words[:, None])[:, 0].astype(np.float64))
+    decoder.given = None
+    of_words = np.take_along_axis(log_p, words[:, :, None], axis=2)[:, :, 0]
+    counts = np.cumsum(words == 0, axis=1) - (words == 0) == 0  # up to the first stop
+    return (of_words * counts).sum(axis=1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wide_beam_finds_the_likeliest_sentence_of_all(seed):
+    network = small(seed, num_words=3)
+    everything = {
+        (*words[: words.index(0)], *[0] * (4 - words.index(0))) if 0 in words else words
+        for words in itertools.product(range(3), repeat=4)
+    }
+    assert len(everything) == 31  # 1 + 2 + 4 + 8 that end, 16 that do not
+    scores = np.stack([probability(network, np.tile(words, (5, 1))) for words in everything])
+    best = np.array(list(everything))[scores.argmax(axis=0)]
+    found = captions(network, pictures(), beam=31)
+    np.testing.assert_array_equal(found, best)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_beam_of_one_is_greedy_and_a_wider_one_no_worse(seed):
+    network = small(seed)
+    greedy = captions(network, pictures())
+    network.forward(network.as_input(pictures()))
+    np.testing.assert_array_equal(beam_search(decoder_of(network), 1), greedy)
+    wider = captions(network, pictures(), beam=3)
+    assert (probability(network, wider) >= probability(network, greedy) - 1e-6).all()
+
+
+def test_another_network_is_refused():
+    with pytest.raises(ValueError, match="ends in Linear, expected a CaptionDecoder"):
+        captions(Network([Linear(3)], (1, 8, 12)), pictures())
