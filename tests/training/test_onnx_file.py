@@ -19,7 +19,7 @@ from distnet.nn import Conv2d, Linear, Network, Residual, Sequential
 from distnet.training.onnx_file import LAYERS, OPSET, model_of, write_onnx
 
 NOT_THERE = {"BinaryConv2d", "BinaryLinear", "CaptionDecoder", "Embedding", "LSTM", "MaxUnpool2d"}
-NOT_THERE |= {"PositionEmbedding", "Sign"}
+NOT_THERE |= {"GramMatrix", "PositionEmbedding", "Sign"}
 
 
 def logits(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
