@@ -27,7 +27,8 @@ ALL_PAGES = [*PAGES, *sorted((ROOT / "docs" / "book").rglob("*.md"))]
 WITH_BLOCKS = [
     page
     for page in PAGES
-    if page.name.startswith(("README", "tutorial", "data", "models")) or page in CLASSROOM
+    if page.name.startswith(("README", "first-hour", "tutorial", "data", "models"))
+    or page in CLASSROOM
 ]
 LINK = re.compile(r"\]\(([^)]+)\)")
 NAMED_FILE = re.compile(r"`([\w.-]+/[\w./-]+\.(?:py|sh|sbatch|yaml|toml))`")
