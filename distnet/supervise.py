@@ -6,6 +6,7 @@ For failures that ranks cannot survive by themselves: any with MPICH, a lost hos
 job has failed if it ends without a new summary.json in DIR, whatever its exit code, or if nothing
 in DIR has changed for --silence seconds. What is left of it is then killed before it is started
 again, with --resume if there is a checkpoint. An unfinished run is resumed by the first start too.
+When hosts come, or come back, the job is asked for a checkpoint and goes on with all of them.
 
 Exit code: that of the last job; 1 if it was 0 but the run is not finished, 2 for wrong usage.
 """
@@ -68,6 +69,20 @@ class SuperviseOptions:
     hosts: str = option(
         "", "hosts to use, with commas between them", group=HOSTS, metavar="HOST,..."
     )
+    hosts_from: str = option(
+        "",
+        "a command that prints the hosts to use, one a line as in a hostfile, in place of --hosts",
+        group=HOSTS,
+        metavar="COMMAND",
+    )
+    look_every: float = option(
+        60.0,
+        "look for hosts that have come, or come back; the job stops after a step, and goes on with "
+        "all; 0: never",
+        group=HOSTS,
+        metavar="SECONDS",
+        limits=SECONDS,
+    )
     ranks_per_host: int = option(
         1, "ranks on each", group=HOSTS, metavar="N", limits={">=": 1, "<=": 1_000_000}
     )
@@ -95,6 +110,7 @@ def main(argv: Sequence[str]) -> int:
             options.backoff,
             options.restart_preempted,
             options.requeue,
+            options.look_every,
         ),
         os.environ,
         hosts_of(options),
@@ -103,11 +119,15 @@ def main(argv: Sequence[str]) -> int:
 
 
 def hosts_of(options: SuperviseOptions) -> Hosts | None:
-    """The hosts that are named, if any are."""
+    """The hosts that are named, or are to be asked for, if any; raises ConfigError for both."""
     names = [name.strip() for name in options.hosts.split(",") if name.strip()]
-    if not names:
+    if names and options.hosts_from:
+        raise ConfigError("--hosts-from: found --hosts beside it, expected one of them")
+    if not names and not options.hosts_from:
         return None
-    return Hosts(names, options.ranks_per_host, options.probe, options.probe_timeout)
+    return Hosts(
+        names, options.hosts_from, options.ranks_per_host, options.probe, options.probe_timeout
+    )
 
 
 def run_directory(command: Sequence[str]) -> Path:

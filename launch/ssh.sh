@@ -5,19 +5,20 @@
 #     launch/ssh.sh HOSTFILE [options of distnet.train]
 #
 # HOSTFILE has a host a line; what follows the name, and a #, is left out. Start it on the first one,
-# which writes. All hosts see this directory, and the Python on PATH, under the same names. Variables:
-# RANKS_PER_HOST (default 1), OUT (default runs/ssh), MPIRUN, and RESTARTS (default 3).
+# which writes. All hosts see this directory, and the Python on PATH, under the same names. The file is
+# read again every minute: the run goes on with hosts that are added to it, or come back. Variables:
+# RANKS_PER_HOST (default 1), OUT (default runs/ssh), MPIRUN, RESTARTS (3), LOOK_EVERY (60 seconds).
 set -eu
 
 if [ $# -eq 0 ] || [ ! -r "$1" ]; then
     echo "usage: launch/ssh.sh HOSTFILE [options of distnet.train]; found no file ${1:-}" >&2
     exit 2
 fi
-hosts=$(sed -e 's/#.*//' -e 's/^[[:space:]]*//' -e 's/[[:space:]:].*//' -e '/^$/d' "$1" | paste -sd, -)
-if [ -z "$hosts" ]; then
+if ! grep -q '^[[:space:]]*[^#[:space:]]' "$1"; then
     echo "launch/ssh.sh: error: found no host in $1, expected one a line" >&2
     exit 2
 fi
+hostfile=$(printf '%q' "$1")
 shift
 
 # The whole path: the other hosts know no PATH of ours.
@@ -34,6 +35,7 @@ case $("$mpirun" --version) in
 esac
 
 exec "$python" -m distnet supervise --max-restarts "${RESTARTS:-3}" \
-    --hosts "$hosts" --ranks-per-host "${RANKS_PER_HOST:-1}" -- \
+    --hosts-from "cat $hostfile" --look-every "${LOOK_EVERY:-60}" \
+    --ranks-per-host "${RANKS_PER_HOST:-1}" -- \
     "$mpirun" "${places[@]}" -n "{ranks}" "$python" -m distnet.train \
     --out "${OUT:-runs/ssh}" --expect-hosts "{num_hosts}" "$@"

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,7 +18,7 @@ from typing import IO
 
 from distnet.base.output import write_now
 from distnet.base.words import counted
-from distnet.supervision.hosts import Hosts
+from distnet.supervision.hosts import Hosts, Lookout
 from distnet.supervision.lock import locked
 from distnet.supervision.processes import Launcher, end, start
 
@@ -33,7 +33,8 @@ class Policy:
 
     silence: seconds without a sign of life after which it has failed; backoff: seconds before the
     first restart, twice as long before each other one; requeue: a command that is run when the job
-    has stopped early.
+    has stopped early; look_every: seconds between two looks for hosts that the job does not have,
+    0 for never.
     """
 
     max_restarts: int
@@ -41,6 +42,7 @@ class Policy:
     backoff: float
     restart_preempted: bool
     requeue: str
+    look_every: float = 0.0
 
 
 class Supervisor:
@@ -58,6 +60,7 @@ class Supervisor:
         self.environ, self.hosts = environ, hosts
         self.launcher: Launcher | None = None
         self.stop_wanted = False
+        self.grows = False  # whether the job was asked to stop for hosts that have come
 
     def __call__(self) -> int:
         """Returns the exit code of the last job; raises ConfigError for what cannot be started."""
@@ -71,15 +74,18 @@ class Supervisor:
 
     def _run_jobs(self, held: IO[str]) -> int:
         code = STOPPED_EARLY  # if a stop is wanted before the first one has begun
-        for num_restarts in range(self.policy.max_restarts + 1):
-            if num_restarts:
-                self._back_off(num_restarts)
-            if self.stop_wanted:
-                break
+        num_restarts = 0
+        while not self.stop_wanted:
             code, finished = self._run_job(held)
+            if self.grows and code == STOPPED_EARLY and not self.stop_wanted:
+                continue
             if finished or self._is_final(code):
                 return code
             say(f"the job ended with exit code {code} and is not finished")
+            if num_restarts == self.policy.max_restarts:
+                break
+            num_restarts += 1
+            self._back_off(num_restarts)
         return code or FAILED
 
     def _is_final(self, code: int) -> bool:
@@ -108,7 +114,7 @@ class Supervisor:
 
     def _run_job(self, held: IO[str]) -> tuple[int, bool]:
         """Runs a job to its end; its exit code, and whether the run is finished."""
-        hosts = self._hosts_that_answer()
+        self.grows, hosts = False, self._hosts_that_answer()
         if self.hosts and not hosts:
             return FAILED, False
         before = version(self.directory / "summary.json")
@@ -117,7 +123,8 @@ class Supervisor:
         try:
             if self.stop_wanted:  # since before there was a job to be told
                 self.launcher.send_signal(signal.SIGUSR1)
-            self._wait(self.launcher)
+            with self._lookout(hosts) as lookout:
+                self._wait(self.launcher, lookout)
         finally:
             end(self.launcher, mark)
         code = self.launcher.returncode
@@ -128,9 +135,22 @@ class Supervisor:
     def _hosts_that_answer(self) -> list[str]:
         if not self.hosts:
             return []
-        found, asked = self.hosts.that_answer(), counted(len(self.hosts.names), "host")
-        say(f"{len(found)} of {asked} answer: {', '.join(found)}")
+        named = self.hosts.named()
+        found = self.hosts.that_answer(named)
+        say(f"{len(found)} of {counted(len(named), 'host')} answer: {', '.join(found)}")
         return found
+
+    @contextlib.contextmanager
+    def _lookout(self, in_use: Sequence[str]) -> Iterator[Lookout | None]:
+        """What looks for other hosts as long as a job runs."""
+        if not self.hosts or not self.policy.look_every:
+            yield None
+            return
+        lookout = Lookout(self.hosts, in_use, self.policy.look_every)
+        try:
+            yield lookout
+        finally:
+            lookout.close()
 
     def _next_command(self, hosts: Sequence[str]) -> list[str]:
         command = list(self.command)
@@ -146,11 +166,19 @@ class Supervisor:
             command.remove("--overwrite")
         return [*command, "--resume"]
 
-    def _wait(self, launcher: Launcher) -> None:
-        """Returns when the job has ended, or has been silent for too long."""
+    def _wait(self, launcher: Launcher, lookout: Lookout | None = None) -> None:
+        """Returns when the job has ended, or has been silent for too long.
+
+        Asks it for a checkpoint, to end after a step, when hosts have come that it does not have.
+        """
         last, since = self._signs_of_life(), time.monotonic()
         while launcher.poll() is None:
             time.sleep(POLL_SECONDS)
+            if lookout and lookout.found and not self.grows:
+                self.grows = True
+                come = ", ".join(lookout.found)
+                say(f"{come} can be used now; the job stops after a step, and goes on with all")
+                launcher.send_signal(signal.SIGUSR1)
             signs = self._signs_of_life()
             if signs != last:
                 last, since = signs, time.monotonic()

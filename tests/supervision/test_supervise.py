@@ -14,8 +14,9 @@ from pathlib import Path
 
 import launching
 import pytest
+from training_runs import read_metrics, read_summary
 
-from distnet.supervision import supervisor
+from distnet.supervision import hosts, supervisor
 
 SUPERVISE = [sys.executable, "-m", "distnet", "supervise"]
 ENVIRON = {**os.environ, "PYTHONPATH": launching.SETTINGS["PYTHONPATH"]}
@@ -218,6 +219,114 @@ def test_a_job_waits_for_a_host_that_answers(tmp_path):
     assert starts(tmp_path) == ["a"]
 
 
+# A job that saves its state when it is asked to, and ends.
+STOP_WHEN_ASKED = (
+    "import signal; signal.signal(signal.SIGUSR1, lambda *_: exec(CHECKPOINT)); "
+    f"(out / 'ready').touch(); time.sleep({10 * SECONDS})"
+).replace("CHECKPOINT", repr(CHECKPOINT.replace("sys.exit(9)", "sys.exit(75)")))
+
+
+def test_a_job_goes_on_with_hosts_that_come(tmp_path):
+    (tmp_path / "hosts").write_text("# ours\na slots=2\n")
+    (tmp_path / "plan").write_text(f"{STOP_WHEN_ASKED}\n{FINISH}")
+    job = [sys.executable, "-c", JOB, "--out", str(tmp_path), "{hosts}", "{ranks}"]
+    options = ["--hosts-from", f"cat {tmp_path}/hosts", "--probe", "true {host}"]
+    options += ["--look-every", "0.05", "--max-restarts", "0", "--ranks-per-host", "2"]
+    command = [*SUPERVISE, *options, "--", *job]
+    with subprocess.Popen(command, env=ENVIRON, stderr=subprocess.PIPE, text=True) as process:
+        wait_for((tmp_path / "ready").exists)
+        assert process.poll() is None
+        with (tmp_path / "hosts").open("a") as file:
+            file.write("b:2\n")
+        _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0
+    assert starts(tmp_path) == ["a 2", "a,b 4 --resume"]
+    assert "b can be used now; the job stops after a step, and goes on with all" in errors
+
+
+def test_a_job_goes_on_with_hosts_that_come_back(tmp_path):
+    (tmp_path / "b is there").touch()
+    (tmp_path / "plan").write_text(f"{STOP_WHEN_ASKED}\n{FINISH}")
+    job = [sys.executable, "-c", JOB, "--out", str(tmp_path), "{hosts}"]
+    options = ["--hosts", "a,b", "--probe", f"test -e '{tmp_path}/{{host}} is there'"]
+    command = [*SUPERVISE, *options, "--look-every", "0.05", "--", *job]
+    with subprocess.Popen(command, env=ENVIRON, stderr=subprocess.PIPE, text=True) as process:
+        wait_for((tmp_path / "ready").exists)
+        (tmp_path / "a is there").touch()
+        process.communicate(timeout=SECONDS)
+    assert process.returncode == 0
+    assert starts(tmp_path) == ["b", "a,b --resume"]
+
+
+def test_nobody_looks_for_hosts_unless_asked_to(tmp_path):
+    policy = supervisor.Policy(0, 1, 0, restart_preempted=False, requeue="", look_every=0)
+    some = hosts.Hosts(["a"], "", 1, "true", 1)
+    with supervisor.Supervisor([], tmp_path, policy, {}, some)._lookout([]) as lookout:
+        assert lookout is None
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", []),
+        ("a\nb\n", ["a", "b"]),
+        ("a:4\n\n  b slots=2 # new\n#c\na\n", ["a", "b"]),
+    ],
+)
+def test_what_a_discovery_command_prints(text, names):
+    assert hosts.names_in(text) == names
+
+
+@pytest.mark.parametrize("command", ["false", "/nowhere/at-all", "sleep 1000"])
+def test_a_discovery_command_that_fails_names_no_host(command):
+    assert hosts.Hosts([], command, 1, "true", 0.1).named() == []
+
+
+def test_hosts_are_asked_in_any_number():
+    many = [f"h{number}" for number in range(2 * hosts.MAX_PROBES + 1)]
+    probe = "sh -c 'case {host} in *9) false;; esac'"
+    answering = hosts.Hosts(many, "", 1, probe, SECONDS).that_answer(many)
+    assert answering == [name for name in many if name[-1] != "9"]
+
+
+def test_a_probe_that_hangs_is_killed():
+    assert hosts.Hosts(["a", "b"], "", 1, "sleep 1000", 0.1).that_answer(["a", "b"]) == []
+
+
+@pytest.mark.mpi_launch
+def test_training_that_grows_has_the_bits_of_one_that_does_not(tmp_path):
+    """One rank, and two when another host is named, which is this machine as well."""
+    out, hostfile = tmp_path / "grows", tmp_path / "hosts"
+    hostfile.write_text("a\n")
+    train = [sys.executable, "-m", "distnet.train", "--model", "two_layer", "--log-every", "1"]
+    train += ["--schedule", "constant"]
+    launch = [str(launching.find_mpirun()), "-n", "{ranks}", *train, "--steps", "1000000"]
+    options = ["--hosts-from", f"cat {hostfile}", "--probe", "true", "--look-every", "0.1"]
+    command = [*SUPERVISE, *options, "--", *launch, "--out", str(out)]
+    environ = {**os.environ, **launching.SETTINGS}
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        metrics = out / "metrics.jsonl"
+        wait_for(lambda: metrics.exists() and metrics.stat().st_size)
+        hostfile.write_text("a\nb\n")
+        for line in process.stdout:
+            if line.startswith("ranks 2 on 1 host"):
+                break
+        resumed = metrics.stat().st_size
+        wait_for(lambda: metrics.stat().st_size > resumed)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=SECONDS)
+    assert process.returncode == 75
+    steps = [line["step"] for line in read_metrics(out) if line["event"] == "train"]
+    assert steps == list(range(1, steps[-1] + 1)), "none is left out, none made twice"
+    for name in (out, tmp_path / "alone"):
+        more = ["--resume"] if name == out else []
+        length = ["--steps", str(steps[-1] + 5), "--out", str(name)]
+        launching.run([*train, *length, *more], env=environ, check=True)
+    assert read_summary(out)["params_sha256"] == read_summary(tmp_path / "alone")["params_sha256"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -229,6 +338,10 @@ def test_a_job_waits_for_a_host_that_answers(tmp_path):
         (
             "--max-restarts x -- x --out=y",
             "--max-restarts: found 'x', expected a whole number >= 0",
+        ),
+        (
+            "--hosts a --hosts-from b -- x --out=y",
+            "--hosts-from: found --hosts beside it, expected",
         ),
         ("true --out x", "found 'true' before --, expected distnet supervise [--config FILE.toml]"),
         ("", "found no COMMAND, expected distnet supervise [--config FILE.toml] [options] -- COMM"),
