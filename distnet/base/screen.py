@@ -5,23 +5,28 @@ the same host, and its own standard error may be a terminal: so the launcher is 
 parents of this process (through /proc, on Linux), and its terminal is written to directly. Lines
 go there too then, as two ways to one terminal would mix them up.
 
-All that is ever sent is text, a carriage return, and "erase to the end of the line" (ECMA-48, EL).
-No mode of the terminal is changed, so there is nothing to be put back, however the program ends.
+In a Jupyter notebook the output of the cell takes its place, where a line can be written over again
+as well (messages `display_data` and `update_display_data` of Jupyter's protocol).
+
+All that is ever sent to a terminal is text, a carriage return, and "erase to the end of the line"
+(ECMA-48, EL). No mode of it is changed, so there is nothing to be put back, however the program
+ends.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, ClassVar, TextIO
 
 LAUNCHERS = {"mpirun", "mpiexec", "mpiexec.hydra", "mpiexec.gforker", "prterun", "orterun"}
 ERASE = "\r\x1b[K"
-DEFAULT_WIDTH = 80
+DEFAULT_WIDTH, CELL_WIDTH = 80, 96
 PROC = Path("/proc")
 
 
@@ -30,18 +35,25 @@ class Screen:
     """A terminal with a line at its bottom that is drawn over again.
 
     stream: by which it is written to. owner: the process that the shell has started there.
-    streams: those of the standard streams whose lines have to be written here.
+    streams: those of the standard streams whose lines have to be written here. keeps: whether the
+    line stays when the program goes on.
     """
 
     stream: TextIO
     owner: int
     streams: tuple[TextIO, ...] = ()
+    keeps: ClassVar[bool] = False
 
     @classmethod
     def find(cls) -> Screen | None:
-        """The terminal of standard error, of this process or of its launcher; None without one."""
+        """The terminal of standard error, of this process or of its launcher; None without one.
+
+        In a notebook it is the output of the cell that runs.
+        """
         if sys.stderr.isatty():
             return cls(sys.stderr, os.getpid())
+        if _is_in_notebook():
+            return Cell(sys.stderr, os.getpid())
         for launcher in _launchers():
             with contextlib.suppress(OSError):
                 return _of_launcher(launcher)
@@ -89,6 +101,37 @@ class Screen:
         """
         fields = _stat(self.owner)
         return len(fields) < 6 or int(fields[5]) in (-1, int(fields[2]))
+
+
+class Cell(Screen):
+    """The output of a notebook's cell: a line of its own, which stays where lines come after it."""
+
+    keeps = True
+    _handle: Any = None
+
+    def draw(self, text: str) -> None:
+        """Shows `text` in the place of what was there."""
+        content = {"text/plain": text}
+        if self._handle is None:
+            display = importlib.import_module("IPython.display").display
+            self._handle = display(content, raw=True, display_id=True)
+        else:
+            self._handle.update(content, raw=True)
+
+    def erase(self) -> None:
+        """Nothing: lines do not come in its way."""
+
+    @property
+    def width(self) -> int:
+        """Columns that fit most notebooks."""
+        return CELL_WIDTH
+
+
+def _is_in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this program; IPython is not imported to find out."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, "kernel")
 
 
 def _of_launcher(launcher: int) -> Screen | None:

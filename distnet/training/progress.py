@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from distnet.base.screen import Screen
 from distnet.training import columns
 from distnet.training.run import Callback, Run
 from distnet.training.step_result import StepResult
@@ -24,7 +25,8 @@ class Progress(Callback):
     """Draws the status line of `terminal` anew, four times a second at most.
 
     Loss and metrics are averages over the steps since the last evaluation, as the table has them in
-    its next line; images a second are those of steps alone, in the last seconds.
+    its next line; images a second are those of steps alone, in the last seconds. Where the line
+    stays, as in a notebook, the last one says how long the run took.
     """
 
     def __init__(self, terminal: Terminal, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -47,10 +49,18 @@ class Progress(Callback):
         elif now - self._drawn >= REFRESH_SECONDS:
             self._drawn = now
             self._recent.append((self._images, self._seconds))
-            bar = "━─" if screen.shows("━─") else "#-"
-            self.terminal.show(
-                status_line(self._pieces(run, now), self._part(run), screen.width, bar)
-            )
+            self._draw(run, screen, self._pieces(run, now))
+
+    def end(self, run: Run) -> None:
+        screen = self.terminal.screen
+        if screen is not None and screen.keeps and self._drawn > -math.inf:
+            *pieces, _ = self._pieces(run, self.clock())
+            took = columns.clock(self.clock() - self._began)
+            self._draw(run, screen, [*pieces, (4, f"in {took}")])
+
+    def _draw(self, run: Run, screen: Screen, pieces: Sequence[tuple[int, str]]) -> None:
+        bar = "━─" if screen.shows("━─") else "#-"
+        self.terminal.show(status_line(pieces, self._part(run), screen.width, bar))
 
     def _part(self, run: Run) -> float:
         return run.num_done / run.total_steps
