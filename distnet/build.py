@@ -207,7 +207,7 @@ def trainer_of(
     return make_trainer(
         objective,
         Feed(objective, *training, augment),
-        optimizer=optimizer_of(config, objective.parameters),
+        optimizer=optimizer_of(config, objective.parameters, comm),
         schedule=make_schedule(
             config.schedule,
             config.lr,
@@ -255,12 +255,13 @@ def augment_of(config: TrainConfig, shape: Shape) -> Augment | None:
     )
 
 
-def optimizer_of(config: TrainConfig, parameters: Parameters) -> Optimizer:
+def optimizer_of(config: TrainConfig, parameters: Parameters, comm: Communicator) -> Optimizer:
     """The optimizer that `--optimizer` names, with an average of what it does if there is to be."""
     return optimizer_for(
         parameters,
         config.optimizer,
         ema=config.ema,
+        sharing=comm if config.shard_optimizer else None,
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
         **config.settings("optimizer"),

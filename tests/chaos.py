@@ -40,7 +40,11 @@ NUM_RANKS, NUM_STEPS = 4, 200
 TRAIN = ["--model", "two_layer", "--batch-size", "40", "--micro-batch-size", "10"]
 TRAIN += ["--steps", str(NUM_STEPS), "--checkpoint-every", "10", "--log-every", "1"]
 # How often ranks synchronise; three islands on four ranks: some have one of their own, two share.
-SYNC = {"step": (1, []), "local": (4, ["--sync", "local", "--islands", "3", "--sync-every", "4"])}
+SYNC = {
+    "step": (1, []),
+    "shard": (1, ["--shard-optimizer"]),
+    "local": (4, ["--sync", "local", "--islands", "3", "--sync-every", "4"]),
+}
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK")
 
 
@@ -208,11 +212,14 @@ def strike(job: Job, victims: Sequence[int], number: signal.Signals) -> float:
     return when
 
 
-def disturb_elastic(job: Job, kind: str, rng: random.Random) -> tuple[str, list[float]]:
+def disturb_elastic(job: Job, kind: str, rng: random.Random, sync: str) -> tuple[str, list[float]]:
     """Does harm to the job once or twice; whom it hit, and the seconds of each recovery."""
     step = rng.randrange(1, NUM_STEPS * 3 // 4)
     num_victims = 1 if kind == "stop" else rng.randint(1, NUM_RANKS - 1 - (kind == "again"))
     order = rng.sample(range(NUM_RANKS), NUM_RANKS)
+    if sync == "shard":  # of two neighbours one has to be left: of four ranks, two opposite ones go
+        num_victims = min(num_victims, 2 - (kind == "again"))
+        order[1] = (order[0] + NUM_RANKS // 2) % NUM_RANKS
     victims = order[:num_victims]
     job.wait_for_step(step)
     time.sleep(rng.uniform(0, 0.02))
@@ -252,7 +259,7 @@ def run_round(out: Path, kind: str, rng: random.Random, expected: str, sync: str
     result = Round(kind, "nobody", [])
     try:
         disturb = disturb_supervised(job, rng) if kind == "restart" else None
-        result.hit, result.recoveries = disturb or disturb_elastic(job, kind, rng)
+        result.hit, result.recoveries = disturb or disturb_elastic(job, kind, rng, sync)
         job.finish()
         check_result(out, expected, job.every)
     except (Failed, OSError, KeyError) as error:

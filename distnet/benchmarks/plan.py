@@ -27,7 +27,7 @@ from distnet.planning.links import Link
 from distnet.planning.model import Cluster, Way, Workload, predict
 
 WORKER = "distnet.benchmarks.plan_worker"
-SIZES = (8, 1024, 4096, 8192, 16384, 32768, 65536, 262144, 1 << 20, 1 << 22)
+SIZES = (8, 1024, 4096, 8192, 16384, 32768, 65536, 262144, 1 << 20, 1 << 21)
 MODES = (*REDUCTIONS, "local")
 STEPS, JOBS, FILES = "steps that sleep", "measurement", "files"
 COUNT = {">=": 1, "<=": 1_000_000}
@@ -96,10 +96,11 @@ def main(argv: list[str]) -> int:
     """The benchmark; returns its exit code. Raises JobError."""
     options = parse_options(PlanBenchOptions, argv, "python -m distnet.bench plan")
     print(describe_machine())
-    link = measured_link(options)
-    print(f"between two ranks: {told(link)}")
+    seconds = run(options, 2, "messages")["seconds"]  # on two hosts, if there are two
+    link = Link.measured(SIZES, seconds)
+    print(f"sums of two ranks: {told(seconds)}")
     if options.toml:
-        write_atomically(Path(options.toml), toml_of(link).encode())
+        write_atomically(Path(options.toml), toml_of(seconds).encode())
     alone = run(options, 1, "steps")
     cases = []
     for num_ranks in options.ranks:
@@ -120,23 +121,18 @@ def run(options: PlanBenchOptions, num_ranks: int, do: str) -> dict[str, Any]:
     return run_ranks(options.launcher, num_ranks, WORKER, task)
 
 
-def measured_link(options: PlanBenchOptions) -> Link:
-    """Two ranks, on two hosts if there are two."""
-    return Link(SIZES, tuple(run(options, 2, "messages")["seconds"]))
+def told(seconds: Sequence[float]) -> str:
+    """What sums take, by their bytes, in a line."""
+    pairs = zip(SIZES, seconds, strict=True)
+    return ", ".join(f"{size} bytes {each * 1e3:.3g} ms" for size, each in pairs)
 
 
-def told(link: Link) -> str:
-    """A link in a line."""
-    pairs = zip(link.sizes, link.seconds, strict=True)
-    return ", ".join(f"{size} bytes in {seconds * 1e3:.3g} ms" for size, seconds in pairs)
-
-
-def toml_of(link: Link) -> str:
+def toml_of(seconds: Sequence[float]) -> str:
     """Options of `distnet plan`."""
-    seconds = [float(f"{each:.6g}") for each in link.seconds]
+    rounded = [float(f"{each:.6g}") for each in seconds]
     return (
         "# What a sum of two ranks took, by its bytes: for distnet plan --config\n"
-        f"message_bytes = {list(link.sizes)}\nmessage_seconds = {seconds}\n"
+        f"message_bytes = {list(SIZES)}\nmessage_seconds = {rounded}\n"
     )
 
 

@@ -8,6 +8,8 @@ from numpy.typing import DTypeLike
 from distnet.base.arithmetic import portable
 from distnet.optim.optimizers import BLOCK, Optimizer, Vector, average, blocks
 
+NUM_UPDATES = "num_updates"
+
 
 class ExponentialMovingAverage:
     """The mean of the parameters after each update, where old ones count less and less.
@@ -24,7 +26,7 @@ class ExponentialMovingAverage:
         if not 0 <= decay < 1:
             raise ValueError(f"average: decay: found {decay}, expected a number >= 0 and < 1")
         self.decay = decay
-        self.state = {"average": np.zeros(size, dtype), "num_updates": np.zeros(1, np.int64)}
+        self.state = {"average": np.zeros(size, dtype), NUM_UPDATES: np.zeros(1, np.int64)}
         self._scratch = np.empty(min(size, BLOCK), dtype)
 
     @property
@@ -34,7 +36,7 @@ class ExponentialMovingAverage:
 
     def update(self, values: Vector) -> None:
         """Takes in the parameters after another update, (size,); raises ValueError for others."""
-        mean, num_updates = self.state["average"], self.state["num_updates"]
+        mean, num_updates = self.state["average"], self.state[NUM_UPDATES]
         if values.shape != mean.shape or values.dtype != mean.dtype:
             raise ValueError(
                 f"average: found values of shape {values.shape} and dtype {values.dtype}, expected "
@@ -65,8 +67,10 @@ class Averaged(Optimizer):
         self.average.update(start)
         self.state = optimizer.state | self.average.state
 
-    def step(self, params: Vector, grads: Vector, lr: float, t: int) -> None:
-        self.optimizer.step(params, grads, lr, t)
+    def step(
+        self, params: Vector, grads: Vector, lr: float, t: int, factor: float | None = None
+    ) -> None:
+        self.optimizer.step(params, grads, lr, t, factor)
         self.average.update(params)
 
     def exchange(self, params: Vector) -> None:

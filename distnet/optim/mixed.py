@@ -23,8 +23,10 @@ class MasterWeights(Optimizer):
         self.state = optimizer.state | {"master": start.astype(np.float32, copy=True)}
         arithmetic.store(start)
 
-    def step(self, params: Vector, grads: Vector, lr: float, t: int) -> None:
+    def step(
+        self, params: Vector, grads: Vector, lr: float, t: int, factor: float | None = None
+    ) -> None:
         master = self.state["master"]
-        self.optimizer.step(master, grads, lr, t)
+        self.optimizer.step(master, grads, lr, t, factor)
         params[...] = master
         self.arithmetic.store(params)

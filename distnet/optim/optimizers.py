@@ -61,6 +61,7 @@ class Optimizer:
     lr: ClassVar[float]
     slots: ClassVar[Sequence[str]] = ()
     elementwise: ClassVar[bool] = True  # whether the rule may have its vectors cut anywhere
+    is_whole: ClassVar[bool] = True  # whether every rank has all of `state`
 
     def __init__(
         self,
@@ -89,24 +90,34 @@ class Optimizer:
         self._scratch = np.empty((3 if clip_norm else 2, min(size, BLOCK)), dtype)
         self._doubles = np.empty(min(size, BLOCK) if clip_norm or not self.elementwise else 0)
 
-    def step(self, params: Vector, grads: Vector, lr: float, t: int) -> None:
+    def step(
+        self, params: Vector, grads: Vector, lr: float, t: int, factor: float | None = None
+    ) -> None:
         """Makes update number `t` of `params` in place and leaves `grads` alone, both `(size,)`.
 
-        Raises ValueError, before anything has changed, for a vector of another shape or dtype and
-        for lr or t out of range.
+        factor: what the gradient is scaled by, for who knows it better, since these are a part of a
+        longer one. Raises ValueError, before anything has changed, for a vector of another shape or
+        dtype and for lr or t out of range.
         """
         self._check_vector("params", params)
         self._check_vector("grads", grads)
         self._check_not_negative(lr=lr)
         if t < 1:
             raise ValueError(f"{self._name}: t is {t}, expected the number of the update, from 1")
-        self._walk(params, grads, float(lr), t, self._factor(grads))
+        factor = self._factor(grads) if factor is None else factor
+        self._walk(params, grads, float(lr), t, factor)
 
     def exchange(self, params: Vector) -> None:
         """Before evaluation and after it: `params` and the values to evaluate change places.
 
         For an optimizer that keeps others than those it trains, such as `averaging.Averaged`.
         """
+
+    def complete(self, root: int | None = None) -> None:
+        """Makes `state` whole, on every rank or on `root`, where ranks have parts of it."""
+
+    def refresh(self) -> None:
+        """After `state` was changed in place by somebody else."""
 
     def _walk(self, params: Vector, grads: Vector, lr: float, t: int, factor: float) -> None:
         """The update, block by block; `factor` scales the gradient."""

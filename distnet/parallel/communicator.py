@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, Self
 
 import numpy as np
@@ -100,6 +101,12 @@ class Communicator(Protocol):
     def broadcast(self, array: Array, root: int = 0) -> None:
         """Replaces `array` on every rank by that of `root`."""
 
+    def gather_parts(self, array: Array, cuts: Sequence[int], root: int | None = None) -> None:
+        """Puts a vector together of which rank r has [cuts[r], cuts[r + 1]): on all, or on `root`.
+
+        There `array` is the whole vector. Other ranks than `root` give it, or their part alone.
+        """
+
     def allgather(self, value: Any) -> list[Any]:
         """Every rank's `value` (small, picklable), in the order of ranks."""
 
@@ -177,6 +184,9 @@ class SerialCommunicator:
     def broadcast(self, array: Array, root: int = 0) -> None:
         return None
 
+    def gather_parts(self, array: Array, cuts: Sequence[int], root: int | None = None) -> None:
+        return None
+
     def allgather(self, value: Any) -> list[Any]:
         return [value]
 
@@ -236,6 +246,7 @@ class MPICommunicator:
         from mpi4py import MPI
 
         self._in_place, self._world = MPI.IN_PLACE, MPI.COMM_WORLD
+        self._types = MPI.Datatype.fromcode
         self._ops: dict[Op, MPI.Op] = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
         self._reports_loss = ReportsLoss()
         self._in_flight: list[MPI.Request] = []
@@ -276,6 +287,19 @@ class MPICommunicator:
     def broadcast(self, array: Array, root: int = 0) -> None:
         with self.position.waiting(self.position.begin()), self._reports_loss:
             self._comm.Bcast(array, root)
+
+    def gather_parts(self, array: Array, cuts: Sequence[int], root: int | None = None) -> None:
+        counts = [stop - start for start, stop in pairwise(cuts)]
+        layout = [array, counts, cuts[:-1], self._types(array.dtype.char)]
+        with self.position.waiting(self.position.begin()), self._reports_loss:
+            if root is None:
+                self._comm.Allgatherv(self._in_place, layout)
+            elif self.rank == root:
+                self._comm.Gatherv(self._in_place, layout, root)
+            else:
+                start, stop = cuts[self.rank : self.rank + 2]
+                part = array if array.size == stop - start else array[start:stop]
+                self._comm.Gatherv(part, None, root)
 
     def allgather(self, value: Any) -> list[Any]:
         with self.position.waiting(self.position.begin()), self._reports_loss:

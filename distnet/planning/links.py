@@ -19,29 +19,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 SHORT_BYTES = 2048  # up to here MPICH doubles, and halves and doubles above
+LARGE_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
 class Link:
-    """Between two hosts.
+    """Between two hosts: exchanges, by increasing size, their delays and what all of them share.
 
-    sizes, seconds: what an exchange of so many bytes takes in all, measured, by increasing size.
+    sizes, delays: alpha(m), in seconds. bytes_per_second: beta.
     """
 
-    sizes: tuple[int, ...]
-    seconds: tuple[float, ...]
+    sizes: tuple[float, ...]
+    delays: tuple[float, ...]
+    bytes_per_second: float
 
     @classmethod
     def of(cls, latency_seconds: float, bytes_per_second: float) -> Link:
         """One whose delay is the same for every size."""
-        sizes = (0, 1 << 20)
-        return cls(sizes, tuple(latency_seconds + size / bytes_per_second for size in sizes))
+        return cls((1,), (latency_seconds,), bytes_per_second)
 
-    @property
-    def bytes_per_second(self) -> float:
-        """beta: between the two largest sizes, where delays do not matter."""
-        taken = self.seconds[-1] - self.seconds[-2]
-        return (self.sizes[-1] - self.sizes[-2]) / max(taken, 1e-12)
+    @classmethod
+    def measured(cls, sizes: Sequence[int], seconds: Sequence[float]) -> Link:
+        """From what MPI took to add up arrays of these bytes over two hosts, by increasing size.
+
+        Up to SHORT_BYTES that is one exchange of the array; beyond it is two of its half.
+        """
+        slope = _slope(sizes, seconds)
+        times = list(zip(sizes, seconds, strict=True))
+        short = {m: s - m * slope for m, s in times if m <= SHORT_BYTES}
+        halves = {m / 2: (s - m * slope) / 2 for m, s in times if m > SHORT_BYTES}
+        delays = dict(sorted((halves | short).items()))
+        return cls(tuple(delays), tuple(delays.values()), 1 / slope)
 
     def transfer(self, num_bytes: float) -> float:
         """m / beta."""
@@ -49,13 +57,19 @@ class Link:
 
     def delay(self, num_bytes: float) -> float:
         """alpha(m), between the measured ones; less than 0 where a link lets short bursts pass."""
-        delays = [s - self.transfer(m) for m, s in zip(self.sizes, self.seconds, strict=True)]
-        at = bisect_left(self.sizes, num_bytes)
-        if at == 0 or at == len(self.sizes):
+        sizes, delays = self.sizes, self.delays
+        at = bisect_left(sizes, num_bytes)
+        if at == 0 or at == len(sizes):
             return delays[min(at, len(delays) - 1)]
-        low, high = self.sizes[at - 1], self.sizes[at]
-        share = math.log2(max(num_bytes, 1) / max(low, 1)) / math.log2(high / max(low, 1))
+        low, high = sizes[at - 1], sizes[at]
+        share = math.log2(num_bytes / low) / math.log2(high / low)
         return delays[at - 1] + share * (delays[at] - delays[at - 1])
+
+
+def _slope(sizes: Sequence[int], seconds: Sequence[float]) -> float:
+    """1 / beta: over sizes that are so large that delays do not matter."""
+    first = max(0, min(bisect_left(sizes, LARGE_BYTES), len(sizes) - 2))
+    return max((seconds[-1] - seconds[first]) / (sizes[-1] - sizes[first]), 1e-15)
 
 
 Rounds = Sequence[float]  # of an all-reduce one after another, the bytes that a host sends
@@ -82,9 +96,8 @@ def ring(num_hosts: int, num_bytes: float) -> Rounds:
 
 
 def as_mpich(num_hosts: int, num_bytes: float) -> Rounds:
-    """What MPICH takes: of two hosts one exchange, of more by size."""
-    short = num_bytes <= SHORT_BYTES or num_hosts == 2
-    return (doubling if short else halving)(num_hosts, num_bytes)
+    """What MPICH takes, by size."""
+    return (doubling if num_bytes <= SHORT_BYTES else halving)(num_hosts, num_bytes)
 
 
 ALGORITHMS: dict[str, Callable[[int, float], Rounds]] = {

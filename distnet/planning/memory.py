@@ -15,10 +15,11 @@ def bytes_of_rank(parameters: int, num_vectors: int, way: Way, num_ranks: int) -
     the memory of all, once a checkpoint was written.
     """
     vector = VALUE * parameters
+    sharers = num_ranks if way.shards and not way.islands else 1
     held = {
         "parameters": vector,
         "gradients": vector,
-        "optimizer": vector * num_vectors,
+        "optimizer": vector * num_vectors // sharers,
         "sums": SUM[way.reduction] * parameters + vector,
     }
     if way.islands:

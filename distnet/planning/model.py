@@ -26,7 +26,8 @@ from distnet.parallel.sums.exchange import BUCKET_BYTES_BETWEEN_HOSTS
 from distnet.planning.links import Link, Sum, reduction
 
 CHANGES_BUCKET_BYTES = 1 << 20
-WORD = 8  # bytes
+WORD, PARAMETER = 8, 4  # bytes
+NOTHING = Sum(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,10 @@ class Workload:
 
 @dataclass(frozen=True)
 class Way:
-    """How ranks come to one state; `islands` 0: after every step."""
+    """How ranks come to one state; `islands` 0: after every step.
+
+    shards: whether each updates its share of the parameters, and tells it to the others.
+    """
 
     reduction: str = "exact"
     islands: int = 0
@@ -63,10 +67,11 @@ class Way:
     sync_reduction: str = "exact8"
     bucket_bytes: int = 0
     algorithm: str = "mpich"
+    shards: bool = False
 
     def __str__(self) -> str:
         if not self.islands:
-            return self.reduction
+            return self.reduction + (", sharded optimizer" if self.shards else "")
         islands = counted(self.islands, "island")
         return f"local, {islands} every {self.sync_every} steps, {self.sync_reduction}"
 
@@ -149,6 +154,7 @@ def _synchronous(workload: Workload, way: Way, cluster: Cluster) -> Prediction:
     within = 0.0
     if cluster.ranks_per_host > 1:  # each adds its share of the numbers of all ranks of the host
         within = workload.parameters * workload.memory_seconds
+    gathered = _gathered(workload, cluster) if way.shards else NOTHING
     return Prediction(
         ranks,
         cluster.num_hosts,
@@ -156,10 +162,10 @@ def _synchronous(workload: Workload, way: Way, cluster: Cluster) -> Prediction:
         compute_seconds=c * total / ranks,
         uneven_seconds=c * (most - total / ranks),
         varying_seconds=c * workload.deviation * math.sqrt(most) * expected_maximum(num_slowest),
-        exposed_seconds=max(sums.delay_seconds + left, 0.0),
+        exposed_seconds=max(sums.delay_seconds + left, 0.0) + gathered.seconds,
         alone_seconds=workload.step_seconds + within,
-        sent_bytes=sums.sent_bytes,
-        burst_bytes=sums.sent_bytes,
+        sent_bytes=sums.sent_bytes + gathered.sent_bytes,
+        burst_bytes=sums.sent_bytes + gathered.sent_bytes,
     )
 
 
@@ -212,6 +218,13 @@ def _gradient_sum(workload: Workload, way: Way, cluster: Cluster) -> Sum:
     )
     lanes = cluster.ranks_per_host  # which share the link
     return Sum(sums.delay_seconds, sums.transfer_seconds * lanes, sums.sent_bytes * lanes)
+
+
+def _gathered(workload: Workload, cluster: Cluster) -> Sum:
+    """Each host tells the others its share of the parameters: half of an all-reduce."""
+    num_bytes = PARAMETER * workload.parameters
+    whole = reduction(cluster.link, "halving", cluster.num_hosts, num_bytes, num_bytes)
+    return Sum(whole.delay_seconds / 2, whole.transfer_seconds / 2, whole.sent_bytes / 2)
 
 
 def _sum_of_changes(workload: Workload, way: Way, cluster: Cluster) -> Sum:

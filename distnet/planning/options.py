@@ -88,6 +88,9 @@ class PlanOptions:
         50, "of --sync local", group=RANKS, metavar="STEPS", limits={">=": 1, "<=": 1_000_000}
     )
     sync_reduction: str = option("exact8", "of --sync local", group=RANKS, choices=CHANGES)
+    shard_optimizer: bool = option(
+        False, "each rank keeps its share of the optimizer's vectors alone", group=RANKS
+    )
     bucket_bytes: int = option(
         0, "as of the training command", group=RANKS, metavar="BYTES", limits=COUNT
     )
@@ -100,7 +103,7 @@ class PlanOptions:
     )
     message_bytes: tuple[int, ...] = option(
         (0,),
-        "sizes of exchanges between two hosts that were timed, in place of the two above",
+        "sizes of sums over two hosts that were timed, in place of the two above",
         group=NETWORK,
         metavar="BYTES",
         limits=COUNT,

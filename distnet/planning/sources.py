@@ -141,6 +141,7 @@ def way_of(options: PlanOptions) -> Way:
         options.sync_reduction,
         options.bucket_bytes,
         options.algorithm,
+        options.shard_optimizer,
     )
 
 
@@ -149,12 +150,12 @@ def link_of(options: PlanOptions) -> Link:
     sizes, seconds = options.message_bytes, options.message_seconds
     if sizes == (0,):
         return Link.of(options.latency * 1e-3, options.bandwidth * 1e6 / 8)
-    if len(sizes) != len(seconds) or len(sizes) < 2 or list(sizes) != sorted(set(sizes)):
+    if len(sizes) != len(seconds) or len(sizes) < 2 or list(sizes) != sorted({*sizes} - {0}):
         raise ConfigError(
             f"message_bytes: found {len(sizes)} sizes and {len(seconds)} message_seconds, expected "
             "as many, at least two, by increasing size"
         )
-    return Link(sizes, seconds)
+    return Link.measured(sizes, seconds)
 
 
 def failures_of(options: PlanOptions) -> Failures:

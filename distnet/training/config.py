@@ -282,6 +282,12 @@ class TrainConfig:
         limits={">=": 0, "<=": 1 << 30},
         decides=False,
     )
+    shard_optimizer: bool = option(
+        False,
+        "each rank keeps its share of the optimizer's vectors alone; the result is the same",
+        group=RANKS,
+        decides=False,
+    )
     balance: bool = option(
         False,
         "deal micro-batches by the speed of each rank, measured in the epoch before; the result is "
@@ -600,11 +606,12 @@ def _check_islands(config: TrainConfig) -> None:
             "--audit: found it beside --sync local, expected one of them: between two "
             "synchronisations no rank has the parameters of another"
         )
-    for name in ("ema", "balance"):
+    own_ways = {"ema": "averaged", "balance": "dealt", "shard_optimizer": "optimized"}
+    for name, done in own_ways.items():
         if getattr(config, name):
             raise ConfigError(
                 f"{flag(name)}: found it beside --sync local, expected one of them: islands are "
-                f"{'averaged' if name == 'ema' else 'dealt'} in a way of their own"
+                f"{done} in a way of their own"
             )
 
 

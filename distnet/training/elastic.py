@@ -4,7 +4,8 @@ A step needs every rank, and changes the state only after its sums are complete.
 lost, the survivors stand after the same step, or some are one step ahead of the others. The most
 advanced one is adopted as it is: nothing is rescaled, nothing skipped, only the step in flight is
 computed again. As the result of a step does not depend on the number of ranks, the job ends with
-the bits of an undisturbed one. `train` calls this; without ULFM no RankLost is ever raised.
+the bits of an undisturbed one. Where the optimizer's vectors are shared out nobody has all of them:
+see `sharding`. `train` calls this; without ULFM no RankLost is ever raised.
 """
 
 from __future__ import annotations

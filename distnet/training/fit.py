@@ -174,8 +174,13 @@ class _Settings:
 
     def optimizer_of(self, parameters: Parameters) -> Optimizer:
         """What updates these parameters, and averages them if it is to."""
-        settings = {"weight_decay": self.weight_decay, "clip_norm": self.clip_norm}
-        return optimizer_for(parameters, self.optimizer, ema=self.ema, **settings)
+        return optimizer_for(
+            parameters,
+            self.optimizer,
+            ema=self.ema,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+        )
 
     def comparable(self) -> dict[str, object]:
         """Those that ranks can compare: of a schedule or an optimizer only the name, if any."""

@@ -195,10 +195,13 @@ class Run:
         Interrupted by another loss, it leaves each rank with its old state or the new one, whole.
         """
         states = self.comm.allgather((self.num_done, self.latest, self.record))
+        num_done = states[root][0]
         if len({state[0] for state in states}) > 1:
-            self.trainer.adopt(root)
-        self.comm.confirm()
+            self.trainer.adopt(root, num_done, is_behind=self.num_done < num_done)
+        else:
+            self.comm.confirm()
         self.num_done, self.latest, self.record = states[root]
+        self.trainer.rebuild()
         self.lost = self.lost + lost
 
     def _advance(self) -> StepResult:
@@ -264,7 +267,7 @@ class Run:
         """Compares the replicas, and tells if one had to be repaired."""
         with self.comm.position.during("comparison of the ranks"):
             if completes:
-                self.trainer.complete()
+                self.trainer.complete(root=0)
             repaired = self.trainer.verify(self.num_done)
         if repaired:
             text = (

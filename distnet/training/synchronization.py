@@ -35,6 +35,9 @@ class Learner(Protocol):
     def step_state(self) -> dict[str, Array]:
         """What a step changes besides the parameters and statistics."""
 
+    def replicated_step_state(self) -> dict[str, Array]:
+        """What of it every rank has now."""
+
 
 class Synchronization(Protocol):
     """How a learner gets from one state that all ranks share to the next one."""
@@ -72,15 +75,18 @@ class EveryStep:
         return max(0, num_done - 1)
 
     def state(self, learner: Learner) -> dict[str, Array]:
+        return self._named(learner, learner.step_state())
+
+    def replicated(self, learner: Learner) -> dict[str, Array]:
+        return self._named(learner, learner.replicated_step_state())
+
+    def _named(self, learner: Learner, state: dict[str, Array]) -> dict[str, Array]:
         named_in = learner.parameters.named_in
         return {
             each: view
-            for name, array in learner.step_state().items()
+            for name, array in state.items()
             for each, view in named_in(array, name).items()
         }
-
-    def replicated(self, learner: Learner) -> dict[str, Array]:
-        return self.state(learner)
 
     def compare(self, learner: Learner) -> str:
         return ""

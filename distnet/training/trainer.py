@@ -39,10 +39,12 @@ from distnet.training.diagnosis import (
 from distnet.training.feed import Feed
 from distnet.training.islands import Islands, LocalSteps, deal_islands
 from distnet.training.replicas import verify
+from distnet.training.sharding import Sharded
 from distnet.training.step_result import RankWork, StepResult
 from distnet.training.synchronization import EveryStep, Synchronization
 
 R = TypeVar("R", bound=Reducer)
+OPTIMIZER, PARAMS, TOTAL = "optimizer.", "params.", "total"
 
 
 class Trainer:
@@ -201,25 +203,68 @@ class Trainer:
 
         `optimizer.MOMENT`; `sum.NAME` of the gradient sum.
         """
-        state = {f"optimizer.{name}": array for name, array in self.optimizer.state.items()}
+        state = {f"{OPTIMIZER}{name}": array for name, array in self.optimizer.state.items()}
         return state | {f"{SUM}{name}": array for name, array in self.reducer.state.items()}
+
+    def replicated_step_state(self) -> dict[str, Array]:
+        """What of `step_state` every rank has."""
+        state = self.step_state()
+        if not self.optimizer.is_whole:
+            state = {n: array for n, array in state.items() if not n.startswith(OPTIMIZER)}
+        return state
 
     def restore(self, state: Mapping[str, Array]) -> None:
         """Takes `state`, which has the names and shapes of this trainer's own."""
         for name, array in self.state().items():
             np.copyto(array, state[name])
+        self.optimizer.refresh()
         self.parameters.refresh()
 
-    def adopt(self, root: int) -> None:
-        """Takes the state of rank `root`; if interrupted by RankLost, it is still the old one."""
+    def adopt(self, root: int, num_done: int, is_behind: bool) -> None:
+        """Takes the state of rank `root`, `num_done` updates; all ranks call it, some are behind.
+
+        Interrupted by RankLost, it has changed nothing.
+        """
+        if isinstance(self.optimizer, Sharded):
+            self._catch_up(self.optimizer, root, num_done, is_behind)
+            return
         received = {name: array.copy() for name, array in self.state().items()}
         for array in received.values():
             self.comm.broadcast(array, root)
         self.comm.confirm()
         self.restore(received)
 
-    def complete(self) -> None:
-        """Every rank has the whole state afterwards, as a checkpoint and a hash need it."""
+    def _catch_up(self, optimizer: Sharded, root: int, num_done: int, is_behind: bool) -> None:
+        """Nobody has all moments: who is behind makes the update, with the sum that `root` has.
+
+        That has not been overwritten: the sum of the next step needs those that are behind.
+        """
+        total = self.reducer.exchange.result
+        shared = self._model() | self.synchronization.replicated(self)
+        shared = {n: array for n, array in shared.items() if not n.startswith(PARAMS)}
+        received = {name: array.copy() for name, array in [*shared.items(), (TOTAL, total)]}
+        for array in received.values():
+            self.comm.broadcast(array, root)
+        self.comm.confirm()
+        if is_behind:
+            for name, array in shared.items():
+                np.copyto(array, received[name])
+            step, values = num_done - 1, self.parameters.values
+            optimizer.update_shares(values, received[TOTAL], self.schedule(step), t=step + 1)
+            np.copyto(total, received[TOTAL])
+
+    def rebuild(self) -> None:
+        """After a loss: what was shared out among the ranks is so again; see `Sharded.rebuild`."""
+        if isinstance(self.optimizer, Sharded):
+            self.optimizer.rebuild(self.parameters.values)
+            self.parameters.refresh()
+
+    def complete(self, root: int | None = None) -> None:
+        """Every rank, or `root`, has the whole state afterwards, as a hash or a checkpoint needs.
+
+        It is to be asked for before the next step.
+        """
+        self.optimizer.complete(root)
         self.synchronization.complete(self)
 
     def verify(self, num_done: int) -> str:

@@ -54,7 +54,9 @@ def test_mpich_takes_fewer_rounds_for_what_is_short():
 
 
 def test_a_delay_may_grow_with_the_size_and_is_read_between_what_was_measured():
-    link = Link((8, 1024, 65536, MANY), (0.020, 0.020, 0.060 + 65536 / RATE, 0.060 + MANY / RATE))
+    sizes = 8, 1024, 131072, MANY  # beyond 2 KB a sum of two hosts is two exchanges of its half
+    seconds = [0.020, 0.020, *(2 * 0.060 + size / RATE for size in sizes[2:])]
+    link = Link.measured(sizes, seconds)
     assert link.bytes_per_second == pytest.approx(RATE)
     assert link.delay(8) == pytest.approx(0.020, rel=1e-3)
     assert link.delay(8192) == pytest.approx(0.040, rel=0.01)  # halfway of 2^10 and 2^16

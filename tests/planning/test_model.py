@@ -57,10 +57,10 @@ def test_messages_hide_behind_the_window_as_far_as_it_is_long():
         predict(replace(LOAD, window_seconds=w), STEP, on(2, SLOW)).exposed_seconds
         for w in (0.0, 0.3, 0.6, 10.0)
     ]
-    assert exposed[0] == pytest.approx(0.02 + 0.8)  # the delay, and 8 bytes a number at 10 MB/s
+    assert exposed[0] == pytest.approx(0.04 + 0.8)  # two delays, and 8 bytes a number at 10 MB/s
     assert exposed[1] == pytest.approx(exposed[0] - 0.3)
     # However long the window is, the last of 123 buckets of 64 KiB leaves at its end.
-    assert exposed[3] == pytest.approx(0.02 + 0.8 / 123)
+    assert exposed[3] == pytest.approx(0.04 + 0.8 / 123)
 
 
 def test_bytes_are_those_of_the_format():
@@ -91,7 +91,14 @@ def test_ranks_of_a_host_send_what_one_would():
     assert four.sent_bytes == pytest.approx(one.sent_bytes)
 
 
+def test_shares_of_the_parameters_are_told_to_the_other_hosts():
+    whole, shared = (predict(LOAD, Way(shards=s), on(4, SLOW)) for s in (False, True))
+    assert shared.sent_bytes - whole.sent_bytes == pytest.approx(4e6 * 3 / 4)
+    assert shared.seconds - whole.seconds == pytest.approx(2 * 0.02 + 0.3)
+
+
 def test_memory_of_a_rank():
     held = bytes_of_rank(1000, 2, STEP, 4)
     assert held == {"parameters": 4000, "gradients": 4000, "optimizer": 8000, "sums": 12000}
+    assert bytes_of_rank(1000, 2, Way(shards=True), 4)["optimizer"] == 2000
     assert bytes_of_rank(1000, 2, LOCAL, 4)["islands"] == 4000 * (3 + 4 * 3)

@@ -263,6 +263,7 @@ def test_every_island_has_ranks_and_a_leader(comm, num_ranks, num_islands):
         ({"islands": 64}, "take --sync-reduction exact32"),
         ({"ema": 0.9}, "--ema: found it beside --sync local"),
         ({"balance": True}, "--balance: found it beside --sync local"),
+        ({"shard_optimizer": True}, "--shard-optimizer: found it beside --sync local"),
         ({"sync": "step", "islands": 2}, "--islands: sync step does not take it; local does"),
     ],
 )
