@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 import signal
-import sys
+import subprocess
 import time
 from pathlib import Path
 
 import launching
 import pytest
 from training_runs import read_summary, write_digits
+
+from distnet.sweep import main
 
 SPEC = """
 data_dir = "{data}"
@@ -41,11 +42,18 @@ def spec(tmp_path, data):
     return path
 
 
-def alone(*args: str | Path) -> launching.Finished:
-    """The command in a process without ranks."""
-    environment = {**os.environ, "PYTHONPATH": launching.SETTINGS["PYTHONPATH"]}
-    command = [sys.executable, "-m", "distnet", "sweep", *map(str, args)]
-    return launching.run(command, env=environment)
+@pytest.fixture
+def alone(capsys):
+    """`alone(*args)`: the command without ranks, in this process: its exit code and its lines."""
+
+    def run(*args: str | Path) -> subprocess.CompletedProcess[str]:
+        try:
+            code = main([*map(str, args)])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return subprocess.CompletedProcess(args, code, *capsys.readouterr())
+
+    return run
 
 
 def results(out: Path) -> list[bytes]:
@@ -60,7 +68,7 @@ def rows(out: Path) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.mpi_launch
-def test_any_number_of_ranks_comes_to_the_same_results(tmp_path, spec):
+def test_any_number_of_ranks_comes_to_the_same_results(tmp_path, spec, alone):
     done = alone(spec, "--out", tmp_path / "alone")
     assert (done.returncode, done.stderr) == (0, "")
     for num_ranks, per_trial in ((3, 1), (3, 2)):
@@ -76,7 +84,7 @@ def test_any_number_of_ranks_comes_to_the_same_results(tmp_path, spec):
         )
 
 
-def test_a_failed_trial_is_named_and_ends_nothing(tmp_path, spec):
+def test_a_failed_trial_is_named_and_ends_nothing(tmp_path, spec, alone):
     out = tmp_path / "out"
     done = alone(spec, "--out", out)
     assert done.returncode == 0
@@ -103,7 +111,7 @@ def test_a_failed_trial_is_named_and_ends_nothing(tmp_path, spec):
     assert f"{best:.2%}" in done.stdout.split("6 trials: 4")[1].splitlines()[2]
 
 
-def test_a_sweep_that_is_started_again_trains_what_is_left(tmp_path, spec, data):
+def test_a_sweep_that_is_started_again_trains_what_is_left(tmp_path, spec, data, alone):
     out = tmp_path / "out"
     alone(spec, "--out", out)
     whole = results(out)
@@ -151,7 +159,7 @@ def test_a_wish_to_stop_ends_it_and_it_goes_on(tmp_path, spec, data):
     assert {row["state"] for row in rows(out).values()} == {"not finished"}
 
 
-def test_all_failed_is_a_failure(tmp_path, data):
+def test_all_failed_is_a_failure(tmp_path, data, alone):
     spec = tmp_path / "small.toml"
     spec.write_text(SPEC.format(data=data, steps=3, cutout=99).replace("[0, 99, 4]", "[99, 100]"))
     done = alone(spec, "--out", tmp_path / "out")
@@ -159,7 +167,7 @@ def test_all_failed_is_a_failure(tmp_path, data):
     assert "4 trials: 4 failed" in done.stdout
 
 
-def test_trials_are_compared_by_validation_data_where_there_are_some(tmp_path, data):
+def test_trials_are_compared_by_validation_data_where_there_are_some(tmp_path, data, alone):
     spec = tmp_path / "small.toml"
     text = SPEC.format(data=data, steps=3, cutout=0).replace("[0, 0, 4]", "0")
     spec.write_text("validation = 0.2\n" + text)
@@ -168,6 +176,6 @@ def test_trials_are_compared_by_validation_data_where_there_are_some(tmp_path, d
     assert "compared by the accuracy on the validation data" in done.stdout
 
 
-def test_a_file_that_is_not_there_is_one_line(tmp_path):
+def test_a_file_that_is_not_there_is_one_line(tmp_path, alone):
     done = alone(tmp_path / "none.toml")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
