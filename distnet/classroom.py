@@ -73,7 +73,7 @@ def table() -> list[str]:
     return [
         *(line.rstrip() for line in aligned(rows, left=3)),
         "",
-        "The pages, and files to begin with, are in docs/classroom.",
+        "The pages, and files to begin with, are in docs/classroom of the repository.",
         "distnet classroom check N [FILE] tells what is right and what is not yet.",
     ]
 

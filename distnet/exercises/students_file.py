@@ -73,7 +73,7 @@ class StudentsFile:
         lines = [
             frame.lineno
             for frame in traceback.extract_tb(error.__traceback__)
-            if Path(frame.filename) == self.path
+            if Path(frame.filename).resolve() == self.path.resolve()
         ]
         where = f", in line {lines[-1]}" if lines else ""
         return f"{type(error).__name__}: {error}{where}"

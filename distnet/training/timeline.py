@@ -27,6 +27,7 @@ import numpy as np
 from distnet.base.files import write_atomically
 from distnet.parallel.agreement import together
 from distnet.parallel.communicator import Communicator, Request
+from distnet.parallel.sums.own import Judged
 from distnet.training.run import Callback, Run
 from distnet.training.trainer import Trainer
 
@@ -69,6 +70,8 @@ class Timeline:
         self._replace(exchange.format, "add", f"to {numbers}")
         self._replace(exchange, "read", f"from {numbers}")
         self._replace(exchange, "complete", f"from {numbers}")
+        if isinstance(exchange, Judged):
+            self._replace(exchange, "call", exchange.own.name)
         self._replace(trainer.optimizer, "step", "optimizer")
         if hasattr(trainer.synchronization, "synchronize"):
             self._replace(trainer.synchronization, "synchronize", "synchronize islands")

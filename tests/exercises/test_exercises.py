@@ -88,6 +88,13 @@ def test_wrong_use_is_one_line(capsys, argv, words):
     assert re.fullmatch(rf"distnet: error: {words}.*\n", capsys.readouterr().err)
 
 
+def test_the_line_in_which_a_function_has_failed(capfd):
+    Path("dealing.py").write_text("def shares(num, speeds):\n    return 1 / 0\n")
+    code, lines = checked(capfd, 5, "dealing.py")
+    assert code == 1
+    assert lines[1].endswith("has failed: ZeroDivisionError: division by zero, in line 2")
+
+
 def test_a_file_that_is_not_there(capfd):
     code, lines = checked(capfd, 1, EXERCISES[1].file)
     assert code == 1 and lines[1].startswith("not yet  there is no file allreduce.py")

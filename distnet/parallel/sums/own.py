@@ -104,7 +104,7 @@ class Judged(Messages):
 
     def __init__(self, comm: MPICommunicator, format: Format, own: OwnAllreduce) -> None:
         super().__init__(comm, format)
-        self._own, self._mpi, self.times = own, comm.duplicate(), Times()
+        self.own, self._mpi, self.times = own, comm.duplicate(), Times()
 
     def best_bucket_bytes(self) -> int:
         return max(self.total.nbytes, 1)
@@ -115,17 +115,18 @@ class Judged(Messages):
         self.bytes_sent += message.nbytes
         send, receive = message.copy(), np.zeros_like(message)
         position = self.comm.position
-        with position.during(f"the sum that {self._own.name} makes"):
-            self.times.own.append(self._timed(self._call, send, receive))
+        with position.during(f"the sum that {self.own.name} makes"):
+            self.times.own.append(self._timed(self.call, send, receive))
             mine = message.copy()
             self.times.mpi.append(self._timed(self.comm.allreduce, message))
             self._judge(mine, receive, message)
         return Done()
 
-    def _call(self, send: Array, receive: Array) -> None:
+    def call(self, send: Array, receive: Array) -> None:
+        """The function itself, among what else there is to do for a bucket."""
         position = self.comm.position
         with position.waiting(position.begin()):
-            self._own.function(send, receive, self._mpi)
+            self.own.function(send, receive, self._mpi)
 
     def _timed(self, call: Callable[..., Any], *arrays: Array) -> float:
         self.comm.barrier()
@@ -145,7 +146,7 @@ class Judged(Messages):
         rank, text = next((rank, text) for rank, text in everywhere if text)
         ranks = f"on {num_wrong[0]} of {self.comm.size} ranks"
         raise WrongSum(
-            f"--allreduce {self._own.name}: its sums are wrong {ranks} in step "
+            f"--allreduce {self.own.name}: its sums are wrong {ranks} in step "
             f"{self.comm.position.step}; on rank {rank} {text}"
         )
 
