@@ -138,18 +138,21 @@ class Straggler(distnet.Callback):
         self.seconds: list[float] = []
 
     def begin(self, run: Run) -> None:
-        rank, trainer = run.comm.rank, run.trainer
-        start = sum(self.shares[:rank])
-        mine = range(start, start + self.shares[rank])
+        me, trainer = run.comm.rank, run.trainer
         gather = trainer.feed.training
         self._began = time.perf_counter()
 
         def slowly(*args: Any) -> Any:
-            time.sleep(SECONDS * max(SPEEDS) / SPEEDS[rank])
+            time.sleep(SECONDS * max(SPEEDS) / SPEEDS[me])
             return gather(*args)
 
         setattr(trainer.feed, "training", slowly)  # noqa: B010  a type checker would object
-        setattr(trainer, "deal", lambda num: mine)  # noqa: B010
+        setattr(trainer, "deal", self.deal)  # noqa: B010
+
+    def deal(self, num_micro_batches: int, rank: int) -> range:
+        """As `Trainer.deal`: those that a rank computes."""
+        start = sum(self.shares[:rank])
+        return range(start, start + self.shares[rank])
 
     def stepped(self, run: Run, result: object) -> None:
         now = time.perf_counter()
