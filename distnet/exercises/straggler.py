@@ -139,6 +139,7 @@ class Straggler(distnet.Callback):
 
     def begin(self, run: Run) -> None:
         me, trainer = run.comm.rank, run.trainer
+        self.me = me
         gather = trainer.feed.training
         self._began = time.perf_counter()
 
@@ -149,8 +150,9 @@ class Straggler(distnet.Callback):
         setattr(trainer.feed, "training", slowly)  # noqa: B010  a type checker would object
         setattr(trainer, "deal", self.deal)  # noqa: B010
 
-    def deal(self, num_micro_batches: int, rank: int) -> range:
+    def deal(self, num_micro_batches: int, rank: int | None = None) -> range:
         """As `Trainer.deal`: those that a rank computes."""
+        rank = self.me if rank is None else rank
         start = sum(self.shares[:rank])
         return range(start, start + self.shares[rank])
 
