@@ -4,6 +4,11 @@ A file holds the network in evaluation mode: `images` `(N, C, H, W)` float32, pi
 as everywhere in distnet, to `logits` `(N, K)`; N is open. Each layer has a function here, which
 adds nodes of ONNX's operators (opset 18, onnx.ai/onnx/operators). The `onnx` package is imported
 when a file is written.
+
+A layer of whole numbers behind a `Quantize` becomes a product of bytes with sums of 32 bits
+(ConvInteger, MatMulInteger), which has the same bits as distnet's. Signed bytes are held 128
+higher, with that as their zero point: products of two unsigned bytes alone are exact on every
+processor, as x86 instructions for signed ones (VPMADDUBSW) saturate sums at 16 bits.
 """
 
 from __future__ import annotations
@@ -21,6 +26,8 @@ from distnet.base.files import write_atomically
 from distnet.nn import (
     AvgPool2d,
     BatchNorm,
+    BinaryConv2d,
+    BinaryLinear,
     Branches,
     Conv2d,
     ConvTranspose2d,
@@ -32,6 +39,7 @@ from distnet.nn import (
     Linear,
     LocalResponseNorm,
     MaxPool2d,
+    MaxUnpool2d,
     Network,
     Quantize,
     ReLU,
@@ -40,6 +48,7 @@ from distnet.nn import (
     Scale,
     Sequential,
     Sigmoid,
+    Sign,
     Standardize,
     Tanh,
     Unflatten,
@@ -50,22 +59,40 @@ from distnet.nn.conv.pooling import Pooling
 SUFFIX = ".onnx"
 OPSET, IR_VERSION = 18, 9
 INPUT, OUTPUT = "images", "logits"
+ZERO_OF_SIGNED = 128  # what stands for 0 where signed bytes are held as unsigned ones
 
 
 @dataclass
 class Graph:
-    """Nodes and constants as they come up; a value is known by its name."""
+    """Nodes and constants as they come up; a value is known by its name.
+
+    names: what the network calls its layers. maxima: of a pooling that is undone, what it read and
+    where the maxima were in that, counted over all samples.
+    """
 
     helper: Any
     nodes: list[Any] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
+    names: dict[Layer, str] = field(default_factory=dict)
+    maxima: dict[Layer, tuple[str, str]] = field(default_factory=dict)
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """A node with one output; returns the name of that."""
+        return self.add_two(operator, *inputs, **attributes)[0]
+
+    def add_two(
+        self, operator: str, *inputs: str, second: str = "", **attributes: Any
+    ) -> list[str]:
+        """A node with a second output, called like the first one and `second`."""
         output = f"{operator.lower()}_{len(self.nodes)}"
-        node = self.helper.make_node(operator, list(inputs), [output], **attributes)
+        outputs = [output, output + second] if second else [output]
+        node = self.helper.make_node(operator, list(inputs), outputs, **attributes)
         self.nodes.append(node)
-        return output
+        return outputs
+
+    def cast(self, x: str, kind: str) -> str:
+        """The value as another type, such as FLOAT."""
+        return self.add("Cast", x, to=getattr(self.helper.TensorProto, kind))
 
     def constant(self, values: Any, kind: type[np.generic] = np.float32) -> str:
         """The name of an array that does not change."""
@@ -95,6 +122,7 @@ def write_onnx(path: Path, network: Network, about: Mapping[str, str]) -> None:
 def model_of(network: Network, about: Mapping[str, str], onnx: Any) -> Any:
     """The `ModelProto` of a network; onnx: the package."""
     graph = Graph(onnx.helper)
+    graph.names = {leaf: name for name, leaf in network.body.named_leaves()}
     last = added(graph, network.body, INPUT)
     graph.nodes.append(onnx.helper.make_node("Identity", [last], [OUTPUT]))
     kind = onnx.TensorProto.FLOAT
@@ -116,16 +144,22 @@ def added(graph: Graph, layer: Layer, x: str) -> str:
     """Adds what a layer does to the value called `x`; returns the name of the result."""
     make = LAYERS.get(type(layer))
     if make is None:
+        name = f" ({graph.names[layer]})" if layer in graph.names else ""
         raise ValueError(
-            f"found a layer {type(layer).__name__}, expected some of "
+            f"found a layer {type(layer).__name__}{name}, expected some of "
             f"{', '.join(each.__name__ for each in LAYERS)}; others have no form in ONNX here"
         )
     return make(graph, layer, x)
 
 
 def _sequential(graph: Graph, layer: Sequential, x: str) -> str:
+    before: Layer | None = None
     for each in layer.layers:
-        x = added(graph, each, x)
+        if isinstance(before, Quantize) and _is_of_bytes(before, each):
+            x = _product_of_bytes(graph, before, each, x)
+        else:
+            x = added(graph, each, x)
+        before = each
     return x
 
 
@@ -138,17 +172,68 @@ def _branches(graph: Graph, layer: Branches, x: str) -> str:
 
 
 def _conv(graph: Graph, layer: Conv2d, x: str) -> str:
-    g = layer.geometry
     biases = [] if layer.bias is None else [graph.constant(layer.bias.value)]
-    return graph.add(
-        "Conv",
-        *(x, graph.constant(layer.weight.value), *biases),
-        kernel_shape=g.kernel,
-        strides=g.stride,
-        pads=[*g.pad, *g.pad],
-        dilations=g.dilation,
-        group=g.groups,
+    return graph.add("Conv", x, _weight(graph, layer), *biases, **_geometry(layer))
+
+
+def _geometry(layer: Conv2d) -> dict[str, Any]:
+    g = layer.geometry
+    return {
+        "kernel_shape": g.kernel,
+        "strides": g.stride,
+        "pads": [*g.pad, *g.pad],
+        "dilations": g.dilation,
+        "group": g.groups,
+    }
+
+
+def _weight(graph: Graph, layer: Conv2d | Linear) -> str:
+    """What the layer computes with: signs in a byte each, other weights as they are."""
+    weight = layer.computing_weight()
+    if not isinstance(layer, BinaryConv2d | BinaryLinear):
+        return graph.constant(weight)
+    return graph.add("DequantizeLinear", graph.constant(weight, np.int8), graph.constant(1.0))
+
+
+def _is_of_bytes(before: Quantize, layer: Layer) -> bool:
+    """Whether a layer multiplies what fits into bytes; its biases are whole numbers, too."""
+    if type(layer) not in (Conv2d, Linear):
+        return False
+    values = dict(layer.parameters())
+    weight = values.pop("weight").value
+    return (
+        any(_fits(np.array([before.low, before.high]), kind) for kind in (np.uint8, np.int8))
+        and _fits(weight, np.int8)
+        and all(_fits(each.value, np.int32) for each in values.values())
     )
+
+
+def _fits(values: Array, kind: type[np.integer[Any]]) -> bool:
+    """Whether all are whole numbers of that type."""
+    limits = np.iinfo(kind)
+    return bool(
+        np.array_equal(values, np.rint(values))
+        and values.min() >= limits.min
+        and values.max() <= limits.max
+    )
+
+
+def _product_of_bytes(graph: Graph, before: Quantize, layer: Any, x: str) -> str:
+    """What a convolution or a Linear makes of whole numbers, as whole numbers in floats."""
+    zero = 0 if before.low >= 0 else ZERO_OF_SIGNED
+    if zero:
+        x = graph.add("Add", x, graph.constant(zero))
+    inputs = [graph.cast(x, "UINT8"), graph.constant(layer.weight.value + ZERO_OF_SIGNED, np.uint8)]
+    inputs += [graph.constant(each, np.uint8) for each in (zero, ZERO_OF_SIGNED)]
+    if isinstance(layer, Conv2d):
+        sums = graph.add("ConvInteger", *inputs, **_geometry(layer))
+    else:
+        inputs[0] = graph.add("Flatten", inputs[0], axis=1)
+        sums = graph.add("MatMulInteger", *inputs)
+    if bias := dict(layer.parameters()).get("bias"):
+        pixels = [1] * (len(layer.output_shape) - 1)
+        sums = graph.add("Add", sums, graph.constant(bias.value.reshape(-1, *pixels), np.int32))
+    return graph.cast(sums, "FLOAT")
 
 
 def _conv_transpose(graph: Graph, layer: ConvTranspose2d, x: str) -> str:
@@ -166,7 +251,12 @@ def _conv_transpose(graph: Graph, layer: ConvTranspose2d, x: str) -> str:
 def _linear(graph: Graph, layer: Linear, x: str) -> str:
     biases = [graph.constant(layer.bias.value)] if layer.has_bias else []
     vectors = graph.add("Flatten", x, axis=1)
-    return graph.add("Gemm", vectors, graph.constant(layer.weight.value), *biases)
+    return graph.add("Gemm", vectors, _weight(graph, layer), *biases)
+
+
+def _sign(graph: Graph, layer: Sign, x: str) -> str:
+    is_below = graph.add("Less", x, graph.constant(0.0))
+    return graph.add("Where", is_below, graph.constant(-1.0), graph.constant(1.0))
 
 
 def _flatten(graph: Graph, layer: Flatten, x: str) -> str:
@@ -204,7 +294,25 @@ def _lrn(graph: Graph, layer: LocalResponseNorm, x: str) -> str:
 
 
 def _max_pool(graph: Graph, layer: MaxPool2d, x: str) -> str:
-    return graph.add("MaxPool", x, **_windows(layer))
+    if not layer.is_undone:
+        return graph.add("MaxPool", x, **_windows(layer))
+    y, places = graph.add_two("MaxPool", x, second="_places", **_windows(layer))
+    graph.maxima[layer] = x, places
+    return y
+
+
+def _max_unpool(graph: Graph, layer: MaxUnpool2d, x: str) -> str:
+    """Added to zeros at the places of the maxima.
+
+    ONNX's own MaxUnpool leaves open what a pixel gets that was the maximum of several windows.
+    """
+    assert layer.pool is not None
+    pooled, places = graph.maxima[layer.pool]
+    shape, line = graph.add("Shape", pooled), graph.constant([-1], np.int64)
+    zeros = graph.add("Reshape", graph.add("Expand", graph.constant(0.0), shape), line)
+    values, places = graph.add("Reshape", x, line), graph.add("Reshape", places, line)
+    given = graph.add("ScatterElements", zeros, places, values, axis=0, reduction="add")
+    return graph.add("Reshape", given, shape)
 
 
 def _average_pool(graph: Graph, layer: AvgPool2d, x: str) -> str:
@@ -272,7 +380,11 @@ LAYERS: dict[type[Layer], Callable[[Graph, Any, str], str]] = {
     Unflatten: _unflatten,
     BatchNorm: _batch_norm,
     LocalResponseNorm: _lrn,
+    BinaryConv2d: _conv,
+    BinaryLinear: _linear,
+    Sign: _sign,
     MaxPool2d: _max_pool,
+    MaxUnpool2d: _max_unpool,
     AvgPool2d: _average_pool,
     GlobalAvgPool2d: _global_average,
     Upsample: _resampling,
