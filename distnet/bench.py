@@ -18,6 +18,7 @@ NAMES = {
     "allreduce": "every wire format against plain MPI calls of the same bytes",
     "plan": "what messages cost between hosts, and whether distnet plan comes true",
     "audit": "what it costs to have micro-batches computed by two ranks",
+    "crowd": "many ranks on one host: their memory, their start, their bits",
 }
 
 

@@ -121,7 +121,21 @@ def test_audit_runs(tmp_path, capsys):
     assert all(figure > 0 for row in rows.values() for figure in row.values())
 
 
-@pytest.mark.parametrize("name", ["scaling", "allreduce", "audit"])
+@pytest.mark.mpi_launch
+def test_crowd_runs(tmp_path, capsys):
+    """More ranks than cores, and than the other tests have."""
+    path = tmp_path / "crowd.json"
+    assert main(["crowd", "--ranks", "1", "9", "--steps", "2", "--json", str(path)]) == 0
+    one, nine = capsys.readouterr().out.splitlines()[-2:]
+    assert one.split()[-1] == nine.split()[-1]  # the hash
+    ((one,), (nine,)) = json.loads(path.read_text())["jobs"].values()
+    assert one["sha256"] == nine["sha256"]
+    assert one["start"] > 0 and 0 < one["processor"] < nine["processor"]
+    if sys.platform == "linux":
+        assert 0 < (nine["memory"] - one["memory"]) / 8 < 60e6
+
+
+@pytest.mark.parametrize("name", ["scaling", "allreduce", "audit", "crowd"])
 def test_a_launcher_that_does_not_exist(name, capsys):
     assert main([name, "--rounds", "1", "--mpirun", "/no/such/mpirun"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
