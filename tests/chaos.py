@@ -42,7 +42,7 @@ TRAIN += ["--steps", str(NUM_STEPS), "--checkpoint-every", "10", "--log-every", 
 # How often ranks synchronise; three islands on four ranks: some have one of their own, two share.
 SYNC = {
     "step": (1, []),
-    "shard": (1, ["--shard-optimizer"]),
+    "shard": (1, ["--shard-optimizer", "--ema", "0.9"]),
     "local": (4, ["--sync", "local", "--islands", "3", "--sync-every", "4"]),
 }
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK")

@@ -16,11 +16,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from statistics import NormalDist
 
 from distnet.base.arrays import ceil_divide
 from distnet.base.words import counted
 from distnet.parallel import CHANGES, REDUCTIONS
+from distnet.parallel.dealing import deal
 from distnet.parallel.sums.exact32 import GROUP
 from distnet.parallel.sums.exchange import BUCKET_BYTES_BETWEEN_HOSTS
 from distnet.planning.links import Link, Sum, reduction
@@ -169,12 +171,18 @@ def _synchronous(workload: Workload, way: Way, cluster: Cluster) -> Prediction:
     )
 
 
+def counts_of_islands(workload: Workload, way: Way) -> list[int]:
+    """The micro-batches of each island in a step; see `Sampler.part`."""
+    cuts = [workload.batch_size * k // way.islands for k in range(way.islands + 1)]
+    return [ceil_divide(stop - start, workload.micro_batch_size) for start, stop in pairwise(cuts)]
+
+
 def _rare(workload: Workload, way: Way, cluster: Cluster) -> Prediction:
     """Islands that are dealt to ranks, or share them; see `training.islands`."""
-    part = workload.batch_size / way.islands
     ranks, c = cluster.num_ranks, workload.micro_batch_seconds
-    per_island = math.ceil(part / workload.micro_batch_size)
-    inner = replace(workload, batch_size=math.ceil(part), deviation=0.0)
+    counts = counts_of_islands(workload, way)
+    largest = ceil_divide(workload.batch_size, way.islands)
+    inner = replace(workload, batch_size=largest, deviation=0.0)
     own = ceil_divide(way.islands, ranks)  # islands of the rank that has most
     shared = max(1, ranks // way.islands)  # ranks of an island
     hosts = max(1, math.ceil(shared / cluster.ranks_per_host))
@@ -183,9 +191,13 @@ def _rare(workload: Workload, way: Way, cluster: Cluster) -> Prediction:
         replace(way, islands=0),
         replace(cluster, num_hosts=hosts, ranks_per_host=max(1, shared // hosts)),
     )
-    busy = own * (step.compute_seconds + step.uneven_seconds)
-    mean = c * per_island * way.islands / ranks
-    varying = c * workload.deviation * math.sqrt(own * per_island / shared / way.sync_every)
+    if ranks <= way.islands:
+        dealt = (deal(way.islands, rank, ranks) for rank in range(ranks))
+        busy = c * max(sum(counts[island] for island in islands) for islands in dealt)
+    else:
+        busy = step.compute_seconds + step.uneven_seconds
+    mean = c * sum(counts) / ranks
+    varying = c * workload.deviation * math.sqrt(busy / c / way.sync_every)
     sums = _sum_of_changes(workload, way, cluster)
     return Prediction(
         ranks,

@@ -24,7 +24,14 @@ import numpy as np
 from distnet.base.arrays import Array, ceil_divide
 from distnet.parallel.dealing import deal
 from distnet.planning.failures import Failures
-from distnet.planning.model import Cluster, Prediction, Way, Workload, predict
+from distnet.planning.model import (
+    Cluster,
+    Prediction,
+    Way,
+    Workload,
+    counts_of_islands,
+    predict,
+)
 
 LEAST_PART = 0.5  # of the hosts, with which a run goes on
 POLICIES = ("restart", "live", "islands")
@@ -177,16 +184,16 @@ class _Run:
     def _shares(self) -> Array:
         """Micro-batches of each rank in a step."""
         ranks, islands = self.cluster.num_ranks, self.way.islands
-        size = self.workload.micro_batch_size
         if not islands:
-            total = ceil_divide(self.workload.batch_size, size)
+            total = ceil_divide(self.workload.batch_size, self.workload.micro_batch_size)
             return np.array([len(deal(total, rank, ranks)) for rank in range(ranks)])
-        per_island = ceil_divide(ceil_divide(self.workload.batch_size, islands), size)
+        counts = counts_of_islands(self.workload, self.way)
         if ranks <= islands:
-            return per_island * np.array([len(deal(islands, r, ranks)) for r in range(ranks)])
-        groups = [deal(ranks, island, islands) for island in range(islands)]
+            dealt = [deal(islands, rank, ranks) for rank in range(ranks)]
+            return np.array([sum(counts[island] for island in each) for each in dealt])
+        sizes = [len(deal(ranks, island, islands)) for island in range(islands)]
         return np.array(
-            [len(deal(per_island, r, len(group))) for group in groups for r in range(len(group))]
+            [len(deal(n, r, p)) for n, p in zip(counts, sizes, strict=True) for r in range(p)]
         )
 
     def _slowest(self, times: Array) -> float:

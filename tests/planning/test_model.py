@@ -81,6 +81,14 @@ def test_ranks_that_share_an_island_sum_its_gradients():
     assert within.sent_bytes < 1e6
 
 
+@pytest.mark.parametrize("ranks, most", [(1, 6), (2, 3), (3, 3), (4, 2)])
+def test_islands_whose_parts_are_uneven(ranks, most):
+    """Six micro-batches in four islands: 1, 2, 1 and 2."""
+    load = replace(LOAD, batch_size=6, micro_batch_size=1)
+    step = predict(load, Way(islands=4, sync_every=10**6), on(ranks))
+    assert step.seconds == pytest.approx(most * 0.01, rel=1e-4)
+
+
 def test_one_island_that_meets_after_every_step_computes_as_all_do():
     one = predict(LOAD, Way(islands=1, sync_every=1), on(1))
     assert one.seconds == pytest.approx(predict(LOAD, STEP, on(1)).seconds)

@@ -176,8 +176,8 @@ def test_losing_both_owners_of_a_share_ends_the_job_with_one_line(tmp_path: Path
         assert "a share of the optimizer and its copy are lost" in job.log.read()
     finally:
         job.clean_up()
-    options = [*chaos.TRAIN, "--out", str(tmp_path / "job"), "--resume", "--quiet"]
-    assert main(["train", *options]) == 0
-    expected = chaos.undisturbed(tmp_path / "alone", "step")
+    flags = [*chaos.TRAIN, *chaos.SYNC["shard"][1], "--out", str(tmp_path / "job")]
+    assert main(["train", *flags, "--resume", "--quiet"]) == 0
+    expected = chaos.undisturbed(tmp_path / "alone", "shard")
     summary = json.loads((tmp_path / "job" / "summary.json").read_text())
     assert summary["params_sha256"] == expected
