@@ -1,12 +1,16 @@
-"""Exercise 7: a bit of one weight has flipped in one of two runs; which one, and when?"""
+"""Exercise 7: a bit of one weight has flipped in one of two runs; which one, and when?
+
+On three ranks this file is a run in which one of them computes wrongly, and an audit says which.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,8 +18,9 @@ import distnet
 from distnet.build import job_of
 from distnet.exercises.finding import Finding, NotYet, note, right, until_not_yet, whether
 from distnet.exercises.students_file import StudentsFile
-from distnet.parallel import SerialCommunicator
-from distnet.training.config import parse
+from distnet.objectives import Classification
+from distnet.parallel import Communicator, SerialCommunicator, run_command, together
+from distnet.training.config import TrainConfig, parse
 from distnet.training.fingerprint import one_blas_thread
 from distnet.training.run import Run
 
@@ -26,6 +31,12 @@ FLAGS = (
     *("--checkpoint-every", "1", "--keep", "0", "--hash-every", "1", "--quiet"),
 )
 PURPOSE = 0xB17F11B  # of these random numbers
+RANKS, BIT = 3, 15  # of the run that is audited, and of every gradient of one of its ranks
+COMMAND = f"mpirun -n {RANKS} python -m distnet.exercises.bit_flip"
+AUDITED = (
+    *("--model", "two_layer", "--hidden-size", "10", "--steps", "100", "--audit", "2"),
+    *("--out", "runs/audited", "--overwrite"),
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,30 @@ class Flips(distnet.Callback):
             run.trainer.parameters.refresh()
 
 
+def faulty_rank(number: int) -> int:
+    """The one that computes wrongly in the audited run of that number."""
+    return int(np.random.default_rng([PURPOSE, number, RANKS]).integers(RANKS))
+
+
+class ComputesWrongly(distnet.Callback):
+    """From a step on, a bit of the last gradient of every micro-batch of this rank is wrong."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def begin(self, run: Run) -> None:
+        layer = cast(Classification, run.trainer.objective).network.body.layers[-1]
+        backward, last = layer.backward, run.trainer.parameters.grads[-1:].view(np.uint32)
+
+        def wrong(*args: Any, **kwargs: Any) -> Any:
+            dx = backward(*args, **kwargs)
+            if run.num_done >= self.step:
+                last[0] ^= np.uint32(1 << BIT)
+            return dx
+
+        setattr(layer, "backward", wrong)  # noqa: B010  a type checker would object
+
+
 def check(file: Path) -> Iterator[Finding]:
     """Makes the two runs of the student's number, if they are not there, and judges the answers."""
     yield from until_not_yet(_findings(file))
@@ -68,6 +103,8 @@ def check(file: Path) -> Iterator[Finding]:
 def _findings(file: Path) -> Iterator[Finding]:
     student = StudentsFile(file)
     number = student.value("NUMBER", int, "a whole number of your own, such as your birthday")
+    if number < 0:
+        raise NotYet(f"NUMBER is {number}, but has to be 0 or more")
     runs = [Path(f"runs/flip-{number}") / name for name in NAMES]
     flip = _flip_of(number, runs)
     if flip is None:
@@ -75,6 +112,13 @@ def _findings(file: Path) -> Iterator[Finding]:
         yield note(f"two runs are ready: distnet compare {runs[0]} {runs[1]}")
     yield from _bit(student.function("flipped_bit"))
     yield from _place(student, flip, runs)
+    command = f"{COMMAND} {number}"
+    rank = student.value("RANK", int, f"the rank that computes wrongly in `{command}`")
+    yield whether(
+        rank == faulty_rank(number),
+        f"RANK: {rank}",
+        f"RANK is not {rank}; what does the last line of `{command}` say?",
+    )
 
 
 def _flip_of(number: int, runs: Sequence[Path]) -> Flip | None:
@@ -136,3 +180,31 @@ def _place(student: StudentsFile, flip: Flip, runs: Sequence[Path]) -> Iterator[
     yield whether(
         bit == flip.bit, f"BIT: {bit}", f"BIT is not {bit}; call flipped_bit with both numbers"
     )
+
+
+def main(argv: Sequence[str]) -> int:
+    """On three ranks of mpirun: the audited run of a student's NUMBER."""
+    return run_command(lambda comm: _audited(comm, argv), os.environ)
+
+
+def _audited(comm: Communicator, argv: Sequence[str]) -> int:
+    def begin() -> tuple[int, TrainConfig]:
+        number = int(argv[0]) if len(argv) == 1 and argv[0].isdecimal() else None
+        if number is None or comm.size != RANKS:
+            found = f"{comm.size} ranks, {' '.join(argv) or 'nothing'}"
+            raise ValueError(f"found {found}, expected {COMMAND} NUMBER")
+        return number, parse(AUDITED, "distnet train")
+
+    number, config = together(comm, begin)
+    with one_blas_thread():
+        job = job_of(config, comm, os.environ, lambda: False)
+        if comm.rank == faulty_rank(number):
+            job.run.callbacks = [*job.run.callbacks, ComputesWrongly(step=number % 20)]
+        try:
+            return job()
+        finally:
+            job.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -12,3 +12,5 @@ STEP = ...  # the first step after which the runs differ
 ARRAY = ...  # the array that differs then, "params.…"
 INDEX = ...  # the place of the number in it, (row, column)
 BIT = ...  # flipped_bit of both numbers
+
+RANK = ...  # the rank that computes wrongly in the audited run

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distnet.exercises import slow_link
+from distnet.exercises import bit_flip, slow_link
 from distnet.exercises.finding import Grade
+from distnet.exercises.jobs import ALONE, run
 from distnet.exercises.overlap import read_steps
 from distnet.exercises.table import EXERCISES
 
@@ -45,6 +46,8 @@ def first_not_yet(number, file):
         (6, "2 * (ranks - 1) * (latency + num_bytes / rate)", "1.0", r"star_seconds\(2, .* is 1"),
         (6, "num_bytes / ranks / rate", "num_bytes / rate", r"ring_seconds\(2, .*, expected"),
         (6, "num_bytes / ranks / (compute", "num_bytes / (compute", "at that rate the ring takes"),
+        (7, "NUMBER = 1", "NUMBER = -1", "NUMBER is -1, but has to be 0 or more"),
+        (7, "RANK = 0", "RANK = 2", "RANK is not 2; what does the last line of `mpirun -n 3"),
         (7, "bit_length() - 1", "bit_length()", r"flipped_bit\(.*\) is 1, expected 0"),
         (8, " / sync_every", "", r"bytes_per_step\(39760, 50, 1\) is 39760, expected 795.2"),
         (8, "sync_every", "(0 * sync_every)", "has failed: ZeroDivisionError: .*, in line 6"),
@@ -70,6 +73,20 @@ def test_a_flip_that_is_not_where_it_is_said_to_be(tmp_path, monkeypatch):
     assert Grade.NOT_YET in {each.grade for each in places}
     again, *_ = EXERCISES[7].check(Path("flipped.py"))
     assert again == bit, "the runs are there, and are not made a second time"
+
+
+@pytest.mark.mpi_launch
+def test_the_audited_run_names_the_rank_that_computes_wrongly(tmp_path):
+    number = next(number for number in range(9) if bit_flip.faulty_rank(number) == 1)
+    done = run(bit_flip.RANKS, bit_flip.__name__, number, cwd=tmp_path, limit=600)
+    assert done.returncode and re.search(
+        r"error: step \d+: rank 1 \(.*computes wrongly", done.stderr
+    )
+    refused = run(ALONE, bit_flip.__name__, number, cwd=tmp_path, limit=600)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.endswith(
+        "expected mpirun -n 3 python -m distnet.exercises.bit_flip NUMBER\n"
+    )
 
 
 @pytest.mark.mpi_launch

@@ -16,3 +16,6 @@ STEP = 10
 ARRAY = "params.linear2.weight"
 INDEX = (5, 7)
 BIT = 21
+
+# mpirun -n 3 python -m distnet.exercises.bit_flip 1
+RANK = 0
