@@ -80,6 +80,7 @@ EXPERIMENTS = (
     "ch08/faster_rcnn_scenes.py",
     "ch08/fully_convolutional.py",
     "ch08/segnet_road.py",
+    "ch08/nic_scenes.py",
     "ch08/texture_networks.py",
     "ch08/style_transfer.py",
     "ch08/dcgan.py",

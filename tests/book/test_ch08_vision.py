@@ -13,7 +13,7 @@ from PIL import Image
 import distnet
 from distnet.data.scenes import IGNORED
 from distnet.experiments import Lab, load
-from distnet.models import FCN
+from distnet.models import FCN, NIC
 from distnet.models.faster_rcnn import FasterRCNN
 from distnet.models.rcnn import RCNN
 from distnet.parallel import SerialCommunicator
@@ -22,6 +22,7 @@ CHAPTER = Path(__file__).resolve().parents[2] / "docs" / "book" / "ch08"
 
 segmenting = load(CHAPTER / "segmenting.py")
 detecting = load(CHAPTER / "detecting.py")
+captioning = load(CHAPTER / "captioning.py")
 
 
 @pytest.fixture
@@ -96,6 +97,34 @@ def test_a_saved_detector_finds_the_same_and_looks_at_a_picture(make, lab, photo
     assert 0 <= figures["map75"] <= figures["map50"] < 0.2 and figures["recall50"] > 0
     told = run_script("detect_picture.py", lab.out / "detector", photo, lab.out / "found.png")
     assert "wrote " in told and (lab.out / "found.png").exists()
+
+
+def test_sentences_are_judged_and_drawn(lab):
+    task = captioning.relations(lab, 100)
+    assert len(task.train.inputs) == 32 and task.length == 9
+    network = NIC((1, 40, 40), 18, 9, filters=(4, 4, 8), hidden=8)
+    network.classes = captioning.VOCABULARY
+    words = captioning.said(lab, network, task.test.inputs)
+    assert captioning.judged(words, task.test.targets)["exact"] < 0.2
+    right = np.maximum(task.test.targets, 0)
+    figures = captioning.judged(right, task.test.targets)
+    assert figures["exact"] == figures["bleu4"] == 1 and figures["shuffled"] < 0.1
+    right[::2] = words[::2]
+    lab.picture("said", lambda figure: captioning.draw_said(figure, task, right))
+    lab.picture(
+        "looks", lambda figure: captioning.draw_attention(figure, network, task, [0, 3]), (7, 2)
+    )
+    assert is_a_small_picture(lab.out / "said.png") and is_a_small_picture(lab.out / "looks.png")
+
+
+def test_a_picture_of_ones_own_is_described(tmp_path, photo):
+    network = NIC((1, 40, 40), 18, 9, filters=(4, 4, 8), hidden=8)
+    network.classes = captioning.VOCABULARY
+    distnet.save(network, tmp_path / "nic.safetensors")
+    told = run_script("caption_picture.py", tmp_path / "nic.safetensors", photo, tmp_path / "o.png")
+    sentence, wrote = told.splitlines()
+    assert set(sentence.strip('"').split()) <= set(captioning.VOCABULARY)
+    assert wrote.startswith("wrote ") and (tmp_path / "o.png").exists()
 
 
 @pytest.mark.mpi(min_size=2)
