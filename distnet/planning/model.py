@@ -147,6 +147,7 @@ def expected_maximum(count: int) -> float:
 
 def _synchronous(workload: Workload, way: Way, cluster: Cluster) -> Prediction:
     total = ceil_divide(workload.batch_size, workload.micro_batch_size)
+    work = workload.batch_size / workload.micro_batch_size  # a short one takes less
     ranks, c = cluster.num_ranks, workload.micro_batch_seconds
     most = ceil_divide(total, ranks)
     num_slowest = total - (most - 1) * ranks  # ranks with one more than the others
@@ -161,8 +162,8 @@ def _synchronous(workload: Workload, way: Way, cluster: Cluster) -> Prediction:
         ranks,
         cluster.num_hosts,
         workload.batch_size,
-        compute_seconds=c * total / ranks,
-        uneven_seconds=c * (most - total / ranks),
+        compute_seconds=c * work / ranks,
+        uneven_seconds=c * (min(most, work) - work / ranks),
         varying_seconds=c * workload.deviation * math.sqrt(most) * expected_maximum(num_slowest),
         exposed_seconds=max(sums.delay_seconds + left, 0.0) + gathered.seconds,
         alone_seconds=workload.step_seconds + within,
@@ -171,16 +172,16 @@ def _synchronous(workload: Workload, way: Way, cluster: Cluster) -> Prediction:
     )
 
 
-def counts_of_islands(workload: Workload, way: Way) -> list[int]:
-    """The micro-batches of each island in a step; see `Sampler.part`."""
+def work_of_islands(workload: Workload, way: Way) -> list[float]:
+    """Of each island in a step, in micro-batches, of which one may be short; see `Sampler.part`."""
     cuts = [workload.batch_size * k // way.islands for k in range(way.islands + 1)]
-    return [ceil_divide(stop - start, workload.micro_batch_size) for start, stop in pairwise(cuts)]
+    return [(stop - start) / workload.micro_batch_size for start, stop in pairwise(cuts)]
 
 
 def _rare(workload: Workload, way: Way, cluster: Cluster) -> Prediction:
     """Islands that are dealt to ranks, or share them; see `training.islands`."""
     ranks, c = cluster.num_ranks, workload.micro_batch_seconds
-    counts = counts_of_islands(workload, way)
+    work = work_of_islands(workload, way)
     largest = ceil_divide(workload.batch_size, way.islands)
     inner = replace(workload, batch_size=largest, deviation=0.0)
     own = ceil_divide(way.islands, ranks)  # islands of the rank that has most
@@ -193,10 +194,10 @@ def _rare(workload: Workload, way: Way, cluster: Cluster) -> Prediction:
     )
     if ranks <= way.islands:
         dealt = (deal(way.islands, rank, ranks) for rank in range(ranks))
-        busy = c * max(sum(counts[island] for island in islands) for islands in dealt)
+        busy = c * max(sum(work[island] for island in islands) for islands in dealt)
     else:
         busy = step.compute_seconds + step.uneven_seconds
-    mean = c * sum(counts) / ranks
+    mean = c * sum(work) / ranks
     varying = c * workload.deviation * math.sqrt(busy / c / way.sync_every)
     sums = _sum_of_changes(workload, way, cluster)
     return Prediction(

@@ -29,8 +29,8 @@ from distnet.planning.model import (
     Prediction,
     Way,
     Workload,
-    counts_of_islands,
     predict,
+    work_of_islands,
 )
 
 LEAST_PART = 0.5  # of the hosts, with which a run goes on
@@ -187,13 +187,17 @@ class _Run:
         if not islands:
             total = ceil_divide(self.workload.batch_size, self.workload.micro_batch_size)
             return np.array([len(deal(total, rank, ranks)) for rank in range(ranks)])
-        counts = counts_of_islands(self.workload, self.way)
+        work = work_of_islands(self.workload, self.way)
         if ranks <= islands:
             dealt = [deal(islands, rank, ranks) for rank in range(ranks)]
-            return np.array([sum(counts[island] for island in each) for each in dealt])
+            return np.array([sum(work[island] for island in each) for each in dealt])
         sizes = [len(deal(ranks, island, islands)) for island in range(islands)]
         return np.array(
-            [len(deal(n, r, p)) for n, p in zip(counts, sizes, strict=True) for r in range(p)]
+            [
+                len(deal(math.ceil(n), rank, size))
+                for n, size in zip(work, sizes, strict=True)
+                for rank in range(size)
+            ]
         )
 
     def _slowest(self, times: Array) -> float:

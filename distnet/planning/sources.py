@@ -222,6 +222,8 @@ def _check(options: PlanOptions) -> None:
 
 def _always_unknown(options: PlanOptions) -> Iterator[str]:
     yield "evaluation, checkpoints and comparisons of the ranks: steps alone are counted"
+    if options.sync == "local" or options.batch_size % options.micro_batch_size:
+        yield "what a micro-batch costs that is short: taken in proportion to its samples"
     if options.ranks_per_host > 1:
         yield "whether ranks of a host slow each other down (memory, caches): taken as not"
     if options.sync == "local":

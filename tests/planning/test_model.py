@@ -89,6 +89,12 @@ def test_islands_whose_parts_are_uneven(ranks, most):
     assert step.seconds == pytest.approx(most * 0.01, rel=1e-4)
 
 
+@pytest.mark.parametrize("way", [STEP, Way(islands=32, sync_every=10**6)])
+def test_what_is_shorter_than_a_micro_batch_takes_less(way):
+    load = replace(LOAD, batch_size=320)  # 12.8 micro-batches, or 0.4 of one in each island
+    assert predict(load, way, on(1)).seconds == pytest.approx(0.128, rel=1e-4)
+
+
 def test_one_island_that_meets_after_every_step_computes_as_all_do():
     one = predict(LOAD, Way(islands=1, sync_every=1), on(1))
     assert one.seconds == pytest.approx(predict(LOAD, STEP, on(1)).seconds)
