@@ -30,7 +30,7 @@ def advice(options: PlanOptions, plan: Plan, rows: Sequence[Row]) -> Iterator[st
     yield from _way(options, plan, at)
     yield from _buckets(options, plan, at)
     yield from _cheapest(rows)
-    yield from _failures(plan, rows)
+    yield from _failures(options, plan, rows)
 
 
 def _how_many(options: PlanOptions, plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
@@ -92,7 +92,7 @@ def _cheapest(rows: Sequence[Row]) -> Iterator[str]:
             yield f"{name}: {ranks}, {row.hours:.3g} hours, cost {row.cost:.4g}"
 
 
-def _failures(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
+def _failures(options: PlanOptions, plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
     if not plan.failures.mtbf_seconds:
         return
     last = rows[-1]
@@ -103,6 +103,13 @@ def _failures(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
         f"every {plan.failures.interval(hosts):.3g} s makes the run {last.failure_factor:.3g} "
         "times as long, if it is started again each time"
     )
+    if hosts > 1:
+        left = last.step.num_ranks // hosts * (hosts - 1)
+        fewer = row_of(left, options, plan).step.seconds
+        yield (
+            f"on {counted(left, 'rank')}, when one host is lost and the others go on, a step takes "
+            f"{fewer * 1e3:.3g} ms in place of {last.step.seconds * 1e3:.3g}"
+        )
 
 
 def _bytes(count: float) -> str:
