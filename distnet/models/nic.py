@@ -31,8 +31,10 @@ class NIC(Network):
     """Pictures `(N, C, H, W)` to logits `(N, V, 1 + T)` of V words at T places.
 
     Five 3 x 3 convolutions with ReLU, two of them pooled, so that a cell of the features is 4 x 4
-    pixels; a vector for each place in front of the last two, so that features can tell above from
-    below; and a `CaptionDecoder`, which explains the outputs. Word 0 ends a sentence.
+    pixels and knows the 30 x 30 around it; a vector for each place in front of the last two, so
+    that features can tell above from below; and a `CaptionDecoder`, which explains the outputs.
+    Word 0 ends a sentence. With `poolings` = 3, for larger pictures, the fourth convolution is
+    pooled as well: a cell of 8 x 8 pixels knows the 42 x 42 around it.
 
     For pictures of 40 x 40 pixels and 18 words it has 204,356 parameters.
     """
@@ -46,6 +48,7 @@ class NIC(Network):
         filters: tuple[int, int, int] = (16, 32, 64),
         hidden: int = 128,
         embedding: int = 32,
+        poolings: int = 2,
         seed: int | None = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
@@ -53,13 +56,14 @@ class NIC(Network):
         if h % 4 or w % 4:
             expected = "height and width that 4 divides"
             raise arguments.refusal("NIC", "input_shape", input_shape, expected)
+        poolings = arguments.whole("NIC", "poolings", poolings, minimum=2, maximum=3)
         first, second, third = filters
         layers: list[Layer] = [
             *(Conv2d(first, 3, pad=1), MaxPool2d(2), ReLU()),
             *(Conv2d(second, 3, pad=1), ReLU()),
             *(Conv2d(second, 3, pad=1), MaxPool2d(2), ReLU()),
             PositionEmbedding(),
-            *(Conv2d(third, 3, pad=1), ReLU()),
+            *(Conv2d(third, 3, pad=1), *[MaxPool2d(2)] * (poolings - 2), ReLU()),
             *(Conv2d(third, 3, pad=1), ReLU()),
             CaptionDecoder(num_words, length, hidden=hidden, embedding=embedding),
         ]

@@ -10,7 +10,7 @@ import pytest
 import distnet
 from distnet.models import NIC
 from distnet.models.nic import beam_search, captions, decoder_of
-from distnet.nn import Linear, Network, log_softmax
+from distnet.nn import Conv2d, Linear, MaxPool2d, Network, log_softmax
 
 
 def small(seed=0, num_words=4, length=4):
@@ -31,6 +31,21 @@ def test_parameters_and_outputs():
     assert network.output_shape == (18, 10)
     with pytest.raises(ValueError, match="height and width that 4 divides"):
         NIC((1, 42, 40), 18, 9)
+
+
+@pytest.mark.parametrize(("poolings", "cell", "seen"), [(2, 4, 30), (3, 8, 42)])
+def test_how_many_pixels_a_cell_stands_for_and_knows(poolings, cell, seen):
+    network = NIC((1, 84, 84), 18, 10, poolings=poolings)
+    step, reach = 1, 1
+    for layer in network.body.layers:
+        if isinstance(layer, Conv2d):
+            reach += 2 * step
+        elif isinstance(layer, MaxPool2d):
+            reach, step = reach + step, 2 * step
+    assert (step, reach) == (cell, seen)
+    assert decoder_of(network).input_shape == (64, 84 // cell, 84 // cell)
+    with pytest.raises(ValueError, match=r"NIC: found poolings 4, expected .* at most 3"):
+        NIC((1, 84, 84), 18, 10, poolings=4)
 
 
 def test_a_file_keeps_everything(tmp_path):

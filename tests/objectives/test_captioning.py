@@ -99,6 +99,11 @@ def test_what_it_cannot_train_is_refused():
         Captioning(Network([Linear(5)], (1, 8, 8)))
     with pytest.raises(ValueError, match="found presence -1, expected at least 0"):
         Captioning(small(), presence=-1)
+    x, words = batch()
+    with pytest.raises(ValueError, match=r"found sentences \(7, 4\), expected \(7, 5\)"):
+        Captioning(small()).measure(x, words[:, :4])
+    with pytest.raises(ValueError, match="found the word 6, expected whole numbers from 0 to 5"):
+        Captioning(small()).measure(x, np.full_like(words, 6))
 
 
 RUNS = [

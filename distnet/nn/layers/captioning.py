@@ -97,6 +97,11 @@ class CaptionDecoder(Layer):
         if self.given is None:
             self.said, logits = self._own_words(n)
         else:
+            if self.given.shape != (n, t):
+                raise ValueError(
+                    f"CaptionDecoder: found sentences {self.given.shape}, expected {(n, t)}: one "
+                    "for each picture, of as many words as the longest"
+                )
             logits = self.logits_of(self.given[:, None])[:, 0]
         y = self.output((n, self.num_words, 1 + t), out)
         y[:, :, 1:] = logits.transpose(0, 2, 1)

@@ -93,21 +93,22 @@ def _task(lab, train, test, steps, batch, micro_batch, describe) -> Task:
     return Task(*parts, steps, batch, micro_batch)
 
 
-def trained(lab: Lab, task: Task, lr: float = 0.004) -> tuple[Network, History]:
-    """A network that has seen all scenes, each of them once, and was evaluated eight times."""
-    network = NIC(task.train.inputs.shape[1:], len(VOCABULARY), task.length, seed=lab.seed)
+def trained(lab: Lab, task: Task, poolings: int = 2) -> tuple[Network, History]:
+    """A network that has seen all scenes, each of them once, and was evaluated four times."""
+    shape = task.train.inputs.shape[1:]
+    network = NIC(shape, len(VOCABULARY), task.length, poolings=poolings, seed=lab.seed)
     network.classes = VOCABULARY
     history = lab.fit(
         Captioning(network),
         *task.train,
         steps=task.steps,
         optimizer="adam",
-        lr=cosine(lr, task.steps, warmup=1 / 32),
+        lr=cosine(0.004, task.steps, warmup=1 / 32),
         clip_norm=5,
         batch_size=task.batch,
         micro_batch_size=task.micro_batch,
         evaluate_on={"test": task.test},
-        evaluate_every=task.steps // (1 if lab.quick else 8),
+        evaluate_every=task.steps // (1 if lab.quick else 4),
     )
     return network, history
 
