@@ -51,7 +51,8 @@ class PredictOptions:
         "what is in pictures. digits: one, drawn or photographed, dark or light and anywhere on "
         "paper, prepared as MNIST's were; plain: scaled and cropped about the centre; imagenet: "
         "their middle, as networks for ImageNet are evaluated; auto: as suits what the network was "
-        "trained on: digits for MNIST, QMNIST and EMNIST, imagenet for published weights",
+        "trained on: digits for MNIST, QMNIST, EMNIST, and for classes 0 to 9 if no more is known; "
+        "imagenet for published weights",
         group="input",
         choices=("auto", *PREPARATIONS),
     )
@@ -115,7 +116,8 @@ def preparation(pictures: str, model: Mapping[str, Any]) -> str:
     if pictures != "auto":
         return pictures
     trained_on = str(model.get("data", {}).get("name", ""))
-    if trained_on.startswith(DIGITS):
+    are_digits = not trained_on and list(model.get("classes", ())) == list("0123456789")
+    if are_digits or trained_on.startswith(DIGITS):
         return "digits"
     return "imagenet" if trained_on == IMAGENET else "plain"
 

@@ -20,6 +20,7 @@ import pytest
 
 import distnet
 from distnet.nn import Linear, Network
+from distnet.predict import preparation
 from distnet.serve import main
 
 PATIENCE = 120
@@ -69,6 +70,23 @@ def test_it_answers_until_it_is_interrupted(model, tmp_path, number):
             process.send_signal(number)
             out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err) == (0, "\ndistnet: ended\n", "")
+
+
+@pytest.mark.parametrize(
+    ("data", "classes", "expected"),
+    [
+        ({}, "0123456789", "digits"),
+        ({"name": "mnist"}, "0123456789", "digits"),
+        ({"name": "emnist-letters"}, "abc", "digits"),
+        ({"name": "svhn"}, "0123456789", "plain"),
+        ({}, "abcdefghij", "plain"),
+        ({"name": "imagenet"}, "ab", "imagenet"),
+    ],
+)
+def test_how_drawings_are_prepared(data, classes, expected):
+    """As suits what the network was trained on, or is for, as a file of one's own says no more."""
+    assert preparation("auto", {"data": data, "classes": list(classes)}) == expected
+    assert preparation("plain", {"data": data, "classes": list(classes)}) == "plain"
 
 
 def test_everybody_may_come_and_is_warned_of(model):
