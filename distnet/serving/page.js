@@ -89,7 +89,7 @@ async function ask() {
   asking = false;
 }
 
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`; // on one line
 
 function show(found) {
   const chances = found ? Object.entries(found.probabilities) : about.classes.map((name) => [name, 0]);
@@ -130,7 +130,7 @@ function bar(name, share, isMost) {
   label.textContent = name;
   told.textContent = share || isMost ? percent(share) : "";
   track.append(document.createElement("span"));
-  track.firstChild.style.width = percent(share).replace(" ", "");
+  track.firstChild.style.width = `${100 * share}%`;
   return [label, track, told];
 }
 
