@@ -40,11 +40,16 @@ from distnet.training.run import Callback, Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# `python -m distnet.train`, then `python -m distnet.convert` of that run.
+# `python -m distnet.train --dropout 0.5 --augment-shift 0 --lr 0.0015 --epochs 5`, and `convert`.
 JUDGE = Path(__file__).with_name("judge.safetensors")
 REQUIRED = [
+    # A distance is in units of the judge: 65 was to be reached where pixels at random have 559.
     Required(
-        "gan", "Fréchet distance (quick: after 150 steps)", "distance", at_most(120), at_most(620)
+        "gan",
+        "Fréchet distance, in that of random pixels (quick: after 150 steps)",
+        "part_of_random_pixels",
+        at_most(65 / 559),
+        at_most(0.8),
     ),
     Required("gan", "mean confidence of the judge", "confidence", at_least(0.86), at_least(0.5)),
     Required("gan", "entropy of the classes", "entropy", at_least(0.97), at_least(0.6)),
@@ -82,15 +87,17 @@ def run(lab: Lab) -> Numbers:
     others = judged(lab, judge, lambda block: as_floats(train, block), num_images)
     noise = judged(lab, judge, pixels_at_random, num_images)
     controls = {"test_digits": real, "training_digits": others, "random_pixels": noise}
-    objective, steps = adversarial(lab.seed), 150 if lab.quick else 1_800
-    snapshots = Snapshots(objective, [steps * part // 18 for part in (1, 3, 6, 18)])
+    objective, steps = adversarial(lab.seed), 150 if lab.quick else 1_500
+    snapshots = Snapshots(objective, [steps * part // 15 for part in (1, 3, 6, 15)])
     history = trained(lab, objective, lab.seed, steps, [snapshots])
     fakes = judged(lab, judge, partial(drawn, objective), num_images)
+    drawn_ones = figures(fakes, real)
     draw_pictures(lab, objective, snapshots)
     if lab.comm.rank == 0:
         save(objective.generator, lab.out / "dcgan_generator.safetensors")
     return {
-        **figures(fakes, real),
+        **drawn_ones,
+        "part_of_random_pixels": drawn_ones["distance"] / figures(noise, real)["distance"],
         **{
             f"{name}_of_{which}": value
             for which, seen in controls.items()
@@ -121,7 +128,7 @@ def adversarial(seed: int) -> Adversarial:
 def trained(
     lab: Lab, objective: Adversarial, seed: int, steps: int, callbacks: list[Callback]
 ) -> History:
-    """Adam, whose rate is constant for half of the steps and then falls to a twentieth.
+    """Adam at a constant rate: one that falls ends the training before the digits are good.
 
     The average of the networks is over the last hundred steps, or ten of a short run.
     """
@@ -133,7 +140,7 @@ def trained(
         labels,
         steps=steps,
         optimizer=adam,
-        lr=lambda step: 0.001 * min(1.0, max(0.05, 2 * (1 - step / steps))),
+        lr=0.001,
         ema=0.99 if steps >= 1_000 else 0.9,
         batch_size=64,
         micro_batch_size=32,
@@ -192,7 +199,7 @@ def figures(fakes: Judged, real: Judged) -> dict[str, float]:
 
 def draw_pictures(lab: Lab, objective: Adversarial, snapshots: Snapshots) -> None:
     digits = drawn(objective, 0)[:100, 0]
-    lab.picture("dcgan", lambda figure: draw_grid(figure, digits, 20), (8, 2.2))
+    lab.picture("dcgan", lambda figure: draw_grid(figure, digits, 20), (7, 2))
     growing = np.concatenate(snapshots.images)[:, 0]
     names = [f"{number} steps" for number in snapshots.at]
     lab.picture("dcgan_steps", lambda figure: draw_grid(figure, growing, 10, names), (5, 2.2))
