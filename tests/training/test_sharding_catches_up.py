@@ -88,9 +88,18 @@ def trainer_of(comm):
     )
 
 
-def at_once(calls):
+def at_once(group, calls):
+    """What they return; if one fails the others need not wait for it."""
+
+    def run(call):
+        try:
+            return call()
+        except BaseException:
+            group.barrier.abort()
+            raise
+
     with ThreadPoolExecutor(len(calls)) as threads:
-        return [future.result(SECONDS) for future in [threads.submit(call) for call in calls]]
+        return [future.result(SECONDS) for future in [threads.submit(run, call) for call in calls]]
 
 
 def fails(*args, **kwargs):
@@ -107,7 +116,7 @@ def test_survivors_come_to_the_state_of_an_undisturbed_run(lost, behind):
     group = Group(3)
     trainers = [trainer_of(Thread(rank, group)) for rank in range(3)]
     for step in range(LOST_IN):
-        at_once([lambda t=t, s=step: t.step(s) for t in trainers])
+        at_once(group, [lambda t=t, s=step: t.step(s) for t in trainers])
     survivors = [trainer for rank, trainer in enumerate(trainers) if rank != lost]
     for number, trainer in enumerate(survivors):
         trainer.comm.gather_parts = fails  # nobody is told what came out
@@ -122,7 +131,7 @@ def test_survivors_come_to_the_state_of_an_undisturbed_run(lost, behind):
         except RankLost:
             return LOST_IN
 
-    done = at_once([lambda t=t: last_step(t) for t in trainers])
+    done = at_once(group, [lambda t=t: last_step(t) for t in trainers])
     done = [count for rank, count in enumerate(done) if rank != lost]
 
     left = Group(2)
@@ -143,6 +152,6 @@ def test_survivors_come_to_the_state_of_an_undisturbed_run(lost, behind):
         return {name: array.copy() for name, array in trainer.state().items()}
 
     pairs = zip(survivors, done, strict=True)
-    for state in at_once([lambda t=t, n=n: go_on(t, n) for t, n in pairs]):
+    for state in at_once(left, [lambda t=t, n=n: go_on(t, n) for t, n in pairs]):
         for name, array in alone.state().items():
             np.testing.assert_array_equal(state[name], array, err_msg=name)
