@@ -76,6 +76,7 @@ class Audit:
         self.comm, self.reducer, self.seed, self.most = comm, reducer, seed, most
         self.num_compared = 0
         self._checks: list[Check] = []
+        self._has_all = False  # whether all micro-batches of the step are computed twice
 
     def answer(self, step: int, dealt: Sequence[range], compute: Compute) -> list[int]:
         """Gives this rank's answers, when its own micro-batches are added.
@@ -83,6 +84,7 @@ class Audit:
         compute: as this rank has computed its own. Returns those that it computes for the others.
         """
         self._checks = plan(step, self.seed, dealt, self.most)
+        self._has_all = len(self._checks) == sum(map(len, dealt))
         computed = []
         for slot, check in enumerate(self._checks):
             if check.first == self.comm.rank:
@@ -145,7 +147,7 @@ class Audit:
             what = f"its gradient of micro-batch {micro_batch} is not that of most others, nor is "
             what += "it when computed once more"
         states = f"states have come apart: {apart}" if apart else "the states of all are equal"
-        return RankAtFault(f"{what}; {states}", ranks, has_spread=bool(apart))
+        return RankAtFault(f"{what}; {states}", ranks, has_spread=bool(apart) or not self._has_all)
 
 
 def name_fault(fault: RankAtFault, comm: Communicator, step: int) -> RankAtFault:

@@ -211,10 +211,10 @@ class Run:
         except RankAtFault as fault:
             can_go_on = self.comm.survives_losses and len(fault.ranks) < self.comm.size
             if not (can_go_on and fault.ranks):
-                raise RankAtFault(
-                    f"{fault}; go on from the last checkpoint with --resume, on other processors",
-                    fault.ranks,
-                ) from None
+                text = f"{fault}; go on from the last checkpoint with --resume, on other processors"
+                if fault.has_spread:
+                    text += "; what was computed wrongly before, unnoticed, may be part of it"
+                raise RankAtFault(text, fault.ranks, fault.has_spread) from None
             if self.comm.rank in fault.ranks:
                 die()
             self._faults.append(fault)
@@ -282,8 +282,8 @@ class Run:
             text = f"{fault}; it has left"
             if fault.has_spread:
                 text += (
-                    ", and what it computed before may be part of the result: for the exact one go "
-                    "on from an earlier checkpoint"
+                    ", and what it computed wrongly before, unnoticed, may be part of the result: "
+                    "for the exact one go on from an earlier checkpoint"
                 )
             self.note("fault", text, what=str(fault))
         if self.lost:

@@ -273,13 +273,17 @@ class Trainer:
         Raises ReplicasDiffer, and TrainingDiverged if their numbers are not finite.
         """
         among_some = self.synchronization.compare(self)
-        arrays = self._model() | self.synchronization.replicated(self)
+        arrays = self._replicated()
         repaired = "; ".join(filter(None, [among_some, verify(self.comm, arrays)]))
         if repaired:
             self.parameters.refresh()
         if bad := bad_array(arrays):
             raise TrainingDiverged(f"step {num_done - 1}: {bad} is not finite; lower --lr")
         return repaired
+
+    def _replicated(self) -> dict[str, Array]:
+        """What of the state every rank has."""
+        return self._model() | self.synchronization.replicated(self)
 
     def _split(self, sums: Array) -> tuple[float, Array, Array]:
         """A tally: the loss, the counts, the batch statistics. (A run keeps the counts.)"""
@@ -291,13 +295,13 @@ class Trainer:
         try:
             sums = self.reducer.finish(flag)
         except NonFiniteGradient as error:
-            if self.audit and (fault := self.audit.judge_value(error, compute, self.state())):
+            if self.audit and (fault := self.audit.judge_value(error, compute, self._replicated())):
                 raise name_fault(fault, self.ranks, step) from error
             text = self._diagnosis(step, part, error)
             raise TrainingDiverged(f"step {step}: {text}") from error
         except AnswersDiffer as error:
             assert self.audit is not None
-            fault = self.audit.judge_answers(error, compute, self.state())
+            fault = self.audit.judge_answers(error, compute, self._replicated())
             raise name_fault(fault, self.ranks, step) from error
         except RankAtFault as fault:
             raise name_fault(fault, self.ranks, step) from fault

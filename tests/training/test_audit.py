@@ -200,6 +200,7 @@ def test_few_audits_find_a_lasting_fault_sooner_or_later(comm):
         for step in range(100):
             trainer.step(step)
     assert caught.value.ranks == [VICTIM]
+    assert caught.value.has_spread  # what was wrong before it was drawn is part of the state
 
 
 def test_a_plan_is_a_draw_that_spreads_the_work():
