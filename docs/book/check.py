@@ -81,6 +81,7 @@ EXPERIMENTS = (
     "ch08/fully_convolutional.py",
     "ch08/segnet_road.py",
     "ch08/nic_scenes.py",
+    "ch08/nic_grid.py",
     "ch08/texture_networks.py",
     "ch08/style_transfer.py",
     "ch08/dcgan.py",
