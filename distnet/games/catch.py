@@ -53,7 +53,7 @@ class Catch(Game):
 
     def step(self, states: Array, actions: Array) -> tuple[Array, Array, Array]:
         before = states[:, 1]
-        paddle, (columns, rows, drifts) = before[:, :1], self._balls(before)
+        paddle, (columns, rows, drifts) = before[:, :1], self.balls(before)
         paddle = np.clip(paddle + actions[:, None] - 1, REACH, self.size - 1 - REACH)
         rows = rows + 1
         columns = np.where(rows > 0, columns + drifts, columns)
@@ -70,7 +70,7 @@ class Catch(Game):
         n, k = len(states), self.num_balls
         flat = states.reshape(2 * n, -1)
         pictures = np.zeros((2 * n, self.size, self.size), np.uint8)
-        columns, rows, _ = self._balls(flat)
+        columns, rows, _ = self.balls(flat)
         seen = (rows >= 0) & (rows < self.size)
         picture = np.repeat(np.arange(2 * n)[:, None], k, axis=1)
         pictures[picture[seen], rows[seen], columns[seen]] = 255
@@ -81,7 +81,7 @@ class Catch(Game):
     def mirrored(self, observations: Array) -> Array:
         return observations[..., ::-1]
 
-    def _balls(self, states: Array) -> tuple[Array, Array, Array]:
+    def balls(self, states: Array) -> tuple[Array, Array, Array]:
         """Columns, rows and drifts of the balls, `(N, num_balls)` each."""
         k = self.num_balls
         return states[:, 1 : 1 + k], states[:, 1 + k : 1 + 2 * k], states[:, 1 + 2 * k :]

@@ -87,6 +87,7 @@ EXPERIMENTS = (
     "ch08/dcgan.py",
     "ch08/dqn_cart_pole.py",
     "ch08/dqn_catch.py",
+    "ch08/dqn_catch_three.py",
 )
 
 
