@@ -47,15 +47,18 @@ def test_gradients_equal_central_differences(tile):
     trained = two(style_weight=3.0, smoothness=0.7, tile=tile)
     x, targets, at = *trained.tiles, MicroBatch(seed=3, step=4)
     values = trained.parameters.values
+    chosen = np.random.default_rng(6).choice(values.size, 120, replace=False)
+    part = values[chosen].copy()
 
     def loss() -> float:
+        values[chosen] = part
         return float(trained.gradients(x, targets, at)[0])
 
     loss()
-    found = trained.parameters.grads.copy()
-    assert relative_error(found, numerical_gradient(loss, values)) < 1e-7
-    # The check sees each of the three terms.
+    found = trained.parameters.grads[chosen].copy()
+    assert relative_error(found, numerical_gradient(loss, part)) < 1e-7
     assert np.abs(found).max() > 1e-3
+
 
 
 def test_total_variation_by_hand():
