@@ -60,7 +60,6 @@ def test_gradients_equal_central_differences(tile):
     assert np.abs(found).max() > 1e-3
 
 
-
 def test_total_variation_by_hand():
     picture = np.array([[[0.0, 1.0], [0.0, 3.0]]])
     total, gradient = total_variation(picture)
