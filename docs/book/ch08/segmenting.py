@@ -31,7 +31,7 @@ from distnet.training.history import History
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BATCH, MICRO_BATCH = 16, 8
+BATCH = 16  # scenes, in two micro-batches
 NUM_TEST = 200
 MULTIPLE = 8  # three poolings halve the images three times
 
@@ -41,6 +41,7 @@ class Task:
     """Scenes to be segmented: images with masks, the classes, and in which colours they are shown.
 
     steps: how many batches of scenes there are for training; no scene is seen twice.
+    micro_batch_size: scenes in one half of a batch.
     """
 
     classes: tuple[str, ...]
@@ -48,16 +49,17 @@ class Task:
     train: Samples
     test: Samples
     steps: int
+    micro_batch_size: int
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.train.inputs.shape[1:]
 
 
-def roads(lab: Lab, steps: int) -> Task:
+def roads(lab: Lab, steps: int, batch_size: int = BATCH) -> Task:
     """Road scenes of 48 x 64 pixels."""
     train, test = (RoadScenes(seed=lab.seed, part=part) for part in Part)
-    return _task(lab, train, test, ROAD_CLASSES, ROAD_COLOURS, steps)
+    return _task(lab, train, test, ROAD_CLASSES, ROAD_COLOURS, steps, batch_size)
 
 
 def digits(lab: Lab, steps: int) -> Task:
@@ -76,7 +78,7 @@ def digits(lab: Lab, steps: int) -> Task:
         for samples, part in zip(lab.digits, Part, strict=True)
     )
     classes = ("background", *map(str, range(10)))
-    return _task(lab, train, test, classes, DIGIT_COLOURS, steps)
+    return _task(lab, train, test, classes, DIGIT_COLOURS, steps, BATCH)
 
 
 def _task(
@@ -86,15 +88,16 @@ def _task(
     classes: tuple[str, ...],
     colours: Array,
     steps: int,
+    batch_size: int,
 ) -> Task:
     steps = steps // 25 if lab.quick else steps
     num_test = NUM_TEST // 4 if lab.quick else NUM_TEST
-    counts = steps * BATCH, num_test
+    counts = steps * batch_size, num_test
     samples = (
         masked(scenes, count, multiple=MULTIPLE)
         for scenes, count in zip((train, test), counts, strict=True)
     )
-    return Task(classes, colours, *samples, steps)
+    return Task(classes, colours, *samples, steps, batch_size // 2)
 
 
 def trained(lab: Lab, network: Network, task: Task) -> History:
@@ -106,8 +109,8 @@ def trained(lab: Lab, network: Network, task: Task) -> History:
         steps=task.steps,
         optimizer="adam",
         lr=cosine(0.005, task.steps, warmup=1 / 16),
-        batch_size=BATCH,
-        micro_batch_size=MICRO_BATCH,
+        batch_size=2 * task.micro_batch_size,
+        micro_batch_size=task.micro_batch_size,
         evaluate_on={"test": task.test},
         evaluate_every=task.steps // (1 if lab.quick else 8),
     )
@@ -116,7 +119,7 @@ def trained(lab: Lab, network: Network, task: Task) -> History:
 def confusion(lab: Lab, network: Network, task: Task) -> Array:
     """The confusion matrix of all pixels of the test scenes, `(K, K)`."""
     objective = Segmentation(network)
-    _, counts = measure(Feed(objective, *task.test), lab.comm, MICRO_BATCH)
+    _, counts = measure(Feed(objective, *task.test), lab.comm, task.micro_batch_size)
     return objective.matrix(counts)
 
 
