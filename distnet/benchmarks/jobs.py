@@ -14,9 +14,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from distnet.parallel import Communicator, run_command
+from distnet.training.fingerprint import one_blas_thread
 
 TIMEOUT_SECONDS = 900.0
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +35,21 @@ PERMISSIONS = {
 }
 
 Result = dict[str, Any]
+Tasks = Mapping[str, Callable[[Communicator, dict[str, Any]], Result]]
+
+
+def do_task(tasks: Tasks) -> int:
+    """In a child, on all ranks: the one of `tasks` that its argument names; the exit code."""
+
+    def work(comm: Communicator) -> int:
+        task = json.loads(sys.argv[1])
+        with one_blas_thread():
+            result = tasks[task["do"]](comm, task)
+        if comm.rank == 0:
+            print(json.dumps(result), flush=True)
+        return 0
+
+    return run_command(work, os.environ)
 
 
 class JobError(RuntimeError):

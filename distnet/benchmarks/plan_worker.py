@@ -6,8 +6,6 @@ measured is the network and the exchange of gradients, which is the real one.
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -18,13 +16,13 @@ import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch, Purpose, Words, uniform
+from distnet.benchmarks.jobs import do_task
 from distnet.nn import Linear, Network
 from distnet.objectives.objective import Objective, Ready
 from distnet.optim import make_optimizer
 from distnet.optim.schedules import constant
-from distnet.parallel import Communicator, run_command
+from distnet.parallel import Communicator
 from distnet.training.feed import Feed
-from distnet.training.fingerprint import one_blas_thread
 from distnet.training.islands import LocalSteps
 from distnet.training.trainer import Trainer, make_trainer
 
@@ -188,15 +186,5 @@ def messages(comm: Communicator, task: Task) -> dict[str, Any]:
 TASKS = {"messages": messages, "steps": steps}
 
 
-def work(comm: Communicator) -> int:
-    """Does the task of the command line."""
-    task = json.loads(sys.argv[1])
-    with one_blas_thread():
-        result = TASKS[task["do"]](comm, task)
-    if comm.rank == 0:
-        print(json.dumps(result), flush=True)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(run_command(work, os.environ))
+    sys.exit(do_task(TASKS))

@@ -5,8 +5,6 @@ Started by `jobs.run_ranks`. In the tasks, times are medians or means over steps
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from distnet.benchmarks.jobs import do_task
 from distnet.benchmarks.networks import CASES, random_trainer
 from distnet.benchmarks.rounds import interleave
 from distnet.parallel import (
@@ -25,11 +24,9 @@ from distnet.parallel import (
     Reducer,
     SerialCommunicator,
     make_reducer,
-    run_command,
 )
 from distnet.parallel.sums.exchange import Exchange
 from distnet.parallel.sums.reducer import cut_buckets
-from distnet.training.fingerprint import one_blas_thread
 from distnet.training.trainer import Trainer
 
 Task = dict[str, Any]
@@ -299,15 +296,5 @@ TASKS = {
 }
 
 
-def work(comm: Communicator) -> int:
-    """Does the task of the command line."""
-    task = json.loads(sys.argv[1])
-    with one_blas_thread():
-        result = TASKS[task["do"]](comm, task)
-    if comm.rank == 0:
-        print(json.dumps(result), flush=True)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(run_command(work, os.environ))
+    sys.exit(do_task(TASKS))
