@@ -85,14 +85,14 @@ _HOMES = {
     "distnet.parallel": ["Communicator", "SerialCommunicator", "shared_map"],
     "distnet.program": ["connect", "fit", "learn_to_play", "load_dataset", "run"],
     "distnet.training.callbacks": ["EarlyStopping"],
-    "distnet.training.history": ["History"],
+    "distnet.training.watching.history": ["History"],
     "distnet.training.lr_finder": ["LearningRates", "find_lr"],
-    "distnet.training.model_file": ["load", "save"],
+    "distnet.training.files.model_file": ["load", "save"],
     "distnet.training.playing": ["play"],
     "distnet.training.run": ["Callback", "Run"],
-    "distnet.training.diagnosis": ["TrainingDiverged"],
-    "distnet.training.step_result": ["StepResult"],
-    "distnet.training.trainer": ["Trainer", "make_trainer"],
+    "distnet.training.step.diagnosis": ["TrainingDiverged"],
+    "distnet.training.step.result": ["StepResult"],
+    "distnet.training.step.trainer": ["Trainer", "make_trainer"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -195,17 +195,17 @@ if TYPE_CHECKING:
     from distnet.program import load_dataset as load_dataset
     from distnet.program import run as run
     from distnet.training.callbacks import EarlyStopping as EarlyStopping
-    from distnet.training.diagnosis import TrainingDiverged as TrainingDiverged
+    from distnet.training.files.model_file import load as load
+    from distnet.training.files.model_file import save as save
     from distnet.training.fit import fit as fit
-    from distnet.training.history import History as History
     from distnet.training.lr_finder import LearningRates as LearningRates
     from distnet.training.lr_finder import find_lr as find_lr
-    from distnet.training.model_file import load as load
-    from distnet.training.model_file import save as save
     from distnet.training.playing import learn_to_play as learn_to_play
     from distnet.training.playing import play as play
     from distnet.training.run import Callback as Callback
     from distnet.training.run import Run as Run
-    from distnet.training.step_result import StepResult as StepResult
-    from distnet.training.trainer import Trainer as Trainer
-    from distnet.training.trainer import make_trainer as make_trainer
+    from distnet.training.step.diagnosis import TrainingDiverged as TrainingDiverged
+    from distnet.training.step.result import StepResult as StepResult
+    from distnet.training.step.trainer import Trainer as Trainer
+    from distnet.training.step.trainer import make_trainer as make_trainer
+    from distnet.training.watching.history import History as History

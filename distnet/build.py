@@ -37,33 +37,33 @@ from distnet.parallel import (
     together,
 )
 from distnet.parallel.watch import Watch
-from distnet.training.allreduce_report import AllreduceReport
 from distnet.training.callbacks import EarlyStopping
 from distnet.training.config import TrainConfig, defaults_of, identity, to_toml, weights_of
-from distnet.training.directory_lock import DirectoryLock
-from distnet.training.earlier_runs import claim
-from distnet.training.feed import Augment, Feed
+from distnet.training.files.directory_lock import DirectoryLock
+from distnet.training.files.earlier_runs import claim
+from distnet.training.files.mirrors import MIRRORS
+from distnet.training.files.model_file import about, initialize
+from distnet.training.files.run_directory import RunDirectory
 from distnet.training.fingerprint import numerics_fingerprint
-from distnet.training.islands import LocalSteps
 from distnet.training.job import Job
 from distnet.training.known_answer import expect_same_bits
-from distnet.training.mirrors import MIRRORS
 from distnet.training.model_card import model_card
-from distnet.training.model_file import about, initialize
-from distnet.training.performance import Performance
 from distnet.training.placement import idle_ranks, placement
-from distnet.training.profile import Profile
-from distnet.training.progress import Progress
-from distnet.training.report import RunLog, TerminalReport
 from distnet.training.resume import resume
 from distnet.training.run import Callback, Run
-from distnet.training.run_directory import RunDirectory
 from distnet.training.saving import Saving
-from distnet.training.step_hashes import StepHashes
-from distnet.training.terminal import Terminal
-from distnet.training.timeline import TimelineFile
-from distnet.training.trainer import Trainer, make_trainer
-from distnet.training.updates import optimizer_for
+from distnet.training.step.feed import Augment, Feed
+from distnet.training.step.islands import LocalSteps
+from distnet.training.step.trainer import Trainer, make_trainer
+from distnet.training.step.updates import optimizer_for
+from distnet.training.watching.allreduce_report import AllreduceReport
+from distnet.training.watching.performance import Performance
+from distnet.training.watching.profile import Profile
+from distnet.training.watching.progress import Progress
+from distnet.training.watching.report import RunLog, TerminalReport
+from distnet.training.watching.step_hashes import StepHashes
+from distnet.training.watching.terminal import Terminal
+from distnet.training.watching.timeline import TimelineFile
 
 
 def job_of(

@@ -22,7 +22,7 @@ from distnet.models import MODELS
 from distnet.nn import Layer, Linear, Network, ReLU, softmax
 from distnet.parallel import Communicator
 from distnet.program import fit
-from distnet.training.model_file import save
+from distnet.training.files.model_file import save
 
 HIDDEN_SIZE = 100  # of the network that is taken if none is given
 

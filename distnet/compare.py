@@ -22,19 +22,19 @@ from distnet.base.words import counted
 from distnet.build import dataset_of, objective_of, parts_of, start_of, trainer_of
 from distnet.parallel import SerialCommunicator
 from distnet.parallel.errors import AgreedError
-from distnet.training import checkpoint as checkpoints
-from distnet.training.checkpoint import (
+from distnet.training.comparison import ArrayDifference, Comparison, Evidence, compare
+from distnet.training.config import defaults_of, identity, parse
+from distnet.training.files import checkpoint as checkpoints
+from distnet.training.files.checkpoint import (
     Checkpoint,
     CheckpointError,
     check_compatible,
     with_defaults,
 )
-from distnet.training.comparison import ArrayDifference, Comparison, Evidence, compare
-from distnet.training.config import defaults_of, identity, parse
 from distnet.training.fingerprint import one_blas_thread
 from distnet.training.side_by_side import Rerun, rerun
-from distnet.training.step_hashes import state_sha256
-from distnet.training.trainer import Trainer
+from distnet.training.step.trainer import Trainer
+from distnet.training.watching.step_hashes import state_sha256
 
 NUM_SHOWN = 5  # arrays, of those that differ
 OTHERWISE = (

@@ -51,12 +51,12 @@ from distnet.models.scaling import COLOURS
 from distnet.nn import quantize
 from distnet.nn.description import describe
 from distnet.nn.quantization import EXACT, sum_bounds
-from distnet.training import checkpoint, model_file
-from distnet.training.checkpoint import Checkpoint
-from distnet.training.model_file import about, values_of
-from distnet.training.onnx_file import SUFFIX as ONNX
-from distnet.training.onnx_file import write_onnx
-from distnet.training.storage import STORAGES
+from distnet.training.files import checkpoint, model_file
+from distnet.training.files.checkpoint import Checkpoint
+from distnet.training.files.model_file import about, values_of
+from distnet.training.files.onnx_file import SUFFIX as ONNX
+from distnet.training.files.onnx_file import write_onnx
+from distnet.training.files.storage import STORAGES
 
 Settings = dict[str, Any]  # options of a model, by name
 NUM_CALIBRATING = 500

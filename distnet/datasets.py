@@ -18,7 +18,7 @@ from distnet.data.errors import DataError
 from distnet.data.fetch import fetch
 from distnet.data.source import Source
 from distnet.parallel import SerialCommunicator
-from distnet.training.terminal import Terminal
+from distnet.training.watching.terminal import Terminal
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,13 @@ from distnet.data.arrays import checked_samples
 from distnet.nn import Network
 from distnet.objectives.confusion import Confusion, precision_recall_f1
 from distnet.parallel import Communicator, agree, run_command, together
-from distnet.training import model_file
 from distnet.training.evaluation import measure
-from distnet.training.feed import Feed
+from distnet.training.files import model_file
 from distnet.training.fingerprint import one_blas_thread
 from distnet.training.job import DONE, NOT_WRITTEN
 from distnet.training.known_answer import expect_same_bits
 from distnet.training.run import EVALUATION_SIZE
+from distnet.training.step.feed import Feed
 
 MOST_CLASSES = 25  # of a matrix that fits a terminal
 NUM_CONFUSIONS = 10  # that are told of a larger one

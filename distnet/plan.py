@@ -24,7 +24,7 @@ from distnet.planning.options import PlanOptions
 from distnet.planning.page import page
 from distnet.planning.simulation import POLICIES, Played, Stragglers, play
 from distnet.planning.sources import Measured, Plan, plan_of, way_of
-from distnet.training.metrics import plain
+from distnet.training.files.metrics import plain
 
 HEAD = (
     "ranks hosts  step ms compute  uneven varying messages   alone efficiency  images/s"

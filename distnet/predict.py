@@ -29,7 +29,7 @@ from distnet.nn import Network, softmax
 from distnet.nn.network import PREDICT_BLOCK
 from distnet.parallel import Communicator, agree, run_command, together
 from distnet.parallel.dealing import deal
-from distnet.training import model_file
+from distnet.training.files import model_file
 from distnet.training.fingerprint import one_blas_thread
 from distnet.training.job import DONE, NOT_WRITTEN
 from distnet.training.known_answer import expect_same_bits

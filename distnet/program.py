@@ -18,8 +18,8 @@ from distnet.parallel import launcher as _launcher
 from distnet.training import fit as _fit
 from distnet.training import playing as _playing
 from distnet.training.fingerprint import one_blas_thread
-from distnet.training.history import History
 from distnet.training.known_answer import expect_same_bits
+from distnet.training.watching.history import History
 
 
 def run(main: Callable[[Communicator], Any], *, arithmetic: str | Arithmetic = FLOAT) -> NoReturn:

@@ -23,10 +23,10 @@ from distnet.parallel import Communicator, agree, run_command, together
 from distnet.predict import shared_logits
 from distnet.reporting.page import Examined, page
 from distnet.reporting.run_files import RunFiles
-from distnet.training.checkpoint import CheckpointError
+from distnet.training.files.checkpoint import CheckpointError
+from distnet.training.files.model_file import classifier_of
 from distnet.training.fingerprint import one_blas_thread
 from distnet.training.job import DONE
-from distnet.training.model_file import classifier_of
 
 
 @dataclass(frozen=True)

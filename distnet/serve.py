@@ -24,7 +24,7 @@ from distnet.predict import PredictOptions, preparation
 from distnet.serving.page import page
 from distnet.serving.reader import Reader
 from distnet.serving.server import Server
-from distnet.training import model_file
+from distnet.training.files import model_file
 from distnet.training.fingerprint import one_blas_thread
 
 ELSEWHERE = "192.0.2.1", 9  # an address for documentation (RFC 5737): nothing is sent to it

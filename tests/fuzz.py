@@ -26,11 +26,11 @@ from distnet.data.formats.idx import format_idx, read_idx
 from distnet.data.formats.npy import read_npy
 from distnet.data.formats.pickled import read_pickled_arrays
 from distnet.nn import Conv2d, Linear, Network, ReLU, Residual
-from distnet.training import checkpoint
-from distnet.training.checkpoint import Checkpoint, CheckpointError
 from distnet.training.config import ConfigError, TrainConfig, parse, to_toml
-from distnet.training.metrics import Metrics
-from distnet.training.model_file import about, network_of
+from distnet.training.files import checkpoint
+from distnet.training.files.checkpoint import Checkpoint, CheckpointError
+from distnet.training.files.metrics import Metrics
+from distnet.training.files.model_file import about, network_of
 from distnet.training.record import Record
 
 MEMORY_BYTES = 1 << 30  # beyond what the process has when it starts

@@ -14,9 +14,9 @@ from training_runs import write_digits
 from distnet.compare import main
 from distnet.parallel import SerialCommunicator
 from distnet.train import train
-from distnet.training import checkpoint
-from distnet.training.checkpoint import checkpoint_path
-from distnet.training.step_hashes import chained
+from distnet.training.files import checkpoint
+from distnet.training.files.checkpoint import checkpoint_path
+from distnet.training.watching.step_hashes import chained
 
 FLAGS = "--model two_layer --batch-size 50 --micro-batch-size 16 --steps 6 --checkpoint-every 1"
 

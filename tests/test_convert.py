@@ -22,8 +22,8 @@ from distnet.data.formats.pickled import MAX_BYTES, read_pickled_arrays
 from distnet.data.formats.states import read_state, write_state
 from distnet.models import MODELS, DeepConvNet, SimpleConvNet, ThreeLayerNet, TwoLayerNet
 from distnet.nn import Network
-from distnet.training.checkpoint import Checkpoint, load, save
-from distnet.training.model_file import about
+from distnet.training.files.checkpoint import Checkpoint, load, save
+from distnet.training.files.model_file import about
 
 Arrays = dict[str, np.ndarray]
 CONVOLUTIONS = [(16, 1), (16, 16), (32, 16), (32, 32), (64, 32), (64, 64)]

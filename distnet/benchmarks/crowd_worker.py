@@ -11,7 +11,7 @@ from pathlib import Path
 from distnet.parallel import Communicator, run_command, together
 from distnet.training.fingerprint import one_blas_thread
 from distnet.training.run import Callback, Run
-from distnet.training.step_result import StepResult
+from distnet.training.step.result import StepResult
 
 
 class Watch(Callback):

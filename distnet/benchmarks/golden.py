@@ -49,9 +49,9 @@ from distnet.nn import (
 from distnet.objectives import Adversarial, Classification, Objective, Regression, Segmentation
 from distnet.optim import OPTIMIZERS, make_optimizer, make_schedule
 from distnet.parallel import Communicator, run_command
-from distnet.training.feed import Feed
-from distnet.training.islands import LocalSteps
-from distnet.training.trainer import make_trainer
+from distnet.training.step.feed import Feed
+from distnet.training.step.islands import LocalSteps
+from distnet.training.step.trainer import make_trainer
 
 IMAGES = (1, 28, 28)
 

@@ -19,8 +19,8 @@ from distnet.objectives import Classification
 from distnet.optim import make_optimizer
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator
-from distnet.training.feed import Feed
-from distnet.training.trainer import Trainer, make_trainer
+from distnet.training.step.feed import Feed
+from distnet.training.step.trainer import Trainer, make_trainer
 
 
 def vgg_like() -> Network:

@@ -27,7 +27,7 @@ from distnet.parallel import (
 )
 from distnet.parallel.sums.exchange import Exchange
 from distnet.parallel.sums.reducer import cut_buckets
-from distnet.training.trainer import Trainer
+from distnet.training.step.trainer import Trainer
 
 Task = dict[str, Any]
 Result = dict[str, Any]

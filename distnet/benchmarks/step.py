@@ -25,7 +25,7 @@ from distnet.benchmarks.rounds import describe_machine, interleave, ratios
 from distnet.nn import Conv2d, Layer, Sequential
 from distnet.nn.conv.choice import ALGORITHMS, fastest_algorithm
 from distnet.training.fingerprint import one_blas_thread
-from distnet.training.trainer import Trainer
+from distnet.training.step.trainer import Trainer
 
 # Keeps glibc from returning PyTorch's activations to the kernel at every step.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "4294967296"}

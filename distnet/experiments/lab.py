@@ -33,10 +33,10 @@ from distnet.experiments.pictures import Draw, can_draw, write_picture
 from distnet.experiments.requirements import Required, Verdict, short
 from distnet.nn.network import Network
 from distnet.parallel import Communicator, agree, run_command, together
+from distnet.training.files.model_file import save as save_network
 from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
 from distnet.training.fit import fit
-from distnet.training.history import History
-from distnet.training.model_file import save as save_network
+from distnet.training.watching.history import History
 
 Numbers = dict[str, Any]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distnet.training.history import History
+from distnet.training.watching.history import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

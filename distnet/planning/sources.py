@@ -15,9 +15,9 @@ from distnet.planning.failures import Failures
 from distnet.planning.links import Link
 from distnet.planning.model import Way, Workload
 from distnet.planning.options import PlanOptions
-from distnet.training import checkpoint as checkpoints
-from distnet.training.metrics import read_events
-from distnet.training.model_file import CHECKPOINTS
+from distnet.training.files import checkpoint as checkpoints
+from distnet.training.files.metrics import read_events
+from distnet.training.files.model_file import CHECKPOINTS
 
 HOUR = 3600.0
 WINDOW_PART = 0.5  # of a micro-batch, where nobody has measured it

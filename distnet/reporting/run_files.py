@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from distnet.base.options import read_unchecked
-from distnet.training.checkpoint import Checkpoint, CheckpointError
-from distnet.training.metrics import read_events
-from distnet.training.model_file import read
+from distnet.training.files.checkpoint import Checkpoint, CheckpointError
+from distnet.training.files.metrics import read_events
+from distnet.training.files.model_file import read
 
 NUM_SHOWN_RANKS = 64
 

@@ -11,7 +11,7 @@ from distnet.reporting.html import Html, document, element, table
 from distnet.reporting.page import STYLE
 from distnet.sweeping.outcomes import FAILED, FINISHED, UNFINISHED, Outcome, options_of
 from distnet.sweeping.spec import text_of
-from distnet.training.metrics import read_events
+from distnet.training.files.metrics import read_events
 
 NUM_CURVES = 6  # as many as there are colours
 

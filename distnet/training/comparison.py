@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.training import checkpoint as checkpoints
-from distnet.training.checkpoint import Arrays, Checkpoint, CheckpointError
-from distnet.training.model_file import CHECKPOINTS, network_of
-from distnet.training.step_hashes import Chain, state_sha256
+from distnet.training.files import checkpoint as checkpoints
+from distnet.training.files.checkpoint import Arrays, Checkpoint, CheckpointError
+from distnet.training.files.model_file import CHECKPOINTS, network_of
+from distnet.training.watching.step_hashes import Chain, state_sha256
 
 
 @dataclass(frozen=True)

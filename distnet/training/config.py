@@ -39,8 +39,8 @@ from distnet.models import MODELS
 from distnet.optim import OPTIMIZERS, SCHEDULES, depends_on_length
 from distnet.parallel import EXCHANGES, REDUCTIONS
 from distnet.parallel.sums.exact8 import MOST_CONTRIBUTIONS
-from distnet.training.islands import LocalSteps
-from distnet.training.synchronization import EveryStep
+from distnet.training.step.islands import LocalSteps
+from distnet.training.step.synchronization import EveryStep
 
 __all__ = ["ConfigError", "TrainConfig", "config_of", "identity", "parse", "to_toml"]
 

@@ -10,7 +10,7 @@ from distnet.base.arrays import Array
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.dealing import deal
 from distnet.parallel.sums.fixed_point import FixedPoint
-from distnet.training.feed import Feed
+from distnet.training.step.feed import Feed
 
 LOSS_BITS = 24  # losses are summed in multiples of 2^-24
 

@@ -27,15 +27,15 @@ from distnet.objectives import Classification, Objective
 from distnet.optim import Optimizer, Schedule
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator, agree
-from distnet.training.diagnosis import TrainingDiverged
-from distnet.training.feed import Augment, Feed
-from distnet.training.history import History
 from distnet.training.known_answer import expect_same_bits
-from distnet.training.progress import Progress
 from distnet.training.run import Callback, Run
-from distnet.training.terminal import Terminal
-from distnet.training.trainer import Trainer, make_trainer
-from distnet.training.updates import optimizer_for
+from distnet.training.step.diagnosis import TrainingDiverged
+from distnet.training.step.feed import Augment, Feed
+from distnet.training.step.trainer import Trainer, make_trainer
+from distnet.training.step.updates import optimizer_for
+from distnet.training.watching.history import History
+from distnet.training.watching.progress import Progress
+from distnet.training.watching.terminal import Terminal
 
 
 def fit(

@@ -10,7 +10,7 @@ from distnet.parallel.communicator import Process
 from distnet.parallel.watch import Watch
 from distnet.training.run import Run
 from distnet.training.saving import Saving
-from distnet.training.terminal import Terminal
+from distnet.training.watching.terminal import Terminal
 
 # Exit codes, from sysexits.h where it has them.
 DONE = 0

@@ -16,7 +16,7 @@ from distnet.nn.network import Network
 from distnet.objectives import Objective
 from distnet.training.fit import fit
 from distnet.training.run import Callback, Run
-from distnet.training.step_result import StepResult
+from distnet.training.step.result import StepResult
 
 SMOOTHING = 0.9  # the decay of the moving average of the losses
 BURST = 4.0  # times the lowest loss: there is nothing to learn from what follows

@@ -17,8 +17,6 @@ from distnet.base.options import details, flag
 from distnet.base.words import counted
 from distnet.training import columns
 
-FILE = "README.md"
-MARK = "<!-- written by distnet when the run ended, and again when it goes on -->"
 MAX_CLASSES = 12  # that are named
 
 
@@ -54,8 +52,7 @@ def model_card(
     )
     table = "\n".join(f"| {name} | {text} |" for name, text in rows)
     size, version = format_shape(tuple(input_shape)), import_module("distnet").__version__
-    return f"""{MARK}
-
+    return f"""\
 # {summary["model"]} on {summary["data"]}
 
 A network that tells {len(classes)} classes of inputs of {size} apart: {_named(classes)}.

@@ -30,11 +30,11 @@ from distnet.objectives.q_learning import DoubleDQN
 from distnet.optim import Averaged, Schedule, make_optimizer
 from distnet.optim.schedules import linear
 from distnet.parallel import Communicator, SerialCommunicator, shared_map
-from distnet.training.feed import Feed
-from distnet.training.history import History
 from distnet.training.record import Metrics
 from distnet.training.run import Callback, Run
-from distnet.training.trainer import make_trainer
+from distnet.training.step.feed import Feed
+from distnet.training.step.trainer import make_trainer
+from distnet.training.watching.history import History
 
 Values = Callable[[Array], Array]  # from observations (N, ...) to the values of actions (N, A)
 

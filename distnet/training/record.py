@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from distnet.objectives import Objective
-from distnet.training.checkpoint import CheckpointError
-from distnet.training.step_result import StepResult
+from distnet.training.files.checkpoint import CheckpointError
+from distnet.training.step.result import StepResult
 
 Metrics = dict[str, float]
 

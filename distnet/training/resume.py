@@ -11,8 +11,9 @@ from typing import Any
 
 from distnet.base.words import counted
 from distnet.parallel.agreement import together
-from distnet.training import checkpoint as checkpoints
-from distnet.training.checkpoint import (
+from distnet.training.files import checkpoint as checkpoints
+from distnet.training.files.checkpoint import (
+    LATEST,
     LENGTH,
     Checkpoint,
     CheckpointError,
@@ -23,8 +24,6 @@ from distnet.training.checkpoint import (
 from distnet.training.fingerprint import difference
 from distnet.training.record import Record
 from distnet.training.run import Run
-
-LATEST = "latest"
 
 
 def resume(

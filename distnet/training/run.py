@@ -21,10 +21,10 @@ from distnet.parallel.communicator import Process
 from distnet.parallel.errors import RankAtFault
 from distnet.parallel.recovery import die
 from distnet.training.evaluation import EvaluationStopped, evaluate
-from distnet.training.feed import Feed
 from distnet.training.record import Metrics, Record
-from distnet.training.step_result import StepResult
-from distnet.training.trainer import Trainer
+from distnet.training.step.feed import Feed
+from distnet.training.step.result import StepResult
+from distnet.training.step.trainer import Trainer
 
 EVALUATION_SIZE = 200  # samples of a forward pass in evaluation
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distnet.training.checkpoint import Checkpoint
+from distnet.training.files.checkpoint import Checkpoint
+from distnet.training.files.run_directory import RunDirectory
 from distnet.training.run import Run
-from distnet.training.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
 from distnet.nn.sequential import Sequential
 from distnet.training.comparison import ArrayDifference, differences
-from distnet.training.step_hashes import state_sha256
-from distnet.training.synchronization import EveryStep
-from distnet.training.trainer import Trainer
+from distnet.training.step.synchronization import EveryStep
+from distnet.training.step.trainer import Trainer
+from distnet.training.watching.step_hashes import state_sha256
 
 
 @dataclass(frozen=True)

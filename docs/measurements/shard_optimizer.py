@@ -28,10 +28,10 @@ from distnet.parallel import Communicator, run_command
 from distnet.planning.memory import bytes_of_rank
 from distnet.planning.model import Way
 from distnet.training.config import TrainConfig
-from distnet.training.feed import Feed
 from distnet.training.fingerprint import one_blas_thread
-from distnet.training.sharding import Sharded
-from distnet.training.trainer import Trainer, make_trainer
+from distnet.training.step.feed import Feed
+from distnet.training.step.sharding import Sharded
+from distnet.training.step.trainer import Trainer, make_trainer
 
 CLASSES = 10
 

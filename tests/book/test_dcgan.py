@@ -9,7 +9,7 @@ import pytest
 
 from distnet.experiments import Lab, load
 from distnet.parallel import SerialCommunicator
-from distnet.training.model_file import load as load_network
+from distnet.training.files.model_file import load as load_network
 
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "book" / "ch08" / "dcgan.py"
 

@@ -13,7 +13,7 @@ from PIL import Image
 from distnet.base.errors import DataError
 from distnet.experiments import load
 from distnet.parallel import SerialCommunicator
-from distnet.training.model_file import load as load_network
+from distnet.training.files.model_file import load as load_network
 
 CHAPTER = Path(__file__).resolve().parents[2] / "docs" / "book" / "ch08"
 

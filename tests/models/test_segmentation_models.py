@@ -9,8 +9,8 @@ import distnet
 from distnet.models import FCN, SegNet
 from distnet.models.segmentation import convolutions
 from distnet.nn import MaxPool2d, MaxUnpool2d, MicroBatch
-from distnet.training.checkpoint import CheckpointError
-from distnet.training.model_file import classifier_of, read
+from distnet.training.files.checkpoint import CheckpointError
+from distnet.training.files.model_file import classifier_of, read
 
 
 @pytest.mark.parametrize(

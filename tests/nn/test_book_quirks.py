@@ -32,9 +32,9 @@ ELSEWHERE = {
     16: "sampling with replacement: distnet/data/sampler.py draws a permutation for each epoch",
     18: "one optimizer object for several networks: distnet/optim, each owns vectors of one size",
     19: "Adam's epsilon without bias correction: distnet/optim/optimizers.py, stated there",
-    23: "pickled weights, unseeded random numbers: distnet/training/checkpoint.py; seeds are here",
+    23: "pickles, unseeded numbers: distnet/training/files/checkpoint.py; seeds are here",
     24: "a loader that needs the network and writes into the package: distnet/data",
-    27: "a loss that is not a number, and training goes on: distnet/training/trainer.py stops",
+    27: "a loss that is not a number, and training goes on: distnet/training/step/trainer.py stops",
 }
 
 

@@ -14,7 +14,7 @@ from distnet.nn.gradient_check import numerical_gradient, relative_error
 from distnet.objectives import Adversarial
 from distnet.parallel import Communicator, SerialCommunicator
 from distnet.training.fit import fit
-from distnet.training.history import History
+from distnet.training.watching.history import History
 
 RANKS = [pytest.param(n, marks=pytest.mark.mpi(min_size=n)) for n in (1, 2, 3, 5)]
 SHAPE, N = (1, 8, 8), 6

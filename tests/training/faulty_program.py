@@ -12,7 +12,7 @@ import numpy as np
 
 from distnet.parallel import Communicator, run_command
 from distnet.train import train
-from distnet.training.trainer import Trainer
+from distnet.training.step.trainer import Trainer
 
 RANK, STEP = map(int, sys.argv[1:3])
 

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.mpi_launch
 # Rank 1 sleeps for each of its micro-batches, far longer than it takes to compute one.
 SLOWED = """
 import os, runpy, sys, time
-from distnet.training.feed import Feed
+from distnet.training.step.feed import Feed
 
 def slowed(self, *args, at_speed=Feed.training):
     time.sleep(0.1)

@@ -13,8 +13,8 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from distnet.training import checkpoint as module
-from distnet.training.checkpoint import (
+from distnet.training.files import checkpoint as module
+from distnet.training.files.checkpoint import (
     Checkpoint,
     CheckpointError,
     best_path,

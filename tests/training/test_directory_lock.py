@@ -13,8 +13,8 @@ import pytest
 
 from distnet.parallel import SerialCommunicator
 from distnet.parallel.communicator import Process
-from distnet.training import directory_lock
-from distnet.training.directory_lock import DirectoryInUseError, DirectoryLock
+from distnet.training.files import directory_lock
+from distnet.training.files.directory_lock import DirectoryInUseError, DirectoryLock
 
 (ME,) = SerialCommunicator().processes
 ELSEWHERE = {"host": "elsewhere", "pid": 7, "beat": 3}
@@ -60,7 +60,7 @@ def test_a_killed_owner_on_this_host_keeps_nobody_out(tmp_path):
         import os, signal
         from pathlib import Path
         from distnet.parallel import SerialCommunicator
-        from distnet.training.directory_lock import DirectoryLock
+        from distnet.training.files.directory_lock import DirectoryLock
         (me,) = SerialCommunicator().processes
         DirectoryLock(Path({str(tmp_path)!r}), [me], me).acquire()
         os.kill(os.getpid(), signal.SIGKILL)

@@ -13,11 +13,11 @@ from distnet.optim import make_optimizer
 from distnet.optim.schedules import constant
 from distnet.parallel import NonFiniteGradient, SerialCommunicator
 from distnet.train import train
-from distnet.training.checkpoint import latest
-from distnet.training.diagnosis import bad_array, describe, first_bad_layer
-from distnet.training.feed import Feed
+from distnet.training.files.checkpoint import latest
 from distnet.training.fit import fit
-from distnet.training.trainer import TrainingDiverged, make_trainer
+from distnet.training.step.diagnosis import bad_array, describe, first_bad_layer
+from distnet.training.step.feed import Feed
+from distnet.training.step.trainer import TrainingDiverged, make_trainer
 
 
 def network() -> Network:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from distnet.parallel import SerialCommunicator
-from distnet.training.checkpoint import checkpoint_path
-from distnet.training.directory_lock import DirectoryInUseError, DirectoryLock
-from distnet.training.earlier_runs import claim
+from distnet.training.files.checkpoint import checkpoint_path
+from distnet.training.files.directory_lock import DirectoryInUseError, DirectoryLock
+from distnet.training.files.earlier_runs import claim
 
 (ME,) = SerialCommunicator().processes
 LINE = '{"event": "train", "step": 1}\n'

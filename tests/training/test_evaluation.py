@@ -9,7 +9,7 @@ from distnet.nn import Conv2d, Linear, Network, ReLU
 from distnet.objectives import Classification
 from distnet.parallel import SerialCommunicator
 from distnet.training.evaluation import EvaluationStopped, evaluate
-from distnet.training.feed import Feed
+from distnet.training.step.feed import Feed
 
 NUM_SAMPLES = 37
 RANKS = [pytest.param(n, marks=pytest.mark.mpi(min_size=n)) for n in (1, 2, 3)]

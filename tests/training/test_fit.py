@@ -19,8 +19,8 @@ from distnet.optim import make_optimizer
 from distnet.optim.schedules import step_decay
 from distnet.parallel import DisagreementError, SerialCommunicator
 from distnet.training.fit import fit
-from distnet.training.history import History
-from distnet.training.trainer import TrainingDiverged
+from distnet.training.step.trainer import TrainingDiverged
+from distnet.training.watching.history import History
 
 SHAPE = (1, 4, 4)
 CLASSES = 3

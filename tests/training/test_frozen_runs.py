@@ -9,9 +9,9 @@ from training_runs import SIZES, write_digits
 from distnet.nn import BatchNorm, Conv2d, Dropout, Linear, MaxPool2d, Network, ReLU
 from distnet.parallel import RankError, SerialCommunicator
 from distnet.train import train
-from distnet.training.checkpoint import load as load_checkpoint
+from distnet.training.files.checkpoint import load as load_checkpoint
+from distnet.training.files.model_file import load, save
 from distnet.training.fit import fit
-from distnet.training.model_file import load, save
 
 SHAPE = (1, 8, 8)
 

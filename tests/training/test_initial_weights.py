@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from distnet.nn import BatchNorm, Linear, Network, ReLU
-from distnet.training.model_file import initialize, save
+from distnet.training.files.model_file import initialize, save
 
 
 def network(num_classes: int, seed: int) -> Network:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distnet.training.metrics import Metrics, write_summary
+from distnet.training.files.metrics import Metrics, write_summary
 
 
 @pytest.fixture

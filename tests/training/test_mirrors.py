@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from training_runs import ALONE, SIZES, STEPS_PER_EPOCH, read_metrics, succeed, write_digits
 
-from distnet.training.metrics import AppendedFile
-from distnet.training.mirrors import CsvFiles
-from distnet.training.tensorboard import crc32c, record, scalars
+from distnet.training.files.metrics import AppendedFile
+from distnet.training.files.mirrors import CsvFiles
+from distnet.training.files.tensorboard import crc32c, record, scalars
 
 FLAGS = ("--model", "two_layer", "--epochs", "3", "--log-every", "2", "--csv", "--tensorboard")
 

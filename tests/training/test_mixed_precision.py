@@ -11,9 +11,9 @@ from distnet import Conv2d, Linear, MaxPool2d, Network, ReLU
 from distnet.base.halves import HALVES
 from distnet.base.keys import MicroBatch
 from distnet.objectives import Classification
-from distnet.training.checkpoint import load
 from distnet.training.config import ConfigError, TrainConfig
-from distnet.training.updates import optimizer_for
+from distnet.training.files.checkpoint import load
+from distnet.training.step.updates import optimizer_for
 
 FLAGS = ["--model", "simple_convnet", "--steps", "6", "--log-every", "1", "--checkpoint-every", "3"]
 

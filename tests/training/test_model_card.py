@@ -10,7 +10,8 @@ from training_runs import ALONE, NUM_TRAIN, SIZES, read_summary, succeed, write_
 
 import distnet
 from distnet.training.config import TrainConfig, parse
-from distnet.training.model_card import MARK, _options
+from distnet.training.files.run_directory import CARD_MARK
+from distnet.training.model_card import _options
 
 FLAGS = ("--model", "lenet5", "--width", "0.5", "--epochs", "2", "--lr", "0.002")
 
@@ -32,7 +33,7 @@ def test_the_card_says_what_the_run_was(data_dir, tmp_path):
     assert not (out / "README.md").exists(), "before the end there is nothing to say"
     succeed(ALONE, *args, "--resume")
     text, summary = (out / "README.md").read_text(), read_summary(out)
-    assert text.startswith(f"{MARK}\n\n# lenet5 on {data_dir.name}\n")
+    assert text.startswith(f"{CARD_MARK}\n\n# lenet5 on {data_dir.name}\n")
     found = rows(text)
     assert found["test accuracy at the end"] == f"{summary['test_accuracy']:.2%}"
     assert found["best checkpoint"] == (

@@ -13,8 +13,8 @@ from training_runs import write_digits
 import distnet
 from distnet.parallel import SerialCommunicator
 from distnet.train import train
-from distnet.training import checkpoint
-from distnet.training.checkpoint import Checkpoint, CheckpointError
+from distnet.training.files import checkpoint
+from distnet.training.files.checkpoint import Checkpoint, CheckpointError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (150, 1, 8, 8), np.uint8)
 

@@ -33,7 +33,7 @@ from distnet.nn import (
     Sequential,
     Sign,
 )
-from distnet.training.onnx_file import LAYERS, OPSET, model_of, write_onnx
+from distnet.training.files.onnx_file import LAYERS, OPSET, model_of, write_onnx
 
 NOT_THERE = {"CaptionDecoder", "Embedding", "GramMatrix", "LSTM", "PositionEmbedding"}
 

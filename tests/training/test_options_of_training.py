@@ -25,8 +25,8 @@ import distnet
 from distnet.build import objective_of, parts_of
 from distnet.data import DataError, dataset_from_arrays
 from distnet.objectives import balanced_weights
-from distnet.training import checkpoint as checkpoints
 from distnet.training.config import ConfigError, TrainConfig, parse
+from distnet.training.files import checkpoint as checkpoints
 
 STEPS_PER_EPOCH = 4  # of what is left of the training data
 FLAGS = (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from distnet.training.performance import Throughput
+from distnet.training.watching.performance import Throughput
 
 
 def test_throughput_is_of_steady_state():

@@ -12,9 +12,9 @@ from distnet.nn import Conv2d, Linear, Network, ReLU
 from distnet.objectives.q_learning import DoubleDQN
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator
-from distnet.training.history import History
 from distnet.training.playing import Playing, learn_to_play, learner, play, results
-from distnet.training.trainer import TrainingDiverged
+from distnet.training.step.trainer import TrainingDiverged
+from distnet.training.watching.history import History
 
 RANKS = [pytest.param(n, marks=pytest.mark.mpi(min_size=n)) for n in (1, 2, 3, 5)]
 

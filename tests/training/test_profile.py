@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import distnet
-from distnet.training.profile import Profile, product_rate
+from distnet.training.watching.profile import Profile, product_rate
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from training_runs import NUM_TRAIN, SIZES, run_python, write_digits
 import distnet
 from distnet.base.screen import ERASE, Screen
 from distnet.parallel import SerialCommunicator
-from distnet.training.progress import MIN_BAR, REFRESH_SECONDS, Progress, status_line
-from distnet.training.terminal import Terminal
+from distnet.training.watching.progress import MIN_BAR, REFRESH_SECONDS, Progress, status_line
+from distnet.training.watching.terminal import Terminal
 
 ALONE = [sys.executable]
 # Slow enough that the line is drawn several times: 4 times a second.

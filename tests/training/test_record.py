@@ -9,9 +9,9 @@ import pytest
 
 from distnet.nn import Linear, Network
 from distnet.objectives import Classification
-from distnet.training.checkpoint import CheckpointError
+from distnet.training.files.checkpoint import CheckpointError
 from distnet.training.record import Record
-from distnet.training.step_result import RankWork, StepResult
+from distnet.training.step.result import RankWork, StepResult
 
 OBJECTIVE = Classification(Network([Linear(2)], (3,)))
 

@@ -13,9 +13,9 @@ import pytest
 from distnet.models import TwoLayerNet
 from distnet.parallel import Communicator
 from distnet.train import train
-from distnet.training.replicas import ReplicasDiffer, same_everywhere, verify
-from distnet.training.step_result import StepResult
-from distnet.training.trainer import Trainer
+from distnet.training.step.replicas import ReplicasDiffer, same_everywhere, verify
+from distnet.training.step.result import StepResult
+from distnet.training.step.trainer import Trainer
 
 
 def state() -> dict[str, np.ndarray]:

@@ -19,10 +19,10 @@ from distnet.data.formats.idx import format_idx
 from distnet.data.formats.idx_set import IDX_FILES
 from distnet.parallel import RankError, SerialCommunicator
 from distnet.train import train
-from distnet.training.checkpoint import best_path, checkpoint_path, load, save
-from distnet.training.feed import Feed
+from distnet.training.files.checkpoint import best_path, checkpoint_path, load, save
 from distnet.training.fingerprint import numerics_fingerprint
-from distnet.training.trainer import Trainer
+from distnet.training.step.feed import Feed
+from distnet.training.step.trainer import Trainer
 
 STEPS = 8  # two epochs of 3 steps, and 2 more
 FLAGS = "--model two_layer --batch-size 8 --micro-batch-size 3 --log-every 2 --lr 0.1 --keep 0"

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from distnet.parallel import SerialCommunicator
-from distnet.training import checkpoint_writer
-from distnet.training.checkpoint import Checkpoint, checkpoint_path, load
-from distnet.training.run_directory import RunDirectory
+from distnet.training.files import checkpoint_writer
+from distnet.training.files.checkpoint import Checkpoint, checkpoint_path, load
+from distnet.training.files.run_directory import RunDirectory
 
 
 def state(step: int) -> Checkpoint:

@@ -14,7 +14,7 @@ from distnet.__main__ import main
 from distnet.optim import OPTIMIZERS, Averaged, make_optimizer
 from distnet.parallel import Communicator, SerialCommunicator
 from distnet.parallel.communicator import Process
-from distnet.training.sharding import Sharded, SharesLost, cut
+from distnet.training.step.sharding import Sharded, SharesLost, cut
 
 SIZE = 1009
 SEGMENTS = [(0, 400), (400, 410), (410, 900), (900, SIZE)]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from training_runs import ALONE, SIZES, checkpoint, read_metrics, succeed, write_digits
 
-from distnet.training import checkpoint as checkpoints
-from distnet.training.step_hashes import Chain, chained, state_sha256
+from distnet.training.files import checkpoint as checkpoints
+from distnet.training.watching.step_hashes import Chain, chained, state_sha256
 
 FLAGS = ("--model", "two_layer", "--steps", "9", "--hash-every", "2", "--checkpoint-every", "3")
 FLAGS = (*FLAGS, "--keep", "0")

@@ -9,8 +9,8 @@ from distnet.convert import main
 from distnet.data import load_dataset
 from distnet.models import SimpleConvNet
 from distnet.nn import BatchNorm, BinaryConv2d, BinaryLinear, Linear, Network, Sign, quantize
-from distnet.training.model_file import initialize, load, save
-from distnet.training.storage import STORAGES
+from distnet.training.files.model_file import initialize, load, save
+from distnet.training.files.storage import STORAGES
 
 
 def network() -> Network:

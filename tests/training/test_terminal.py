@@ -7,7 +7,7 @@ import sys
 
 from distnet.base.screen import ERASE
 from distnet.parallel import SerialCommunicator
-from distnet.training.terminal import Terminal
+from distnet.training.watching.terminal import Terminal
 
 
 class Rank(SerialCommunicator):

@@ -10,8 +10,8 @@ import pytest
 from training_runs import ALONE, SIZES, own_lines, read_summary, succeed, train, write_digits
 
 from distnet.parallel import SerialCommunicator
-from distnet.training import timeline
-from distnet.training.timeline import Timeline
+from distnet.training.watching import timeline
+from distnet.training.watching.timeline import Timeline
 
 STEPS = 6  # more than one epoch, so there is an evaluation between steps
 PHASES = {"sampler", "feed", "loss", "to fixed point", "from fixed point", "wait", "optimizer"}

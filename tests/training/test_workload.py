@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from distnet.parallel import SerialCommunicator
-from distnet.training.workload import FINENESS, RankWork, Workload, WorkloadMeter
+from distnet.training.watching.workload import FINENESS, RankWork, Workload, WorkloadMeter
 
 
 def ranks(*rows):

@@ -29,7 +29,7 @@ from distnet.objectives import Captioning
 from distnet.objectives.bleu import bleu
 from distnet.optim.schedules import cosine
 from distnet.parallel import shared_map
-from distnet.training.history import History
+from distnet.training.watching.history import History
 
 if TYPE_CHECKING:
     pass

@@ -32,10 +32,10 @@ from distnet.nn.losses import softmax
 from distnet.objectives import Adversarial
 from distnet.optim import make_optimizer
 from distnet.parallel import shared_map
+from distnet.training.files.model_file import load, save
 from distnet.training.fit import fit
-from distnet.training.history import History
-from distnet.training.model_file import load, save
 from distnet.training.run import Callback, Run
+from distnet.training.watching.history import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,8 +13,8 @@ from distnet.base.arrays import Array
 from distnet.experiments import COLORS, Lab, Numbers, Required, at_least, main
 from distnet.games import CartPole
 from distnet.nn import Linear, Network, ReLU
-from distnet.training.history import History
 from distnet.training.playing import learn_to_play, play
+from distnet.training.watching.history import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

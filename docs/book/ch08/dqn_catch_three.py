@@ -15,8 +15,8 @@ from distnet.experiments import Lab, Numbers, Required, at_least, main
 from distnet.games import Catch
 from distnet.games.catch import REACH
 from distnet.nn import Conv2d, Linear, Network, ReLU
-from distnet.training.history import History
 from distnet.training.playing import learn_to_play, play
+from distnet.training.watching.history import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

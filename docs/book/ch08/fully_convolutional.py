@@ -12,7 +12,7 @@ from distnet.experiments import Lab, Numbers, Required, at_least, main
 from distnet.models import FCN
 from distnet.nn import Network
 from distnet.objectives.segmentation import intersection_over_union
-from distnet.training.history import History
+from distnet.training.watching.history import History
 
 REQUIRED = [
     Required("8.4.2", "roads, two skips: mIoU", "road_miou", at_least(0.85), quick=at_least(0.35)),

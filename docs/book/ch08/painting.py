@@ -14,7 +14,7 @@ from distnet.objectives import StyleTransfer
 from distnet.objectives.style import as_floats
 from distnet.parallel import Communicator
 from distnet.training.fit import fit
-from distnet.training.history import History
+from distnet.training.watching.history import History
 
 MARGIN = 8  # pixels around a picture, its mirror image: features go astray at a border
 TILE = 136  # pixels: four cover 256 x 256 and the margins

@@ -25,8 +25,8 @@ from distnet.nn import Network
 from distnet.objectives import Segmentation
 from distnet.optim.schedules import cosine
 from distnet.training.evaluation import measure
-from distnet.training.feed import Feed
-from distnet.training.history import History
+from distnet.training.step.feed import Feed
+from distnet.training.watching.history import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

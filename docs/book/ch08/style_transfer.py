@@ -18,7 +18,7 @@ from distnet.base.arrays import Array
 from distnet.experiments import Lab, Numbers, Required, at_least, at_most, main
 from distnet.nn import Network
 from distnet.objectives.style import Likeness, as_floats, style_of
-from distnet.training.model_file import load
+from distnet.training.files.model_file import load
 
 # What texture_networks.py has trained.
 EYE = Path(__file__).with_name("texture_eye.safetensors")

@@ -17,7 +17,7 @@ from distnet.experiments import Lab, Numbers, Required, at_least, exactly, main
 from distnet.models import MODELS, DeepConvNet
 from distnet.nn import Conv2d, Network
 from distnet.objectives import Classification
-from distnet.training.profile import LayerTime, watch_layers
+from distnet.training.watching.profile import LayerTime, watch_layers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

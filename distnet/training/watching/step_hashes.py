@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distnet.base.arrays import Array
-from distnet.training.checkpoint import little_endian
-from distnet.training.metrics import read_events
+from distnet.training.files.checkpoint import little_endian
+from distnet.training.files.metrics import read_events
 from distnet.training.run import Callback, Run
-from distnet.training.step_result import StepResult
+from distnet.training.step.result import StepResult
 
 EVENT = "hash"
 

@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from distnet.training.metrics import AppendedFile
+from distnet.training.files.metrics import AppendedFile
 
 DIRECTORY = "tensorboard"
 SETS = ("train", "valid", "test")

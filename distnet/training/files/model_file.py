@@ -17,9 +17,9 @@ from distnet.nn.layers.binary import BinaryConv2d, BinaryLinear
 from distnet.nn.network import Network
 from distnet.nn.parameters import Parameters
 from distnet.nn.quantization import sum_bounds
-from distnet.training import checkpoint as checkpoints
-from distnet.training.checkpoint import Checkpoint, CheckpointError, best_path
-from distnet.training.storage import BITS, narrowed, widened
+from distnet.training.files import checkpoint as checkpoints
+from distnet.training.files.checkpoint import Checkpoint, CheckpointError, best_path
+from distnet.training.files.storage import BITS, narrowed, widened
 
 # What a file calls the way in which its parameters are held, and the shapes of those that are bits.
 STORAGE, SHAPES = "storage", "shapes"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from distnet.training.record import Metrics
 from distnet.training.run import Callback, Run
-from distnet.training.step_result import StepResult
-from distnet.training.workload import WorkloadMeter
+from distnet.training.step.result import StepResult
+from distnet.training.watching.workload import WorkloadMeter
 
 
 @dataclass

@@ -31,7 +31,7 @@ from distnet.base.keys import Purpose, stream
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.errors import NonFiniteGradient, RankAtFault
 from distnet.parallel.sums.checked import AnswersDiffer, CheckedReducer
-from distnet.training.replicas import what_differs
+from distnet.training.step.replicas import what_differs
 
 Compute = Callable[[int], Array]  # a micro-batch of this step: leaves its gradient, gives its tally
 

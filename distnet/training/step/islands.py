@@ -39,11 +39,11 @@ from distnet.parallel.errors import AgreedError, NonFiniteGradient, RankLost
 from distnet.parallel.sums.exact8 import Exact8
 from distnet.parallel.sums.own import OwnAllreduce
 from distnet.parallel.sums.reducer import CHANGES, Reducer, make_reducer
-from distnet.training.checkpoint import ISLAND, OUTER, SUM
-from distnet.training.diagnosis import TrainingDiverged
-from distnet.training.replicas import ReplicasDiffer, verify
-from distnet.training.step_result import RankWork, StepResult, joined
-from distnet.training.synchronization import Learner
+from distnet.training.files.checkpoint import ISLAND, OUTER, SUM
+from distnet.training.step.diagnosis import TrainingDiverged
+from distnet.training.step.replicas import ReplicasDiffer, verify
+from distnet.training.step.result import RankWork, StepResult, joined
+from distnet.training.step.synchronization import Learner
 
 BUCKET_BYTES = 1 << 20  # nothing is computed meanwhile, so messages may be long
 RESIDUAL = "residual"

@@ -29,7 +29,7 @@ from distnet.parallel.agreement import together
 from distnet.parallel.communicator import Communicator, Request
 from distnet.parallel.sums.own import Judged
 from distnet.training.run import Callback, Run
-from distnet.training.trainer import Trainer
+from distnet.training.step.trainer import Trainer
 
 MAX_SPANS = 200_000  # of a rank: about 20 MB of trace
 NUM_PINGS = 21

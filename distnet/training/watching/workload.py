@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from distnet.parallel.communicator import Communicator
-from distnet.training.step_result import RankWork
+from distnet.training.step.result import RankWork
 
 FINENESS = 1000  # the speed of the fastest rank
 

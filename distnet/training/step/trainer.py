@@ -27,21 +27,21 @@ from distnet.parallel.errors import NonFiniteGradient, RankAtFault
 from distnet.parallel.sums.checked import AnswersDiffer, make_checked_reducer
 from distnet.parallel.sums.own import OwnAllreduce
 from distnet.parallel.sums.reducer import REDUCTIONS, Reducer, make_reducer
-from distnet.training.audit import Audit, Compute, name_fault
-from distnet.training.checkpoint import SUM
-from distnet.training.diagnosis import (
+from distnet.training.files.checkpoint import SUM
+from distnet.training.step.audit import Audit, Compute, name_fault
+from distnet.training.step.diagnosis import (
     TrainingDiverged,
     bad_array,
     bad_sample,
     describe,
     first_bad_layer,
 )
-from distnet.training.feed import Feed
-from distnet.training.islands import Islands, LocalSteps, deal_islands
-from distnet.training.replicas import verify
-from distnet.training.sharding import Sharded
-from distnet.training.step_result import RankWork, StepResult
-from distnet.training.synchronization import EveryStep, Synchronization
+from distnet.training.step.feed import Feed
+from distnet.training.step.islands import Islands, LocalSteps, deal_islands
+from distnet.training.step.replicas import verify
+from distnet.training.step.result import RankWork, StepResult
+from distnet.training.step.sharding import Sharded
+from distnet.training.step.synchronization import EveryStep, Synchronization
 
 R = TypeVar("R", bound=Reducer)
 OPTIMIZER, PARAMS, TOTAL = "optimizer.", "params.", "total"

@@ -8,7 +8,7 @@ from distnet.base.words import counted
 from distnet.optim import Optimizer
 from distnet.training.record import Metrics
 from distnet.training.run import Callback, Run
-from distnet.training.step_result import StepResult
+from distnet.training.step.result import StepResult
 
 
 @dataclass(repr=False)

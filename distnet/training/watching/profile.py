@@ -13,7 +13,7 @@ from distnet.base.tables import aligned
 from distnet.nn import Conv2d, Layer
 from distnet.nn.parameters import Parameters
 from distnet.training.run import Callback, Run
-from distnet.training.step_result import StepResult
+from distnet.training.step.result import StepResult
 
 HEADER = ("layer", "forward ms", "backward ms", "of the step", "GFLOP/s")
 BOOK = "the book: 89 % of a step on a CPU, 95 % on a GPU, of AlexNet"

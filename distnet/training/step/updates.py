@@ -7,7 +7,7 @@ from typing import Any
 from distnet.nn.parameters import Parameters
 from distnet.optim import OPTIMIZERS, Averaged, MasterWeights, Optimizer, make_optimizer
 from distnet.parallel.communicator import Communicator
-from distnet.training.sharding import Sharded
+from distnet.training.step.sharding import Sharded
 
 
 def optimizer_for(

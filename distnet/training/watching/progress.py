@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from distnet.base.screen import Screen
 from distnet.training import columns
 from distnet.training.run import Callback, Run
-from distnet.training.step_result import StepResult
-from distnet.training.terminal import Terminal
+from distnet.training.step.result import StepResult
+from distnet.training.watching.terminal import Terminal
 
 REFRESH_SECONDS = 0.25
 NUM_RECENT = 40  # refreshes over which images a second are taken: ten seconds

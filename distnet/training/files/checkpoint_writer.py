@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from distnet.base.files import write_atomically
-from distnet.training.checkpoint import (
+from distnet.training.files.checkpoint import (
     Checkpoint,
     best_path,
     checkpoint_path,

@@ -20,13 +20,16 @@ from typing import Any
 
 from distnet.base.files import remove_partial_files, write_atomically
 from distnet.parallel.communicator import Communicator
-from distnet.training import checkpoint, earlier_runs, model_card
-from distnet.training.checkpoint import Checkpoint
-from distnet.training.checkpoint_writer import CheckpointWriter
-from distnet.training.directory_lock import DirectoryLock
-from distnet.training.earlier_runs import as_bad_input
-from distnet.training.metrics import Metrics, plain, write_summary
-from distnet.training.mirrors import MIRRORS, Mirror, mirrored
+from distnet.training.files import checkpoint, earlier_runs
+from distnet.training.files.checkpoint import Checkpoint
+from distnet.training.files.checkpoint_writer import CheckpointWriter
+from distnet.training.files.directory_lock import DirectoryLock
+from distnet.training.files.earlier_runs import as_bad_input
+from distnet.training.files.metrics import Metrics, plain, write_summary
+from distnet.training.files.mirrors import MIRRORS, Mirror, mirrored
+
+CARD = "README.md"
+CARD_MARK = "<!-- written by distnet when the run ended, and again when it goes on -->"
 
 
 class RunDirectory:
@@ -105,7 +108,7 @@ class RunDirectory:
             remove_partial_files(self.checkpoints)
             self.summary.unlink(missing_ok=True)
             if self._card_is_ours():
-                (self.path / model_card.FILE).unlink(missing_ok=True)
+                (self.path / CARD).unlink(missing_ok=True)
             write_atomically(self.path / "config.toml", config.encode())
             self._metrics = Metrics(self.path / "metrics.jsonl", start.step)
             self._mirrors = {name: MIRRORS[name](self.path) for name in self._mirror_names}
@@ -135,18 +138,18 @@ class RunDirectory:
             self._note("checkpoint", f"checkpoint of step {written.step}", written.error)
 
     def describe(self, card: str) -> None:
-        """Writes README.md, unless there is one that no run has written."""
+        """Writes README.md with this text, unless there is one that no run has written."""
         if self.writes and self._card_is_ours():
-            path = self.path / model_card.FILE
-            self._try(model_card.FILE, lambda: write_atomically(path, card.encode()))
+            text = f"{CARD_MARK}\n\n{card}"
+            self._try(CARD, lambda: write_atomically(self.path / CARD, text.encode()))
 
     def _card_is_ours(self) -> bool:
         """Whether README.md is one of a run, or is not there."""
-        path = self.path / model_card.FILE
+        path = self.path / CARD
         if not path.exists():
             return True
         with suppress(OSError), path.open("rb") as file:
-            return file.readline(200).rstrip() == model_card.MARK.encode()
+            return file.readline(200).rstrip() == CARD_MARK.encode()
         return False
 
     def summarize(self, summary: Mapping[str, Any]) -> None:

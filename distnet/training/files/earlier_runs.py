@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from distnet.training.checkpoint import best_path, newest_step
-from distnet.training.directory_lock import DirectoryInUseError, DirectoryLock
-from distnet.training.resume import LATEST
+from distnet.training.files.checkpoint import LATEST, best_path, newest_step
+from distnet.training.files.directory_lock import DirectoryInUseError, DirectoryLock
 
 FILES = ("config.toml", "metrics.jsonl", "summary.json")  # beside the checkpoints
 Lock = Callable[[Path], DirectoryLock]

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from distnet.training import columns
-from distnet.training.performance import Throughput
+from distnet.training.files.run_directory import RunDirectory
 from distnet.training.record import Metrics, Record
 from distnet.training.run import Callback, Run
-from distnet.training.run_directory import RunDirectory
-from distnet.training.step_result import StepResult
-from distnet.training.terminal import Terminal
-from distnet.training.trainer import Trainer
+from distnet.training.step.result import StepResult
+from distnet.training.step.trainer import Trainer
+from distnet.training.watching.performance import Throughput
+from distnet.training.watching.terminal import Terminal
 
 
 def epoch_figures(run: Run, elapsed_seconds: float) -> dict[str, Any]:

@@ -32,6 +32,7 @@ SUM = "sum."  # the prefix of what belongs to the gradient sum
 OUTER, ISLAND = "outer.", "island."  # of what belongs to islands, see `islands`
 PREFIXES = ("params.", "optimizer.", "statistics.", "memory.", SUM, OUTER, ISLAND)
 SET_ASIDE = "set-aside"
+LATEST = "latest"  # as a source: the newest valid file of a directory
 LENGTH = ("steps", "epochs")  # of which `config` has the one in force, or none
 NAME = re.compile(r"step-(\d{8,})\.safetensors")
 

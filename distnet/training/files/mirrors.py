@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from distnet.training.metrics import AppendedFile
-from distnet.training.tensorboard import TensorBoardFile, event_files
+from distnet.training.files.metrics import AppendedFile
+from distnet.training.files.tensorboard import TensorBoardFile, event_files
 
 CSV = "csv"
 

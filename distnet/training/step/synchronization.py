@@ -15,7 +15,7 @@ from distnet.objectives import Objective
 from distnet.optim.schedules import Schedule
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.sums.reducer import Reducer
-from distnet.training.step_result import StepResult
+from distnet.training.step.result import StepResult
 
 
 class Learner(Protocol):
