@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from distnet.base.arithmetic import FLOAT, Arithmetic
 from distnet.base.arrays import Shape
+from distnet.benchmarks.torch_twin import torch_twin
 from distnet.data import Dataset, Samples
 from distnet.models import MODELS, DeepConvNet, SimpleConvNet, TwoLayerNet
 from distnet.nn import Conv2d, Layer, Linear, MaxPool2d, Network, ReLU
@@ -35,87 +36,28 @@ def vgg_like() -> Network:
 
 @dataclass(frozen=True)
 class Case:
-    """A network, its twin in PyTorch, the input of one sample, and the optimizer of both.
+    """A network, the input of one sample, and the optimizer that trains it and its twin in PyTorch.
 
     batch_size: what a step of it is measured with, where that is not asked for.
     """
 
     network: Callable[[], Network]
-    torch_layers: Callable[[Any], list[Any]]
     input_shape: Shape
     optimizer: str = "adam"
     batch_size: int = 100
 
 
-def _torch_stages(nn: Any, channels: tuple[int, ...], pads: tuple[int, ...]) -> list[Any]:
-    layers: list[Any] = []
-    for (c, f), pad in zip(pairwise(channels), pads, strict=True):
-        layers += [nn.Conv2d(c, f, 3, padding=1), nn.ReLU(), nn.Conv2d(f, f, 3, padding=pad)]
-        layers += [nn.ReLU(), nn.MaxPool2d(2)]
-    return layers
-
-
-def _torch_deep(nn: Any) -> list[Any]:
-    head = [nn.Flatten(), nn.Linear(1024, 50), nn.ReLU(), nn.Dropout(0.5), nn.Linear(50, 10)]
-    return _torch_stages(nn, (1, 16, 32, 64), (1, 2, 1)) + head
-
-
-def _torch_simple(nn: Any) -> list[Any]:
-    head = [nn.Flatten(), nn.Linear(4320, 100), nn.ReLU(), nn.Linear(100, 10)]
-    return [nn.Conv2d(1, 30, 5), nn.ReLU(), nn.MaxPool2d(2), *head]
-
-
-def _torch_two_layer(nn: Any) -> list[Any]:
-    return [nn.Flatten(), nn.Linear(784, 50), nn.Sigmoid(), nn.Linear(50, 10)]
-
-
-def _torch_vgg(nn: Any) -> list[Any]:
-    head = [nn.Flatten(), nn.Linear(4096, 256), nn.ReLU(), nn.Linear(256, 10)]
-    return _torch_stages(nn, (3, 64, 128, 256), (1, 1, 1)) + head
-
-
-def _torch_convolution(nn: Any, channels: int, filters: int, kernel: int, stride: int) -> list[Any]:
-    conv = nn.Conv2d(channels, filters, kernel, stride=stride, padding=kernel // 2, bias=False)
-    return [conv, nn.BatchNorm2d(filters)]
-
-
-def _torch_bottleneck(nn: Any, channels: int, filters: int, stride: int) -> Any:
-    body = [*_torch_convolution(nn, channels, filters, 1, 1), nn.ReLU(inplace=True)]
-    body += [*_torch_convolution(nn, filters, filters, 3, stride), nn.ReLU(inplace=True)]
-    body += _torch_convolution(nn, filters, 4 * filters, 1, 1)
-    project = (
-        [] if channels == 4 * filters else _torch_convolution(nn, channels, 4 * filters, 1, stride)
-    )
-
-    class Residual(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body, self.shortcut = nn.Sequential(*body), nn.Sequential(*project)
-
-        def forward(self, x: Any) -> Any:
-            return self.body(x) + self.shortcut(x)
-
-    return Residual()
-
-
-def _torch_resnet50(nn: Any) -> list[Any]:
-    layers = [*_torch_convolution(nn, 3, 64, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
-    channels = 64
-    for filters, num_blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
-        for i in range(num_blocks):
-            stride = 2 if filters > 64 and i == 0 else 1
-            layers += [_torch_bottleneck(nn, channels, filters, stride), nn.ReLU(inplace=True)]
-            channels = 4 * filters
-    return [*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 1000)]
-
-
-DIGITS = (1, 28, 28)
+DIGITS, COLOURS, PHOTOGRAPHS = (1, 28, 28), (3, 32, 32), (3, 224, 224)
 CASES = {
-    "deep_convnet": Case(DeepConvNet, _torch_deep, DIGITS),
-    "simple_convnet": Case(SimpleConvNet, _torch_simple, DIGITS),
-    "two_layer": Case(TwoLayerNet, _torch_two_layer, DIGITS, "sgd"),
-    "vgg_like": Case(vgg_like, _torch_vgg, (3, 32, 32)),
-    "resnet50": Case(MODELS["resnet50"], _torch_resnet50, (3, 224, 224), batch_size=4),
+    "deep_convnet": Case(DeepConvNet, DIGITS),
+    "simple_convnet": Case(SimpleConvNet, DIGITS),
+    "two_layer": Case(TwoLayerNet, DIGITS, "sgd"),
+    "vgg_like": Case(vgg_like, COLOURS),
+    **{
+        f"{name}_32": Case(partial(MODELS[name], COLOURS, 10), COLOURS)
+        for name in ("vgg11", "vgg11_bn", "resnet18", "resnet20")
+    },
+    **{name: Case(MODELS[name], PHOTOGRAPHS, batch_size=4) for name in ("googlenet", "resnet50")},
 }
 
 
@@ -166,8 +108,8 @@ def torch_step(
     """
     torch: Any = importlib.import_module("torch")
     torch.set_num_threads(1)
-    data = random_dataset(case.input_shape, batch_size)
-    model = torch.nn.Sequential(*case.torch_layers(torch.nn))
+    network = case.network()
+    data, model = random_dataset(case.input_shape, batch_size), torch_twin(network.body)
     x = torch.tensor(data.train.inputs.astype(np.float32) / 255)
     labels = torch.tensor(data.train.targets.astype(np.int64))
     if channels_last:

@@ -33,7 +33,7 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "429
 TURN = 6  # steps in a row, of which the first is not measured: a run is one step after another
 
 
-COUNT = {">=": 1, "<=": 1_000_000}
+COUNT, COUNT_OR_0 = {">=": 1, "<=": 1_000_000}, {">=": 0, "<=": 1_000_000}
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,15 @@ class StepOptions:
     """Times whole training steps against PyTorch, one thread each."""
 
     models: tuple[str, ...] = option(tuple(CASES)[:3], "networks", group="steps", choices=CASES)
-    batch_size: int = option(100, "global batch", group="steps", metavar="N", limits=COUNT)
+    batch_size: int = option(
+        0, "global batch; 0: 100, of photographs 4", group="steps", metavar="N", limits=COUNT_OR_0
+    )
     micro_batch_sizes: tuple[int, ...] = option(
-        (25, 50, 100), "of distnet, in turn", group="steps", metavar="N", limits=COUNT
+        (25, 50, 100),
+        "of distnet, in turn; at most the batch",
+        group="steps",
+        metavar="N",
+        limits=COUNT,
     )
     arithmetic: tuple[str, ...] = option(
         ("float32",), "in which distnet computes, in turn", group="steps", choices=ARITHMETICS
@@ -71,9 +77,10 @@ def main(argv: list[str]) -> int:
 
 
 def _compare(model: str, options: StepOptions, has_torch: bool) -> None:
-    case, batch = CASES[model], options.batch_size
+    case = CASES[model]
+    batch = options.batch_size or case.batch_size
     contenders: dict[str, Callable[[], object]] = {}
-    for size in options.micro_batch_sizes:
+    for size in sorted({min(size, batch) for size in options.micro_batch_sizes}):
         for name in options.arithmetic:
             label = f"distnet micro-batch {size}" + f", {name}" * (len(options.arithmetic) > 1)
             trainer = random_trainer(case, batch, size, arithmetic=arithmetic_of(name))
