@@ -241,7 +241,14 @@ def augment_of(config: TrainConfig, shape: Shape) -> Augment | None:
     """
     sizes = {"--augment-shift": config.augment_shift, "--augment-cutout": config.augment_cutout}
     if len(shape) != 3:
-        if config.augment_flip or config.augment_brightness or config.augment_cutout:
+        asked = (
+            config.augment_rotation,
+            config.augment_scale,
+            config.augment_flip,
+            config.augment_brightness,
+            config.augment_cutout,
+        )
+        if any(asked):
             raise ValueError(f"augmentation: found inputs of shape {shape}, expected images")
         return None
     for flag, size in sizes.items():
@@ -249,6 +256,8 @@ def augment_of(config: TrainConfig, shape: Shape) -> Augment | None:
             raise ValueError(f"{flag}: found {size}, expected at most {max(shape[1:])} pixels")
     return augmentation(
         shift=config.augment_shift,
+        rotation=config.augment_rotation,
+        scale=config.augment_scale,
         flip=config.augment_flip,
         brightness=config.augment_brightness,
         cutout=config.augment_cutout,

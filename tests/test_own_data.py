@@ -54,7 +54,7 @@ def test_augmented_colours_have_the_same_bits_on_ranks(tmp_path):
     hashes = set()
     for ranks, flags in ((ALONE, COLOURS), (3, COLOURS), (ALONE, ())):
         out = tmp_path / f"out{len(hashes)}{ranks}"
-        cutout = ("--augment-cutout", "4") if flags else ()
+        cutout = ("--augment-cutout", "4", "--augment-rotation", "15") if flags else ()
         small = ("--micro-batch-size", "4", "--data-dir", path, "--out", out)
         succeed(ranks, *RUN, *flags, *cutout, *small)
         hashes.add(read_summary(out)["params_sha256"])
@@ -72,6 +72,7 @@ def test_augmented_colours_have_the_same_bits_on_ranks(tmp_path):
         ({"x": COLOUR, "y": KINDS}, ("--augment-shift", "13"), "--augment-shift: found 13, expec"),
         ({"x": COLOUR, "y": KINDS}, ("--augment-cutout", "13"), "--augment-cutout: found 13, ex"),
         ({"x": RNG.random((60, 5)), "y": KINDS}, ("--augment-flip",), "found inputs of shape (5,)"),
+        ({"x": RNG.random((60, 5)), "y": KINDS}, ("--augment-scale", "0.1"), "found inputs of sha"),
     ],
     ids=lambda value: ascii(value)[-30:],
 )

@@ -32,16 +32,30 @@ _ONE = 1 << 16  # 1.0 in the 16-bit fixed point of `random_affine`
 
 
 def augmentation(
-    *, shift: int = 0, flip: bool = False, brightness: float = 0.0, cutout: int = 0
+    *,
+    shift: int = 0,
+    rotation: float = 0.0,
+    scale: float = 0.0,
+    flip: bool = False,
+    brightness: float = 0.0,
+    cutout: int = 0,
 ) -> Augment | None:
     """Those of the augmentations below that are asked for, in this order; None if none is.
 
     shift: pixels, up to which images are moved, which is also cropping after padding with black;
-    flip: mirror half of them; brightness: change by up to this part; cutout: pixels of a square
-    that is blotted out.
+    rotation: degrees up to which they are turned, either way; scale: part by which they get smaller
+    or larger, at most; flip: mirror half of them; brightness: change by up to this part; cutout:
+    pixels of a square that is blotted out. Images that are turned or scaled are moved by fractions
+    of a pixel in the same pass, so that they are interpolated once.
     """
     parts: list[Augment] = []
-    if shift:
+    if rotation or scale:
+        parts.append(
+            lambda images, bits: random_affine(
+                images, bits, rotation, (1 - scale, 1 + scale), shift
+            )
+        )
+    elif shift:
         parts.append(lambda images, bits: random_shift(images, bits, shift))
     if flip:
         parts.append(random_flip)

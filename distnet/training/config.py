@@ -219,6 +219,20 @@ class TrainConfig:
         metavar="N",
         limits={">=": 0, "<=": 256},
     )
+    augment_rotation: float = option(
+        0.0,
+        "turn training images by up to this many degrees, either way; 0: leave them upright",
+        group=NOISE,
+        metavar="DEGREES",
+        limits={">=": 0, "<=": 180},
+    )
+    augment_scale: float = option(
+        0.0,
+        "make training images smaller or larger by up to this part; 0: leave their size",
+        group=NOISE,
+        metavar="X",
+        limits={">=": 0, "<": 1},
+    )
     augment_flip: bool = option(False, "mirror half of the training images", group=NOISE)
     augment_brightness: float = option(
         0.0,

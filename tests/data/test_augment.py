@@ -359,6 +359,19 @@ class TestComposed:
         alone = augmentation(shift=2)(images, bits)
         np.testing.assert_array_equal(alone, random_shift(images, bits, 2))
 
+    def test_turned_scaled_and_moved_in_one_pass(self):
+        images, bits = random_images(40, 1, 8, 7), random_words(40)
+        for asked, expected in (
+            (dict(rotation=10.0, scale=0.1, shift=2), (10.0, (0.9, 1.1), 2)),
+            (dict(rotation=180.0), (180.0, (1.0, 1.0), 0)),
+            (dict(scale=0.5), (0.0, (0.5, 1.5), 0)),
+        ):
+            found = augmentation(**asked)(images, bits)
+            np.testing.assert_array_equal(found, random_affine(images, bits, *expected))
+        then_flipped = composed(lambda x, b: random_affine(x, b, 9.0, (1.0, 1.0), 1), random_flip)
+        found = augmentation(rotation=9.0, shift=1, flip=True)(images, bits)
+        np.testing.assert_array_equal(found, then_flipped(images, bits))
+
     def test_does_not_depend_on_the_company(self):
         images, bits = random_images(10, 3, 8, 7), random_words(10)
         augment = augmentation(shift=2, flip=True, brightness=0.3, cutout=3)

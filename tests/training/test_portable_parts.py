@@ -25,7 +25,7 @@ def test_what_distnet_offers_takes_part():
     arithmetic = Portable()
     settings = {
         "lr": make_schedule("cosine", 0.1, 2, arithmetic=arithmetic),
-        "augment": augmentation(shift=1, flip=True, brightness=0.2, cutout=1),
+        "augment": augmentation(shift=1, rotation=9, flip=True, brightness=0.2, cutout=1),
         "ema": 0.9,
         "clip_norm": 0.1,
         "weight_decay": 0.01,
