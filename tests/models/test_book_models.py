@@ -158,3 +158,13 @@ def test_normalisation_behind_each_pooling():
     kinds = [layer.kind for layer in net.body.layers]
     places = [i for i, kind in enumerate(kinds) if kind == "batchnorm"]
     assert [kinds[i - 1 : i + 2] for i in places] == [["pool", "batchnorm", "relu"]] * 3
+
+
+def test_wide_stem_is_one_convolution_in_place_of_the_first_two():
+    net = DeepConvNet(wide_stem=True, batchnorm=True)
+    weights = [shape for name, shape in shapes(net).items() if name.endswith("weight")]
+    convolutions = [(32, 16, 3, 3), (32, 32, 3, 3), (64, 32, 3, 3), (64, 64, 3, 3)]
+    assert weights == [(16, 1, 5, 5), *convolutions, (1024, 50), (50, 10)]
+    assert net.parameters.values.size == 121_712
+    kinds = [layer.kind for layer in net.body.layers]
+    assert kinds[:5] == ["conv", "pool", "batchnorm", "relu", "conv"]
