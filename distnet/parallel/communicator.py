@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Protocol, Self
 
 import numpy as np
 
@@ -74,6 +74,14 @@ class Request(Protocol):
         """Returns when it is finished."""
 
 
+class Exchanged(Request, Protocol):
+    """A request of `Communicator.ialltoall`."""
+
+    @property
+    def received(self) -> list[int]:
+        """How many bytes have come from each rank, once it is finished."""
+
+
 class Communicator(Protocol):
     """A group of `size` processes, this one having number `rank`, on the host `node`.
 
@@ -97,6 +105,13 @@ class Communicator(Protocol):
 
     def iallreduce(self, array: Array, op: Op = "sum") -> Request:
         """As `allreduce`, finished when the request says so."""
+
+    def ialltoall(self, parts: Sequence[Array], rooms: Sequence[Array], tag: int) -> Exchanged:
+        """Sends every other rank r `parts[r]` and receives what r sends this one in `rooms[r]`.
+
+        All are bytes, uint8; a room may be longer than what comes, and the request knows how much
+        it was. Only calls with one `tag`, below 32768, belong together: they may overtake others.
+        """
 
     def broadcast(self, array: Array, root: int = 0) -> None:
         """Replaces `array` on every rank by that of `root`."""
@@ -163,6 +178,12 @@ class Done:
         return None
 
 
+class NothingReceived(Done):
+    """Of a process that has nobody to receive from."""
+
+    received: ClassVar[list[int]] = [0]
+
+
 class SerialCommunicator:
     """The group of one process: nothing to combine, nobody to wait for, no MPI."""
 
@@ -180,6 +201,9 @@ class SerialCommunicator:
 
     def iallreduce(self, array: Array, op: Op = "sum") -> Request:
         return Done()
+
+    def ialltoall(self, parts: Sequence[Array], rooms: Sequence[Array], tag: int) -> Exchanged:
+        return NothingReceived()
 
     def broadcast(self, array: Array, root: int = 0) -> None:
         return None
@@ -235,6 +259,39 @@ class MPIRequest:
             self._request.Wait()
 
 
+class MPIExchanged:
+    """Several messages as one request: first those that are received, from `ranks`."""
+
+    def __init__(
+        self, requests: list[MPI.Request], ranks: Sequence[int], number: int, position: Position
+    ) -> None:
+        from mpi4py import MPI
+
+        self._requests, self._ranks = requests, ranks
+        self._number, self._position = number, position
+        self._statuses = [MPI.Status() for _ in requests]
+        self._test_all, self._wait_all = MPI.Request.Testall, MPI.Request.Waitall
+        self._reports_loss = ReportsLoss()
+        self.received: list[int] = []
+
+    def test(self) -> bool:
+        with self._reports_loss:
+            if self._requests and self._test_all(self._requests, self._statuses):
+                self._note()
+        return not self._requests
+
+    def wait(self) -> None:
+        with self._position.waiting(self._number), self._reports_loss:
+            if self._requests:
+                self._wait_all(self._requests, self._statuses)
+                self._note()
+
+    def _note(self) -> None:
+        self._requests, self.received = [], [0] * (len(self._ranks) + 1)
+        for rank, status in zip(self._ranks, self._statuses, strict=False):
+            self.received[rank] = status.Get_count()
+
+
 class MPICommunicator:
     """The ranks of an MPI communicator, by default of all processes that mpirun started.
 
@@ -273,6 +330,14 @@ class MPICommunicator:
         with self._reports_loss:
             request = self._comm.Iallreduce(self._in_place, array, self._op(op, array.dtype))
         return self._begin(request)
+
+    def ialltoall(self, parts: Sequence[Array], rooms: Sequence[Array], tag: int) -> Exchanged:
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        with self._reports_loss:
+            requests = [self._comm.Irecv(rooms[rank], rank, tag) for rank in others]
+            requests += [self._comm.Isend(parts[rank], rank, tag) for rank in others]
+        self._in_flight = [other for other in self._in_flight if other] + requests
+        return MPIExchanged(list(requests), others, self.position.begin(), self.position)
 
     def _begin(self, request: MPI.Request) -> Request:
         self._in_flight = [other for other in self._in_flight if other] + [request]

@@ -25,6 +25,7 @@ from distnet.parallel import CHANGES, REDUCTIONS
 from distnet.parallel.dealing import deal
 from distnet.parallel.sums.exact32 import GROUP
 from distnet.parallel.sums.exchange import BUCKET_BYTES_BETWEEN_HOSTS
+from distnet.parallel.sums.narrow import MOST_RANKS, USUAL_BYTES
 from distnet.planning.links import Link, Sum, reduction
 
 CHANGES_BUCKET_BYTES = 1 << 20
@@ -152,7 +153,7 @@ def _synchronous(workload: Workload, way: Way, cluster: Cluster) -> Prediction:
     most = ceil_divide(total, ranks)
     num_slowest = total - (most - 1) * ranks  # ranks with one more than the others
     sums = _gradient_sum(workload, way, cluster)
-    buckets = max(1, math.ceil(_wire_bytes(workload, way) / _bucket_bytes(way, cluster)))
+    buckets = max(1, math.ceil(_wire_bytes(workload, way, cluster) / _bucket_bytes(way, cluster)))
     left = max(sums.transfer_seconds - workload.window_seconds, sums.transfer_seconds / buckets)
     within = 0.0
     if cluster.ranks_per_host > 1:  # each adds its share of the numbers of all ranks of the host
@@ -214,8 +215,11 @@ def _rare(workload: Workload, way: Way, cluster: Cluster) -> Prediction:
     )
 
 
-def _wire_bytes(workload: Workload, way: Way) -> int:
-    return workload.parameters * REDUCTIONS[way.reduction].wire_itemsize
+def _wire_bytes(workload: Workload, way: Way, cluster: Cluster) -> int:
+    itemsize = REDUCTIONS[way.reduction].wire_itemsize
+    if cluster.ranks_per_host > 1 and cluster.num_hosts <= MOST_RANKS:
+        itemsize = min(itemsize, USUAL_BYTES)
+    return workload.parameters * itemsize
 
 
 def _bucket_bytes(way: Way, cluster: Cluster) -> int:
@@ -225,7 +229,7 @@ def _bucket_bytes(way: Way, cluster: Cluster) -> int:
 def _gradient_sum(workload: Workload, way: Way, cluster: Cluster) -> Sum:
     """Of a step, between hosts; each of their ranks sends its share of a bucket."""
     bucket = _bucket_bytes(way, cluster) / cluster.ranks_per_host
-    wire = _wire_bytes(workload, way)
+    wire = _wire_bytes(workload, way, cluster)
     sums = reduction(
         cluster.link, way.algorithm, cluster.num_hosts, wire / cluster.ranks_per_host, bucket
     )

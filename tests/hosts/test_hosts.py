@@ -114,15 +114,14 @@ def test_the_same_bits_on_1_2_and_4_hosts(flags, expected, tmp_path):
 
 @pytest.mark.mpi_launch
 def test_over_a_slow_link_hosts_send_no_more_for_several_ranks(flags, expected, tmp_path):
-    """Two ranks a host send what one would, and half of it in another format."""
+    """Two ranks a host send less than one would: leading bytes are left out, or it is int32."""
     sent = {}
     with networks.hosts(2, "20mbit") as network:
         for name, ranks, kind in (("one", 1, "exact"), ("two", 2, "exact"), ("half", 2, "exact32")):
             before = network.bytes_sent("h1")
             train(network, 2, ranks, *flags(name, 12, "--reduction", kind))
             sent[name] = network.bytes_sent("h1") - before
-    assert sent["two"] < 1.2 * sent["one"]
-    assert sent["half"] < 0.7 * sent["two"]
+    assert max(sent["two"], sent["half"]) < 0.8 * sent["one"]
     bits = {name: read_summary(tmp_path / name)["params_sha256"] for name in sent}
     assert bits["one"] == bits["two"] == expected(12)
     shutil.rmtree(tmp_path / "alone")

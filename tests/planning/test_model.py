@@ -100,8 +100,13 @@ def test_one_island_that_meets_after_every_step_computes_as_all_do():
     assert one.seconds == pytest.approx(predict(LOAD, STEP, on(1)).seconds)
 
 
-def test_ranks_of_a_host_send_what_one_would():
-    one, four = (predict(LOAD, STEP, on(2, SLOW, n)) for n in (1, 4))
+@pytest.mark.parametrize("reduction, share", [("exact", 5 / 8), ("exact32", 1)])
+def test_ranks_of_a_host_send_what_one_would_or_less(reduction, share):
+    """In five bytes what MPI sends in eight, as long as hosts are few."""
+    way = Way(reduction=reduction)
+    one, four = (predict(LOAD, way, on(2, SLOW, n)) for n in (1, 4))
+    assert four.sent_bytes == pytest.approx(share * one.sent_bytes)
+    one, four = (predict(LOAD, way, on(16, SLOW, n)) for n in (1, 4))
     assert four.sent_bytes == pytest.approx(one.sent_bytes)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from distnet.base.arrays import Array
 from distnet.parallel.communicator import Communicator, Done, Request
 from distnet.parallel.sums.formats import Format
+from distnet.parallel.sums.narrow import NarrowSums
 
 # Measured, see docs/scaling.md. On one host sending is computing: few messages. Between hosts they
 # shall be small enough that most leave while backward still computes.
@@ -66,7 +67,7 @@ class Exchange(ABC):
 
 
 class Messages(Exchange):
-    """Every bucket is a message that MPI combines over all ranks."""
+    """Every bucket is a message that is combined over all ranks: by MPI, or as `narrow` does it."""
 
     def __init__(
         self,
@@ -74,17 +75,22 @@ class Messages(Exchange):
         format: Format,
         total: Array | None = None,
         result: Array | None = None,
+        *,
+        narrow: bool = False,
     ) -> None:
         total = np.zeros(format.size, format.dtype) if total is None else total
         result = np.zeros(format.size, format.result_dtype) if result is None else result
         super().__init__(comm, format, total, result)
         self._messages: dict[int, Array] = {}  # in flight, by the start of their bucket
         self.num_repeats = 0  # buckets since `clear` whose total did not fit into the message
+        self._narrow = NarrowSums(comm, self._count) if narrow else None
 
     def clear(self) -> None:
         super().clear()
         self._messages.clear()
         self.num_repeats = 0
+        if self._narrow is not None:
+            self._narrow.clear()
 
     def best_bucket_bytes(self) -> int:
         return BUCKET_BYTES if self.comm.node.count == 1 else BUCKET_BYTES_BETWEEN_HOSTS
@@ -92,7 +98,9 @@ class Messages(Exchange):
     def begin(self, bucket: slice) -> Request:
         message = self.format.encode(self.total[bucket], bucket.start)
         self._messages[bucket.start] = message
-        self.bytes_sent += message.nbytes
+        if self._narrow is not None:
+            return self._narrow.begin(message)
+        self._count(message.nbytes)
         return self.comm.iallreduce(message, self.format.op)
 
     def read(self, bucket: slice) -> None:
@@ -106,6 +114,9 @@ class Messages(Exchange):
         """Combines the sums themselves."""
         total = self.total[bucket]
         self.comm.allreduce(total)
-        self.bytes_sent += total.nbytes
+        self._count(total.nbytes)
         self.num_repeats += 1
         self.format.convert(total, bucket.start, out)
+
+    def _count(self, num_bytes: int) -> None:
+        self.bytes_sent += num_bytes

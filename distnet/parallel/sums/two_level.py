@@ -6,7 +6,8 @@ bucket, whose elements are dealt out to as many ranks of every host as there are
 1. A barrier of the host tells that all its ranks have their sums of the bucket ready, in rows of
    memory that all of them see (as in `shared`).
 2. The rank of each lane adds its share of the elements over all rows of its host, and combines that
-   with the ranks of the same lane on the other hosts, in messages.
+   with the ranks of the same lane on the other hosts, in messages; where hosts are few, of as few
+   bytes as the numbers need (see `narrow`).
 3. It writes the total to the one result of its host; in the end a barrier tells that it is whole.
 
 Within a host that is a reduce-scatter and an allgather; every element crosses between two hosts as
@@ -33,6 +34,7 @@ from distnet.parallel.communicator import Communicator, Done, Request
 from distnet.parallel.position import Position
 from distnet.parallel.sums.exchange import BUCKET_BYTES_BETWEEN_HOSTS, Messages
 from distnet.parallel.sums.formats import Format
+from distnet.parallel.sums.narrow import can_be_narrow
 from distnet.parallel.sums.shared import share_arrays
 
 
@@ -54,7 +56,8 @@ class TwoLevels(Messages):
         rows: Array,
         result: Array,
     ) -> None:
-        super().__init__(peers, format, rows[node.rank], result)
+        narrow = can_be_narrow(peers, format)
+        super().__init__(peers, format, rows[node.rank], result, narrow=narrow)
         self.groups = [peers, node]
         self._position, self._node, self._num_lanes = everyone.position, node, num_lanes
         self._num_hosts = everyone.node.count

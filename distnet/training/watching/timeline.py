@@ -26,7 +26,7 @@ import numpy as np
 
 from distnet.base.files import write_atomically
 from distnet.parallel.agreement import together
-from distnet.parallel.communicator import Communicator, Request
+from distnet.parallel.communicator import Communicator, Exchanged, Request
 from distnet.parallel.sums.own import Judged
 from distnet.training.run import Callback, Run
 from distnet.training.step.trainer import Trainer
@@ -143,14 +143,21 @@ class Timeline:
             self._in_step = before
 
     def _watch_messages(self, comm: Communicator) -> None:
-        allreduce, barrier = comm.iallreduce, comm.ibarrier
+        allreduce, alltoall, barrier = comm.iallreduce, comm.ialltoall, comm.ibarrier
+
+        def named(num_bytes: int) -> str:
+            self._num_messages += 1
+            return f"reduction {self._num_messages - 1} ({num_bytes} bytes)"
 
         def iallreduce(array: Any, *args: Any) -> Request:
-            name = f"reduction {self._num_messages} ({array.nbytes} bytes)"
-            self._num_messages += 1
-            return _WatchedRequest(self, name, allreduce(array, *args))
+            return _WatchedRequest(self, named(array.nbytes), allreduce(array, *args))
+
+        def ialltoall(parts: Any, *args: Any) -> Exchanged:
+            sent = sum(part.nbytes for rank, part in enumerate(parts) if rank != comm.rank)
+            return _WatchedExchange(self, named(sent), alltoall(parts, *args))
 
         setattr(comm, "iallreduce", iallreduce)  # noqa: B010
+        setattr(comm, "ialltoall", ialltoall)  # noqa: B010
         setattr(comm, "ibarrier", lambda: _WatchedRequest(self, "barrier", barrier()))  # noqa: B010
 
     def _events(self) -> Iterator[str]:
@@ -192,6 +199,18 @@ class _WatchedRequest:
         if self._arrive is not None:
             self._arrive()
             self._arrive = None
+
+
+class _WatchedExchange(_WatchedRequest):
+    """The same, of which is asked in the end how much has come."""
+
+    def __init__(self, timeline: Timeline, name: str, request: Exchanged) -> None:
+        super().__init__(timeline, name, request)
+        self._exchanged = request
+
+    @property
+    def received(self) -> list[int]:
+        return self._exchanged.received
 
 
 def _event(**values: object) -> str:

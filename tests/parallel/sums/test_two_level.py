@@ -88,17 +88,18 @@ def test_it_cannot_be_had_on_one_host_or_where_ranks_may_be_lost(hosts, comm, mo
     assert type(Run("exact", hosts, "auto").exchange) is Messages
 
 
-def test_each_element_is_sent_once_by_a_host(hosts):
-    """By the ranks of the lanes in equal shares, or by the first one."""
+@pytest.mark.parametrize("step, itemsize", [(0, 4), (1, 5), (2, 6), (3, 8)])
+def test_each_element_is_sent_once_by_a_host(hosts, step, itemsize):
+    """By the ranks of the lanes in equal shares, or by the first; in the bytes that it needs."""
     names = [process.host for process in hosts.processes]
     fewest = min(map(names.count, names))
     for exchange, num_lanes in (("two-level", fewest), ("leaders", 1)):
         run = Run("exact", hosts, exchange)
-        run.step(0)
+        run.step(step)
         sent, lane = run.exchange.bytes_sent, hosts.node.rank
-        assert abs(sent - (8 * SIZE / num_lanes if lane < num_lanes else 0)) <= 8 * 9
+        assert abs(sent - (itemsize * SIZE / num_lanes if lane < num_lanes else 0)) <= 8 * 9
         everyones = hosts.allgather((hosts.node.name, sent))
-        assert sum(sent for name, sent in everyones if name == hosts.node.name) == 8 * SIZE
+        assert sum(sent for name, sent in everyones if name == hosts.node.name) == itemsize * SIZE
 
 
 def test_a_fast_rank_does_not_disturb_what_a_slow_one_still_reads(hosts):
