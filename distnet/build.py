@@ -23,6 +23,7 @@ from distnet.data import (
     split,
     with_test,
 )
+from distnet.device import Device, DeviceError, choose_device, compute_on
 from distnet.models import MODELS
 from distnet.nn import Network
 from distnet.nn.parameters import Parameters
@@ -44,9 +45,8 @@ from distnet.training.files.earlier_runs import claim
 from distnet.training.files.mirrors import MIRRORS
 from distnet.training.files.model_file import about, initialize
 from distnet.training.files.run_directory import RunDirectory
-from distnet.training.fingerprint import numerics_fingerprint
 from distnet.training.job import Job
-from distnet.training.known_answer import expect_same_bits
+from distnet.training.known_answer import expect_same_bits, fingerprint_of
 from distnet.training.model_card import model_card
 from distnet.training.placement import idle_ranks, placement
 from distnet.training.resume import resume
@@ -79,14 +79,15 @@ def job_of(
     agree(comm, asdict(config))
     if config.expect_hosts:
         expect_hosts(comm, config.expect_hosts)
-    fingerprint = numerics_fingerprint()
+    device = together(comm, lambda: choose_device(config.device, comm.node.rank))
+    fingerprint = fingerprint_of(device)
     if REDUCTIONS[config.reduction].exact:
-        expect_same_bits(comm, config.numbers)
+        expect_same_bits(comm, config.numbers, device)
     dataset = together(comm, lambda: dataset_of(config, environ))
     decisive = identity(config) | {"data_sha256": dataset.sha256}
     agree(comm, decisive)
     training, evaluated = together(comm, lambda: parts_of(config, dataset))
-    objective = together(comm, lambda: objective_of(config, dataset, training))
+    objective = together(comm, lambda: objective_of(config, dataset, training, device))
     started = together(comm, lambda: start_of(config, objective.network))
     if started:
         agree(comm, {"the weights of --init": objective.parameters.sha256()})
@@ -175,8 +176,10 @@ def _freeze(network: Network, names: str) -> None:
         raise ValueError(f"--freeze {names}: found nothing that is left to be trained")
 
 
-def objective_of(config: TrainConfig, dataset: Dataset, training: Samples) -> Classification:
-    """What is trained for, and the network; raises ValueError."""
+def objective_of(
+    config: TrainConfig, dataset: Dataset, training: Samples, device: Device | None = None
+) -> Classification:
+    """What is trained for, and the network, on a device or the CPU; raises ValueError."""
     weights: Any = None
     if config.class_weights == "balanced":
         weights = balanced_weights(training.targets, dataset.num_classes)
@@ -188,6 +191,11 @@ def objective_of(config: TrainConfig, dataset: Dataset, training: Samples) -> Cl
                 f"one for each class of {dataset.name}"
             )
     network = network_of(config, dataset)
+    if device is not None:
+        try:
+            compute_on(network, device)
+        except DeviceError as error:
+            raise ValueError(f"--model {config.model} on a device: {error}") from None
     return Classification(network, label_smoothing=config.label_smoothing, class_weights=weights)
 
 
@@ -322,7 +330,7 @@ def callbacks_of(
 ) -> list[Callback]:
     """What a run of the command tells, and to whom."""
     performance = Performance(balances=config.balance)
-    introduction = introduce(config, dataset, run, saving.directory.path)
+    introduction = introduce(config, dataset, run, saving)
     callbacks: list[Callback] = [
         performance,
         Progress(terminal),
@@ -348,7 +356,7 @@ def callbacks_of(
     return callbacks
 
 
-def introduce(config: TrainConfig, dataset: Dataset, run: Run, path: Path) -> list[str]:
+def introduce(config: TrainConfig, dataset: Dataset, run: Run, saving: Saving) -> list[str]:
     """What is said at the start."""
     comm, start = run.comm, "from these weights" if config.init else "from scratch"
     if run.num_done:
@@ -362,7 +370,8 @@ def introduce(config: TrainConfig, dataset: Dataset, run: Run, path: Path) -> li
         f"{dataset.name} ({samples}), {start}",
         f"ranks {comm.size} on {placement(comm)}, batch {config.batch_size} in "
         f"micro-batches of {config.micro_batch_size}, {counted(run.total_steps, 'step')}, "
-        f"{_arithmetic(config)}reduction {config.reduction}, results in {path}",
+        f"{_arithmetic(config)}{_device(saving)}reduction {config.reduction}, "
+        f"results in {saving.directory.path}",
         *islands_of(config),
         *audit_of(config, run),
         *idle_ranks(comm.size, run.trainer.sampler),
@@ -375,6 +384,12 @@ def _arithmetic(config: TrainConfig) -> str:
         return ""
     bits = f" ({config.arithmetic_bits} bits)" if config.numbers.rounds else ""
     return f"arithmetic {config.arithmetic}{bits}, "
+
+
+def _device(saving: Saving) -> str:
+    """What the layers of rank 0 compute on, if that is not the CPU."""
+    name = saving.fingerprint.get("device")
+    return f"device {name}, " if name else ""
 
 
 def islands_of(config: TrainConfig) -> list[str]:

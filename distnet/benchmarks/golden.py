@@ -21,6 +21,7 @@ from distnet.base.arithmetic import FLOAT, Portable, portable
 from distnet.base.arrays import Array
 from distnet.data import load_dataset
 from distnet.data.augment import Augment, random_affine
+from distnet.device import Device, compute_on
 from distnet.models import DeepConvNet, ThreeLayerNet
 from distnet.nn import (
     AvgPool2d,
@@ -201,10 +202,14 @@ GOLDEN = {
 }
 
 
-def train(case: GoldenCase, comm: Communicator, portable: bool = True) -> str:
-    """Trains it, on all ranks of `comm`; returns the hash."""
+def train(
+    case: GoldenCase, comm: Communicator, portable: bool = True, device: Device | None = None
+) -> str:
+    """Trains it, on all ranks of `comm`; returns the hash. device: None is the CPU."""
     arithmetic = Portable() if portable else FLOAT
     network = case.make().compute_in(arithmetic, seed=0)
+    if device is not None:
+        compute_on(network, device)
     images, labels = load_dataset("mnist").train
     objective, targets = _task(case.task, network, images, labels)
     parameters = objective.parameters

@@ -94,6 +94,27 @@ class Network:
         self._initialize(seed)
         return self
 
+    def run_by(self, chain: Callable[[Iterable[Layer]], Sequential]) -> None:
+        """Makes another chain of its layers run them from now on, such as one on a GPU.
+
+        The values stay; the vectors are new ones, as after `compute_in`.
+        """
+        if self.parameters.are_joined:
+            raise ValueError(
+                "run_by: found a network that was joined with others, expected it to be called "
+                "before that"
+            )
+        former, self.body = self.body, chain(self.body.layers)
+        try:
+            self._build()
+        except ValueError:
+            self.body = former
+            self._build()
+            raise
+        finally:
+            self.parameters.parts = {"": self.body}
+            self.parameters.take_anew()
+
     def __getstate__(self) -> dict[str, Any]:
         """What a deep copy or a pickle holds: the arguments of the layers, and the vectors."""
         return {name: self.__dict__[name] for name in self.__dict__ if name not in self._derived}

@@ -263,6 +263,14 @@ class TrainConfig:
         metavar="N",
         limits={">=": FEWEST, "<=": MOST},
     )
+    device: str = option(
+        "cpu",
+        "what the layers compute on; cuda: an NVIDIA GPU, through CuPy; auto: a GPU on ranks that "
+        "have one; in portable arithmetic the result is the same",
+        group=RANKS,
+        choices=("cpu", "cuda", "auto"),
+        decides=False,
+    )
     reduction: str = option(
         "exact",
         f"gradient sum; the same bits on any number of ranks: {', '.join(EXACT)}; not the same: "

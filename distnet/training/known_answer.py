@@ -15,6 +15,7 @@ import numpy as np
 from distnet.base.arithmetic import Arithmetic, Portable
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
+from distnet.device import Device, compute_on
 from distnet.nn import (
     BatchNorm,
     Conv2d,
@@ -40,12 +41,34 @@ class ForeignArithmeticError(ValueError):
     """The machine computes otherwise than portable arithmetic needs it: one line that says how."""
 
 
-def expect_same_bits(comm: Communicator, arithmetic: Arithmetic) -> None:
-    """Raises AgreedError on all ranks unless they compute the same bits in an arithmetic."""
+def expect_same_bits(
+    comm: Communicator, arithmetic: Arithmetic, device: Device | None = None
+) -> None:
+    """Raises AgreedError on all ranks unless they compute the same bits in an arithmetic.
+
+    device: on which this rank's layers compute; None: on the CPU.
+    """
     if arithmetic.rounds:
         together(comm, check_machine)
+        together(comm, lambda: None if device is None else check_device(device))
     else:
-        agree(comm, numerics_fingerprint(), REMEDY)
+        agree(comm, fingerprint_of(device), REMEDY)
+
+
+def fingerprint_of(device: Device | None) -> dict[str, str]:
+    """`numerics_fingerprint`, and what decides the bits on a device."""
+    return numerics_fingerprint() | ({} if device is None else device.describe())
+
+
+def check_device(device: Device) -> None:
+    """Raises ForeignArithmeticError unless portable arithmetic gives the known bits there."""
+    found = sha256_of_steps(device)
+    if found != KNOWN_SHA256:
+        raise ForeignArithmeticError(
+            f"portable arithmetic on {device.describe()['device']}: found {found:.16} after "
+            f"{NUM_STEPS} steps of a tiny network, expected {KNOWN_SHA256:.16}; use --device cpu, "
+            "and please report the device and its CuPy"
+        )
 
 
 @cache
@@ -110,9 +133,12 @@ def tiny_network() -> Network:
     return Network([*layers, Linear(10)], (1, 8, 8), arithmetic=Portable())
 
 
-def sha256_of_steps() -> str:
-    """The hash of its parameters after some steps."""
-    objective = Classification(tiny_network(), label_smoothing=0.1)
+def sha256_of_steps(device: Device | None = None) -> str:
+    """The hash of its parameters after some steps, whose layers compute on a device or here."""
+    network = tiny_network()
+    if device is not None:
+        compute_on(network, device)
+    objective = Classification(network, label_smoothing=0.1)
     parameters = objective.parameters
     settings = {"arithmetic": parameters.arithmetic, "clip_norm": 1.0}
     optimizer = make_optimizer("adam", parameters.values.size, **settings)

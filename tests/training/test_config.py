@@ -365,7 +365,7 @@ def mutated(content: bytes, draw: np.random.Generator) -> bytes:
 
 def test_identity_holds_what_decides_the_results_and_nothing_else():
     config = TrainConfig()
-    free = "data_dir stop_at exchange bucket_bytes out resume checkpoint_every keep"
+    free = "data_dir stop_at device exchange bucket_bytes out resume checkpoint_every keep"
     free += " balance stall_timeout stall_action verify_every log_every timeline profile progress"
     free += " expect_hosts audit init hash_every quiet csv tensorboard"
     free += " overwrite allreduce shard_optimizer"

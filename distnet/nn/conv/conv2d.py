@@ -20,7 +20,7 @@ from distnet.nn.initializers import checked_init, constant, weight_initializer
 from distnet.nn.layer import Layer
 from distnet.nn.parameters import Parameter
 
-_BIAS_BITS = 40  # of a bias in units of the products
+BIAS_BITS = 40  # of a bias in units of the products
 
 
 class _Convolution(Layer):
@@ -95,7 +95,7 @@ class _Convolution(Layer):
         unit = grid_unit(x, self.arithmetic.bits)
         if self.bias is not None:
             # Where x W is negligible beside the bias, x may as well be coarser.
-            finest = grid_unit(self.bias.value, _BIAS_BITS)
+            finest = grid_unit(self.bias.value, BIAS_BITS)
             unit = max(unit, finest / self.filter_unit)
         place = current.inbox
         if place is None:

@@ -46,6 +46,12 @@ class Dropout(Layer):
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         return self._masked(dy, self.input_gradient(dy.shape, out)) if need_dx else None
 
+    def keeps(self, shape: Shape, at: MicroBatch) -> Array:
+        """Which elements of an input of that shape a micro-batch keeps, bool."""
+        count = int(np.prod(shape))
+        words = self._words.draw(at, -(-count // 4), self.index).astype("<u8", copy=False)
+        return words.view("<u2")[:count].reshape(shape) >= self.threshold
+
     def _masked(self, x: Array, out: Array) -> Array:
         if self.mask is not None:
             return np.multiply(x, self.mask, out=out)
@@ -54,7 +60,5 @@ class Dropout(Layer):
         return out
 
     def _draw(self, shape: Shape, at: MicroBatch) -> Array:
-        mask, count = self.memory.array("mask", shape, self.dtype), int(np.prod(shape))
-        words = self._words.draw(at, -(-count // 4), self.index).astype("<u8", copy=False)
-        keep = words.view("<u2")[:count].reshape(shape) >= self.threshold
-        return np.multiply(keep, self.scale, out=mask)
+        mask = self.memory.array("mask", shape, self.dtype)
+        return np.multiply(self.keeps(shape, at), self.scale, out=mask)

@@ -74,7 +74,7 @@ class BatchNorm(Layer):
         beta = self.beta.value
         if at:
             mean, var = self._centre(x, xn)
-            self._contribute(mean, var, at.share, num_values=x.size // x.shape[1])
+            self.contribute(mean, var, at.share, num_values=x.size // x.shape[1])
             std = np.sqrt(var + self.eps)
         else:
             mean = self.running_mean.value
@@ -123,16 +123,7 @@ class BatchNorm(Layer):
         self.running_mean.value += rate * shift
         self.running_var.value += rate * (var - self.running_var.value)
 
-    def _centre(self, x: Array, out: Array) -> tuple[Array, Array]:
-        """Mean and biased variance `(C,)`, float64; `out` becomes x - mean."""
-        num_values = x.size // x.shape[1]
-        squares, total = self.memory.temporary(x.shape, np.float64), self.arithmetic.sum
-        mean = total(x, axis=self.axes, dtype=np.float64, scratch=squares) / num_values
-        np.subtract(x, self._column(mean, x.ndim), out=out)
-        np.square(out, dtype=np.float64, out=squares)
-        return mean, total(squares, axis=self.axes, scratch=squares) / num_values
-
-    def _contribute(self, mean: Array, var: Array, share: float, num_values: int) -> None:
+    def contribute(self, mean: Array, var: Array, share: float, num_values: int) -> None:
         """What the micro-batch adds to the sums over the global batch, weighted by its share.
 
         Moments are taken about the running mean, which all ranks have in common: about zero, the
@@ -143,6 +134,15 @@ class BatchNorm(Layer):
         np.multiply(share, shift, out=self.running_mean.batch)
         np.multiply(share, var + np.square(shift), out=self.running_var.batch[:-1])
         self.running_var.batch[-1] = share * share / num_values  # in sum: 1 / values of the batch
+
+    def _centre(self, x: Array, out: Array) -> tuple[Array, Array]:
+        """Mean and biased variance `(C,)`, float64; `out` becomes x - mean."""
+        num_values = x.size // x.shape[1]
+        squares, total = self.memory.temporary(x.shape, np.float64), self.arithmetic.sum
+        mean = total(x, axis=self.axes, dtype=np.float64, scratch=squares) / num_values
+        np.subtract(x, self._column(mean, x.ndim), out=out)
+        np.square(out, dtype=np.float64, out=squares)
+        return mean, total(squares, axis=self.axes, scratch=squares) / num_values
 
     def _column(self, per_channel: Array, ndim: int) -> Array:
         """Shaped to broadcast over (N, C) or (N, C, H, W), in the layer's dtype."""

@@ -1,0 +1,164 @@
+"""Layers one after another and side by side, and which layers there are on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from distnet.base.keys import MicroBatch
+from distnet.device.convolution import DeviceConv2d
+from distnet.device.devices import Device, DeviceError
+from distnet.device.elementwise import (
+    DeviceDropout,
+    DeviceFlatten,
+    DeviceLeakyReLU,
+    DeviceReLU,
+    DeviceSigmoid,
+    DeviceTanh,
+    DeviceUnflatten,
+)
+from distnet.device.layer import DeviceLayer
+from distnet.device.linear import DeviceLinear
+from distnet.device.normalization import DeviceBatchNorm
+from distnet.device.pooling import DeviceAvgPool2d, DeviceGlobalAvgPool2d, DeviceMaxPool2d
+from distnet.nn import (
+    AvgPool2d,
+    BatchNorm,
+    Branches,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Layer,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sequential,
+    Sigmoid,
+    Tanh,
+    Unflatten,
+)
+from distnet.nn.parameters import Parameter, num_trained
+
+
+class Chain(DeviceLayer[Sequential]):
+    """Layers one after another. Raises DeviceError for one that there is none of on a device."""
+
+    def __init__(self, layer: Sequential, device: Device) -> None:
+        self.stages = [device_layer(each, device, name) for name, each in layer.named_layers()]
+        super().__init__(layer, device)
+
+    def forward(self, x: Any, at: Sequence[MicroBatch] | None) -> Any:
+        for stage in self.stages:
+            x = stage.forward(x, at)
+        return x
+
+    def backward(self, dy: Any, need_dx: bool) -> Any:
+        trained = [num_trained(stage.layer) > 0 for stage in self.stages]
+        for number in reversed(range(len(self.stages))):
+            # In front of what trains nothing, no gradients are needed.
+            needed = need_dx or any(trained[:number])
+            dy = self.stages[number].backward(dy, needed)
+            if dy is None:
+                return None
+        return dy
+
+    def gradients(self) -> Iterator[tuple[Parameter, Any]]:
+        for stage in self.stages:
+            if num_trained(stage.layer):  # what is frozen may not have run backward
+                yield from stage.gradients()
+
+    def refresh(self) -> None:
+        for stage in self.stages:
+            stage.refresh()
+
+    def hand_over(self, g: int, at: MicroBatch) -> None:
+        for stage in self.stages:
+            stage.hand_over(g, at)
+
+
+class _DevicePaths(DeviceLayer[Any]):
+    """Chains that read the same input; the gradients that they return are added up in order."""
+
+    def __init__(self, layer: Residual | Branches, device: Device) -> None:
+        numbered = enumerate(layer.paths, start=1)
+        self.paths = [device_layer(path, device, f"path{i}") for i, path in numbered]
+        super().__init__(layer, device)
+
+    def gradients(self) -> Iterator[tuple[Parameter, Any]]:
+        for path in self.paths:
+            yield from path.gradients()
+
+    def refresh(self) -> None:
+        for path in self.paths:
+            path.refresh()
+
+    def hand_over(self, g: int, at: MicroBatch) -> None:
+        for path in self.paths:
+            path.hand_over(g, at)
+
+    def _add_gradients(self, dys: Sequence[Any], need_dx: bool) -> Any:
+        dx = None
+        for path, dy in zip(self.paths, dys, strict=True):
+            part = path.backward(dy, need_dx)
+            if need_dx:
+                dx = part if dx is None else dx + part
+        return dx
+
+
+class DeviceResidual(_DevicePaths):
+    """y = f(x) + s(x)."""
+
+    def forward(self, x: Any, at: Sequence[MicroBatch] | None) -> Any:
+        residual, shortcut = (path.forward(x, at) for path in self.paths)
+        return residual + shortcut
+
+    def backward(self, dy: Any, need_dx: bool) -> Any:
+        return self._add_gradients([dy, dy], need_dx)
+
+
+class DeviceBranches(_DevicePaths):
+    """The channels of several paths side by side."""
+
+    def forward(self, x: Any, at: Sequence[MicroBatch] | None) -> Any:
+        return self.xp.concatenate([path.forward(x, at) for path in self.paths], axis=-1)
+
+    def backward(self, dy: Any, need_dx: bool) -> Any:
+        return self._add_gradients([dy[..., part] for part in self.layer.parts], need_dx)
+
+
+DEVICE_LAYERS: dict[type[Layer], Callable[[Any, Device], DeviceLayer[Any]]] = {
+    AvgPool2d: DeviceAvgPool2d,
+    BatchNorm: DeviceBatchNorm,
+    Branches: DeviceBranches,
+    Conv2d: DeviceConv2d,
+    Dropout: DeviceDropout,
+    Flatten: DeviceFlatten,
+    GlobalAvgPool2d: DeviceGlobalAvgPool2d,
+    LeakyReLU: DeviceLeakyReLU,
+    Linear: DeviceLinear,
+    MaxPool2d: DeviceMaxPool2d,
+    ReLU: DeviceReLU,
+    Residual: DeviceResidual,
+    Sequential: Chain,
+    Sigmoid: DeviceSigmoid,
+    Tanh: DeviceTanh,
+    Unflatten: DeviceUnflatten,
+}
+
+
+def device_layer(layer: Layer, device: Device, name: str) -> DeviceLayer[Any]:
+    """What computes a layer on a device; raises DeviceError, by name, if nothing does."""
+    made = DEVICE_LAYERS.get(type(layer))
+    if made is None:
+        known = ", ".join(sorted(each.__name__ for each in DEVICE_LAYERS))
+        raise DeviceError(
+            f"{name}: found {type(layer).__name__}, which nobody has written for devices, expected "
+            f"one of {known}; use --device cpu"
+        )
+    try:
+        return made(layer, device)
+    except DeviceError as error:
+        raise DeviceError(f"{name}.{error}") from None

@@ -1,0 +1,122 @@
+"""Where arrays are computed with: a GPU by CuPy, or, to try the same code without one, NumPy.
+
+CuPy has NumPy's names (Okuta et al. 2017, "CuPy: a NumPy-compatible library for NVIDIA GPU
+calculations"), so what is here computes with either. It is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from distnet.base.arrays import Array
+
+INSTALL = "pip install 'distnet-mpi[cuda]' (CuPy 14 or later) on a machine with an NVIDIA driver"
+
+
+class DeviceError(ValueError):
+    """There is no such device here, or something on it cannot be had: one line."""
+
+
+class Device:
+    """An array module, and the way of arrays from the host to it and back.
+
+    xp: the module. Both ways are copies that have arrived when the call returns, so what is on the
+    host may be read, written, or given to MPI at once: nobody needs to synchronise.
+    """
+
+    name = "numpy"
+    xp: Any = np
+
+    def __repr__(self) -> str:
+        return f"Device({self.name})"
+
+    def __reduce__(self) -> tuple[Callable[[str], Device], tuple[str]]:
+        """A copy or a pickle of a network names its device."""
+        return device_named, (self.name,)
+
+    def to_device(self, array: Array) -> Any:
+        """A copy on the device, contiguous."""
+        return np.array(array, order="C")
+
+    def to_host(self, array: Any) -> Array:
+        """A copy on the host, when all that was begun before it is done."""
+        return np.array(array)
+
+    def describe(self) -> dict[str, str]:
+        """What decides which bits a product of float32 numbers has there."""
+        return {"device": "numpy"}
+
+
+class Cuda(Device):
+    """The GPU of that number, counted from 0; raises DeviceError unless CuPy and it are here."""
+
+    name = "cuda"
+
+    def __init__(self, number: int = 0) -> None:
+        self.xp = self._cupy()
+        runtime = self.xp.cuda.runtime
+        try:
+            count = runtime.getDeviceCount()
+        except runtime.CUDARuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise DeviceError(f"device cuda: found no GPU ({reason:.200}), expected one") from None
+        if not count:
+            raise DeviceError("device cuda: found no GPU, expected one")
+        self.number = number % count
+        self.xp.cuda.Device(self.number).use()
+
+    @staticmethod
+    def _cupy() -> Any:
+        try:
+            return import_module("cupy")
+        except ImportError as error:
+            reason = " ".join(str(error).split())
+            raise DeviceError(
+                f"device cuda: found no CuPy ({reason:.200}), expected it: {INSTALL}"
+            ) from None
+
+    def to_device(self, array: Array) -> Any:
+        return self.xp.array(np.ascontiguousarray(array))
+
+    def to_host(self, array: Any) -> Array:
+        return self.xp.asnumpy(array)
+
+    def describe(self) -> dict[str, str]:
+        runtime = self.xp.cuda.runtime
+        properties = runtime.getDeviceProperties(self.number)
+        return {
+            "device": properties["name"].decode(),
+            "cupy": self.xp.__version__,
+            "cuda": str(runtime.runtimeGetVersion()),
+        }
+
+
+CPU, AUTO = "cpu", "auto"
+DEVICES: dict[str, Callable[[int], Device]] = {"cuda": Cuda, "numpy": lambda number: Device()}
+
+
+def device_named(name: str, number: int = 0) -> Device:
+    """The device of that name, one of DEVICES, and number; raises DeviceError."""
+    if name not in DEVICES:
+        raise DeviceError(f"device: found {name!r:.60}, expected one of {', '.join(DEVICES)}")
+    return DEVICES[name](number)
+
+
+def choose_device(name: str, number: int = 0) -> Device | None:
+    """What an option means: None, the CPU, for "cpu"; for "auto" a GPU where there is one.
+
+    number: of the GPU, modulo how many there are, such as the rank's number on its host. Raises
+    DeviceError.
+    """
+    if name == CPU:
+        return None
+    if name != AUTO:
+        return device_named(name, number)
+    try:
+        return device_named("cuda", number)
+    except DeviceError:
+        return None

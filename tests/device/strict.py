@@ -1,0 +1,106 @@
+"""A device that is NumPy and as strict as CuPy: its arrays never mix with the host's by accident.
+
+What CuPy has is told by a list of names, since the tests run where CuPy is not; a test compares the
+list with CuPy where that is installed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distnet.device import Device
+
+# Of CuPy 14. Ufuncs are reached through NumPy as well, by its dispatch.
+UFUNCS = {
+    *("abs", "absolute", "add", "subtract", "multiply", "divide", "negative", "maximum", "minimum"),
+    *("greater", "equal", "rint", "frexp", "ldexp", "sqrt", "square", "exp", "tanh", "copysign"),
+}
+FUNCTIONS = {
+    *("max", "sum", "matmul", "ascontiguousarray", "full", "zeros", "ones_like", "full_like"),
+    *("where", "broadcast_to", "concatenate", "nan_to_num"),
+}
+
+
+class StrictArray(np.ndarray):
+    """An array on the device. What CuPy refuses, it refuses."""
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        known = ufunc.__name__ in UFUNCS | {"matmul"}
+        if method == "reduce":  # what x.max() and x.sum() are made of
+            known = ufunc in (np.maximum, np.add)
+        if not known or method not in ("__call__", "reduce"):
+            raise TypeError(f"CuPy does not get np.{ufunc.__name__}.{method}")
+        return _strictly(getattr(ufunc, method), inputs, kwargs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        if function.__name__ not in FUNCTIONS:
+            raise TypeError(f"CuPy does not get np.{function.__name__}")
+        return _strictly(function, args, kwargs)
+
+    def __float__(self):
+        raise TypeError("the host looks at a number of the device, and waits for it")
+
+    __bool__ = __int__ = __index__ = __float__
+
+
+def _strictly(function, args, kwargs):
+    """Calls it with the arrays of the device, and no others; what it returns lies there, too."""
+    plain = [_plain(each) for each in args]
+    return _own(function(*plain, **{name: _plain(each) for name, each in kwargs.items()}))
+
+
+def _plain(x):
+    """As an array of the host, or several; TypeError if one of them was that before."""
+    if isinstance(x, list | tuple):
+        return type(x)(map(_plain, x))
+    if isinstance(x, np.ndarray) and not isinstance(x, StrictArray):
+        raise TypeError("found an array of the host among those of the device")
+    return x.view(np.ndarray) if isinstance(x, StrictArray) else x
+
+
+def _own(result):
+    if isinstance(result, tuple):
+        return tuple(map(_own, result))
+    return np.asarray(result).view(StrictArray)
+
+
+class _StrideTricks:
+    @staticmethod
+    def as_strided(x, shape, strides):
+        return _strictly(np.lib.stride_tricks.as_strided, (x, shape, strides), {})
+
+
+class _Lib:
+    stride_tricks = _StrideTricks
+
+
+class StrictModule:
+    """What a device layer sees in the place of CuPy."""
+
+    lib = _Lib
+
+    def __getattr__(self, name):
+        if name not in UFUNCS | FUNCTIONS:
+            raise AttributeError(f"not in the list of what CuPy has: {name}")
+        function = getattr(np, name)
+        return lambda *args, **kwargs: _strictly(function, args, kwargs)
+
+
+class Strict(Device):
+    """NumPy that behaves as a GPU does."""
+
+    name = "strict"
+    xp = StrictModule()
+
+    def __reduce__(self):
+        return Strict, ()
+
+    def to_device(self, array):
+        if type(array) is not np.ndarray:
+            raise TypeError(f"found {type(array)}, expected an array of the host")
+        return np.array(array, order="C").view(StrictArray)
+
+    def to_host(self, array):
+        if not isinstance(array, StrictArray):
+            raise TypeError(f"found {type(array)}, expected an array of the device")
+        return np.array(array.view(np.ndarray))
