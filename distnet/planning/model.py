@@ -26,6 +26,7 @@ from distnet.parallel.dealing import deal
 from distnet.parallel.sums.exact32 import GROUP
 from distnet.parallel.sums.exchange import BUCKET_BYTES_BETWEEN_HOSTS
 from distnet.parallel.sums.narrow import MOST_RANKS, USUAL_BYTES
+from distnet.parallel.sums.two_level import bucket_bytes
 from distnet.planning.links import Link, Sum, reduction
 
 CHANGES_BUCKET_BYTES = 1 << 20
@@ -153,7 +154,7 @@ def _synchronous(workload: Workload, way: Way, cluster: Cluster) -> Prediction:
     most = ceil_divide(total, ranks)
     num_slowest = total - (most - 1) * ranks  # ranks with one more than the others
     sums = _gradient_sum(workload, way, cluster)
-    buckets = max(1, math.ceil(_wire_bytes(workload, way, cluster) / _bucket_bytes(way, cluster)))
+    buckets = max(1, math.ceil(_wire_bytes(workload, way) / _bucket_bytes(workload, way, cluster)))
     left = max(sums.transfer_seconds - workload.window_seconds, sums.transfer_seconds / buckets)
     within = 0.0
     if cluster.ranks_per_host > 1:  # each adds its share of the numbers of all ranks of the host
@@ -215,25 +216,29 @@ def _rare(workload: Workload, way: Way, cluster: Cluster) -> Prediction:
     )
 
 
-def _wire_bytes(workload: Workload, way: Way, cluster: Cluster) -> int:
+def _wire_bytes(workload: Workload, way: Way) -> int:
+    return workload.parameters * REDUCTIONS[way.reduction].wire_itemsize
+
+
+def _bucket_bytes(workload: Workload, way: Way, cluster: Cluster) -> int:
+    if cluster.ranks_per_host == 1:
+        return way.bucket_bytes or BUCKET_BYTES_BETWEEN_HOSTS
+    return way.bucket_bytes or bucket_bytes(_wire_bytes(workload, way), cluster.ranks_per_host)
+
+
+def _sent_share(way: Way, cluster: Cluster) -> float:
+    """Of the bytes of numbers, what is sent of them; see `parallel.sums.narrow`."""
     itemsize = REDUCTIONS[way.reduction].wire_itemsize
-    if cluster.ranks_per_host > 1 and cluster.num_hosts <= MOST_RANKS:
-        itemsize = min(itemsize, USUAL_BYTES)
-    return workload.parameters * itemsize
-
-
-def _bucket_bytes(way: Way, cluster: Cluster) -> int:
-    return way.bucket_bytes or BUCKET_BYTES_BETWEEN_HOSTS * cluster.ranks_per_host
+    is_narrow = cluster.ranks_per_host > 1 and cluster.num_hosts <= MOST_RANKS
+    return min(USUAL_BYTES / itemsize, 1.0) if is_narrow else 1.0
 
 
 def _gradient_sum(workload: Workload, way: Way, cluster: Cluster) -> Sum:
     """Of a step, between hosts; each of their ranks sends its share of a bucket."""
-    bucket = _bucket_bytes(way, cluster) / cluster.ranks_per_host
-    wire = _wire_bytes(workload, way, cluster)
-    sums = reduction(
-        cluster.link, way.algorithm, cluster.num_hosts, wire / cluster.ranks_per_host, bucket
-    )
     lanes = cluster.ranks_per_host  # which share the link
+    share = _sent_share(way, cluster) / lanes
+    wire, bucket = _wire_bytes(workload, way), _bucket_bytes(workload, way, cluster)
+    sums = reduction(cluster.link, way.algorithm, cluster.num_hosts, wire * share, bucket * share)
     return Sum(sums.delay_seconds, sums.transfer_seconds * lanes, sums.sent_bytes * lanes)
 
 

@@ -29,13 +29,15 @@ from collections import deque
 
 import numpy as np
 
-from distnet.base.arrays import Array
+from distnet.base.arrays import Array, ceil_divide
 from distnet.parallel.communicator import Communicator, Done, Request
 from distnet.parallel.position import Position
 from distnet.parallel.sums.exchange import BUCKET_BYTES_BETWEEN_HOSTS, Messages
 from distnet.parallel.sums.formats import Format
 from distnet.parallel.sums.narrow import can_be_narrow
 from distnet.parallel.sums.shared import share_arrays
+
+MOST_BUCKETS = 16  # the last one hides behind nothing: a sixteenth of what is sent
 
 
 class TwoLevels(Messages):
@@ -73,8 +75,7 @@ class TwoLevels(Messages):
         self._not_sent.clear()
 
     def best_bucket_bytes(self) -> int:
-        """So that the share of a lane is as large as a message should be."""
-        return BUCKET_BYTES_BETWEEN_HOSTS * self._num_lanes
+        return bucket_bytes(self.format.size * self.format.wire_itemsize, self._num_lanes)
 
     def begin(self, bucket: slice) -> Request:
         begun = Bucket(self, self._share(bucket), self._node.ibarrier())
@@ -153,6 +154,14 @@ class Counted:
     def wait(self) -> None:
         with self._position.waiting(self._number):
             self._request.wait()
+
+
+def bucket_bytes(num_bytes: int, num_lanes: int) -> int:
+    """So that the share of a lane is as large as a message should be, and buckets are not many.
+
+    Each costs the ranks of a host a meeting, for which all of them need a core.
+    """
+    return max(BUCKET_BYTES_BETWEEN_HOSTS * num_lanes, ceil_divide(num_bytes, MOST_BUCKETS))
 
 
 def two_levels(

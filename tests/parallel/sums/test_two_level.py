@@ -11,7 +11,7 @@ import pytest
 from distnet.parallel import REDUCTIONS, SerialCommunicator, make_reducer
 from distnet.parallel.communicator import MPICommunicator
 from distnet.parallel.sums.exchange import Messages
-from distnet.parallel.sums.two_level import TwoLevels
+from distnet.parallel.sums.two_level import TwoLevels, bucket_bytes
 
 SIZE, NUM_MICRO_BATCHES = 20_001, 7
 HOSTS = ["aab", "aabb", "abab", "abbb", "abcb"]  # the host of each rank
@@ -100,6 +100,11 @@ def test_each_element_is_sent_once_by_a_host(hosts, step, itemsize):
         assert abs(sent - (itemsize * SIZE / num_lanes if lane < num_lanes else 0)) <= 8 * 9
         everyones = hosts.allgather((hosts.node.name, sent))
         assert sum(sent for name, sent in everyones if name == hosts.node.name) == itemsize * SIZE
+
+
+def test_buckets_are_neither_small_nor_many():
+    assert bucket_bytes(100, 2) == bucket_bytes(1 << 21, 2) == 1 << 17
+    assert bucket_bytes(1 << 25, 2) == 1 << 21
 
 
 def test_a_fast_rank_does_not_disturb_what_a_slow_one_still_reads(hosts):
