@@ -15,6 +15,7 @@ NAMES = {
     "memory": "peak resident size of a training process, beside PyTorch",
     "scaling": "1, 2, 4 ... ranks against independent copies and PyTorch's DDP",
     "portability": "the same steps under every kernel, thread and rank setting: the same bits",
+    "device": "a GPU: whether it has the CPU's bits, and how fast it is",
     "allreduce": "every wire format against plain MPI calls of the same bytes",
     "plan": "what messages cost between hosts, and whether distnet plan comes true",
     "audit": "what it costs to have micro-batches computed by two ranks",

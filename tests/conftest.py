@@ -34,6 +34,7 @@ settings.load_profile("distnet")
 @pytest.hookimpl(trylast=True)  # when there is a terminal reporter to take away
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "mpi_launch: launches programs on several ranks")
+    config.addinivalue_line("markers", "gpu: computes on a GPU, and is skipped where there is none")
     config.stash[COMM] = connect(os.environ)
     if Launch.find(os.environ) is None:
         config.pluginmanager.register(rank_plugins.StartRanks(config))

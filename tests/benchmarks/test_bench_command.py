@@ -30,7 +30,7 @@ def test_every_benchmark_has_help(capsys, name):
     [
         (
             "",
-            "found no benchmark, expected one of step, conv, memory, scaling, portability, allr",
+            "found no benchmark, expected one of step, conv, memory, scaling, portability, devi",
         ),
         ("stp", "unknown benchmark 'stp', expected one of step, conv, "),
         ("step --round 3", "unknown option '--round'; did you mean --rounds?"),
