@@ -109,9 +109,21 @@ class Arithmetic:
         """x^n for a whole number n >= 0."""
         return x**n
 
+    def powers(self, x: float, count: int) -> Array:
+        """x^0, x^1 ... as float64, `count` of them."""
+        return x ** np.arange(float(count))
+
+    def root(self, x: float, n: int) -> float:
+        """The n-th root of x > 0."""
+        return x ** (1 / n)
+
     def cos(self, x: float) -> float:
         """The cosine for 0 <= x <= pi."""
         return math.cos(x)
+
+    def cos_sin(self, x: Array) -> tuple[Array, Array]:
+        """The cosines and the sines of angles."""
+        return np.cos(x), np.sin(x)
 
     def sum(
         self,
@@ -220,8 +232,17 @@ class Portable(Arithmetic):
     def power(self, x: float, n: int) -> float:
         return elementary.power(x, n)
 
+    def powers(self, x: float, count: int) -> Array:
+        return np.array([elementary.power(x, n) for n in range(count)])
+
+    def root(self, x: float, n: int) -> float:
+        return float(elementary.exp(elementary.log(np.asarray([x])) / n)[0])
+
     def cos(self, x: float) -> float:
         return elementary.cos(x)
+
+    def cos_sin(self, x: Array) -> tuple[Array, Array]:
+        return elementary.sin(math.pi / 2 - np.abs(x)), elementary.sin(x)
 
     def sum(
         self,

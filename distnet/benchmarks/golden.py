@@ -7,6 +7,7 @@ on the machine. The benchmark `portability` and the tests start it under many se
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -22,6 +23,7 @@ from distnet.base.arrays import Array
 from distnet.data import load_dataset
 from distnet.data.augment import Augment, random_affine
 from distnet.device import Device, compute_on
+from distnet.games import CartPole, Catch, Game
 from distnet.models import DeepConvNet, ThreeLayerNet
 from distnet.nn import (
     AvgPool2d,
@@ -50,6 +52,7 @@ from distnet.nn import (
 from distnet.objectives import Adversarial, Classification, Objective, Regression, Segmentation
 from distnet.optim import OPTIMIZERS, make_optimizer, make_schedule
 from distnet.parallel import Communicator, run_command
+from distnet.training.playing import learn_to_play
 from distnet.training.step.feed import Feed
 from distnet.training.step.islands import LocalSteps
 from distnet.training.step.trainer import make_trainer
@@ -71,6 +74,66 @@ class GoldenCase:
     task: str = "digits"
     augment: Augment | None = None
     local: LocalSteps | None = None
+
+    def train(self, comm: Communicator, ready: Callable[[Network], Network]) -> str:
+        """On all ranks of `comm`, a network that is made `ready`; returns the hash."""
+        network = ready(self.make())
+        arithmetic = network.arithmetic
+        images, labels = load_dataset("mnist").train
+        objective, targets = _task(self.task, network, images, labels)
+        parameters = objective.parameters
+        trainer = make_trainer(
+            objective,
+            Feed(objective, images, targets, self.augment),
+            optimizer=make_optimizer(
+                self.optimizer,
+                parameters.values.size,
+                arithmetic=arithmetic,
+                decayed=parameters.decays,
+                segments=[(slot.start, slot.stop) for slot in parameters.slots],
+                **self.settings,
+            ),
+            schedule=make_schedule(self.schedule, self.lr, 2 * self.steps, arithmetic=arithmetic),
+            batch_size=50,
+            micro_batch_size=20,
+            seed=0,
+            comm=comm,
+            local=self.local,
+        )
+        step = 0
+        while step < self.steps:
+            step += trainer.advance(step, self.steps).num_steps
+        return parameters.sha256()
+
+
+@dataclass(frozen=True)
+class GoldenGame:
+    """A game, and the network that learns to play it."""
+
+    game: Game
+    make: Callable[[], Network]
+    steps: int = 8
+
+    def train(self, comm: Communicator, ready: Callable[[Network], Network]) -> str:
+        """On all ranks of `comm`; returns the hash, of the average of the updates."""
+        history = learn_to_play(
+            self.game,
+            ready(self.make()),
+            steps=self.steps,
+            lr=0.01,
+            num_steps=3,
+            mirror=True,
+            moves_before=30,
+            target_decay=0.9,
+            batch_size=40,
+            micro_batch_size=16,
+            evaluate_every=self.steps,
+            num_games=30,
+            comm=comm,
+        )
+        # The games that were played in between, too, and to the last move.
+        results = json.dumps([history.params_sha256, history.losses, history.evaluations])
+        return hashlib.sha256(results.encode()).hexdigest()
 
 
 def residual_network() -> Network:
@@ -158,6 +221,16 @@ def deep_network() -> Network:
     return DeepConvNet(IMAGES, 10, seed=None)  # type: ignore[arg-type]
 
 
+def balancer() -> Network:
+    """From the state of a pole on a cart to the value of both pushes."""
+    return Network([Linear(16), ReLU(), Linear(2)], (4,), seed=None)
+
+
+def catcher() -> Network:
+    """From the pictures of a ball and a paddle to the value of three moves."""
+    return Network([Conv2d(4, 3, pad=1), ReLU(), Linear(3)], (2, 6, 6), seed=None)
+
+
 @portable
 def turned(images: Array, bits: NDArray[np.uint64]) -> Array:
     """Digits as somebody else might have written them."""
@@ -165,7 +238,7 @@ def turned(images: Array, bits: NDArray[np.uint64]) -> Array:
 
 
 _SETTINGS = {"weight_decay": 0.01, "clip_norm": 0.5}
-CASES: dict[str, GoldenCase] = {
+CASES: dict[str, GoldenCase | GoldenGame] = {
     "deep_convnet": GoldenCase(deep_network),
     "residual": GoldenCase(residual_network, optimizer="momentum", lr=0.05, schedule="cosine"),
     "many_layers": GoldenCase(many_layers, optimizer="nesterov", lr=0.01, schedule="step"),
@@ -174,13 +247,16 @@ CASES: dict[str, GoldenCase] = {
     "forger": GoldenCase(forger, task="forgery"),
     "turned": GoldenCase(perceptron, augment=turned),
     "islands": GoldenCase(perceptron, steps=4, local=LocalSteps(islands=3, sync_every=2)),
+    "cart_pole": GoldenGame(CartPole(), balancer),
+    "catch": GoldenGame(Catch(6), catcher),
     **{
         f"mlp_{name}": GoldenCase(perceptron, 5, name, rule.lr, settings=_SETTINGS)
         for name, rule in OPTIMIZERS.items()
     },
 }
 
-# SHA-256 of the parameters after the steps of each case, as little-endian float32.
+# SHA-256 of the parameters after the steps of each case, as little-endian float32; of games, with
+# what was seen on the way, see `GoldenGame`.
 GOLDEN = {
     "deep_convnet": "3924829764a9e5583026e258ff7ffd179e494f2f4a338dc49332638b712e1214",
     "residual": "500f49c535eb5d0e842a34a0d3362073a557e2b399ea22b76985f4ebfa0f14b7",
@@ -190,6 +266,8 @@ GOLDEN = {
     "forger": "818680842bb8e47d92421a46769abbe766451403fd5e0e6e127389b0ed249cd3",
     "turned": "db8cd52d1c8957ca923f2d87c6ed27a7fe6b6e41bcd9a19e63169829108b8572",
     "islands": "2a4d8a9b7c919108d928224d4dba395a0844f9d76918f772e747c5c0c36c3b48",
+    "cart_pole": "381c105481b8942edd72413c10c634bb0fad733c86cce8b024f50d7a79a0c580",
+    "catch": "e15912c05719d9f807fc04ad8f78fb6370fa925c748d58c2423a61f9e5ee2731",
     "mlp_sgd": "39c95cba988fa363425058f858393aca186c1783eca6027e11443e05ce55b88d",
     "mlp_momentum": "77e2883dd6fb0f6bd2bcdc0cec2f47b9920b811e74cf7f5bda750e5a52827cd9",
     "mlp_nesterov": "9bdc88e5d9b814ec2f229696e98f5369a8a8e7be4c71ece446125f5827c69d37",
@@ -203,38 +281,18 @@ GOLDEN = {
 
 
 def train(
-    case: GoldenCase, comm: Communicator, portable: bool = True, device: Device | None = None
+    case: GoldenCase | GoldenGame,
+    comm: Communicator,
+    portable: bool = True,
+    device: Device | None = None,
 ) -> str:
     """Trains it, on all ranks of `comm`; returns the hash. device: None is the CPU."""
-    arithmetic = Portable() if portable else FLOAT
-    network = case.make().compute_in(arithmetic, seed=0)
-    if device is not None:
-        compute_on(network, device)
-    images, labels = load_dataset("mnist").train
-    objective, targets = _task(case.task, network, images, labels)
-    parameters = objective.parameters
-    trainer = make_trainer(
-        objective,
-        Feed(objective, images, targets, case.augment),
-        optimizer=make_optimizer(
-            case.optimizer,
-            parameters.values.size,
-            arithmetic=arithmetic,
-            decayed=parameters.decays,
-            segments=[(slot.start, slot.stop) for slot in parameters.slots],
-            **case.settings,
-        ),
-        schedule=make_schedule(case.schedule, case.lr, 2 * case.steps, arithmetic=arithmetic),
-        batch_size=50,
-        micro_batch_size=20,
-        seed=0,
-        comm=comm,
-        local=case.local,
-    )
-    step = 0
-    while step < case.steps:
-        step += trainer.advance(step, case.steps).num_steps
-    return parameters.sha256()
+
+    def ready(network: Network) -> Network:
+        network.compute_in(Portable() if portable else FLOAT, seed=0)
+        return network if device is None else compute_on(network, device)
+
+    return case.train(comm, ready)
 
 
 def _task(name: str, network: Network, images: Array, labels: Array) -> tuple[Objective, Array]:

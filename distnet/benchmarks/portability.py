@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -88,7 +88,7 @@ def settings(ranks: tuple[int, ...]) -> Iterator[Setting]:
         yield Setting(f"ranks of {kernels[0]} and {kernels[-1]}", {}, unlike)
 
 
-def hashes(setting: Setting, cases: tuple[str, ...], *more: str) -> dict[str, str]:
+def hashes(setting: Setting, cases: Iterable[str], *more: str) -> dict[str, str]:
     """What the trainings end with, by case; raises JobError."""
     python = [sys.executable, "-m", "distnet.benchmarks.golden", *cases, *more]
     command = python if not setting.of_ranks else [find_mpirun(), *_ranks(setting, python)]

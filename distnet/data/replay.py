@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import FLOAT, Arithmetic
 from distnet.base.arrays import Array, Shape
 
 
@@ -37,7 +38,7 @@ class Replay:
     Nothing is forgotten. Indexed by rows `(N,)` it gives `transitions`.
 
     capacity: rows that there is place for. num_steps: the n of n-step returns. discount: by which a
-    reward counts less for each move that it is later.
+    reward counts less for each move that it is later. arithmetic: in which rewards are added up.
     moves: `Moves` of all rows. arrays: all that is in it, by name.
     """
 
@@ -50,6 +51,7 @@ class Replay:
         *,
         num_steps: int = 1,
         discount: float = 0.99,
+        arithmetic: Arithmetic = FLOAT,
     ) -> None:
         if num_steps < 1 or not 0 <= discount <= 1:
             raise ValueError(
@@ -57,6 +59,8 @@ class Replay:
                 "and 0 to 1"
             )
         self.lanes, self.num_steps, self.discount = lanes, num_steps, discount
+        self._sum = arithmetic.sum
+        self._powers = arithmetic.powers(discount, num_steps + 1)
         self.moves = Moves(
             observations=np.zeros((capacity, *shape), dtype),
             following=np.zeros((capacity, *shape), dtype),
@@ -112,12 +116,12 @@ class Replay:
         ended = np.logical_or.accumulate(moves.last[ahead], axis=0)
         played = np.ones(ahead.shape, bool)  # whether the move belongs to the same game
         played[1:] = ~ended[:-1]
-        powers = self.discount ** np.arange(self.num_steps + 1.0)
         length = played.sum(axis=0)  # (N,)
         final = ahead[length - 1, np.arange(n)]
         result = np.empty(n, self.transition)
         result["action"] = moves.actions[rows]
-        result["returned"] = (powers[:-1, None] * moves.rewards[ahead] * played).sum(axis=0)
-        result["discount"] = np.where(moves.over[final], 0.0, powers[length])
+        rewards = self._powers[:-1, None] * moves.rewards[ahead] * played
+        result["returned"] = self._sum(rewards, axis=0)
+        result["discount"] = np.where(moves.over[final], 0.0, self._powers[length])
         result["following"] = moves.following[final]
         return result

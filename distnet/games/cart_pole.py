@@ -2,7 +2,9 @@
 
 Barto, Sutton and Anderson 1983, "Neuronlike adaptive elements that can solve difficult learning
 control problems", with the numbers of gymnasium's `CartPole-v1`, whose states these are to the last
-bit.
+bit. In portable arithmetic, sine and cosine are those of `base.elementary`: a C library's differ in
+the last bit from one machine to the next, so there the states are near gymnasium's, and the same
+everywhere.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import math
 
 import numpy as np
 
+from distnet.base.arithmetic import FLOAT, Arithmetic, portable
 from distnet.base.arrays import Array
 from distnet.base.keys import uniform
 from distnet.games.game import Game
@@ -25,6 +28,7 @@ STEEPEST = 12 * 2 * math.pi / 360  # of the pole from upright, 12 degrees
 START = 0.05  # each number of a state begins between -START and START
 
 
+@portable
 class CartPole(Game):
     """States `(N, 4)`, float64: where the cart is, its speed, the angle of the pole, its speed.
 
@@ -40,6 +44,13 @@ class CartPole(Game):
     num_words = 4
     time_limit = 500
 
+    def __init__(self, arithmetic: Arithmetic = FLOAT) -> None:
+        self.arithmetic = arithmetic
+
+    def compute_in(self, arithmetic: Arithmetic) -> Game:
+        arithmetic.check(type(self), type(self).__name__)
+        return CartPole(arithmetic)
+
     def start(self, words: Array) -> Array:
         return START * (2 * uniform(words) - 1)
 
@@ -47,7 +58,7 @@ class CartPole(Game):
         x, x_speed, angle, angle_speed = states.T  # (N,) each
         # Gymnasium's order of operations, on which the last bits depend.
         force = np.where(actions == 1, FORCE, -FORCE)
-        cos, sin = np.cos(angle), np.sin(angle)
+        cos, sin = self.arithmetic.cos_sin(angle)
         moment = MASS_OF_POLE * HALF_LENGTH
         push = (force + moment * np.square(angle_speed) * sin) / MASS
         angle_acceleration = (GRAVITY * sin - cos * push) / (

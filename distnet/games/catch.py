@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
 from distnet.base.keys import integers
 from distnet.games.game import Game
@@ -15,6 +16,7 @@ from distnet.games.game import Game
 REACH = 1  # the paddle covers its middle and so many pixels on each side
 
 
+@portable
 class Catch(Game):
     """A board of `size` x `size` pixels; actions: 0 to the left, 1 stay, 2 to the right.
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import Arithmetic
 from distnet.base.arrays import Array, Shape
 
 
@@ -28,6 +29,15 @@ class Game(ABC):
     num_actions: ClassVar[int]
     num_words: int
     time_limit: int
+
+    def compute_in(self, arithmetic: Arithmetic) -> Game:
+        """The same game, whose states are computed in an arithmetic: that of the player's network.
+
+        The game itself, unless that makes a difference. Raises ValueError, one line, if it may not
+        take part in portable arithmetic.
+        """
+        arithmetic.check(type(self), type(self).__name__)
+        return self
 
     @abstractmethod
     def start(self, words: Array) -> Array:

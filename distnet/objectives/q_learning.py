@@ -6,6 +6,7 @@ import copy
 
 import numpy as np
 
+from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
 from distnet.nn.losses import smooth_l1
@@ -13,6 +14,7 @@ from distnet.nn.network import Network
 from distnet.objectives.objective import Objective, Ready
 
 
+@portable
 class DoubleDQN(Objective):
     """Trains outputs `(N, A)` to be what each of A actions will earn: the sum of later rewards.
 
@@ -90,4 +92,5 @@ class DoubleDQN(Objective):
         """The loss, summed, and its gradient by the values of the actions taken, `(N,)`."""
         errors = values[np.arange(len(values)), targets["action"]] - wanted
         losses, gradient = smooth_l1(errors)  # with beta = 1 that is Huber's
-        return float(losses.sum(dtype=np.float64)), gradient
+        loss = self.network.arithmetic.sum(losses, dtype=np.float64)
+        return float(loss), gradient

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from distnet.base.arithmetic import Arithmetic, portable
 from distnet.base.words import counted
 from distnet.nn.network import Network
 from distnet.objectives import Objective
@@ -60,20 +61,26 @@ def find_lr(
             f"find_lr: found {counted(steps, 'step')} from {lowest} to {highest}, expected at "
             "least 2 and 0 < lowest < highest"
         )
-    growth = (highest / lowest) ** (1 / (steps - 1))
-    smooth = _Smooth()
+    arithmetic = network.parameters.arithmetic
+    growth = arithmetic.root(highest / lowest, steps - 1)
+
+    @portable
+    def rate(step: int) -> float:
+        return lowest * arithmetic.power(growth, step)
+
+    smooth = _Smooth(arithmetic)
     callbacks = [smooth, *settings.pop("callbacks", ())]
     history = fit(
         copy.deepcopy(network),
         images,
         labels,
         steps=steps,
-        lr=lambda step: lowest * growth**step,
+        lr=rate,
         callbacks=callbacks,
         may_diverge=True,
         **settings,
     )
-    lrs = [lowest * growth**step for step in range(len(history.losses))]
+    lrs = [rate(step) for step in range(len(history.losses))]
     best = smooth.values.index(min(smooth.values))
     return LearningRates(lrs, history.losses, smooth.values, lrs[best] / MARGIN)
 
@@ -81,12 +88,14 @@ def find_lr(
 class _Smooth(Callback):
     """The moving average of the losses; ends the run when it bursts."""
 
-    def __init__(self) -> None:
+    def __init__(self, arithmetic: Arithmetic) -> None:
+        self._arithmetic = arithmetic
         self.values: list[float] = []
         self._sum = 0.0
 
     def stepped(self, run: Run, result: StepResult) -> None:
         self._sum = SMOOTHING * self._sum + (1 - SMOOTHING) * result.loss
-        self.values.append(self._sum / (1 - SMOOTHING ** (len(self.values) + 1)))
+        lacking = self._arithmetic.power(SMOOTHING, len(self.values) + 1)
+        self.values.append(self._sum / (1 - lacking))
         if self.values[-1] > BURST * min(self.values):
             run.end_early("the loss bursts")

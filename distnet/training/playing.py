@@ -15,6 +15,7 @@ have the same replay, without a message. That costs little beside the training, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,8 +28,7 @@ from distnet.data.sampler import Draws
 from distnet.games.game import Game
 from distnet.nn.network import Network
 from distnet.objectives.q_learning import DoubleDQN
-from distnet.optim import Averaged, Schedule, make_optimizer
-from distnet.optim.schedules import linear
+from distnet.optim import Averaged, Schedule, make_optimizer, make_schedule
 from distnet.parallel import Communicator, SerialCommunicator, shared_map
 from distnet.training.record import Metrics
 from distnet.training.run import Callback, Run
@@ -116,7 +116,7 @@ class Playing(Callback):
         moves = Moves(observations, game.observe(after), actions, rewards, over, last)
         self.replay.append(_joined(moves, self._mirrored(moves)) if self.mirror else moves)
         fresh = game.start(self._draw(self._starts, number + 1, game.num_words))
-        self.states[...] = np.where(last.reshape(-1, *[1] * (after.ndim - 1)), fresh, after)
+        self.states[...] = np.where(_beside(last, after), fresh, after)
         self.ages[last] = 0
 
     def _actions(self, observations: Array, number: int) -> Array:
@@ -146,6 +146,11 @@ class Playing(Callback):
         return np.stack([words.draw(MicroBatch(self.seed, move, e), count) for e in environments])
 
 
+def _beside(rows: Array, states: Array) -> Array:
+    """What is true of rows, `(N,)`, in the shape in which it goes with `(N, ...)`."""
+    return rows.reshape(-1, *[1] * (states.ndim - 1))
+
+
 def _joined(first: Moves, second: Moves) -> Moves:
     """The rows of the first, then those of the second."""
     return Moves(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
@@ -158,7 +163,7 @@ def play(
 
     seen: receives the states before each move. A game begins as (seed, its number) says,
     and never as one that is learned from. Returns the sum of its rewards and its length in moves,
-    `(N,)` each; rows whose game is over are played on, so that all passes have one shape.
+    `(N,)` each; a game that is over stays where it was, so that all passes have one shape.
     """
     words = Words(Purpose.PLAY)
     starts = [words.draw(MicroBatch(seed, number=number), game.num_words) for number in games]
@@ -169,10 +174,11 @@ def play(
         if seen is not None:
             seen.append(states)
         actions = values(game.observe(states)).argmax(axis=1)
-        states, gained, over = game.step(states, actions)
+        after, gained, over = game.step(states, actions)
         rewards += gained * running
         lengths += running
         running &= ~over
+        states = np.where(_beside(running, after), after, states)
         if not running.any():
             break
     return rewards, lengths
@@ -187,7 +193,7 @@ def results(comm: Communicator, game: Game, values: Values, num_games: int, seed
     played = shared_map(comm, lambda games: play(game, values, games, seed), pieces)
     rewards, lengths = (np.concatenate(each) for each in zip(*played, strict=True))
     return {
-        "reward": float(rewards.mean()),
+        "reward": math.fsum(rewards) / num_games,  # of any order
         "length": float(lengths.mean()),
         "shortest": float(lengths.min()),
     }
@@ -234,11 +240,19 @@ def learner(
     rewards are counted as they came before the target network says what follows. target_decay: how
     much of the target network stays in each step. For the others see `Playing`.
 
-    Evaluations are called "greedy", see `Playing.results`. All is the same on any number of ranks.
+    Evaluations are called "greedy", see `Playing.results`. All is the same on any number of ranks,
+    and, if the network computes in portable arithmetic, on any machine: the game then does, too.
     """
     comm = SerialCommunicator() if comm is None else comm
     parameters, total_moves = network.parameters, moves_before + steps // steps_per_move
-    adam = make_optimizer("adam", parameters.values.size, dtype=network.dtype, clip_norm=clip_norm)
+    arithmetic, game = network.arithmetic, game.compute_in(network.arithmetic)
+    adam = make_optimizer(
+        "adam",
+        parameters.values.size,
+        dtype=parameters.dtype,
+        arithmetic=arithmetic,
+        clip_norm=clip_norm,
+    )
     optimizer = Averaged(adam, target_decay, parameters.values)
     objective = DoubleDQN(network, optimizer.average.values)
     lanes = num_environments * (2 if mirror else 1)
@@ -249,6 +263,7 @@ def learner(
         game.observation_dtype,
         num_steps=num_steps,
         discount=discount,
+        arithmetic=arithmetic,
     )
     playing = Playing(
         game,
@@ -271,11 +286,15 @@ def learner(
         seed,
         steps_per_epoch=evaluate_every,
     )
+    if callable(lr):
+        schedule = lr
+    else:
+        schedule = make_schedule("linear", lr, steps, warmup=0.0, arithmetic=arithmetic)
     trainer = make_trainer(
         objective,
         Feed(objective, replay.moves.observations, replay),
         optimizer=optimizer,
-        schedule=lr if callable(lr) else linear(lr, steps, warmup=0),
+        schedule=schedule,
         sampler=sampler,
         seed=seed,
         comm=comm,

@@ -77,6 +77,21 @@ def test_powers_and_cosines():
     np.testing.assert_allclose(elementary.sin(small), np.sin(small), rtol=2.3e-16)
 
 
+def test_cosines_and_sines_of_any_angle():
+    angles = np.concatenate([np.linspace(-0.3, 0.3, 1001), np.linspace(-50, 50, 10_001)])
+    for found, exact in zip(Portable().cos_sin(angles), FLOAT.cos_sin(angles), strict=True):
+        np.testing.assert_allclose(found[:1001], exact[:1001], rtol=0, atol=2.3e-16)
+        np.testing.assert_allclose(found, exact, rtol=0, atol=2e-14)
+
+
+def test_powers_and_roots():
+    for arithmetic in (FLOAT, Portable()):
+        assert arithmetic.powers(0.5, 4).tolist() == [1, 0.5, 0.25, 0.125]
+        np.testing.assert_allclose(arithmetic.powers(0.99, 30), 0.99 ** np.arange(30.0), 1e-14)
+        for x, n in ((1e7, 199), (2.0, 1), (1e-9, 3)):
+            assert arithmetic.root(x, n) == pytest.approx(x ** (1 / n), rel=1e-14)
+
+
 def test_log1p_of_what_a_sigmoid_leaves():
     x = np.exp(-np.linspace(0, 40, 401))
     np.testing.assert_allclose(Portable().log1p(x), np.log1p(x), rtol=0, atol=2.3e-16)

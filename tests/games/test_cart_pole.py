@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from distnet.base.arithmetic import Portable
 from distnet.games import CartPole
 
 GAME = CartPole()
@@ -51,6 +52,25 @@ def test_states_are_those_of_gymnasium_to_the_last_bit():
             theirs.reset()
             states = GAME.start(rng.integers(0, 2**63, (1, 4), np.uint64))
     assert num_games > 50
+
+
+def test_in_portable_arithmetic_the_states_are_others_only_behind_the_point():
+    game = GAME.compute_in(Portable())
+    states = START
+    for number, action in enumerate(ACTIONS, 1):
+        states, _, _ = game.step(states, np.array([action]))
+        if number in RECORDED:
+            np.testing.assert_allclose(states[0], RECORDED[number], rtol=1e-12)
+    # Of this machine and of every other one; NumPy's cosine gives neighbours of these numbers.
+    assert [x.hex() for x in states[0].tolist()] == PORTABLE_STATE
+
+
+PORTABLE_STATE = [
+    "0x1.a038ac9638e32p-3",
+    "0x1.8a464fa0d42b2p-1",
+    "-0x1.c78d31651c25ep-3",
+    "-0x1.5f3e9271913dep+0",
+]
 
 
 def test_games_side_by_side_are_the_games_alone():

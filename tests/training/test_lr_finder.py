@@ -66,6 +66,18 @@ def test_the_network_stays_as_it_is():
     np.testing.assert_array_equal(net.parameters.values, before)
 
 
+def test_in_portable_arithmetic_too():
+    plain, curve = found(network()), found(network().compute_in("portable"))
+    np.testing.assert_allclose(curve.lrs[:100], plain.lrs[:100], rtol=1e-12)
+    np.testing.assert_allclose(curve.losses[:100], plain.losses[:100], rtol=0.1)
+    # The same bits on every machine.
+    known = [curve.lrs[100].hex(), curve.smoothed[100].hex(), curve.suggestion.hex()]
+    assert known == PORTABLE_CURVE
+
+
+PORTABLE_CURVE = ["0x1.b1feeffd06a1ap-4", "0x1.879d881d9b2b5p-1", "0x1.36f721fef5b2dp-2"]
+
+
 @pytest.mark.mpi(min_size=3)
 def test_ranks_find_the_same(comm):
     settings: dict[str, Any] = {"optimizer": "adam", "seed": 3}

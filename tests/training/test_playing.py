@@ -83,6 +83,36 @@ def test_a_run_goes_on_from_its_state_with_the_same_bits():
 
 
 @pytest.mark.parametrize("name", LEARNED)
+def test_in_portable_arithmetic_games_are_near_those_of_float32(name):
+    """`benchmarks.golden` holds what its bits are, on any machine."""
+    game, make, settings = LEARNED[name]
+    settings = {**SETTINGS, **settings, "num_games": 40, "evaluate_every": 4}
+    plain = learn_to_play(game, make(), steps=4, **settings)
+    portable = learn_to_play(game, make().compute_in("portable"), steps=4, **settings)
+    assert portable.params_sha256 != plain.params_sha256
+    assert portable.losses[0] == pytest.approx(plain.losses[0], rel=0.05)
+
+
+class OwnCatch(Catch):
+    """A game of a user's own, who has not looked into it."""
+
+
+def test_a_game_that_may_depend_on_the_machine_is_refused():
+    network = catch_network().compute_in("portable", seed=1)
+    with pytest.raises(ValueError, match="OwnCatch: not declared portable, so its bits may"):
+        learn_to_play(OwnCatch(5), network, steps=1, **SETTINGS)
+    learn_to_play(OwnCatch(5), catch_network(), steps=1, **SETTINGS)
+
+
+def test_a_game_that_is_over_stays_where_it_was():
+    seen: list[Array] = []
+    _, lengths = play(CartPole(), lambda x: np.zeros((len(x), 2)), range(7), seen=seen)
+    for game, length in enumerate(lengths):
+        last = seen[length - 1][game]
+        assert all((states[game] == last).all() for states in seen[length:])
+
+
+@pytest.mark.parametrize("name", LEARNED)
 def test_numbers_that_are_not_finite_are_told(name):
     game, make, settings = LEARNED[name]
     settings = {**SETTINGS, **settings, "lr": constant(1e38)}
