@@ -75,6 +75,7 @@ EXPERIMENTS = (
     "ch08/deep_residuals.py",
     "ch08/transfer_learning.py",
     "ch08/where_time_goes.py",
+    "ch08/on_a_gpu.py",
     "ch08/fewer_bits.py",
     "ch08/one_bit.py",
     "ch08/rcnn_scenes.py",
