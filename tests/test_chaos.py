@@ -47,7 +47,7 @@ def test_ranks_of_unlike_kernels_go_on_without_a_lost_one(tmp_path: Path) -> Non
     job = chaos.Job(tmp_path / "job", **settings)
     try:
         job.wait_for_step(20)
-        chaos.strike(job, [1, 2], signal.SIGKILL)
+        chaos.strike(job.ranks(), [1, 2], signal.SIGKILL)
         job.wait_for_recovery(2)
         job.finish()
     finally:

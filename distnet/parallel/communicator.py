@@ -246,9 +246,11 @@ class SerialCommunicator:
 class MPIRequest:
     """A request of MPI; `number` is that of its call, see Position."""
 
-    def __init__(self, request: MPI.Request, number: int, position: Position) -> None:
+    def __init__(
+        self, request: MPI.Request, number: int, position: Position, reports_loss: ReportsLoss
+    ) -> None:
         self._request, self._number, self._position = request, number, position
-        self._reports_loss = ReportsLoss()
+        self._reports_loss = reports_loss
 
     def test(self) -> bool:
         with self._reports_loss:
@@ -296,7 +298,7 @@ class MPICommunicator:
     """The ranks of an MPI communicator, by default of all processes that mpirun started.
 
     Works on a duplicate, so that its messages never meet those of other code. Errors of MPI are
-    raised as mpi4py's `MPI.Exception`, those that say that a rank is gone as RankLost.
+    raised as mpi4py's `MPI.Exception`, those that come of the loss of a rank as RankLost.
     """
 
     def __init__(self, comm: MPI.Intracomm | None = None, survives_losses: bool = False) -> None:
@@ -305,7 +307,6 @@ class MPICommunicator:
         self._in_place, self._world = MPI.IN_PLACE, MPI.COMM_WORLD
         self._types = MPI.Datatype.fromcode
         self._ops: dict[Op, MPI.Op] = {"sum": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
-        self._reports_loss = ReportsLoss()
         self._in_flight: list[MPI.Request] = []
         self.position = Position()
         self.survives_losses = survives_losses
@@ -314,7 +315,7 @@ class MPICommunicator:
         self._meet()
 
     def _join(self, comm: MPI.Intracomm) -> None:
-        self._comm = comm
+        self._comm, self._reports_loss = comm, ReportsLoss(comm, self.survives_losses)
         self.rank, self.size = comm.rank, comm.size
         self._parts: dict[tuple[int, ...], Communicator] = {}
 
@@ -341,7 +342,7 @@ class MPICommunicator:
 
     def _begin(self, request: MPI.Request) -> Request:
         self._in_flight = [other for other in self._in_flight if other] + [request]
-        return MPIRequest(request, self.position.begin(), self.position)
+        return MPIRequest(request, self.position.begin(), self.position, self._reports_loss)
 
     def _op(self, op: Op, dtype: np.dtype[Any]) -> MPI.Op:
         """MPI's handle of `op`; a function is registered when it is first used."""
@@ -399,7 +400,8 @@ class MPICommunicator:
     def split(self, part: int) -> Communicator:
         parts = tuple(self.allgather(part))
         if parts not in self._parts:  # MPI libraries have room for a few hundred communicators
-            ranks = self._comm.Split(part, self.rank)
+            with self._reports_loss:
+                ranks = self._comm.Split(part, self.rank)
             assert isinstance(ranks, type(self._comm))
             self._parts[parts] = MPICommunicator(ranks, self.survives_losses)
             ranks.Free()
@@ -411,7 +413,7 @@ class MPICommunicator:
 
     def repair(self) -> list[Process]:
         before = self.processes
-        with self.position.waiting(self.position.begin()):
+        with self.position.waiting(self.position.begin()), self._reports_loss:
             self._give_up()
             self._join(shrink(self._comm))
         self._in_flight = []

@@ -11,6 +11,8 @@ Few of its calls proved dependable, and these are used:
   every survivor notices. All then *shrink* it to a new one, of the survivors.
 - A call in which a rank is lost may succeed on some ranks, so what decides how to go on is
   *agreed* upon: MPI_Comm_agree fails on all ranks if one has failed.
+- It may also fail in words that say nothing of a loss: MPI_ERR_OTHER is what Open MPI 5.0.11 tells
+  the root of some broadcasts. So MPI is asked whether it knows of one: see `ReportsLoss`.
 - MPI_Finalize may hang after a loss, so ranks leave by `os._exit` (`leave`).
 
 `communicator.MPICommunicator` uses this; what training does about a loss is in `training.elastic`.
@@ -40,11 +42,15 @@ def can_survive_losses(environ: Mapping[str, str]) -> bool:
 
 
 class ReportsLoss:
-    """A context in which errors of MPI that say that a rank is gone are raised as RankLost."""
+    """A context for calls on `comm`, whose errors that come of a loss are raised as RankLost.
 
-    def __init__(self) -> None:
+    That is any error, where losses can be survived, if a rank is known to be gone by then.
+    """
+
+    def __init__(self, comm: MPI.Intracomm, survives_losses: bool) -> None:
         from mpi4py import MPI
 
+        self._comm, self._survives_losses = comm, survives_losses
         self._error = MPI.Exception
         self._classes = (MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED)
 
@@ -57,8 +63,15 @@ class ReportsLoss:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, self._error) and error.Get_error_class() in self._classes:
+        if isinstance(error, self._error) and self._comes_of_loss(error):
             raise RankLost(error.Get_error_string()) from None
+
+    def _comes_of_loss(self, error: MPI.Exception) -> bool:
+        if error.Get_error_class() in self._classes:
+            return True
+        return self._survives_losses and (
+            self._comm.Is_revoked() or self._comm.Get_failed().size > 0
+        )
 
 
 def give_up(comm: MPI.Intracomm, in_flight: Sequence[MPI.Request]) -> None:
@@ -74,11 +87,16 @@ def give_up(comm: MPI.Intracomm, in_flight: Sequence[MPI.Request]) -> None:
 def shrink(comm: MPI.Intracomm) -> MPI.Intracomm:
     """The survivors of `comm`, which is given up, in the same order.
 
-    Every survivor has to call it. It returns on all of them, or on none.
+    Every survivor has to call it. It returns on all of them, or on none, and not before all have
+    the new one: Open MPI 5.0.11 crashes where one is revoked that it still builds. (It does so too
+    where a rank is lost meanwhile: that is nothing that can be done about here.)
     """
     from mpi4py import MPI
 
-    return MPI.Intracomm(comm.Shrink())
+    survivors = MPI.Intracomm(comm.Shrink())
+    with contextlib.suppress(MPI.Exception):  # of a loss, which the new one tells as well
+        comm.Agree(1)
+    return survivors
 
 
 def gather_checked(comm: MPI.Intracomm, value: Any) -> list[Any]:
