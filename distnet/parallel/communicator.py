@@ -265,7 +265,12 @@ class MPIExchanged:
     """Several messages as one request: first those that are received, from `ranks`."""
 
     def __init__(
-        self, requests: list[MPI.Request], ranks: Sequence[int], number: int, position: Position
+        self,
+        requests: list[MPI.Request],
+        ranks: Sequence[int],
+        number: int,
+        position: Position,
+        reports_loss: ReportsLoss,
     ) -> None:
         from mpi4py import MPI
 
@@ -273,7 +278,7 @@ class MPIExchanged:
         self._number, self._position = number, position
         self._statuses = [MPI.Status() for _ in requests]
         self._test_all, self._wait_all = MPI.Request.Testall, MPI.Request.Waitall
-        self._reports_loss = ReportsLoss()
+        self._reports_loss = reports_loss
         self.received: list[int] = []
 
     def test(self) -> bool:
@@ -338,7 +343,8 @@ class MPICommunicator:
             requests = [self._comm.Irecv(rooms[rank], rank, tag) for rank in others]
             requests += [self._comm.Isend(parts[rank], rank, tag) for rank in others]
         self._in_flight = [other for other in self._in_flight if other] + requests
-        return MPIExchanged(list(requests), others, self.position.begin(), self.position)
+        number = self.position.begin()
+        return MPIExchanged(list(requests), others, number, self.position, self._reports_loss)
 
     def _begin(self, request: MPI.Request) -> Request:
         self._in_flight = [other for other in self._in_flight if other] + [request]
