@@ -50,6 +50,8 @@ class OnDevice(Sequential):
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         (y,) = self.forward_group(x[None], None if at is None else [at])
+        if at is not None:
+            self.chain.hand_over(0, at)
         if out is None:
             return y
         np.copyto(out, y)
@@ -63,7 +65,7 @@ class OnDevice(Sequential):
         after: Callable[[Layer], None] | None = None,
     ) -> Array | None:
         dx = self.backward_group(dy[None], need_dx)
-        self.take_gradients(0)
+        self._copy_gradients(0)
         if after is not None and self.layers:
             after(self.layers[0])
         if dx is None or out is None:
@@ -85,10 +87,13 @@ class OnDevice(Sequential):
 
     def take_gradients(self, g: int) -> None:
         """Those of micro-batch `g` of the group, and what it adds to running statistics."""
-        for parameter, gradients in self._gradients:
-            np.copyto(parameter.grad, gradients[g])
+        self._copy_gradients(g)
         if self._at is not None:
             self.chain.hand_over(g, self._at[g])
+
+    def _copy_gradients(self, g: int) -> None:
+        for parameter, gradients in self._gradients:
+            np.copyto(parameter.grad, gradients[g])
 
     def _to_device(self, x: Array) -> Array:
         return self.device.to_device(channels_last(x) if x.ndim == 5 else x)

@@ -592,6 +592,16 @@ def _check_together(config: TrainConfig) -> None:
             f"--reduction: found {config.reduction} with --arithmetic portable, expected "
             f"{' or '.join(EXACT)}: its sums depend on the ranks"
         )
+    if config.profile and config.device != "cpu":
+        raise ConfigError(
+            f"--profile: found --device {config.device} beside it, expected cpu: it times the "
+            "processor's layers; python -m distnet.bench device times those of a device"
+        )
+    if config.numbers.stores and config.device != "cpu":
+        raise ConfigError(
+            f"--device: found {config.device} with --arithmetic {config.arithmetic}, expected cpu: "
+            "nobody has written mixed precision for devices"
+        )
 
 
 def _check_allreduce(config: TrainConfig) -> None:

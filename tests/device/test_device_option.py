@@ -13,6 +13,7 @@ from distnet.device.containers import DEVICE_LAYERS
 from distnet.nn import MaxPool2d
 from distnet.parallel import RankError, SerialCommunicator
 from distnet.train import main, train
+from distnet.training.config import ConfigError, parse
 
 
 def no_cupy(name):
@@ -107,3 +108,15 @@ def test_a_network_that_cannot_is_refused(run, monkeypatch):
     monkeypatch.delitem(DEVICE_LAYERS, MaxPool2d)
     with pytest.raises(RankError, match="simple_convnet on a device: pool1: found MaxPool2"):
         run("none", "--device", "cuda")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--device auto --profile", "--profile: found --device auto beside it, expected cpu: it t"),
+        ("--device cuda --arithmetic bfloat16", "--device: found cuda with --arithmetic bfloat16"),
+    ],
+)
+def test_what_does_not_go_with_a_device_is_said_at_once(flags, words):
+    with pytest.raises(ConfigError, match=words):
+        parse(flags.split())

@@ -132,6 +132,14 @@ def test_parameters_that_change_are_fetched_anew():
     expect_equal([network.predict(X)], [other.predict(X)])
 
 
+def test_sums_of_statistics_do_not_wait_for_a_backward_pass():
+    networks = [small(), compute_on(small(), Strict())]
+    for network in networks:
+        network.forward(network.as_input(X), MicroBatch(share=0.5))
+    expect_equal(*([network.parameters.batch_statistics] for network in networks))
+    assert networks[0].parameters.batch_statistics.any()
+
+
 def test_a_group_of_micro_batches_is_each_of_them():
     body, ats = compute_on(small(), Strict()).body, [MicroBatch(number=n) for n in range(3)]
     x = np.random.default_rng(1).uniform(size=(3, 4, 1, 6, 6)) * [
