@@ -1,6 +1,6 @@
 """`python -m distnet.bench device`: whether a GPU has the CPU's bits, how fast it is, and where.
 
-It ends within four minutes: first what must hold, each a line with `ok` or `wrong`, then tables of
+It is made to end within four minutes: first what must hold, each a line with `ok` or `wrong`, then tables of
 what was measured. The exit code is 0 if all held, else 1. With `--device numpy` the same code runs
 on the processor, which tries this file and says nothing of a device.
 """
@@ -73,7 +73,8 @@ def main(argv: list[str]) -> int:
         text = check()
         wrong += bool(text)
         seconds = time.perf_counter() - began_check
-        print(f"{'wrong' if text else 'ok':<6}{name}  ({seconds:.1f} s) {text}", flush=True)
+        line = f"{'wrong' if text else 'ok':<6}{name}  ({seconds:.1f} s) {text}"
+        print(line.rstrip(), flush=True)
     figures: dict[str, Any] = {"machine": described, "wrong": wrong}
     figures["steps"] = _show_steps(device, QUICK_SIZES if options.quick else SIZES, options.quick)
     figures["layers"] = _show_layers(device, *((5, 2) if options.quick else (25, 4)))
