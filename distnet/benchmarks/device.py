@@ -1,8 +1,8 @@
 """`python -m distnet.bench device`: whether a GPU has the CPU's bits, how fast it is, and where.
 
-It is made to end within four minutes: first what must hold, each a line with `ok` or `wrong`, then tables of
-what was measured. The exit code is 0 if all held, else 1. With `--device numpy` the same code runs
-on the processor, which tries this file and says nothing of a device.
+It is made to end within four minutes: first what must hold, each a line with `ok` or `wrong`, then
+tables of what was measured. The exit code is 0 if all held, else 1. With `--device numpy` the same
+code runs on the processor, which tries this file and says nothing of a device.
 """
 
 from __future__ import annotations
