@@ -61,10 +61,10 @@ _HOMES = {
     ],
     "distnet.nn": [
         *("LSTM", "AvgPool2d", "BatchNorm", "BinaryConv2d", "BinaryLinear", "Branches"),
-        *("Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "Flatten", "GramMatrix"),
-        *("GlobalAvgPool2d", "Layer", "LeakyReLU", "Linear", "LocalResponseNorm", "MaxPool2d"),
-        *("MaxUnpool2d", "Network", "PositionEmbedding", "Quantize", "ReLU", "Residual"),
-        *("Resize", "Scale", "Sequential", "Sigmoid", "Sign", "Standardize", "Tanh"),
+        *("Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "Ensemble", "Flatten"),
+        *("GlobalAvgPool2d", "GramMatrix", "Layer", "LeakyReLU", "Linear", "LocalResponseNorm"),
+        *("MaxPool2d", "MaxUnpool2d", "Network", "PositionEmbedding", "Quantize", "ReLU"),
+        *("Residual", "Resize", "Scale", "Sequential", "Sigmoid", "Sign", "Standardize", "Tanh"),
         *("Unflatten", "Upsample", "fold_batchnorm", "joined", "quantize", "softmax"),
     ],
     "distnet.objectives": [
@@ -147,6 +147,7 @@ if TYPE_CHECKING:
     from distnet.nn import Conv2d as Conv2d
     from distnet.nn import Dropout as Dropout
     from distnet.nn import Embedding as Embedding
+    from distnet.nn import Ensemble as Ensemble
     from distnet.nn import Flatten as Flatten
     from distnet.nn import GlobalAvgPool2d as GlobalAvgPool2d
     from distnet.nn import GramMatrix as GramMatrix

@@ -1,8 +1,8 @@
-"""`distnet evaluate RUN_OR_FILE`: what a trained network gets right on a data set, and what not.
+"""`distnet evaluate RUN_OR_FILE ...`: what a trained network gets right on a data set, what not.
 
-Under mpirun the ranks share the samples out, and find the same numbers. The loss is cross-entropy
-in nats, without the label smoothing or class weights of the training. Exit code 2 and one line for
-what cannot be used.
+Several networks are an ensemble: the mean of their probabilities counts. Under mpirun the ranks
+share the samples out, and find the same numbers. The loss is cross-entropy in nats, without the
+label smoothing or class weights of the training. Exit code 2 and one line for what cannot be used.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from distnet.base.tables import aligned
 from distnet.base.words import counted
 from distnet.data import DataError, Dataset, Samples, default_cache_dir, load_dataset, with_test
 from distnet.data.arrays import checked_samples
-from distnet.nn import Network
-from distnet.objectives.confusion import Confusion, precision_recall_f1
+from distnet.nn import Ensemble, Network
+from distnet.objectives.confusion import Confusion, EnsembleConfusion, precision_recall_f1
 from distnet.parallel import Communicator, agree, run_command, together
 from distnet.training.evaluation import measure
 from distnet.training.files import model_file
@@ -41,9 +41,15 @@ NUM_CONFUSIONS = 10  # that are told of a larger one
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Tells what a trained network gets right; under mpirun the ranks share the samples out."""
+    """Tells what a trained network, or several together, get right; mpirun's ranks share it out."""
 
-    model: str = argument("directory of a run, checkpoint or model file", "RUN_OR_FILE", path=True)
+    models: tuple[str, ...] = argument(
+        "directory of a run, checkpoint or model file; several are an ensemble, whose "
+        "probabilities are the mean of theirs",
+        "RUN_OR_FILE",
+        several=True,
+        path=True,
+    )
     data: str = option(
         "",
         "data set: a name or a path (default: the one it was trained for)",
@@ -138,12 +144,12 @@ def evaluate(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]
     """The command on one of the ranks of `comm`."""
     options = together(comm, lambda: parse_options(EvaluateOptions, argv, "distnet evaluate"))
     agree(comm, asdict(options))
-    checkpoint = together(comm, lambda: model_file.read(options.model))
-    network = together(comm, lambda: model_file.classifier_of(checkpoint, options.model))
+    checkpoints = together(comm, lambda: [model_file.read(path) for path in options.models])
+    network = together(comm, lambda: model_file.classifiers_of(checkpoints, options.models))
     expect_same_bits(comm, network.arithmetic)
-    dataset = together(comm, lambda: dataset_for(options, checkpoint.model, environ))
+    dataset = together(comm, lambda: dataset_for(options, checkpoints[0].model, environ))
     agree(comm, {"data_sha256": dataset.sha256})
-    objective = together(comm, lambda: Confusion(network))
+    objective = together(comm, lambda: counting(network))
     samples = together(comm, lambda: samples_for(options, network, dataset))
     with one_blas_thread():
         loss, counts = measure(Feed(objective, *samples), comm, EVALUATION_SIZE)
@@ -151,12 +157,14 @@ def evaluate(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]
         return DONE
     for note in dataset.notes:
         write_now(sys.stderr, f"distnet: {dataset.name}: {note}\n")
-    if warning := _other_data(checkpoint.model, dataset):
-        write_now(sys.stderr, f"distnet: warning: {warning}\n")
+    for warning in dict.fromkeys(_other_data(each.model, dataset) for each in checkpoints):
+        if warning:
+            write_now(sys.stderr, f"distnet: warning: {warning}\n")
     accuracy = objective.metrics(loss, counts, len(samples.targets))["accuracy"]
     classes = network.classes
     matrix = objective.matrix(counts)
-    result = Evaluation(options.model, dataset.name, options.part, classes, loss, accuracy, matrix)
+    title = title_of(options.models)
+    result = Evaluation(title, dataset.name, options.part, classes, loss, accuracy, matrix)
     text = json.dumps(result.as_json()) if options.json else "\n".join(result.lines())
     return NOT_WRITTEN if write_now(sys.stdout, f"{text}\n") else DONE
 
@@ -172,17 +180,29 @@ def _cell(value: str | int | float | None) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
+def title_of(models: Sequence[str]) -> str:
+    """What was evaluated, in words: a network, or several."""
+    if len(models) == 1:
+        return models[0]
+    return f"ensemble of {len(models)} networks ({', '.join(models)})"
+
+
+def counting(network: Network | Ensemble) -> Confusion:
+    """The objective that counts what is taken for what."""
+    return EnsembleConfusion(network) if isinstance(network, Ensemble) else Confusion(network)
+
+
 def dataset_for(
     options: EvaluateOptions, model: Mapping[str, Any], environ: Mapping[str, str]
 ) -> Dataset:
     """The data set that was asked for, or else the one of the run; raises DataError."""
     name, data_dir = "", ""
     if not (options.data and options.data_dir):
-        name, data_dir = _trained_on(Path(options.model), model)
+        name, data_dir = _trained_on(Path(options.models[0]), model)
     if options.data or options.data_dir:
         name, data_dir = options.data or name or "mnist", options.data_dir
     if not name:
-        raise DataError(f"{options.model}: found no data set named in it, expected --data NAME")
+        raise DataError(f"{options.models[0]}: found no data set named in it, expected --data NAME")
     directory = Path(data_dir) if data_dir else None
     return with_test(load_dataset(name, directory, default_cache_dir(environ)))
 
@@ -197,7 +217,7 @@ def _trained_on(path: Path, model: Mapping[str, Any]) -> tuple[str, str]:
     return str(model.get("data", {}).get("name", "")), ""
 
 
-def samples_for(options: EvaluateOptions, network: Network, dataset: Dataset) -> Samples:
+def samples_for(options: EvaluateOptions, network: Network | Ensemble, dataset: Dataset) -> Samples:
     """Those to evaluate on, with the labels of the network; raises DataError."""
     images, labels = dataset.train if options.part == "train" else dataset.test
     if network.classes and dataset.classes != network.classes:

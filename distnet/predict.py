@@ -1,7 +1,7 @@
-"""`distnet predict RUN_OR_FILE FILES...`: which classes images are of, with probabilities.
+"""`distnet predict RUN_OR_FILE ... FILES ...`: which classes images are of, with probabilities.
 
-Under mpirun the ranks share the images out, and find the same numbers. Exit code 2 and one line for
-what cannot be used.
+Several networks are an ensemble, whose probabilities are the mean of theirs. Under mpirun the ranks
+share the images out, and find the same numbers. Exit code 2 and one line for what cannot be used.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.images import large_floats_hint
-from distnet.base.options import argument, option, parse_options
+from distnet.base.options import ConfigError, argument, option, parse_options
 from distnet.base.output import write_now
 from distnet.base.tables import aligned
 from distnet.data.formats.pictures import PREPARATIONS
 from distnet.data.image_files import read_images
 from distnet.models.published import IMAGENET
-from distnet.nn import Network, softmax
+from distnet.nn import Ensemble, Network, softmax
 from distnet.nn.network import PREDICT_BLOCK
 from distnet.parallel import Communicator, agree, run_command, together
 from distnet.parallel.dealing import deal
@@ -44,7 +45,11 @@ class PredictOptions:
 
     model: str = argument("directory of a run, checkpoint or model file", "RUN_OR_FILE", path=True)
     files: tuple[str, ...] = argument(
-        ".npy or .npz arrays, IDX files, pictures", "FILES", several=True, path=True
+        ".npy or .npz arrays, IDX files, pictures; more runs and model files (.safetensors) may "
+        "stand in front of them, which make an ensemble",
+        "FILES",
+        several=True,
+        path=True,
     )
     pictures: str = option(
         "auto",
@@ -57,6 +62,18 @@ class PredictOptions:
         choices=("auto", *PREPARATIONS),
     )
     json: bool = option(False, "JSON in place of a table", group="output")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The first argument, and what of the next ones is a network too."""
+        return (self.model, *takewhile(_is_network, self.files))
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Files with images; raises ConfigError if there are none."""
+        if images := self.files[len(self.models) - 1 :]:
+            return images
+        raise ConfigError(f"found no FILES behind {self.models[-1]}, expected images")
 
 
 @dataclass(frozen=True)
@@ -72,11 +89,12 @@ def predict(comm: Communicator, argv: Sequence[str]) -> int:
     """The command on one of the ranks of `comm`."""
     options = together(comm, lambda: parse_options(PredictOptions, argv, "distnet predict"))
     agree(comm, asdict(options))
-    checkpoint = together(comm, lambda: model_file.read(options.model))
-    network = together(comm, lambda: model_file.classifier_of(checkpoint, options.model))
+    files = together(comm, lambda: options.images)
+    checkpoints = together(comm, lambda: [model_file.read(path) for path in options.models])
+    network = together(comm, lambda: model_file.classifiers_of(checkpoints, options.models))
     expect_same_bits(comm, network.arithmetic)
-    prepare = preparation(options.pictures, checkpoint.model)
-    found = together(comm, lambda: _read(options.files, network, prepare))
+    prepare = preparation(options.pictures, checkpoints[0].model)
+    found = together(comm, lambda: _read(files, network, prepare))
     for file, images in found:
         if comm.rank == 0 and (hint := large_floats_hint(images)):
             write_now(sys.stderr, f"distnet: warning: {file}: {hint}\n")
@@ -99,7 +117,7 @@ def main(argv: Sequence[str]) -> int:
     return run_command(lambda comm: predict(comm, argv), os.environ)
 
 
-def shared_logits(network: Network, images: Array, comm: Communicator) -> Array:
+def shared_logits(network: Network | Ensemble, images: Array, comm: Communicator) -> Array:
     """`network.predict(images)` with the same bits on all ranks, each of which computes a part."""
     starts = range(0, len(images), PREDICT_BLOCK)
     mine = deal(len(starts), comm.rank, comm.size)
@@ -109,6 +127,11 @@ def shared_logits(network: Network, images: Array, comm: Communicator) -> Array:
         logits = network.predict(own) if mine else None  # there may be more ranks
     parts = comm.allgather(logits)
     return np.concatenate([part for part in parts if part is not None])
+
+
+def _is_network(path: str) -> bool:
+    """Whether it is to be opened as a network: a directory, or a file of that kind."""
+    return Path(path).is_dir() or Path(path).suffix == ".safetensors"
 
 
 def preparation(pictures: str, model: Mapping[str, Any]) -> str:
@@ -122,7 +145,9 @@ def preparation(pictures: str, model: Mapping[str, Any]) -> str:
     return "imagenet" if trained_on == IMAGENET else "plain"
 
 
-def _read(files: Sequence[str], network: Network, prepare: str) -> list[tuple[str, Array]]:
+def _read(
+    files: Sequence[str], network: Network | Ensemble, prepare: str
+) -> list[tuple[str, Array]]:
     shape = network.input_shape
     return [(file, read_images(Path(file), shape, prepare=prepare)) for file in files]
 

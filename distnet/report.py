@@ -97,7 +97,7 @@ def examine(
     if run.best is None:
         raise CheckpointError("found no checkpoint in it")
     network = classifier_of(run.best, str(run.path))
-    chosen = EvaluateOptions(model=str(run.path))
+    chosen = EvaluateOptions(models=(str(run.path),))
     dataset = dataset_for(chosen, run.best.model, environ)
     samples = samples_for(chosen, network, dataset)
     if picture >= len(samples.targets):

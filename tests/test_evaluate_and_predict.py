@@ -78,6 +78,61 @@ def test_evaluation_on_the_data_of_the_run(run, data_dir, capsys):
     assert result["loss"] == pytest.approx(summary["best_test_loss"], rel=1e-6)
 
 
+@pytest.fixture(scope="module")
+def voters(run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The network of `run`, and two that make other mistakes."""
+    paths = [run]
+    for seed in (1, 2):
+        network = distnet.load(run)
+        noise = np.random.Generator(np.random.Philox(key=seed))
+        values = network.parameters.values
+        values += 0.2 * noise.standard_normal(values.size).astype(values.dtype)
+        path = tmp_path_factory.mktemp("voters") / f"voter{seed}.safetensors"
+        distnet.save(network, path)
+        paths.append(path)
+    return paths
+
+
+def test_several_networks_are_an_ensemble(run, data_dir, voters, capsys):
+    """What is told of them is counted here, from the mean of their probabilities."""
+    test = distnet.load_dataset(data_dir=data_dir).test
+    each = [probabilities(distnet.load(path), test.inputs) for path in voters]
+    mean = np.mean(each, axis=0)
+    assert len({tuple(p.argmax(axis=1)) for p in (*each, mean)}) > 2, "they agree: nothing tested"
+    matrix = np.zeros((10, 10), int)
+    np.add.at(matrix, (test.targets, mean.argmax(axis=1)), 1)
+    result = json.loads(said(capsys, "evaluate", *voters, "--json"))
+    assert result["confusion_matrix"] == matrix.tolist()
+    loss = -np.log(mean[np.arange(37), test.targets]).mean()
+    assert result["loss"] == pytest.approx(loss, rel=1e-4)
+    assert result["model"] == f"ensemble of 3 networks ({', '.join(map(str, voters))})"
+    found = predictions(capsys, *voters, data_dir / TEST_IMAGES)
+    rows = np.array([list(each["probabilities"].values()) for each in found])
+    np.testing.assert_allclose(rows, mean, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.mpi_launch
+def test_an_ensemble_says_the_same_on_ranks(data_dir, voters, mpirun, capsys):
+    for argv in (
+        ["evaluate", *voters, "--part", "train", "--json"],
+        ["predict", *voters, data_dir / "train-images-idx3-ubyte", "--json"],
+    ):
+        process = mpirun(3, "-m", "distnet", *map(str, argv))
+        assert (process.returncode, process.stdout) == (0, said(capsys, *argv))
+
+
+def test_networks_that_do_not_go_together_are_refused_in_one_line(run, tmp_path, capsys):
+    small, np_file = model_file(tmp_path), tmp_path / "x.npy"
+    np.save(np_file, np.zeros((1, 28, 28), np.uint8))
+    for argv in (("evaluate", run, run, small), ("predict", run, run, small, np_file)):
+        line = refusal(capsys, *argv)
+        assert f"{small}: found input_shape (1, 4, 4), expected that of the first network" in line
+        assert line.endswith(f"(1, 28, 28), {run}\n")
+    assert f"found no FILES behind {small}, expected images" in refusal(
+        capsys, "predict", run, small
+    )
+
+
 @pytest.mark.mpi_launch
 def test_evaluation_and_prediction_say_the_same_on_ranks(run, data_dir, mpirun, capsys):
     for argv in (

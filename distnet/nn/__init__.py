@@ -8,6 +8,7 @@ from distnet.nn.conv.conv_transpose2d import ConvTranspose2d
 from distnet.nn.conv.pooling import MaxPool2d
 from distnet.nn.conv.unpooling import MaxUnpool2d
 from distnet.nn.conv.upsample import Resize, Upsample
+from distnet.nn.ensemble import Ensemble
 from distnet.nn.folding import fold_batchnorm
 from distnet.nn.layer import Layer
 from distnet.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
@@ -38,6 +39,7 @@ __all__ = [
     "ConvTranspose2d",
     "Dropout",
     "Embedding",
+    "Ensemble",
     "Flatten",
     "GlobalAvgPool2d",
     "GramMatrix",

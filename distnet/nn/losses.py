@@ -24,6 +24,16 @@ def log_softmax(x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
     return shifted - arithmetic.log(sums)
 
 
+def log_mean_softmax(logits: Sequence[Array], arithmetic: Arithmetic = FLOAT) -> Array:
+    """The logarithm of the mean of `softmax(x)` over all x `(..., K)` in `logits`, finite too."""
+    logs = [log_softmax(x, arithmetic) for x in logits]
+    largest = np.maximum.reduce(logs)
+    total = np.zeros_like(largest)
+    for log in logs:
+        total += arithmetic.exp(log - largest)  # 1 for one of them
+    return largest + arithmetic.log(total / len(logs))
+
+
 class SoftmaxCrossEntropy:
     """-log softmax(x)[t], averaged over the global batch: the sum over the rows divided by `count`.
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
+from distnet.nn.ensemble import Ensemble
 from distnet.nn.network import Network
 from distnet.objectives.classification import Classification
 
@@ -34,6 +35,26 @@ class Confusion(Classification):
     def matrix(self, counts: Array) -> Array:
         """The counts as integers `(K, K)`."""
         return matrix_of(counts, self.num_classes)
+
+
+@portable
+class EnsembleConfusion(Confusion):
+    """The same for an ensemble, which can be measured but not trained."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        super().__init__(ensemble.networks[0])
+        self.ensemble = ensemble
+
+    def as_input(self, inputs: Array) -> Array:
+        return inputs  # each network makes its own of them
+
+    def measure(self, x: Array, targets: Array) -> Array:
+        logits = self.ensemble.forward(x)
+        loss = self.loss.forward(logits, targets, 1)
+        return self.sums(loss, *self.count(logits, targets))
+
+    def gradients(self, *_: object, **__: object) -> Array:
+        raise TypeError("found an ensemble to be trained, expected its networks, one by one")
 
 
 def confusion_names(num_classes: int) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from distnet.base.arrays import Array
 from distnet.nn.description import describe, rebuild
+from distnet.nn.ensemble import Ensemble, expect_alike
 from distnet.nn.layers.binary import BinaryConv2d, BinaryLinear
 from distnet.nn.network import Network
 from distnet.nn.parameters import Parameters
@@ -192,3 +193,14 @@ def classifier_of(checkpoint: Checkpoint, source: str) -> Network:
             "expected a classifier"
         )
     return network
+
+
+def classifiers_of(checkpoints: Sequence[Checkpoint], sources: Sequence[str]) -> Network | Ensemble:
+    """The classifier, or the ensemble of several; raises CheckpointError also if they differ."""
+    networks = [classifier_of(*each) for each in zip(checkpoints, sources, strict=True)]
+    for source, network in zip(sources, networks, strict=True):
+        try:
+            expect_alike(networks[0], network)
+        except ValueError as error:
+            raise CheckpointError(f"{source}: {error}, {sources[0]}") from None
+    return Ensemble(networks) if len(networks) > 1 else networks[0]
