@@ -169,7 +169,7 @@ def _format(comm: Communicator, kind: str, exchange: str, task: Task) -> Result:
     reducer = make_reducer(kind, comm, gradients, NUM_SUMS, exchange=exchange, **settings)
     alone = make_reducer(kind, SerialCommunicator(), gradients, NUM_SUMS, **settings)
     reduce_once(reducer)
-    bare = np.zeros(max(1, size * REDUCTIONS[kind].wire_itemsize // 4), np.float32)
+    bare = np.zeros(max(1, int(size * REDUCTIONS[kind].wire_itemsize) // 4), np.float32)
     times = interleave(
         {
             "reduction": _in_step(comm, lambda: reduce_once(reducer)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from distnet.parallel import CHANGES
+from distnet.parallel.sums.exact8 import Exact8
 from distnet.planning.model import Way
 
 VALUE = 4  # bytes of a float32
@@ -23,6 +25,6 @@ def bytes_of_rank(parameters: int, num_vectors: int, way: Way, num_ranks: int) -
         "sums": SUM[way.reduction] * parameters + vector,
     }
     if way.islands:
-        residual = 1 if way.sync_reduction == "exact8" else 0
+        residual = 1 if issubclass(CHANGES[way.sync_reduction], Exact8) else 0
         held["islands"] = vector * (3 + way.islands * (num_vectors + residual))
     return held

@@ -23,7 +23,7 @@ from distnet.base.arrays import ceil_divide
 from distnet.base.words import counted
 from distnet.parallel import CHANGES, REDUCTIONS
 from distnet.parallel.dealing import deal
-from distnet.parallel.sums.exact32 import GROUP
+from distnet.parallel.sums.exact8 import Exact8
 from distnet.parallel.sums.exchange import BUCKET_BYTES_BETWEEN_HOSTS
 from distnet.parallel.sums.narrow import MOST_RANKS, USUAL_BYTES
 from distnet.parallel.sums.two_level import bucket_bytes
@@ -217,7 +217,7 @@ def _rare(workload: Workload, way: Way, cluster: Cluster) -> Prediction:
 
 
 def _wire_bytes(workload: Workload, way: Way) -> int:
-    return workload.parameters * REDUCTIONS[way.reduction].wire_itemsize
+    return int(workload.parameters * REDUCTIONS[way.reduction].wire_itemsize)
 
 
 def _bucket_bytes(workload: Workload, way: Way, cluster: Cluster) -> int:
@@ -256,10 +256,12 @@ def _sum_of_changes(workload: Workload, way: Way, cluster: Cluster) -> Sum:
         cluster.link,
         way.algorithm,
         cluster.num_hosts,
-        workload.parameters * format.wire_itemsize,
+        int(workload.parameters * format.wire_itemsize),
         CHANGES_BUCKET_BYTES,
     )
-    groups = ceil_divide(workload.parameters, GROUP) if way.sync_reduction == "exact8" else 0
+    groups = 0
+    if issubclass(format, Exact8):
+        groups = ceil_divide(workload.parameters, format.group)
     told = reduction(
         cluster.link, way.algorithm, cluster.num_hosts, WORD * (2 + groups), CHANGES_BUCKET_BYTES
     )

@@ -37,8 +37,8 @@ from distnet.base.options import (
 from distnet.data.registry import DATASETS
 from distnet.models import MODELS
 from distnet.optim import OPTIMIZERS, SCHEDULES, depends_on_length
-from distnet.parallel import EXCHANGES, REDUCTIONS
-from distnet.parallel.sums.exact8 import MOST_CONTRIBUTIONS
+from distnet.parallel import CHANGES, EXCHANGES, REDUCTIONS
+from distnet.parallel.sums.exact8 import Exact8
 from distnet.training.step.islands import LocalSteps
 from distnet.training.step.synchronization import EveryStep
 
@@ -622,11 +622,13 @@ def _check_allreduce(config: TrainConfig) -> None:
 
 def _check_islands(config: TrainConfig) -> None:
     _check_at_most(config, "islands", "batch_size")
-    local, most = LocalSteps(**config.settings("sync")), MOST_CONTRIBUTIONS
-    if local.sync_reduction == "exact8" and local.islands > most:
+    local = LocalSteps(**config.settings("sync"))
+    format = CHANGES[local.sync_reduction]
+    if issubclass(format, Exact8) and local.islands > format.most_contributions():
         raise ConfigError(
-            f"--islands: found {local.islands}, expected at most {most} whose changes travel in a "
-            "byte a number; take --sync-reduction exact32"
+            f"--islands: found {local.islands}, expected at most {format.most_contributions()} "
+            f"whose changes travel in {8 * format.wire_itemsize:g} bits a number; take "
+            "--sync-reduction exact32"
         )
     if config.numbers.stores:
         raise ConfigError(

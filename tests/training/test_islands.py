@@ -68,7 +68,7 @@ def bits(trainer) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in trainer.state().items()}
 
 
-@pytest.mark.parametrize("reduction", ["exact", "exact32", "exact8"])
+@pytest.mark.parametrize("reduction", ["exact", "exact32", "exact8", "exact4"])
 @pytest.mark.parametrize("num_ranks", RANKS)
 def test_islands_have_the_same_bits_on_any_number_of_ranks(comm, num_ranks, reduction):
     """Three of them: several on a rank, one on each, some on several."""
@@ -84,7 +84,7 @@ def test_islands_have_the_same_bits_on_any_number_of_ranks(comm, num_ranks, redu
     names = set(bits(alone))
     kinds = {name.split(".", 3)[0] for name in names}
     assert kinds == {"params", "statistics", "outer", "island", "sum"}
-    assert ("island.2.residual.linear1.weight" in names) == (reduction == "exact8")
+    assert ("island.2.residual.linear1.weight" in names) == (reduction in ("exact8", "exact4"))
 
 
 @pytest.mark.parametrize("num_ranks", RANKS)
@@ -148,12 +148,17 @@ def test_it_is_the_algorithm_of_the_paper(islands, reduction):
     np.testing.assert_allclose(trainer.parameters.statistics, statistics, rtol=1e-4)
 
 
-def test_what_a_byte_cannot_hold_is_made_up_for():
+@pytest.mark.parametrize("coarse, islands", [("exact8", 20), ("exact4", 5)])
+def test_what_few_bits_cannot_hold_is_made_up_for(coarse, islands):
     """With error feedback the islands stay nearer to where exact changes would take them."""
 
     def end(reduction, forgets=False):
         local = LocalSteps(
-            islands=20, sync_every=1, outer_lr=1.0, outer_momentum=0.0, sync_reduction=reduction
+            islands=islands,
+            sync_every=1,
+            outer_lr=1.0,
+            outer_momentum=0.0,
+            sync_reduction=reduction,
         )
         trainer = trainer_of(SerialCommunicator(), local, plain_network, optimizer="sgd")
         for step in range(40):
@@ -164,7 +169,7 @@ def test_what_a_byte_cannot_hold_is_made_up_for():
         return trainer.parameters.values
 
     exact = end("exact")
-    kept, lost = (np.linalg.norm(end("exact8", forgets) - exact) for forgets in (False, True))
+    kept, lost = (np.linalg.norm(end(coarse, forgets) - exact) for forgets in (False, True))
     assert 0 < kept < lost / 3
 
 

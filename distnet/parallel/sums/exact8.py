@@ -21,6 +21,7 @@ while backward still runs, when nobody knows how large those of the others are.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,32 +30,40 @@ from distnet.parallel.sums.exact32 import GROUP
 from distnet.parallel.sums.fixed_point import blocks_from_end, largest_magnitude
 from distnet.parallel.sums.formats import Format
 
-MOST = 127  # of int8
-MOST_CONTRIBUTIONS = MOST // 2  # with two levels for each
 SMALLEST = 2.0**-100  # of a group's largest numbers: units have all digits; less counts as nothing
 
 
 class Exact8(Format):
     """Whole numbers of a unit that suits the largest contribution, in int8.
 
-    Raises ValueError if there are so many contributions that none could have two levels.
+    Raises ValueError if there are so many contributions that each would have too few levels.
+    most: the largest magnitude of a sum; fewest_levels: for each contribution; group: elements that
+    have one unit.
     """
 
     exact = True
     dtype = np.int8
-    wire_itemsize = 1
+    wire_itemsize: ClassVar[float] = 1
+    most: ClassVar[int] = 127
+    fewest_levels: ClassVar[int] = 2
+    group: ClassVar[int] = GROUP
 
     def __init__(self, size: int, num_contributions: int) -> None:
         super().__init__(size, num_contributions)
-        self.levels = MOST // num_contributions
-        if num_contributions > MOST_CONTRIBUTIONS:
+        self.levels = self.most // num_contributions
+        if num_contributions > self.most_contributions():
             raise ValueError(
-                f"sums in a byte: found {num_contributions} contributions, expected at most "
-                f"{MOST_CONTRIBUTIONS}"
+                f"sums in {8 * self.wire_itemsize:g} bits: found {num_contributions} "
+                f"contributions, expected at most {self.most_contributions()}"
             )
         self.limit = float(np.finfo(np.float32).max)
-        self._groups = list(blocks_from_end(size, GROUP))
+        self._groups = list(blocks_from_end(size, self.group))
         self._units = np.ones(len(self._groups), np.float32)
+
+    @classmethod
+    def most_contributions(cls) -> int:
+        """With the fewest levels for each."""
+        return cls.most // cls.fewest_levels
 
     def magnitudes(self, values: Array) -> Array:
         """The largest magnitude in each group of `values` (size,): (groups,), float64."""

@@ -35,7 +35,7 @@ class Format(ABC):
 
     exact: ClassVar[bool]  # whether the bits are the same on any number of ranks
     dtype: ClassVar[DTypeLike]  # in which a rank adds up
-    wire_itemsize: ClassVar[int]  # bytes that one element takes in a message
+    wire_itemsize: ClassVar[float]  # bytes that one element takes in a message
     limit: float
     op: Op = "sum"
 

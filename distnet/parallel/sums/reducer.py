@@ -41,6 +41,7 @@ from distnet.base.arrays import Array
 from distnet.base.words import counted
 from distnet.parallel.communicator import Communicator, Request
 from distnet.parallel.errors import NonFiniteGradient
+from distnet.parallel.sums.exact4 import Exact4
 from distnet.parallel.sums.exact8 import Exact8
 from distnet.parallel.sums.exact32 import Exact32
 from distnet.parallel.sums.exchange import Exchange, Messages
@@ -60,7 +61,12 @@ REDUCTIONS: dict[str, type[Format]] = {
     "bfloat16": BFloat16,
 }
 # How sums travel that are made rarely, of numbers whose range is agreed on before.
-CHANGES: dict[str, type[Format]] = {"exact": Exact, "exact32": Exact32, "exact8": Exact8}
+CHANGES: dict[str, type[Format]] = {
+    "exact": Exact,
+    "exact32": Exact32,
+    "exact8": Exact8,
+    "exact4": Exact4,
+}
 # Each gives None where the ranks cannot have it. "auto" takes the first one that they can have.
 EXCHANGES: dict[str, Callable[[Communicator, Format], Exchange | None]] = {
     "shared": share_memory,
@@ -345,6 +351,6 @@ def make_exchange(name: str | OwnAllreduce, comm: Communicator, format: Format) 
     )
 
 
-def cut_buckets(size: int, bucket_bytes: int, itemsize: int) -> list[slice]:
+def cut_buckets(size: int, bucket_bytes: int, itemsize: float) -> list[slice]:
     """[0, size) in slices of at most `bucket_bytes`, in the order of sending: from the end."""
-    return list(blocks_from_end(size, max(1, bucket_bytes // itemsize)))
+    return list(blocks_from_end(size, max(1, int(bucket_bytes / itemsize))))

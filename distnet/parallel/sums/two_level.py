@@ -75,7 +75,8 @@ class TwoLevels(Messages):
         self._not_sent.clear()
 
     def best_bucket_bytes(self) -> int:
-        return bucket_bytes(self.format.size * self.format.wire_itemsize, self._num_lanes)
+        num_bytes = int(self.format.size * self.format.wire_itemsize)
+        return bucket_bytes(num_bytes, self._num_lanes)
 
     def begin(self, bucket: slice) -> Request:
         begun = Bucket(self, self._share(bucket), self._node.ibarrier())

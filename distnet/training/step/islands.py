@@ -91,7 +91,7 @@ class LocalSteps:
         str,
         Option(
             "how the changes of islands travel, the same bits on any number of ranks: in 8 bytes a "
-            "number, in 4, or in 1 with error feedback",
+            "number, in 4, or in 1 or a half with error feedback",
             choices=tuple(CHANGES),
         ),
     ] = "exact8"

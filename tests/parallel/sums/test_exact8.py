@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from distnet.parallel import CHANGES, NonFiniteGradient, make_reducer
-from distnet.parallel.sums.exact8 import MOST, Exact8
+from distnet.parallel.sums.exact4 import Exact4
+from distnet.parallel.sums.exact8 import Exact8
 from distnet.parallel.sums.exact32 import GROUP
 
 SIZE = 2 * GROUP + 1000
 NUM_CONTRIBUTIONS = 5
-LEVELS = MOST // NUM_CONTRIBUTIONS
+LEVELS = Exact8.most // NUM_CONTRIBUTIONS
 
 
 def contributions():
@@ -105,7 +106,10 @@ def test_numbers_beyond_the_agreed_range_are_told(any_comm):
         assert caught.value.index == SIZE - 7
 
 
-def test_more_contributions_than_a_byte_has_room_for():
-    assert Exact8(10, 63).levels == 2
-    with pytest.raises(ValueError, match="found 64 contributions, expected at most 63"):
-        Exact8(10, 64)
+@pytest.mark.parametrize("format, most, levels", [(Exact8, 63, 2), (Exact4, 7, 1)])
+def test_more_contributions_than_there_is_room_for(format, most, levels):
+    assert format(10, most).levels == levels
+    with pytest.raises(
+        ValueError, match=f"found {most + 1} contributions, expected at most {most}"
+    ):
+        format(10, most + 1)
