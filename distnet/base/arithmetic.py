@@ -55,10 +55,14 @@ def is_portable(thing: object) -> bool:
 
 
 class Generator(Protocol):
-    """What initializers draw from."""
+    """What initializers and objectives draw from."""
 
     def standard_normal(self, size: Shape) -> Array:
         """Numbers of mean 0 and variance 1."""
+        ...
+
+    def permutation(self, count: int) -> Array:
+        """The numbers below `count` in any order."""
         ...
 
 
@@ -100,6 +104,10 @@ class Arithmetic:
     def log1p(self, x: Array) -> Array:
         """ln(1 + x)."""
         return np.log1p(x)
+
+    def softplus(self, x: Array) -> Array:
+        """ln(1 + e^x)."""
+        return np.logaddexp(0, x)
 
     def tanh(self, x: Array, out: Array | None = None) -> Array:
         """The hyperbolic tangent."""
@@ -226,6 +234,9 @@ class Portable(Arithmetic):
         """The logarithm of the rounded sum: off by up to 2^-53, which for a loss is little."""
         return elementary.log(1.0 + x)
 
+    def softplus(self, x: Array) -> Array:
+        return np.maximum(x, 0) + self.log1p(self.exp(-np.abs(x)))
+
     def tanh(self, x: Array, out: Array | None = None) -> Array:
         return elementary.tanh(x, out)
 
@@ -264,7 +275,7 @@ class Portable(Arithmetic):
         return add_up(rounded, axis, None, out, keepdims)
 
     def generator(self, bits: np.random.Philox) -> Generator:
-        return IntegerNormal(bits)
+        return IntegerGenerator(bits)
 
 
 FLOAT = Float()
@@ -338,11 +349,11 @@ def rounded(x: Array, arithmetic: Arithmetic) -> Array:
     return to_grid(x, grid_unit(x, arithmetic.bits), np.empty(x.shape, np.float64))
 
 
-class IntegerNormal:
-    """Nearly normal numbers by integers: the sum of 12 uniform ones of 16 bits each, less its mean.
+class IntegerGenerator:
+    """Random numbers by integers alone. Nearly normal ones are sums of 12 uniform ones of 16 bits.
 
-    (Irwin and Hall.) Mean 0, variance 1, none beyond 6. NumPy's Generator takes log and exp of the
-    C library in the tails.
+    (Irwin and Hall, less the mean.) Mean 0, variance 1, none beyond 6. NumPy's Generator takes log
+    and exp of the C library in the tails.
     """
 
     def __init__(self, bits: np.random.Philox) -> None:
@@ -354,3 +365,7 @@ class IntegerNormal:
         words = self._bits.random_raw(3 * count).astype("<u8", copy=False)
         sums = np.add.reduce(words.view("<u2").reshape(count, 12), axis=1, dtype=np.int64)
         return ((sums - 6 * 65535) / 65536).reshape(size)
+
+    def permutation(self, count: int) -> Array:
+        """As Generator.permutation, in the order of as many random words."""
+        return np.argsort(self._bits.random_raw(count), kind="stable")

@@ -54,7 +54,7 @@ def log(x: Array, out: Array | None = None) -> Array:
 
     x = m 2^e with m from sqrt(1/2) to sqrt(2), and ln m = 2 artanh((m - 1) / (m + 1)).
     """
-    m, e = np.frexp(x)
+    m, e = np.frexp(np.asarray(x, np.float64))
     is_zero, is_low = np.equal(m, 0), np.less(m, 0.7071067811865476)
     m, e = np.where(is_low, np.add(m, m), m), np.subtract(e, is_low, dtype=np.float64)
     f = np.divide(np.subtract(m, 1.0), np.add(m, 1.0))
@@ -104,7 +104,7 @@ def sin(x: Array) -> Array:
 
 def _reduced(x: Array) -> tuple[Array, Array]:
     """(k, e^r - 1) for x = k ln 2 + r; k as int32."""
-    r = np.minimum(np.maximum(x, LOWEST), HIGHEST)
+    r = np.minimum(np.maximum(np.asarray(x, np.float64), LOWEST), HIGHEST)
     k = np.multiply(r, LOG2_E)
     np.rint(k, out=k)
     np.subtract(r, np.multiply(k, LN2_HI), out=r)

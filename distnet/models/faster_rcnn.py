@@ -8,9 +8,12 @@ each and shifts it once more.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import FLOAT, Arithmetic
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
 from distnet.nn import Conv2d, Layer, Linear, MaxPool2d, Network, ReLU, joined, softmax
@@ -51,25 +54,27 @@ class FasterRCNN:
         size: int = 7,
         seed: int = 0,
         dtype: DTypeLike = np.float32,
+        arithmetic: str | Arithmetic = FLOAT,
     ) -> None:
         first, second, third = filters
         layers = [*_conv(first, pool=True), *_conv(second), *_conv(second, pool=True)]
         layers += [*_conv(third), *_conv(third)]
         seeds = [seed + part * 2**32 for part in range(3)]
         num_anchors = len(ANCHORS)
-        self.trunk = Network(layers, input_shape, seed=seeds[0], dtype=dtype)
+        make = partial(Network, dtype=dtype, arithmetic=arithmetic)
+        self.trunk = make(layers, input_shape, seed=seeds[0])
         shape = channels, rows, columns = self.trunk.output_shape
         layers = [*_conv(channels), Conv2d(5 * num_anchors, 1, init=0.01)]
-        self.proposer = Network(layers, shape, seed=seeds[1], dtype=dtype)
+        self.proposer = make(layers, shape, seed=seeds[1])
         layers = [Linear(hidden), ReLU(), Linear(1 + num_classes + 4, init=0.01)]
-        self.head = Network(layers, (size * size * channels,), seed=seeds[2], dtype=dtype)
+        self.head = make(layers, (size * size * channels,), seed=seeds[2])
         self.parameters = joined(**self.networks)
         # Next to no anchor has an object: begin with sigmoid(-3) = 0.05.
         self.parameters.named()["proposer.conv2.bias"][:num_anchors] = -3
         self.parameters.refresh()
         self.num_classes, self.size = num_classes, size
         self.anchors = anchors(ANCHORS, rows, columns, STRIDE)
-        self.align = RoIAlign(size, STRIDE)
+        self.align = RoIAlign(size, STRIDE, self.trunk.arithmetic)
 
     @property
     def networks(self) -> dict[str, Network]:
@@ -97,7 +102,8 @@ class FasterRCNN:
         """The boxes `(M, 4)` of one scene that are worth a second look, best first."""
         _, height, width = self.trunk.input_shape
         best = np.argsort(-scores, kind="stable")[:NUM_CANDIDATES]
-        boxes = clipped(decoded(offsets[best], self.anchors[best]), height, width)
+        boxes = decoded(offsets[best], self.anchors[best], self.trunk.arithmetic)
+        boxes = clipped(boxes, height, width)
         sizes = boxes[:, 2:] - boxes[:, :2]
         large = (sizes[:, 0] > MIN_WIDTH) & (sizes[:, 1] > MIN_HEIGHT)
         boxes, best = boxes[large], best[large]
@@ -120,18 +126,22 @@ class FasterRCNN:
 
     def _decide(self, proposals: Array, told: Array) -> Detections:
         _, height, width = self.trunk.input_shape
-        return decide(proposals, told[: len(proposals)], height, width)
+        told, arithmetic = told[: len(proposals)], self.trunk.arithmetic
+        return decide(proposals, told, height, width, arithmetic)
 
 
-def decide(regions: Array, told: Array, height: int, width: int) -> Detections:
+def decide(
+    regions: Array, told: Array, height: int, width: int, arithmetic: Arithmetic = FLOAT
+) -> Detections:
     """Detections of one scene, from boxes `(M, 4)` and what a head tells of them `(M, 1 + K + 4)`.
 
     Each box goes to its best class; of boxes that overlap the better stays, whatever the classes.
     """
-    probabilities, offsets = softmax(told[:, :-4])[:, 1:], told[:, -4:]
+    probabilities, offsets = softmax(told[:, :-4], arithmetic)[:, 1:], told[:, -4:]
     labels = probabilities.argmax(axis=1)
     scores = probabilities[np.arange(len(labels)), labels]
-    boxes = clipped(decoded(offsets * OFFSET_SCALE, regions), height, width)
+    boxes = decoded(offsets * OFFSET_SCALE, regions, arithmetic)
+    boxes = clipped(boxes, height, width)
     likely = scores > MIN_SCORE
     boxes, scores, labels = boxes[likely], scores[likely], labels[likely]
     kept = nms(boxes, scores, DETECTION_NMS)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import FLOAT, Arithmetic
 from distnet.base.arrays import Array, Shape
 from distnet.models.faster_rcnn import decide, padded
 from distnet.nn import Conv2d, Linear, MaxPool2d, Network, ReLU
@@ -43,6 +44,7 @@ class RCNN:
         hidden: int = 128,
         seed: int = 0,
         dtype: DTypeLike = np.float32,
+        arithmetic: str | Arithmetic = FLOAT,
     ) -> None:
         first, second = filters
         layers = [
@@ -52,9 +54,11 @@ class RCNN:
             *(Linear(hidden), ReLU(), Linear(1 + num_classes + 4, init=0.01)),
         ]
         self.input_shape, self.num_classes = input_shape, num_classes
-        self.network = Network(layers, (1, SIZE, SIZE), seed=seed, dtype=dtype)
+        self.network = Network(
+            layers, (1, SIZE, SIZE), seed=seed, dtype=dtype, arithmetic=arithmetic
+        )
         self.parameters = self.network.parameters
-        self.align = RoIAlign(SIZE, stride=1)
+        self.align = RoIAlign(SIZE, 1, self.network.arithmetic)
 
     @property
     def networks(self) -> dict[str, Network]:
@@ -81,7 +85,7 @@ class RCNN:
             told = (
                 self.network.predict(cut) if len(cut) else np.zeros((0, 1 + self.num_classes + 4))
             )
-            found.append(decide(regions, told, height, width))
+            found.append(decide(regions, told, height, width, self.network.arithmetic))
         return found, proposed
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from distnet.base.arithmetic import FLOAT, Arithmetic
 from distnet.base.arrays import Array
 
 MAX_LOG_SIZE = 2.0  # a box is decoded to be at most e^2 times as wide or high
@@ -53,7 +54,7 @@ def nms(boxes: Array, scores: Array, threshold: float, most: int | None = None) 
     return np.array(kept, np.int64)
 
 
-def encoded(boxes: Array, references: Array) -> Array:
+def encoded(boxes: Array, references: Array, arithmetic: Arithmetic = FLOAT) -> Array:
     """How boxes lie to references, `(M, 4)` each: shift in parts of the size, logarithm of scale.
 
     (x - x_r) / w_r, (y - y_r) / h_r, log w / w_r, log h / h_r of the middles and sizes (Girshick et
@@ -61,14 +62,16 @@ def encoded(boxes: Array, references: Array) -> Array:
     """
     size, reference_size = boxes[:, 2:] - boxes[:, :2], references[:, 2:] - references[:, :2]
     shift = (boxes[:, :2] + boxes[:, 2:] - references[:, :2] - references[:, 2:]) / 2
-    return np.concatenate([shift / reference_size, np.log(size / reference_size)], axis=1)
+    scale = arithmetic.log(size / reference_size)
+    return np.concatenate([shift / reference_size, scale], axis=1)
 
 
-def decoded(offsets: Array, references: Array) -> Array:
+def decoded(offsets: Array, references: Array, arithmetic: Arithmetic = FLOAT) -> Array:
     """The boxes `(M, 4)` that lie so to the references; sizes grow e^2 times at most."""
     size = references[:, 2:] - references[:, :2]
     middle = (references[:, :2] + references[:, 2:]) / 2 + offsets[:, :2] * size
-    half = size * np.exp(np.clip(offsets[:, 2:], -MAX_LOG_SIZE, MAX_LOG_SIZE)) / 2
+    scale = arithmetic.exp(np.clip(offsets[:, 2:], -MAX_LOG_SIZE, MAX_LOG_SIZE))
+    half = size * scale / 2
     return np.concatenate([middle - half, middle + half], axis=1)
 
 

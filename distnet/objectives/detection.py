@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from distnet.base.arithmetic import FLOAT, Arithmetic, portable
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch, Purpose, stream
 from distnet.data.scenes import unpadded
@@ -41,6 +42,7 @@ class Regions(NamedTuple):
     offsets: Array
 
 
+@portable
 class Detection(Objective):
     """Trains a `FasterRCNN` on scenes and their objects `(N, most, 5)`, see `data.scenes.boxed`.
 
@@ -58,6 +60,7 @@ class Detection(Objective):
 
     def __init__(self, detector: FasterRCNN) -> None:
         self.detector, self.parameters = detector, detector.parameters
+        self.arithmetic = self.parameters.arithmetic
 
     def as_input(self, inputs: Array) -> Array:
         return self.detector.trunk.as_input(inputs)
@@ -76,7 +79,9 @@ class Detection(Objective):
         regions, *counted = self._regions(scores, offsets, targets)
         first, dscores, doffsets = self._of_anchors(scores, offsets, targets, 1 / divisor)
         pooled = detector.align.forward(features, regions.boxes)
-        second, dtold = of_regions(detector.head.forward(pooled, at), regions, 1 / divisor)
+        second, dtold = of_regions(
+            detector.head.forward(pooled, at), regions, 1 / divisor, self.arithmetic
+        )
 
         def later(name: str) -> Ready | None:
             return None if ready is None else lambda start: ready(starts[name] + start)
@@ -97,7 +102,8 @@ class Detection(Objective):
         regions, *counted = self._regions(scores, offsets, targets)
         first, _, _ = self._of_anchors(scores, offsets, targets, 1.0)
         told = detector.head.forward(detector.align.forward(features, regions.boxes))
-        return self.sums(first + of_regions(told, regions, 1.0)[0], *counted)
+        second, _ = of_regions(told, regions, 1.0, self.arithmetic)
+        return self.sums(first + second, *counted)
 
     def metrics(self, loss: float, counts: Array, num_samples: int) -> dict[str, float]:
         return {"loss": loss, "proposal_recall": float(counts[1]) / max(1.0, float(counts[0]))}
@@ -112,12 +118,12 @@ class Detection(Objective):
         )
         weights *= factor
         # -log sigmoid(z) of an anchor with an object, -log(1 - sigmoid(z)) of the others
-        losses = np.logaddexp(0, np.where(has_object, -scores, scores))
-        dscores = (1 / (1 + np.exp(-scores)) - has_object) * weights
+        losses = self.arithmetic.softplus(np.where(has_object, -scores, scores))
+        dscores = (1 / (1 + self.arithmetic.exp(-scores)) - has_object) * weights
         of_offsets, doffsets = smooth_l1(offsets - wanted, PROPOSER_BETA)
         offset_weights = (has_object * (factor / POSITIVE_ANCHORS))[:, :, None]
-        loss = float((losses * weights).sum(dtype=np.float64))
-        loss += float((of_offsets * offset_weights).sum(dtype=np.float64))
+        loss = _total(losses * weights, self.arithmetic)
+        loss += _total(of_offsets * offset_weights, self.arithmetic)
         return loss, dscores.astype(scores.dtype), (doffsets * offset_weights).astype(scores.dtype)
 
     def _wanted_of_anchors(self, objects: Array) -> tuple[Array, Array, Array]:
@@ -132,7 +138,8 @@ class Detection(Objective):
         if len(boxes):  # a digit that no anchor overlaps by half has the anchor that comes closest
             closest = overlaps.argmax(axis=0)
             has_object[closest], nearest[closest] = True, np.arange(len(boxes))
-            wanted = encoded(boxes[nearest].astype(np.float32), anchors)
+            nearest_boxes = boxes[nearest].astype(np.float32)
+            wanted = encoded(nearest_boxes, anchors, self.arithmetic)
         else:
             wanted = np.zeros_like(anchors)
         empty = (best < NEGATIVE) & ~has_object
@@ -151,11 +158,13 @@ class Detection(Objective):
                 num_proposed += int(np.count_nonzero(best >= POSITIVE))
             num_objects += len(boxes)
             candidates = np.concatenate([proposals, boxes.astype(np.float32)])
-            parts.append(labelled(candidates, boxes.astype(np.float32), labels, most))
+            boxes = boxes.astype(np.float32)
+            parts.append(labelled(candidates, boxes, labels, most, self.arithmetic))
         regions = Regions(*(np.stack(each) for each in zip(*parts, strict=True)))
         return regions, num_objects, num_proposed
 
 
+@portable
 class RegionDetection(Objective):
     """Trains an `RCNN` on scenes and their objects `(N, most, 5)`, see `data.scenes.boxed`.
 
@@ -171,6 +180,7 @@ class RegionDetection(Objective):
 
     def __init__(self, detector: RCNN) -> None:
         self.detector, self.parameters = detector, detector.parameters
+        self.arithmetic = self.parameters.arithmetic
 
     def as_input(self, inputs: Array) -> Array:
         return np.asarray(inputs)  # bytes, of which regions are proposed
@@ -186,7 +196,7 @@ class RegionDetection(Objective):
         divisor = self.divisor(targets) if divisor is None else divisor
         regions = self._drawn(x, targets, at)
         told = self._told(x, regions, at)
-        loss, dtold = of_regions(told, regions, 1 / divisor)
+        loss, dtold = of_regions(told, regions, 1 / divisor, self.arithmetic)
         self.detector.network.backward(dtold, ready=ready)
         return self.sums(loss, *_counted(told, regions))
 
@@ -194,7 +204,8 @@ class RegionDetection(Objective):
         """Of regions that are drawn alike every time."""
         regions = self._drawn(x, targets, MicroBatch())
         told = self._told(x, regions, None)
-        return self.sums(of_regions(told, regions, 1.0)[0], *_counted(told, regions))
+        loss, _ = of_regions(told, regions, 1.0, self.arithmetic)
+        return self.sums(loss, *_counted(told, regions))
 
     def metrics(self, loss: float, counts: Array, num_samples: int) -> dict[str, float]:
         return {"loss": loss, "accuracy": float(counts[1]) / max(1.0, float(counts[0]))}
@@ -205,21 +216,22 @@ class RegionDetection(Objective):
         return detector.network.forward(images, at)
 
     def _drawn(self, x: Array, targets: Array, at: MicroBatch) -> Regions:
-        rng = np.random.Generator(stream(at.seed, Purpose.REGIONS, at.step, at.number))
+        arithmetic = self.arithmetic
+        rng = arithmetic.generator(stream(at.seed, Purpose.REGIONS, at.step, at.number))
         parts = []
         for image, objects in zip(x, targets, strict=True):
             boxes, labels = unpadded(objects)
             boxes = boxes.astype(np.float32)
             copies = np.repeat(boxes, COPIES, axis=0)
-            near = decoded(rng.standard_normal(copies.shape) * SPREAD, copies)
+            near = decoded(rng.standard_normal(copies.shape) * SPREAD, copies, arithmetic)
             candidates = np.concatenate([region_proposals(image[0]), boxes, near])
             candidates = candidates.astype(np.float32)
-            everything = labelled(candidates, boxes, labels, len(candidates))
+            everything = labelled(candidates, boxes, labels, len(candidates), arithmetic)
             order = rng.permutation(len(candidates))
             with_object = order[everything.labels[order] > 0][: CHOSEN // 2]
             without = order[everything.labels[order] == 0][: CHOSEN - len(with_object)]
             chosen = candidates[np.concatenate([with_object, without])]
-            parts.append(labelled(chosen, boxes, labels, CHOSEN))
+            parts.append(labelled(chosen, boxes, labels, CHOSEN, arithmetic))
         return Regions(*(np.stack(each) for each in zip(*parts, strict=True)))
 
 
@@ -230,7 +242,9 @@ def _counted(told: Array, regions: Regions) -> tuple[int, int]:
     return int(np.count_nonzero(labels >= 0)), int(np.count_nonzero(right))
 
 
-def labelled(candidates: Array, boxes: Array, labels: Array, most: int) -> Regions:
+def labelled(
+    candidates: Array, boxes: Array, labels: Array, most: int, arithmetic: Arithmetic = FLOAT
+) -> Regions:
     """Which of the candidates `(M, 4)` have an object, filled up to `most` rows."""
     wanted = np.full(most, -1)
     offsets = np.zeros((most, 4), np.float32)
@@ -241,23 +255,29 @@ def labelled(candidates: Array, boxes: Array, labels: Array, most: int) -> Regio
         nearest = overlaps.argmax(axis=1)
         found = overlaps.max(axis=1) >= POSITIVE
         wanted[:m] = np.where(found, labels[nearest] + 1, 0)
-        relative = encoded(boxes[nearest], candidates) / OFFSET_SCALE
+        relative = encoded(boxes[nearest], candidates, arithmetic) / OFFSET_SCALE
         offsets[:m] = np.clip(relative, -MAX_OFFSET, MAX_OFFSET)
     return Regions(padded([candidates], most)[0], wanted, offsets)
 
 
-def of_regions(told: Array, regions: Regions, factor: float) -> tuple[float, Array]:
+def of_regions(
+    told: Array, regions: Regions, factor: float, arithmetic: Arithmetic = FLOAT
+) -> tuple[float, Array]:
     """The loss of a head times `factor`, and its gradient by what it tells, `(M, 1 + K + 4)`."""
     labels, wanted = regions.labels.ravel(), regions.offsets.reshape(-1, 4)
     real, rows = labels >= 0, np.arange(len(labels))
     weights = real * (factor / REGIONS)
-    log_p = log_softmax(told[:, :-4])
-    loss = -float((log_p[rows, labels] * weights).sum(dtype=np.float64))
+    log_p = log_softmax(told[:, :-4], arithmetic)
+    loss = -_total(log_p[rows, labels] * weights, arithmetic)
     gradient = np.empty_like(told)
-    gradient[:, :-4] = np.exp(log_p)
+    gradient[:, :-4] = arithmetic.exp(log_p)
     gradient[rows, np.where(real, labels, 0)] -= 1
     gradient[:, :-4] *= weights[:, None]
     losses, slopes = smooth_l1(told[:, -4:] - wanted)
     of_objects = ((labels > 0) * (factor / REGIONS))[:, None]
     gradient[:, -4:] = slopes * of_objects
-    return loss + float((losses * of_objects).sum(dtype=np.float64)), gradient
+    return loss + _total(losses * of_objects, arithmetic), gradient
+
+
+def _total(losses: Array, arithmetic: Arithmetic) -> float:
+    return float(arithmetic.sum(losses, None, dtype=np.float64))

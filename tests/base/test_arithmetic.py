@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from distnet.base import elementary
 from distnet.base.arithmetic import (
     FLOAT,
-    IntegerNormal,
+    IntegerGenerator,
     Portable,
     arithmetic_of,
     bit_length,
@@ -149,7 +149,7 @@ def test_sums_have_the_options_of_numpy():
 
 
 def test_normal_numbers_are_made_of_integers():
-    numbers = IntegerNormal(np.random.Philox(key=1)).standard_normal((100, 400))
+    numbers = IntegerGenerator(np.random.Philox(key=1)).standard_normal((100, 400))
     assert numbers.shape == (100, 400)
     assert (numbers * 2**16 == np.rint(numbers * 2**16)).all()
     assert numbers.mean() == pytest.approx(0, abs=0.015)
@@ -157,6 +157,17 @@ def test_normal_numbers_are_made_of_integers():
     assert (np.abs(numbers) < 2).mean() == pytest.approx(0.954, abs=0.005)
     # The first ones, on every machine: of a stream that NumPy keeps as it is.
     assert (numbers[0, :3] * 2**16).tolist() == FIRST_NUMBERS
+
+
+def test_permutations_are_made_of_integers():
+    order = IntegerGenerator(np.random.Philox(key=1)).permutation(100)
+    assert sorted(order.tolist()) == list(range(100))
+    assert (np.diff(np.random.Philox(key=1).random_raw(100)[order].astype(float)) >= 0).all()
+
+
+def test_softplus():
+    x = np.linspace(-50, 50, 1001)
+    np.testing.assert_allclose(Portable().softplus(x), FLOAT.softplus(x), rtol=0, atol=1e-14)
 
 
 FIRST_NUMBERS = [-23615.0, 2613.0, -58756.0]
