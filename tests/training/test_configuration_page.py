@@ -52,7 +52,7 @@ def test_sweeps(files):
 
 def test_every_recipe_of_the_package_is_on_the_page():
     recipes = {path.stem for path in (ROOT / "distnet" / "recipes").glob("*.toml")}
-    assert set(re.findall(r"^\| `recipes/(\w+)`", PAGE, flags=re.MULTILINE)) == recipes
+    assert set(re.findall(r"^\| `recipes/([\w-]+)`", PAGE, flags=re.MULTILINE)) == recipes
     for recipe in recipes:
         assert parse(["--config", f"recipes/{recipe}"]).model == "deep_convnet"
 
