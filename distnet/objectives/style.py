@@ -141,16 +141,18 @@ class Canvas:
 class StyleTransfer(Objective):
     """Makes pictures look as if they were painted like others.
 
-    network: a chain whose features are compared; it stays as it is. contents: `(P, C, H, W)`;
-    styles: P pictures `(C, h, w)` of any size; bytes, or floats from 0 to 1. style_taps,
-    content_tap: see `Likeness`.
+    network: a chain whose features are compared, or several of one kind; they stay as they are.
+    Distances are the means of what the networks find: what one of them can be deceived with, the
+    others see. contents: `(P, C, H, W)`; styles: P pictures `(C, h, w)` of any size; bytes, or
+    floats from 0 to 1. style_taps, content_tap: see `Likeness`.
 
     What is trained is the pixels of P pictures, `pictures`, and nothing else. They start as the
     contents. The loss of one is
 
         content distance + style_weight * style distance + smoothness * total variation
 
-    the last being the mean squared difference of neighbours, across and down. It is compared as a
+    the last being the mean squared difference of neighbours, across and down; style_weight is one
+    number, or P of them. It is compared as a
     whole or, with `tile`, in squares of that side, see `tiles`: then the style has to be found in
     each of them, and so has the content, whose variance is that of the whole picture.
 
@@ -161,17 +163,20 @@ class StyleTransfer(Objective):
 
     def __init__(
         self,
-        network: Network,
+        network: Network | Sequence[Network],
         contents: Array,
         styles: Sequence[Array],
         *,
         style_taps: Sequence[str],
         content_tap: str,
-        style_weight: float = 100.0,
+        style_weight: float | Sequence[float] = 100.0,
         smoothness: float = 1.0,
         tile: int | None = None,
     ) -> None:
-        dtype = network.parameters.dtype
+        networks = [network] if isinstance(network, Network) else list(network)
+        if not networks:
+            raise ValueError("StyleTransfer: found no network, expected one or more")
+        dtype = networks[0].parameters.dtype
         self.contents = as_floats(contents, dtype)
         num_pictures, *shape = self.contents.shape
         if len(shape) != 3 or len(styles) != num_pictures:
@@ -179,15 +184,16 @@ class StyleTransfer(Objective):
                 f"StyleTransfer: found contents {self.contents.shape} and {len(styles)} styles, "
                 "expected (P, C, H, W) and P of them"
             )
-        self.style_weight, self.smoothness = style_weight, smoothness
+        self.style_weights, self.smoothness = _each(style_weight, num_pictures), smoothness
         self.canvas = Canvas(self.contents)
         self.parameters = Parameters({"": self.canvas}, dtype)
         self.tile_shape, self._grid = _tiling(tile, *shape[1:])
         taps = style_taps, content_tap
-        self._likeness = Likeness(network, (shape[0], *self.tile_shape), *taps)
-        whole = Likeness(network, tuple(shape), *taps)
-        self._contents = [whole.content(each) for each in self.contents]
-        self._styles = [style_of(network, each, *taps) for each in styles]
+        tile_shape = shape[0], *self.tile_shape
+        self._likenesses = [Likeness(each, tile_shape, *taps) for each in networks]
+        wholes = [Likeness(each, tuple(shape), *taps) for each in networks]
+        self._contents = [[whole.content(each) for whole in wholes] for each in self.contents]
+        self._styles = [[style_of(net, each, *taps) for net in networks] for each in styles]
 
     @property
     def pictures(self) -> Array:
@@ -224,8 +230,11 @@ class StyleTransfer(Objective):
             place = self._place(tile, at)
             picture, found = self._measured(place)
             sums += found
-            dpicture = self._likeness.gradient(1.0, self.style_weight)
-            dpicture = dpicture + self.smoothness * total_variation(picture)[1]
+            dpicture = self.smoothness * total_variation(picture)[1]
+            share = 1 / len(self._likenesses)
+            for likeness in self._likenesses:
+                weight = share * self.style_weights[place[0]]
+                dpicture = likeness.gradient(share, weight) + dpicture
             grads[place] += dpicture * picture * (1 - picture) / grads.dtype.type(divisor)
         if ready is not None:
             ready(0)
@@ -241,13 +250,17 @@ class StyleTransfer(Objective):
 
     def _measured(self, place: Place) -> tuple[Array, Array]:
         """The picture there; its loss, content distance and style distance, `(3,)`."""
-        content = self._contents[place[0]]
-        if self.tile_shape != self.contents.shape[2:]:
-            features, _ = self._likeness.content(self.contents[place])
-            content = Content(features, content.variance)
-        picture = self.canvas.pixels(place)
-        found = self._likeness.distances(picture, content, self._styles[place[0]])
-        loss = found.content + self.style_weight * found.style
+        picture, contents = self.canvas.pixels(place), self._contents[place[0]]
+        found = np.zeros(2)
+        for likeness, content, style in zip(
+            self._likenesses, contents, self._styles[place[0]], strict=True
+        ):
+            if self.tile_shape != self.contents.shape[2:]:
+                features, _ = likeness.content(self.contents[place])
+                content = Content(features, content.variance)
+            found += likeness.distances(picture, content, style)
+        found /= len(self._likenesses)
+        loss = found[0] + self.style_weights[place[0]] * found[1]
         return picture, np.array([loss + self.smoothness * total_variation(picture)[0], *found])
 
     def _place(self, tile: int, at: MicroBatch | None) -> Place:
@@ -295,6 +308,17 @@ def as_floats(pictures: Array, dtype: DTypeLike = np.float32) -> Array:
             f"pictures: found floats from {floats.min():.4g} to {floats.max():.4g}, expected 0 to 1"
         )
     return floats
+
+
+def _each(weight: float | Sequence[float], number: int) -> list[float]:
+    """A weight for each of a number of pictures."""
+    weights = [float(each) for each in np.atleast_1d(np.asarray(weight))]
+    if len(weights) not in (1, number):
+        raise ValueError(
+            f"StyleTransfer: style_weight: found {len(weights)} numbers, expected 1 or {number}, "
+            "one for each picture"
+        )
+    return weights if len(weights) == number else weights * number
 
 
 def _tiling(tile: int | None, h: int, w: int) -> tuple[tuple[int, int], tuple[int, int]]:

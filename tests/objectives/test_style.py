@@ -16,20 +16,21 @@ from distnet.training.fit import fit
 TAPS = {"style_taps": ("tanh1", "tanh2"), "content_tap": "tanh2"}
 
 
-def network(dtype=np.float64, activation=Tanh) -> Network:
+def network(dtype=np.float64, activation=Tanh, seed=5) -> Network:
     layers = [Conv2d(4, 3, pad=1), activation(), AvgPool2d(2), Conv2d(5, 3, pad=1), activation()]
-    return Network([*layers, GlobalAvgPool2d(), Linear(3)], (3, 8, 8), seed=5, dtype=dtype)
+    return Network([*layers, GlobalAvgPool2d(), Linear(3)], (3, 8, 8), seed=seed, dtype=dtype)
 
 
 def pictures(*shape, seed=0, dtype=np.float64):
     return np.random.default_rng(seed).random(shape).astype(dtype)
 
 
-def two(dtype=np.float64, **options) -> StyleTransfer:
-    """Two pictures, and styles of other sizes."""
+def two(dtype=np.float64, seeds=(5,), **options) -> StyleTransfer:
+    """Two pictures, and styles of other sizes, compared by a network of each seed."""
     styles = [pictures(3, 6, 8, seed=1, dtype=dtype), pictures(3, 10, 4, seed=2, dtype=dtype)]
     contents = pictures(2, 3, 8, 12, dtype=dtype)
-    return StyleTransfer(network(dtype), contents, styles, **TAPS, **options)
+    networks = [network(dtype, seed=seed) for seed in seeds]
+    return StyleTransfer(networks, contents, styles, **TAPS, **options)
 
 
 def test_a_picture_is_at_no_distance_from_itself():
@@ -42,9 +43,9 @@ def test_a_picture_is_at_no_distance_from_itself():
     assert content > 10 * style > 0
 
 
-@pytest.mark.parametrize("tile", [None, 6])
-def test_gradients_equal_central_differences(tile):
-    trained = two(style_weight=3.0, smoothness=0.7, tile=tile)
+@pytest.mark.parametrize(("tile", "seeds"), [(None, (5,)), (6, (5,)), (6, (5, 7))])
+def test_gradients_equal_central_differences(tile, seeds):
+    trained = two(seeds=seeds, style_weight=3.0, smoothness=0.7, tile=tile)
     x, targets, at = *trained.tiles, MicroBatch(seed=3, step=4)
     values = trained.parameters.values
     chosen = np.random.default_rng(6).choice(values.size, 120, replace=False)
@@ -58,6 +59,33 @@ def test_gradients_equal_central_differences(tile):
     found = trained.parameters.grads[chosen].copy()
     assert relative_error(found, numerical_gradient(loss, part)) < 1e-7
     assert np.abs(found).max() > 1e-3
+
+
+def test_what_several_networks_find_is_the_mean():
+    at, found = MicroBatch(seed=3, step=4), []
+    for seeds in ((5,), (7,), (5, 7)):
+        trained = two(seeds=seeds, smoothness=0)
+        sums = trained.gradients(*trained.tiles, at)
+        found.append(np.concatenate([sums, trained.parameters.grads]))
+    one, other, both = found
+    np.testing.assert_allclose(both, (one + other) / 2, rtol=1e-10, atol=1e-14)
+    assert not np.allclose(one, other)
+
+
+def test_each_picture_has_its_own_weight_of_the_style():
+    at, grads = MicroBatch(seed=3, step=4), []
+    for weight in (2.0, 9.0, [2.0, 9.0]):
+        trained = two(style_weight=weight)
+        trained.gradients(*trained.tiles, at)
+        grads.append(trained.canvas.logits.grad.copy())
+    np.testing.assert_array_equal(grads[2], [grads[0][0], grads[1][1]])
+    with pytest.raises(ValueError, match="style_weight: found 3 numbers, expected 1 or 2"):
+        two(style_weight=[1.0, 2.0, 3.0])
+
+
+def test_at_least_one_network_is_needed():
+    with pytest.raises(ValueError, match="found no network"):
+        two(seeds=())
 
 
 def test_total_variation_by_hand():
@@ -189,7 +217,7 @@ def test_the_same_bits_on_one_two_and_three_ranks(tile, comm):
     results = []
     pair = comm.split(int(comm.rank < 2))
     for group in (SerialCommunicator(), pair, comm):
-        trained = two(np.float32, tile=tile)
+        trained = two(np.float32, (5, 7), tile=tile)
         size = len(trained.tiles.inputs)
         history = fit(
             trained,
