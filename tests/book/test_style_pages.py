@@ -52,7 +52,7 @@ def test_the_middle_of_a_picture(tmp_path):
     assert near.mean() > 250
 
 
-@pytest.mark.parametrize("path", [style_transfer.EYE, style_transfer.JUDGE], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", style_transfer.NETWORKS, ids=lambda p: p.stem)
 def test_the_networks_of_the_page_know_patches_they_have_not_seen(path):
     network = load_network(path)
     assert network.classes == tuple(textures.FILES)
@@ -61,13 +61,30 @@ def test_the_networks_of_the_page_know_patches_they_have_not_seen(path):
 
 
 def test_measures_of_the_content_and_of_the_style_themselves():
-    network = load_network(style_transfer.EYE)
+    network = load_network(style_transfer.JUDGE)
     content, style = (textures.photograph(name, (24, 32)) for name in ("coffee", "gravel"))
     same = style_transfer.measures(network, content, style, content / np.float32(255))
     assert same == pytest.approx((1, 0, 1))
     nearly = 0.01 + 0.98 * (style / np.float32(255))
     other = style_transfer.measures(network, content, style, nearly)
     assert other.content == pytest.approx(1, abs=0.1) and other.fall > 100
+
+
+def test_the_seed_says_which_network_judges_and_none_does_both():
+    hashes = [
+        [network.parameters.sha256() for network in style_transfer.roles(seed)] for seed in range(3)
+    ]
+    assert len(set(hashes[0])) == 3
+    assert hashes[1] == hashes[0][1:] + hashes[0][:1]
+    assert hashes[2] == hashes[1][1:] + hashes[1][:1]
+
+
+def test_the_weight_at_which_so_much_is_lost():
+    weights, contents = (0.5, 1.0, 2.0, 4.0), [0.1, 0.3, 0.5, 0.9]
+    assert style_transfer.weight_for(0.3, weights, contents) == pytest.approx(1)
+    assert style_transfer.weight_for(0.4, weights, contents) == pytest.approx(2**0.5)
+    assert style_transfer.weight_for(0.95, weights, contents) == pytest.approx(4)
+    assert style_transfer.weight_for(0.05, weights, contents) == pytest.approx(0.5)
 
 
 def test_pictures_beside_each_other(tmp_path):
@@ -82,12 +99,12 @@ def test_pictures_beside_each_other(tmp_path):
 
 @pytest.mark.mpi(min_size=2)
 def test_two_ranks_paint_the_same_pictures(comm):
-    network = load_network(style_transfer.EYE)
+    eyes = [load_network(path) for path in painting.EYES]
     contents = np.stack([textures.photograph(name, (24, 32)) for name in ("coffee", "chelsea")])
     styles = [textures.photograph(name, (24, 24)) for name in ("gravel", "immunohistochemistry")]
     for tile in (None, 24):
         alone, shared = (
-            painting.painted_by(network, contents, styles, steps=4, tile=tile, comm=ranks)
+            painting.painted_by(eyes, contents, styles, steps=4, tile=tile, comm=ranks)
             for ranks in (SerialCommunicator(), comm)
         )
         np.testing.assert_array_equal(alone[0], shared[0])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from painting import TILE, painted_by, write
+from painting import EYES, TILE, painted_by, write
 from textures import middle_of
 
 import distnet
@@ -26,7 +26,7 @@ def main(comm: Communicator) -> None:
     parser.add_argument("--height", type=int, default=256, help="in pixels (default: 256)")
     parser.add_argument("--width", type=int, default=256, help="in pixels (default: 256)")
     parser.add_argument(
-        "--style-weight", type=float, default=5.0, help="more: nearer to the style (default: 5)"
+        "--style-weight", type=float, default=2.5, help="more: nearer to the style (default: 2.5)"
     )
     parser.add_argument(
         "--part",
@@ -37,9 +37,9 @@ def main(comm: Communicator) -> None:
     parser.add_argument("--steps", type=int, default=200, help="(default: 200)")
     options = parser.parse_args()
     size = options.height, options.width
-    eye = distnet.load(Path(__file__).with_name("texture_eye.safetensors"))
+    eyes = [distnet.load(path) for path in EYES]
     (result,), history = painted_by(
-        eye,
+        eyes,
         middle_of(options.photo, size)[None],
         [middle_of(options.style, size, options.part)],
         comm=comm,

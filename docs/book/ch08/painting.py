@@ -16,27 +16,34 @@ from distnet.parallel import Communicator
 from distnet.training.fit import fit
 from distnet.training.watching.history import History
 
+# Two networks that texture_networks.py has trained: what one can be deceived with, the other sees.
+EYES = [
+    Path(__file__).with_name(f"{name}.safetensors") for name in ("texture_eye", "texture_eye_2")
+]
 MARGIN = 8  # pixels around a picture, its mirror image: features go astray at a border
 TILE = 136  # pixels: four cover 256 x 256 and the margins
 GAP = 6  # white pixels between pictures
 
 
 def painted_by(
-    network: Network,
+    eyes: Sequence[Network],
     contents: Array,
     styles: Sequence[Array],
     *,
     comm: Communicator,
     steps: int = 200,
-    style_weight: float = 5.0,
+    style_weight: float | Sequence[float] = 2.5,
     smoothness: float = 10.0,
     tile: int | None = None,
     progress: bool = False,
 ) -> tuple[Array, History]:
-    """The contents `(P, 3, H, W)` in those styles: `(P, 3, H, W)` from 0 to 1."""
+    """The contents `(P, 3, H, W)` in those styles, as the eyes see them: `(P, 3, H, W)`, 0 to 1.
+
+    style_weight: one for all or one for each.
+    """
     around = [(0, 0), (0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)]
     objective = StyleTransfer(
-        network,
+        eyes,
         np.pad(contents, around, mode="reflect"),
         styles,
         **TAPS,

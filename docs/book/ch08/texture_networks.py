@@ -1,6 +1,6 @@
-"""Two networks learn to tell pictures apart by small patches of them (section 8.5.1).
+"""Three networks learn to tell pictures apart by small patches of them (section 8.5.1).
 
-One becomes the eye with which style transfer compares pictures, the other its judge.
+Two become the eyes with which style transfer compares pictures, the third is its judge.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 REQUIRED = [
     Required(
         "textures",
-        "test patches that both networks tell right at least (quick: 40 steps, one network)",
+        "test patches that all networks tell right at least (quick: 40 steps, one network)",
         "worst",
         at_least(0.65),
         at_least(0.25),
     )
 ]
-EYE, JUDGE = "texture_eye", "texture_judge"
+EYE, JUDGE, EYE_2 = "texture_eye", "texture_judge", "texture_eye_2"
 
 
 def run(lab: Lab) -> Numbers:
-    steps, names = (40, [EYE]) if lab.quick else (500, [EYE, JUDGE])
+    steps, names = (40, [EYE]) if lab.quick else (500, [EYE, JUDGE, EYE_2])
     train = patches(1_200 if lab.quick else 12_000, lab.seed)
     test = patches(600 if lab.quick else 3_000, lab.seed, for_test=True)
     accuracies, hashes = [], []
