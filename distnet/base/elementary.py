@@ -104,7 +104,8 @@ def sin(x: Array) -> Array:
 
 def _reduced(x: Array) -> tuple[Array, Array]:
     """(k, e^r - 1) for x = k ln 2 + r; k as int32."""
-    r = np.minimum(np.maximum(np.asarray(x, np.float64), LOWEST), HIGHEST)
+    # As the type of a ufunc, which an array on a device takes as well.
+    r = np.minimum(np.maximum(x, LOWEST, dtype=np.float64), HIGHEST)
     k = np.multiply(r, LOG2_E)
     np.rint(k, out=k)
     np.subtract(r, np.multiply(k, LN2_HI), out=r)
