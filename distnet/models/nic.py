@@ -36,7 +36,7 @@ class NIC(Network):
     Word 0 ends a sentence. With `poolings` = 3, for larger pictures, the fourth convolution is
     pooled as well: a cell of 8 x 8 pixels knows the 42 x 42 around it.
 
-    For pictures of 40 x 40 pixels and 18 words it has 204,356 parameters.
+    For pictures of 40 x 40 pixels and 18 words it has 201,284 parameters.
     """
 
     def __init__(
