@@ -17,11 +17,11 @@ from distnet.data import Dataset, Samples
 from distnet.models import MODELS, DeepConvNet, SimpleConvNet, TwoLayerNet
 from distnet.nn import Conv2d, Layer, Linear, MaxPool2d, Network, ReLU
 from distnet.objectives import Classification
-from distnet.optim import make_optimizer
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator
 from distnet.training.step.feed import Feed
 from distnet.training.step.trainer import Trainer, make_trainer
+from distnet.training.step.updates import optimizer_for
 
 
 def vgg_like() -> Network:
@@ -79,14 +79,14 @@ def random_trainer(
     **settings: Any,
 ) -> Trainer:
     """A run on random pixels, with the settings of `make_trainer`, by default in one process."""
-    network = case.network().compute_in(arithmetic) if arithmetic.rounds else case.network()
+    network = case.network()
+    if arithmetic != FLOAT:
+        network.compute_in(arithmetic)
     objective, data = Classification(network), random_dataset(case.input_shape, 4 * batch_size)
     return make_trainer(
         objective,
         Feed(objective, *data.train),
-        optimizer=make_optimizer(
-            case.optimizer, objective.parameters.values.size, arithmetic=arithmetic
-        ),
+        optimizer=optimizer_for(objective.parameters, case.optimizer),
         schedule=constant(0.0001),
         batch_size=batch_size,
         micro_batch_size=micro_batch_size,

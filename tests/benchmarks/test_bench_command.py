@@ -6,7 +6,9 @@ import importlib
 
 import pytest
 
+from distnet.base.arithmetic import ARITHMETICS, arithmetic_of
 from distnet.bench import NAMES, main
+from distnet.benchmarks.networks import CASES, random_trainer
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["-h"]])
@@ -58,3 +60,10 @@ def test_a_mistake_is_one_line_and_exit_code_2(capsys, line, message):
     assert shown.err.startswith(f"distnet: error: {message}")
     assert shown.err.count("\n") == 1
     assert not shown.out
+
+
+@pytest.mark.parametrize("name", ARITHMETICS)
+def test_a_step_in_every_arithmetic(name):
+    trainer = random_trainer(CASES["two_layer"], 8, 4, arithmetic=arithmetic_of(name))
+    trainer.step(0)
+    assert trainer.parameters.arithmetic.name == name
