@@ -67,11 +67,12 @@ def _paths(layer: Residual | Branches, nn: Any) -> Any:
     """Modules on one input, whose outputs are added up or put side by side."""
     torch: Any = importlib.import_module("torch")
     adds = isinstance(layer, Residual)
+    modules = nn.ModuleList(map(torch_twin, layer.paths))  # not `layer`: the class would keep it
 
     class Paths(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.paths = nn.ModuleList(map(torch_twin, layer.paths))
+            self.paths = modules
 
         def forward(self, x: Any) -> Any:
             ys = [path(x) for path in self.paths]
