@@ -54,7 +54,7 @@ def log(x: Array, out: Array | None = None) -> Array:
 
     x = m 2^e with m from sqrt(1/2) to sqrt(2), and ln m = 2 artanh((m - 1) / (m + 1)).
     """
-    m, e = np.frexp(np.asarray(x, np.float64))
+    m, e = np.frexp(np.multiply(x, 1.0, dtype=np.float64))  # a ufunc, as in `_reduced`
     is_zero, is_low = np.equal(m, 0), np.less(m, 0.7071067811865476)
     m, e = np.where(is_low, np.add(m, m), m), np.subtract(e, is_low, dtype=np.float64)
     f = np.divide(np.subtract(m, 1.0), np.add(m, 1.0))

@@ -11,6 +11,8 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,19 +28,25 @@ from distnet.benchmarks.golden import CASES, GOLDEN, train
 from distnet.data import load_dataset
 from distnet.device import Device, DeviceError, compute_on, device_named
 from distnet.device.body import OnDevice
+from distnet.device.convolution import DeviceConv2d
 from distnet.models import DeepConvNet
 from distnet.nn import Network
-from distnet.objectives import Classification
+from distnet.objectives import Classification, Objective
+from distnet.optim import make_schedule
 from distnet.parallel import SerialCommunicator
 from distnet.training.known_answer import check_device, fingerprint_of
+from distnet.training.step.feed import Feed
+from distnet.training.step.trainer import Trainer, make_trainer
+from distnet.training.step.updates import optimizer_for
 
 # Those of whose layers all are on devices.
-ON_DEVICES = ("deep_convnet", "residual", "autoencoder", "turned", "mlp_adam")
+ON_DEVICES = ("deep_convnet", "residual", "autoencoder", "turned", "mlp_momentum", "mlp_adamw")
 NEAR = 1e-4  # how far float32 gradients may be from the CPU's, relative to the largest
 SIZES = ((25, 1), (25, 4), (100, 1), (25, 40), (1000, 1))  # samples of a micro-batch, how many
 QUICK_SIZES = ((5, 1), (5, 2))
 WHAT = "measurement"
-SECONDS = 2.0  # for one figure; what is left of four minutes is for starting, and the checks
+REPEATS = 20
+SECONDS = 1.0  # for one figure; what is left of four minutes is for starting, and the checks
 
 
 @dataclass(frozen=True)
@@ -108,18 +116,19 @@ def _golden(device: Device, name: str) -> str:
 
 def _groups(device: Device, n: int) -> str:
     """Three micro-batches in one pass, and each of them by itself on the host."""
-    body, host = (_network(Portable(), each) for each in (device, None))
+    objective, host = (Classification(_network(Portable(), each)) for each in (device, None))
+    body, parameters = _body(objective), host.parameters
     images, dlogits = _images(3, n), _dlogits(3, n)
     ats = [MicroBatch(number=number) for number in range(3)]
-    together = _body(body).forward_group(images, ats)
-    _body(body).backward_group(dlogits)
+    together = body.forward_group(images, ats)
+    body.backward_group(dlogits)
     for g, at in enumerate(ats):
-        _body(body).take_gradients(g)
-        alone = host.forward(images[g], at)
-        host.backward(dlogits[g])
+        body.take_gradients(g)
+        alone = host.network.forward(images[g], at)
+        host.network.backward(dlogits[g])
         if not np.array_equal(together[g], alone):
             return f"the logits of micro-batch {g} are others"
-        if not np.array_equal(body.parameters.grads, host.parameters.grads):
+        if not np.array_equal(objective.parameters.grads, parameters.grads):
             return f"the gradients of micro-batch {g} are others"
     return ""
 
@@ -138,74 +147,104 @@ def _near(device: Device, n: int) -> str:
 
 
 def _show_steps(device: Device, sizes: tuple[tuple[int, int], ...], quick: bool) -> list[Any]:
-    """DeepConvNet forward and backward, logits and gradients on the host: images a second."""
-    lasting, rows = 0 if quick else SECONDS, []
+    """DeepConvNet: images a second, of the pass on the device, and of whole training steps."""
+    lasting = 0 if quick else SECONDS
+    rows: list[Any] = []
     for arithmetic in (FLOAT, Portable()):
         for n, groups in sizes:
-            if groups == 1 or arithmetic.rounds:  # in float32 a group may have other bits
-                seconds = _timed(_group_pass(device, arithmetic, n, groups), lasting)
-                rows.append((arithmetic.name, n, groups, n * groups / seconds))
-    n = QUICK_SIZES[0][0] if quick else 100
-    rate = n / _timed(_objective_pass(device, n), lasting)
-    print("\nDeepConvNet, forward and backward, logits and gradients brought to the host")
-    head = ["", "micro-batch", "at a time", "images/s"]
-    lines = [[name, f"{n}", f"{groups}", f"{rate:,.0f}"] for name, n, groups, rate in rows]
-    last = ["portable, with input, loss and count on the host", f"{n}", "1", f"{rate:,.0f}"]
-    print("\n".join(aligned([head, *lines, last])))
+            if groups == 1 or arithmetic.rounds:  # in float32 a pass has one micro-batch
+                trainer = _trainer(device, arithmetic, n, groups)
+                calls = _pass_of(trainer), _steps_of(trainer)
+                rates = [n * groups / _timed(call, lasting) for call in calls]
+                rows.append((arithmetic.name, n * groups, n, *rates))
+    print("\nDeepConvNet: images/s")
+    head = ["", "batch", "micro-batch", "on the device", "training, Adam"]
+    lines = [[name, *(f"{number:,.0f}" for number in numbers)] for name, *numbers in rows]
+    print("\n".join(aligned([head, *lines])))
     return rows
 
 
-def _group_pass(
-    device: Device, arithmetic: Arithmetic, n: int, groups: int
-) -> Callable[[], object]:
-    body = _body(_network(arithmetic, device))
-    images, dlogits = (
-        each.astype(body.dtype) for each in (_images(groups, n), _dlogits(groups, n))
+def _trainer(device: Device, arithmetic: Arithmetic, n: int, groups: int) -> Trainer:
+    """Of DeepConvNet on digits, by Adam."""
+    objective = Classification(_network(arithmetic, device))
+    inputs, labels = load_dataset("mnist").train
+    return make_trainer(
+        objective,
+        Feed(objective, inputs, labels),
+        optimizer=optimizer_for(objective.parameters, "adam"),
+        schedule=make_schedule("linear", 0.001, 1_000_000, arithmetic=arithmetic),
+        batch_size=n * groups,
+        micro_batch_size=n,
+        seed=0,
+        comm=SerialCommunicator(),
     )
-    ats = [MicroBatch(number=g) for g in range(groups)]
+
+
+def _steps_of(trainer: Trainer) -> Callable[[], object]:
+    numbers = count()
+    return lambda: trainer.step(next(numbers))
+
+
+def _pass_of(trainer: Trainer) -> Callable[[], object]:
+    """What of a step is the device's: parameters and pixels go there, sums come back."""
+    body, group_pass = _body(trainer.objective), trainer.group_pass
+    assert group_pass is not None
+    samples = trainer.sampler.micro_batches(0)
+    ats = [MicroBatch(number=number) for number in range(len(samples))]
+    inputs, labels = (
+        np.stack([of[each] for each in samples])
+        for of in (trainer.feed.inputs, trainer.feed.targets)
+    )
 
     def run() -> None:
         body.refresh()  # as after an update
-        body.forward_group(images, ats)
-        body.backward_group(dlogits)
+        group_pass(inputs, labels, ats, float(labels.size))
 
     return run
 
 
-def _objective_pass(device: Device, n: int) -> Callable[[], object]:
-    objective = Classification(_network(Portable(), device))
-    images, labels = _images(1, n)[0], np.arange(n) % 10
-    return lambda: objective.gradients(objective.as_input(images), labels, MicroBatch())
-
-
 def _show_layers(device: Device, n: int, groups: int) -> list[Any]:
-    """Where the time of a pass goes: each layer by itself, waited for."""
-    body = _body(_network(Portable(), device))
-    names = [name for name, _ in body.named_layers()]
-    ats = [MicroBatch(number=g) for g in range(groups)]
-    times: dict[str, list[list[float]]] = {name: [[], []] for name in names}
-    for _ in range(3):
-        x = device.to_device(np.moveaxis(_images(groups, n), 2, -1))
-        for name, stage in zip(names, body.chain.stages, strict=True):
-            times[name][0].append(_waited(device, lambda s=stage, x=x: s.forward(x, ats)))  # type: ignore[misc]
-            x = stage.forward(x, ats)
-        dy = device.to_device(_dlogits(groups, n))
-        for name, stage in reversed(list(zip(names, body.chain.stages, strict=True))):
-            times[name][1].append(_waited(device, lambda s=stage, dy=dy: s.backward(dy, True)))  # type: ignore[misc]
-            dy = stage.backward(dy, True)
-    rows = [(name, 1e6 * min(times[name][0]), 1e6 * min(times[name][1])) for name in names]
+    """Where the time of a pass goes: microseconds of each layer, forward and backward, recorded.
+
+    And of these those of unrolling, once for each way (section 8.3.1: im2col).
+    """
+    body = _body(Classification(_network(Portable(), device)))
+    body.bring([MicroBatch(number=g) for g in range(groups)], n)
+    body.chain.load()
+    stages = list(zip((name for name, _ in body.named_layers()), body.chain.stages, strict=True))
+    rows: dict[str, list[float]] = {}
+    x = device.to_device(np.moveaxis(_images(groups, n), 2, -1))
+    for name, stage in stages:
+        rows[name] = [_recorded_seconds(device, lambda s=stage, x=x: s.forward(x, True))]  # type: ignore[misc]
+        x = stage.forward(x, True)
+    dy = device.to_device(_dlogits(groups, n))
+    for name, stage in reversed(stages):
+        rows[name].append(_recorded_seconds(device, lambda s=stage, dy=dy: s.backward(dy, True)))  # type: ignore[misc]
+        dy = stage.backward(dy, True)
+        rows[name].append(0.0)
+        if isinstance(stage, DeviceConv2d):
+            unroll = partial(device.kernels.unroll, stage.x, stage.windows)
+            rows[name][2] = 2 * _recorded_seconds(device, unroll)
+    lines = [[name, *(f"{1e6 * each:,.0f}" for each in seconds)] for name, seconds in rows.items()]
     print(f"\nlayers of DeepConvNet, portable, {groups} micro-batches of {n}: microseconds")
-    lines = [[name, f"{forward:,.0f}", f"{backward:,.0f}"] for name, forward, backward in rows]
-    print("\n".join(aligned([["", "forward", "backward"], *lines])))
-    return rows
+    print("\n".join(aligned([["", "forward", "backward", "of it unrolling"], *lines])))
+    return [[name, *seconds] for name, seconds in rows.items()]
 
 
-def _waited(device: Device, call: Callable[[], Any]) -> float:
-    """Seconds of a call and of what it has begun; one number is fetched, for which all waits."""
-    began = time.perf_counter()
-    result = call()
-    device.to_host(result[:1, :1].ravel()[:1])
-    return time.perf_counter() - began
+def _recorded_seconds(device: Device, call: Callable[[], Any]) -> float:
+    """Of one run among many, each after the other, without Python between its parts."""
+    call()
+    again = device.record(call)
+    repeats = 1 if device.name == "numpy" else REPEATS
+    times = []
+    for _ in range(3):
+        device.wait()
+        began = time.perf_counter()
+        for _ in range(repeats):
+            again()
+        device.wait()
+        times.append((time.perf_counter() - began) / repeats)
+    return min(times)
 
 
 def _timed(run: Callable[[], object], seconds: float) -> float:
@@ -225,9 +264,10 @@ def _network(arithmetic: Arithmetic, device: Device | None) -> Network:
     return network if device is None else compute_on(network, device)
 
 
-def _body(network: Network) -> OnDevice:
-    assert isinstance(network.body, OnDevice)
-    return network.body
+def _body(objective: Objective) -> OnDevice:
+    body = objective.parameters.parts[""]
+    assert isinstance(body, OnDevice)
+    return body
 
 
 def _images(groups: int, n: int) -> Array:

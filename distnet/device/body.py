@@ -2,13 +2,15 @@
 
 To the rest of distnet it is the `Sequential` of the same layers, with arrays of the host on both
 sides: inputs, outputs and gradients of outputs go over, and the gradients of parameters come back
-into the flat vector. So losses, sums, optimizers and files have nothing to do with it.
+into the flat vector. So losses, sums, optimizers and files have nothing to do with it. (`passes`
+knows better, where it can.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -19,6 +21,9 @@ from distnet.base.keys import MicroBatch
 from distnet.device.containers import Chain
 from distnet.device.devices import Device, DeviceError
 from distnet.device.images import channels_first, channels_last
+from distnet.device.layer import Moments
+from distnet.device.mirror import Mirror
+from distnet.device.recording import Recorded
 from distnet.nn import Layer, Network, Sequential
 
 
@@ -38,20 +43,27 @@ class OnDevice(Sequential):
                 f"arithmetic {self.arithmetic.name}: nobody has written it for devices, expected "
                 "float32 or portable; use --device cpu"
             )
-        self.chain = Chain(self, self.device)
+        self.mirror = Mirror(self.device)
+        self.chain = Chain(self, self.device, self.mirror)
+        self.evaluation = Recorded(self.device, self._evaluate)
+        self._is_stale, self._is_loaded = True, False
         return shape
 
     def refresh(self) -> None:
         super().refresh()
-        self.chain.refresh()
+        self._is_stale = True
 
     def inbox(self, n: int) -> Array | None:
         return None
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
-        (y,) = self.forward_group(x[None], None if at is None else [at])
-        if at is not None:
-            self.chain.hand_over(0, at)
+        if at is None:
+            self.bring()
+            self._is_loaded = False  # what it leaves behind belongs to a recording
+            y = self._to_host(self.evaluation(self.as_images(x[None])))[0]
+        else:
+            (y,) = self.forward_group(x[None], [at])
+            self.hand_over([at], 0)
         if out is None:
             return y
         np.copyto(out, y)
@@ -65,7 +77,7 @@ class OnDevice(Sequential):
         after: Callable[[Layer], None] | None = None,
     ) -> Array | None:
         dx = self.backward_group(dy[None], need_dx)
-        self._copy_gradients(0)
+        self.take_gradients(0)
         if after is not None and self.layers:
             after(self.layers[0])
         if dx is None or out is None:
@@ -73,34 +85,61 @@ class OnDevice(Sequential):
         np.copyto(out, dx[0])
         return out
 
-    def forward_group(self, x: Array, at: Sequence[MicroBatch] | None) -> Array:
+    def bring(self, at: Sequence[MicroBatch] = (), n: int = 0) -> None:
+        """Copies over what the next pass needs of the host: for training, of micro-batches of n."""
+        if self._is_stale:
+            self.mirror.bring()
+            self.chain.fetch()
+            self._is_stale = self._is_loaded = False
+        if at:
+            self.chain.draw(at, n)
+
+    def forward_group(self, x: Array, at: Sequence[MicroBatch]) -> Array:
         """The outputs `(G, N, ...)` of G micro-batches of N samples each, in one pass."""
-        self._at = at
-        return self._to_host(self.chain.forward(self._to_device(x), at))
+        self.bring(at, x.shape[1])
+        if not self._is_loaded:
+            self.chain.load()
+            self._is_loaded = True
+        x = self.device.to_device(self.as_images(x))
+        return self._to_host(self.chain.forward(x, training=True))
 
     def backward_group(self, dy: Array, need_dx: bool = False) -> Array | None:
         """The gradients of their parameters, which `take_gradients` fetches one after another."""
-        dx = self.chain.backward(self._to_device(dy), need_dx)
+        dy = self.device.to_device(self.as_images(dy))
+        dx = self.chain.backward(dy, need_dx)
         to_host = self.device.to_host
         self._gradients = [(p, to_host(grads)) for p, grads in self.chain.gradients()]
         return None if dx is None else self._to_host(dx)
 
     def take_gradients(self, g: int) -> None:
-        """Those of micro-batch `g` of the group, and what it adds to running statistics."""
-        self._copy_gradients(g)
-        if self._at is not None:
-            self.chain.hand_over(g, self._at[g])
-
-    def _copy_gradients(self, g: int) -> None:
+        """Those of micro-batch `g` of the group."""
         for parameter, gradients in self._gradients:
             np.copyto(parameter.grad, gradients[g])
 
-    def _to_device(self, x: Array) -> Array:
-        return self.device.to_device(channels_last(x) if x.ndim == 5 else x)
+    def hand_over(self, at: Sequence[MicroBatch], g: int) -> None:
+        """What micro-batch `g` of a group adds to running statistics."""
+        to_host = self.device.to_host
+        for moments in self.chain.moments():
+            mean, var = to_host(moments.mean), to_host(moments.var)
+            contribute(moments, mean[g], var[g], at[g])
 
-    def _to_host(self, x: Array) -> Array:
+    def as_images(self, x: Array) -> Array:
+        """Images with their channels last, as arrays on the device are; vectors as they are."""
+        return channels_last(x) if x.ndim == 5 else x
+
+    def _evaluate(self, x: Any) -> Any:
+        self.chain.load()
+        return self.chain.forward(x, training=False)
+
+    def _to_host(self, x: Any) -> Array:
         array = self.device.to_host(x)
         return channels_first(array) if array.ndim == 5 else array
+
+
+def contribute(moments: Moments, mean: Array, var: Array, at: MicroBatch) -> None:
+    """To running statistics, what one micro-batch adds."""
+    layer, num_values = moments.layer, moments.num_values
+    layer.contribute(mean.reshape(-1), var.reshape(-1), at.share, num_values)
 
 
 def compute_on(network: Network, device: Device) -> Network:

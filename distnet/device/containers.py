@@ -17,8 +17,9 @@ from distnet.device.elementwise import (
     DeviceTanh,
     DeviceUnflatten,
 )
-from distnet.device.layer import DeviceLayer
+from distnet.device.layer import DeviceLayer, Moments
 from distnet.device.linear import DeviceLinear
+from distnet.device.mirror import Mirror
 from distnet.device.normalization import DeviceBatchNorm
 from distnet.device.pooling import DeviceAvgPool2d, DeviceGlobalAvgPool2d, DeviceMaxPool2d
 from distnet.nn import (
@@ -46,13 +47,26 @@ from distnet.nn.parameters import Parameter, num_trained
 class Chain(DeviceLayer[Sequential]):
     """Layers one after another. Raises DeviceError for one that there is none of on a device."""
 
-    def __init__(self, layer: Sequential, device: Device) -> None:
-        self.stages = [device_layer(each, device, name) for name, each in layer.named_layers()]
-        super().__init__(layer, device)
+    def __init__(self, layer: Sequential, device: Device, mirror: Mirror) -> None:
+        named = layer.named_layers()
+        self.stages = [device_layer(each, device, mirror, name) for name, each in named]
+        super().__init__(layer, device, mirror)
 
-    def forward(self, x: Any, at: Sequence[MicroBatch] | None) -> Any:
+    def fetch(self) -> None:
         for stage in self.stages:
-            x = stage.forward(x, at)
+            stage.fetch()
+
+    def draw(self, at: Sequence[MicroBatch], n: int) -> None:
+        for stage in self.stages:
+            stage.draw(at, n)
+
+    def load(self) -> None:
+        for stage in self.stages:
+            stage.load()
+
+    def forward(self, x: Any, training: bool) -> Any:
+        for stage in self.stages:
+            x = stage.forward(x, training)
         return x
 
     def backward(self, dy: Any, need_dx: bool) -> Any:
@@ -70,34 +84,38 @@ class Chain(DeviceLayer[Sequential]):
             if num_trained(stage.layer):  # what is frozen may not have run backward
                 yield from stage.gradients()
 
-    def refresh(self) -> None:
+    def moments(self) -> Iterator[Moments]:
         for stage in self.stages:
-            stage.refresh()
-
-    def hand_over(self, g: int, at: MicroBatch) -> None:
-        for stage in self.stages:
-            stage.hand_over(g, at)
+            yield from stage.moments()
 
 
 class _DevicePaths(DeviceLayer[Any]):
     """Chains that read the same input; the gradients that they return are added up in order."""
 
-    def __init__(self, layer: Residual | Branches, device: Device) -> None:
+    def __init__(self, layer: Residual | Branches, device: Device, mirror: Mirror) -> None:
         numbered = enumerate(layer.paths, start=1)
-        self.paths = [device_layer(path, device, f"path{i}") for i, path in numbered]
-        super().__init__(layer, device)
+        self.paths = [device_layer(path, device, mirror, f"path{i}") for i, path in numbered]
+        super().__init__(layer, device, mirror)
+
+    def fetch(self) -> None:
+        for path in self.paths:
+            path.fetch()
+
+    def draw(self, at: Sequence[MicroBatch], n: int) -> None:
+        for path in self.paths:
+            path.draw(at, n)
+
+    def load(self) -> None:
+        for path in self.paths:
+            path.load()
 
     def gradients(self) -> Iterator[tuple[Parameter, Any]]:
         for path in self.paths:
             yield from path.gradients()
 
-    def refresh(self) -> None:
+    def moments(self) -> Iterator[Moments]:
         for path in self.paths:
-            path.refresh()
-
-    def hand_over(self, g: int, at: MicroBatch) -> None:
-        for path in self.paths:
-            path.hand_over(g, at)
+            yield from path.moments()
 
     def _add_gradients(self, dys: Sequence[Any], need_dx: bool) -> Any:
         dx = None
@@ -111,8 +129,8 @@ class _DevicePaths(DeviceLayer[Any]):
 class DeviceResidual(_DevicePaths):
     """y = f(x) + s(x)."""
 
-    def forward(self, x: Any, at: Sequence[MicroBatch] | None) -> Any:
-        residual, shortcut = (path.forward(x, at) for path in self.paths)
+    def forward(self, x: Any, training: bool) -> Any:
+        residual, shortcut = (path.forward(x, training) for path in self.paths)
         return residual + shortcut
 
     def backward(self, dy: Any, need_dx: bool) -> Any:
@@ -122,14 +140,14 @@ class DeviceResidual(_DevicePaths):
 class DeviceBranches(_DevicePaths):
     """The channels of several paths side by side."""
 
-    def forward(self, x: Any, at: Sequence[MicroBatch] | None) -> Any:
-        return self.xp.concatenate([path.forward(x, at) for path in self.paths], axis=-1)
+    def forward(self, x: Any, training: bool) -> Any:
+        return self.kernels.concatenate([path.forward(x, training) for path in self.paths], -1)
 
     def backward(self, dy: Any, need_dx: bool) -> Any:
         return self._add_gradients([dy[..., part] for part in self.layer.parts], need_dx)
 
 
-DEVICE_LAYERS: dict[type[Layer], Callable[[Any, Device], DeviceLayer[Any]]] = {
+DEVICE_LAYERS: dict[type[Layer], Callable[[Any, Device, Mirror], DeviceLayer[Any]]] = {
     AvgPool2d: DeviceAvgPool2d,
     BatchNorm: DeviceBatchNorm,
     Branches: DeviceBranches,
@@ -149,7 +167,7 @@ DEVICE_LAYERS: dict[type[Layer], Callable[[Any, Device], DeviceLayer[Any]]] = {
 }
 
 
-def device_layer(layer: Layer, device: Device, name: str) -> DeviceLayer[Any]:
+def device_layer(layer: Layer, device: Device, mirror: Mirror, name: str) -> DeviceLayer[Any]:
     """What computes a layer on a device; raises DeviceError, by name, if nothing does."""
     made = DEVICE_LAYERS.get(type(layer))
     if made is None:
@@ -159,6 +177,6 @@ def device_layer(layer: Layer, device: Device, name: str) -> DeviceLayer[Any]:
             f"one of {known}; use --device cpu"
         )
     try:
-        return made(layer, device)
+        return made(layer, device, mirror)
     except DeviceError as error:
         raise DeviceError(f"{name}.{error}") from None

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.device.cuda import CudaKernels, Recorder
+from distnet.device.kernels import Kernels
 
+T = TypeVar("T")
 INSTALL = "pip install 'distnet-mpi[cuda]' (CuPy 14 or later) on a machine with an NVIDIA driver"
 
 
@@ -24,12 +27,16 @@ class DeviceError(ValueError):
 class Device:
     """An array module, and the way of arrays from the host to it and back.
 
-    xp: the module. Both ways are copies that have arrived when the call returns, so what is on the
-    host may be read, written, or given to MPI at once: nobody needs to synchronise.
+    xp: the module; kernels: what it computes with. Both ways are copies that have arrived when the
+    call returns, so what is on the host may be read, written, or given to MPI at once: nobody needs
+    to synchronise.
     """
 
     name = "numpy"
     xp: Any = np
+
+    def __init__(self) -> None:
+        self.kernels = Kernels(self.xp)
 
     def __repr__(self) -> str:
         return f"Device({self.name})"
@@ -42,9 +49,24 @@ class Device:
         """A copy on the device, contiguous."""
         return np.array(array, order="C")
 
+    def fill(self, array: Any, values: Array) -> None:
+        """Copies `values` of the host into an array on the device, of the same shape and type."""
+        array[...] = self.to_device(values)
+
     def to_host(self, array: Any) -> Array:
         """A copy on the host, when all that was begun before it is done."""
         return np.array(array)
+
+    def record(self, run: Callable[[], T], *, repeatable: bool = True) -> Callable[[], T]:
+        """What does again what `run` does, with the same arrays, and returns what it returned.
+
+        `run` only begins work on the device, and always the same; it has run before. Here it is
+        `run` itself. repeatable: whether it may do its work once more, for nothing.
+        """
+        return run
+
+    def wait(self) -> None:
+        """Until all that was begun is done."""
 
     def describe(self) -> dict[str, str]:
         """What decides which bits a product of float32 numbers has there."""
@@ -68,6 +90,8 @@ class Cuda(Device):
             raise DeviceError("device cuda: found no GPU, expected one")
         self.number = number % count
         self.xp.cuda.Device(self.number).use()
+        self.kernels = CudaKernels(self.xp)
+        self._recorder = Recorder(self.xp)
 
     @staticmethod
     def _cupy() -> Any:
@@ -82,8 +106,17 @@ class Cuda(Device):
     def to_device(self, array: Array) -> Any:
         return self.xp.array(np.ascontiguousarray(array))
 
+    def fill(self, array: Any, values: Array) -> None:
+        array.set(np.ascontiguousarray(values), stream=self.xp.cuda.get_current_stream())
+
     def to_host(self, array: Any) -> Array:
         return self.xp.asnumpy(array)
+
+    def record(self, run: Callable[[], T], *, repeatable: bool = True) -> Callable[[], T]:
+        return self._recorder.record(run, repeatable)
+
+    def wait(self) -> None:
+        self.xp.cuda.runtime.deviceSynchronize()
 
     def describe(self) -> dict[str, str]:
         runtime = self.xp.cuda.runtime

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from distnet.base.keys import MicroBatch
+from distnet.device.devices import Device
 from distnet.device.images import channels_first, channels_last
 from distnet.device.layer import DeviceLayer
+from distnet.device.mirror import Mirror
 from distnet.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
 from distnet.nn.layers.dropout import Dropout
 from distnet.nn.layers.linear import Flatten, Unflatten
@@ -19,18 +21,18 @@ from distnet.nn.layers.linear import Flatten, Unflatten
 class DeviceReLU(DeviceLayer[ReLU]):
     """y = max(x, 0)."""
 
-    def forward(self, x: Any, at: Sequence[MicroBatch] | None) -> Any:
+    def forward(self, x: Any, training: bool) -> Any:
         self.y = self.xp.maximum(x, 0)
         return self.y
 
     def backward(self, dy: Any, need_dx: bool) -> Any:
-        return dy * (self.y > 0) if need_dx else None
+        return self.kernels.relu_backward(dy, self.y) if need_dx else None
 
 
 class DeviceLeakyReLU(DeviceLayer[LeakyReLU]):
     """y = x where x > 0, else `slope` x."""
 
-    def forward(self, x: Any, at: Sequence[MicroBatch] | None) -> Any:
+    def forward(self, x: Any, training: bool) -> Any:
         one, slope = (self.layer.dtype.type(each) for each in (1, self.layer.slope))
         self.slopes = self.xp.where(x > 0, one, slope)
         return x * self.slopes
@@ -42,7 +44,7 @@ class DeviceLeakyReLU(DeviceLayer[LeakyReLU]):
 class DeviceSigmoid(DeviceLayer[Sigmoid]):
     """y = 1 / (1 + exp(-x)). (NumPy hands the calls of `arithmetic.exp` on to the module.)"""
 
-    def forward(self, x: Any, at: Sequence[MicroBatch] | None) -> Any:
+    def forward(self, x: Any, training: bool) -> Any:
         with np.errstate(over="ignore", under="ignore"):
             self.y = 1 / (self.layer.arithmetic.exp(-x) + 1)
         return self.y
@@ -54,7 +56,7 @@ class DeviceSigmoid(DeviceLayer[Sigmoid]):
 class DeviceTanh(DeviceLayer[Tanh]):
     """y = tanh(x)."""
 
-    def forward(self, x: Any, at: Sequence[MicroBatch] | None) -> Any:
+    def forward(self, x: Any, training: bool) -> Any:
         self.y = self.layer.arithmetic.tanh(x)
         return self.y
 
@@ -65,15 +67,25 @@ class DeviceTanh(DeviceLayer[Tanh]):
 class DeviceDropout(DeviceLayer[Dropout]):
     """The masks of the host: their random words are drawn there, and go over as bytes."""
 
-    def forward(self, x: Any, at: Sequence[MicroBatch] | None) -> Any:
-        self.mask = None
-        if at is None:
-            return x
-        shape = (x.shape[1], *self.layer.output_shape)  # logical: (N, C, H, W) or (N, K)
+    def __init__(self, layer: Dropout, device: Device, mirror: Mirror) -> None:
+        super().__init__(layer, device, mirror)
+        self.kept: dict[tuple[int, ...], Any] = {}  # by shape: an array stays where it is
+
+    def draw(self, at: Sequence[MicroBatch], n: int) -> None:
+        shape = (n, *self.layer.output_shape)  # logical: (N, C, H, W) or (N, K)
         kept = np.stack([self.layer.keeps(shape, each) for each in at])
         if len(shape) == 4:
-            kept = channels_last(kept)
-        self.mask = self.device.to_device(kept) * self.layer.scale
+            kept = np.ascontiguousarray(channels_last(kept))
+        if kept.shape in self.kept:
+            self.device.fill(self.kept[kept.shape], kept)
+        else:
+            self.kept[kept.shape] = self.device.to_device(kept)
+
+    def forward(self, x: Any, training: bool) -> Any:
+        self.mask = None
+        if not training:
+            return x
+        self.mask = self.kept[x.shape] * self.layer.scale
         return x * self.mask
 
     def backward(self, dy: Any, need_dx: bool) -> Any:
@@ -85,7 +97,7 @@ class DeviceDropout(DeviceLayer[Dropout]):
 class DeviceFlatten(DeviceLayer[Flatten]):
     """Images to vectors in (C, H, W) order."""
 
-    def forward(self, x: Any, at: Sequence[MicroBatch] | None) -> Any:
+    def forward(self, x: Any, training: bool) -> Any:
         self.shape = x.shape
         return vectors_of(x)
 
@@ -96,7 +108,7 @@ class DeviceFlatten(DeviceLayer[Flatten]):
 class DeviceUnflatten(DeviceLayer[Unflatten]):
     """Vectors in (C, H, W) order to images."""
 
-    def forward(self, x: Any, at: Sequence[MicroBatch] | None) -> Any:
+    def forward(self, x: Any, training: bool) -> Any:
         return channels_last(x.reshape(*x.shape[:2], *self.layer.image_shape))
 
     def backward(self, dy: Any, need_dx: bool) -> Any:

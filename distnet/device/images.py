@@ -2,9 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from distnet.nn.conv.geometry import Geometry
+from distnet.nn.conv.pooling import Windows as PoolingWindows
+
 Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where windows lie on images of R groups of channels; every pair is (rows, columns).
+
+    size: of an image; counts: how many windows there are. What they reach beyond an image, `pad`
+    above and on the left, makes it `padded_size` large. stride, dilation: from one window to the
+    next, and from one of its pixels to the next.
+    """
+
+    size: Pair
+    padded_size: Pair
+    counts: Pair
+    kernel: Pair
+    stride: Pair
+    pad: Pair
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    per_group: int = 1
+
+    @classmethod
+    def of_convolution(cls, g: Geometry) -> Windows:
+        counts, per_group = (g.oh, g.ow), g.c // g.groups
+        size, steps = (g.h, g.w), (g.kernel, g.stride, g.pad, g.dilation)
+        return cls(size, g.padded_size, counts, *steps, g.groups, per_group)
+
+    @classmethod
+    def of_pooling(cls, w: PoolingWindows, channels: int) -> Windows:
+        steps = (w.kernel, w.stride, w.pad)
+        return cls(w.size, w.padded_size, w.counts, *steps, per_group=channels)
 
 
 def channels_last(images: Any) -> Any:
@@ -37,11 +72,12 @@ def inside(images: Any, pad: Pair, size: Pair) -> Any:
     return images[:, :, top : top + h, left : left + w]
 
 
-def elements(images: Any, counts: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> list[Any]:
+def elements(padded: Any, windows: Windows) -> list[Any]:
     """For each element of a window, in row order, that pixel of all windows: (G, N, OH, OW, C)."""
-    (oh, ow), (kh, kw), (sh, sw), (dh, dw) = counts, kernel, stride, dilation
+    (oh, ow), (kh, kw) = windows.counts, windows.kernel
+    (sh, sw), (dh, dw) = windows.stride, windows.dilation
     return [
-        images[:, :, i * dh : i * dh + sh * oh : sh, j * dw : j * dw + sw * ow : sw]
+        padded[:, :, i * dh : i * dh + sh * oh : sh, j * dw : j * dw + sw * ow : sw]
         for i in range(kh)
         for j in range(kw)
     ]

@@ -2,37 +2,63 @@
 
 Images are `(G, N, H, W, C)` there, channels last, and vectors `(G, N, K)`: G micro-batches of N
 samples each, which know nothing of each other. Each call makes new arrays: the module has a pool.
+
+A pass is `load`, `forward`, `backward`, and these only begin work on the device: nothing comes from
+the host or goes there, so that a device may record them once and then repeat them without Python
+(`passes`). What a pass needs of the host is brought over before: parameters by the `Mirror`, the
+rest by `fetch` and `draw`, into arrays that stay where they are.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from distnet.base.keys import MicroBatch
 from distnet.device.devices import Device
+from distnet.device.mirror import Mirror
 from distnet.device.numbers import Numbers
 from distnet.nn.layer import Layer
+from distnet.nn.layers.normalization import BatchNorm
 from distnet.nn.parameters import Parameter
 
 L = TypeVar("L", bound=Layer)
+
+
+class Moments(NamedTuple):
+    """Of the last pass in training: mean and variance, `(G, ..., C)` float64, of so many values."""
+
+    layer: BatchNorm
+    mean: Any
+    var: Any
+    num_values: int
 
 
 class DeviceLayer(ABC, Generic[L]):
     """Computes what `layer` means, with its parameters.
 
     layer: the one of the network, built, which the device never calls to compute.
+    mirror: where its parameters are on the device; of nested layers all have the same one.
     """
 
-    def __init__(self, layer: L, device: Device) -> None:
-        self.layer, self.device, self.xp = layer, device, device.xp
-        self.numbers = Numbers(device, layer.arithmetic, layer.dtype)
-        self.refresh()
+    def __init__(self, layer: L, device: Device, mirror: Mirror) -> None:
+        self.layer, self.device, self.xp, self.mirror = layer, device, device.xp, mirror
+        self.kernels = device.kernels
+        self.numbers = Numbers(device, layer.arithmetic)
+
+    def fetch(self) -> None:
+        """Brings over what is not a parameter, such as running statistics: these have changed."""
+
+    def draw(self, at: Sequence[MicroBatch], n: int) -> None:
+        """Brings over the random numbers of micro-batches of `n` samples each."""
+
+    def load(self) -> None:
+        """Makes operands of the parameters."""
 
     @abstractmethod
-    def forward(self, x: Any, at: Sequence[MicroBatch] | None) -> Any:
-        """The output for input `x`; training mode if `at` says which micro-batches these are."""
+    def forward(self, x: Any, training: bool) -> Any:
+        """The output for input `x`, in training or evaluation mode."""
 
     @abstractmethod
     def backward(self, dy: Any, need_dx: bool) -> Any:
@@ -42,8 +68,6 @@ class DeviceLayer(ABC, Generic[L]):
         """The parameters with their gradients `(G, *shape)` of the last backward pass."""
         return iter(())
 
-    def refresh(self) -> None:
-        """Forgets what was made of parameters and statistics, which have changed."""
-
-    def hand_over(self, g: int, at: MicroBatch) -> None:
-        """Writes what micro-batch `g` of the group adds to running statistics."""
+    def moments(self) -> Iterator[Moments]:
+        """What running statistics are made of."""
+        return iter(())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from distnet.base.keys import MicroBatch
-from distnet.device.layer import DeviceLayer
+from distnet.device.devices import Device
+from distnet.device.layer import DeviceLayer, Moments
+from distnet.device.mirror import Mirror
 from distnet.nn.layers.normalization import BatchNorm
 from distnet.nn.parameters import Parameter
 
@@ -19,38 +20,46 @@ class DeviceBatchNorm(DeviceLayer[BatchNorm]):
     What is one number a channel is float64 and `(G, 1, ..., C)`, as sums over the other axes are.
     """
 
-    def refresh(self) -> None:
-        self._is_loaded = False
+    def __init__(self, layer: BatchNorm, device: Device, mirror: Mirror) -> None:
+        super().__init__(layer, device, mirror)
+        mirror.add(layer.gamma)
+        mirror.add(layer.beta)
+        self.statistics: Any = None
 
-    def _load(self) -> None:
-        """gamma and beta; and how evaluation normalises: all by statistics, which the host has."""
-        if self._is_loaded:
-            return
+    def fetch(self) -> None:
+        """How evaluation normalises: all by statistics, which the host has."""
         layer = self.layer
         mean = layer.running_mean.value
         std = np.sqrt(layer.running_var.value + layer.eps)
         rest = (mean.astype(layer.dtype) - mean) / std
-        gamma, beta = layer.gamma.value, layer.beta.value
-        of_statistics = mean, 1 / std, beta + gamma * rest
-        self.gamma, self.beta, self.mean, self.running_inverse, self.shifted_beta = (
-            self.device.to_device(array.astype(layer.dtype))
-            for array in (gamma, beta, *of_statistics)
-        )
-        self.rest = self.device.to_device(rest)
-        self._is_loaded = True
+        shifted = layer.beta.value + layer.gamma.value * rest
+        rounded = (each.astype(layer.dtype) for each in (mean, 1 / std, shifted))
+        found = np.stack([*rounded, rest])  # (4, C), in float64, which holds float32
+        if self.statistics is None:
+            self.statistics = self.device.to_device(found)
+        else:
+            self.device.fill(self.statistics, found)
 
-    def forward(self, x: Any, at: Sequence[MicroBatch] | None) -> Any:
-        self._load()
+    def load(self) -> None:
+        dtype = self.layer.dtype
+        self.gamma, self.beta = (
+            self.mirror.of(each).astype(dtype) for each in (self.layer.gamma, self.layer.beta)
+        )
+        self.mean, self.running_inverse, self.shifted_beta = (
+            each.astype(dtype) for each in self.statistics[:3]
+        )
+        self.rest = self.statistics[3]
+
+    def forward(self, x: Any, training: bool) -> Any:
         layer, xp = self.layer, self.xp
-        self.axes = tuple(range(1, x.ndim - 1))
         self.num_values = x[0].size // x.shape[-1]
-        self.is_training = at is not None and not layer.running_mean.is_frozen
+        self.is_training = training and not layer.running_mean.is_frozen
         if self.is_training:
             mean = self._per_channel(x, np.float64) / self.num_values
             centred = x - mean.astype(layer.dtype)
             squares = xp.square(centred.astype(np.float64))
             var = self._per_channel(squares) / self.num_values
-            self.moments = mean, var
+            self.mean_and_var = mean, var
             inverse_std = (1 / xp.sqrt(var + layer.eps)).astype(layer.dtype)
             beta = self.beta
         else:
@@ -79,12 +88,12 @@ class DeviceBatchNorm(DeviceLayer[BatchNorm]):
         yield self.layer.gamma, self.dgamma
         yield self.layer.beta, self.dbeta
 
-    def hand_over(self, g: int, at: MicroBatch) -> None:
+    def moments(self) -> Iterator[Moments]:
         if self.is_training:
-            mean, var = (self.device.to_host(each[g]).reshape(-1) for each in self.moments)
-            self.layer.contribute(mean, var, at.share, self.num_values)
+            yield Moments(self.layer, *self.mean_and_var, self.num_values)
 
     def _per_channel(self, x: Any, dtype: Any = None) -> Any:
         """The sums over all axes but the first and the last, `(G, 1, ..., C)`."""
-        total = self.numbers.sum(x, self.axes, dtype)
-        return total.reshape(len(x), *(1,) * len(self.axes), -1)
+        g, *between, c = x.shape
+        rows = self.numbers.addends(x, self.num_values).reshape(g, -1, c)
+        return self.kernels.sum_rows(rows, dtype).reshape(g, *(1,) * len(between), c)

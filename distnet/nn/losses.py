@@ -60,7 +60,7 @@ class SoftmaxCrossEntropy:
     def forward(self, x: Array, labels: Array, count: float | None = None) -> float:
         """The loss; `count` defaults to N. Raises ValueError for a wrong shape or label."""
         labels = np.asarray(labels)
-        _check_labels(labels, *x.shape)
+        check_labels(labels, *x.shape)
         self.count = len(x) if count is None else count
         self.log_p = log_softmax(x, self.arithmetic)
         self.of_labels = np.arange(len(x)), labels
@@ -160,7 +160,8 @@ def _checked_weights(weights: Sequence[float] | Array) -> Array:
     return array
 
 
-def _check_labels(labels: Array, n: int, num_classes: int) -> None:
+def check_labels(labels: Array, n: int, num_classes: int) -> None:
+    """Raises ValueError unless they are `(n,)`, whole numbers in [0, num_classes)."""
     if labels.shape != (n,):
         raise ValueError(f"labels: found shape {labels.shape}, expected ({n},)")
     _check_range(labels, num_classes)

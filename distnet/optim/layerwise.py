@@ -78,7 +78,7 @@ class LARS(Layerwise, Momentum):
             ratio = self._ratio(params, grads, start, stop, factor) if trusts else 1.0
             for block in blocks(start, stop):
                 g = self._scaled(grads[block], factor)
-                self._step_block(block, params[block], g, lr * ratio, t)
+                self.step_block(block, params[block], g, self.factors(lr * ratio, t))
 
     def _ratio(self, params: Vector, grads: Vector, start: int, stop: int, factor: float) -> float:
         length = math.sqrt(self._squares(params[start:stop]))

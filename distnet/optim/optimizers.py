@@ -9,7 +9,7 @@ In the rules below p are the parameters, g the gradient, lr the learning rate of
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -21,6 +21,7 @@ from distnet.base.options import Option, check
 
 Vector = np.ndarray
 State = Sequence[np.ndarray]
+Factors = Sequence[float]  # or arrays () of a device
 Segment = tuple[int, int]  # [start, stop)
 
 BLOCK = 65536  # elements; longer blocks save calls, shorter ones would stay in the cache
@@ -119,16 +120,31 @@ class Optimizer:
     def refresh(self) -> None:
         """After `state` was changed in place by somebody else."""
 
+    def move(self, state: Mapping[str, Vector], moved: Callable[[Vector], Vector]) -> None:
+        """Works elsewhere from now on: on `state`, and on what `moved` makes of its other arrays.
+
+        Blocks may be as long as the whole vector there.
+        """
+        self.state = dict(state)
+        self._scratch = moved(np.empty((2, self.size), self.dtype))
+        self._decay = None if self._decay is None else moved(np.ascontiguousarray(self._decay))
+
     def _walk(self, params: Vector, grads: Vector, lr: float, t: int, factor: float) -> None:
         """The update, block by block; `factor` scales the gradient."""
+        factors = self.factors(lr, t)
         for block in blocks(0, self.size):
-            self._step_block(block, params[block], self._scaled(grads[block], factor), lr, t)
+            self.step_block(block, params[block], self._scaled(grads[block], factor), factors)
 
-    def _step_block(self, block: slice, p: Vector, g: Vector, lr: float, t: int) -> None:
+    def factors(self, lr: float, t: int) -> Factors:
+        """The numbers in the rule that change from update to update; the first one is lr."""
+        return (lr,)
+
+    def step_block(self, block: slice, p: Vector, g: Vector, factors: Factors) -> None:
+        """The update of one block: of `p`, by its gradient, with what `factors` has returned."""
         a, b = self._scratch[:2, : p.size]
         if self._decay is not None:
-            g = self._add_decay(p, g, self._decay[block], lr, a)
-        self._update(p, g, lr, t, b, [vector[block] for vector in self.state.values()])
+            g = self._add_decay(p, g, self._decay[block], factors[0], a)
+        self._update(p, g, factors, b, [vector[block] for vector in self.state.values()])
 
     def _factor(self, grads: Vector) -> float:
         """What the gradient is multiplied by, so that it is no longer than `clip_norm`."""
@@ -146,7 +162,7 @@ class Optimizer:
         a += g
         return a
 
-    def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
+    def _update(self, p: Vector, g: Vector, factors: Factors, a: Vector, state: State) -> None:
         """The rule, on one block: changes `p` and `state` in place, with scratch memory `a`."""
         raise NotImplementedError
 
@@ -203,7 +219,8 @@ class SGD(Optimizer):
 
     lr = 0.2
 
-    def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
+    def _update(self, p: Vector, g: Vector, factors: Factors, a: Vector, state: State) -> None:
+        (lr,) = factors
         np.multiply(g, lr, out=a)
         p -= a
 
@@ -219,7 +236,8 @@ class Momentum(Optimizer):
     lr = 0.05
     slots = ("v",)
 
-    def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
+    def _update(self, p: Vector, g: Vector, factors: Factors, a: Vector, state: State) -> None:
+        (lr,) = factors
         (v,) = state
         _accelerate(v, g, self.hyper["momentum"], lr, a)
         p += v
@@ -237,7 +255,8 @@ class Nesterov(Optimizer):
     lr = 0.05
     slots = ("v",)
 
-    def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
+    def _update(self, p: Vector, g: Vector, factors: Factors, a: Vector, state: State) -> None:
+        (lr,) = factors
         (v,) = state
         momentum = self.hyper["momentum"]
         _accelerate(v, g, momentum, lr, a)
@@ -257,7 +276,8 @@ class AdaGrad(Optimizer):
     lr = 0.02
     slots = ("h",)
 
-    def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
+    def _update(self, p: Vector, g: Vector, factors: Factors, a: Vector, state: State) -> None:
+        (lr,) = factors
         (h,) = state
         np.multiply(g, g, out=a)
         h += a
@@ -280,7 +300,8 @@ class RMSprop(Optimizer):
     lr = 0.002
     slots = ("h",)
 
-    def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
+    def _update(self, p: Vector, g: Vector, factors: Factors, a: Vector, state: State) -> None:
+        (lr,) = factors
         (h,) = state
         np.multiply(g, g, out=a)
         average(h, a, self.hyper["decay_rate"], a)
@@ -317,15 +338,20 @@ class Adam(Optimizer):
     lr = 0.004
     slots = ("m", "v")
 
-    def _update(self, p: Vector, g: Vector, lr: float, t: int, a: Vector, state: State) -> None:
-        m, v = state
-        self._learn(g, m, v, a)
+    def factors(self, lr: float, t: int) -> Factors:
+        """lr; and lr and eps with the corrections of bias in them."""
         beta1, beta2 = self.hyper["beta1"], self.hyper["beta2"]
         # sqrt(1 - beta2^t) moves from v_hat to the scalars: one pass over the block less.
         power = self.arithmetic.power
         correction = math.sqrt(1 - power(beta2, t))
         eps = self.hyper["eps_hat"] or self.hyper["eps"] * correction
-        _descend(p, m, v, lr * correction / (1 - power(beta1, t)), eps, a)
+        return lr, lr * correction / (1 - power(beta1, t)), eps
+
+    def _update(self, p: Vector, g: Vector, factors: Factors, a: Vector, state: State) -> None:
+        _, rate, eps = factors
+        m, v = state
+        self._learn(g, m, v, a)
+        _descend(p, m, v, rate, eps, a)
 
     def _learn(self, g: Vector, m: Vector, v: Vector, a: Vector) -> None:
         """Brings m and v up to date."""

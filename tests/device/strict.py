@@ -13,11 +13,14 @@ from distnet.device import Device
 # Of CuPy 14. Ufuncs are reached through NumPy as well, by its dispatch.
 UFUNCS = {
     *("abs", "absolute", "add", "subtract", "multiply", "divide", "negative", "maximum", "minimum"),
-    *("greater", "equal", "rint", "frexp", "ldexp", "sqrt", "square", "exp", "tanh", "copysign"),
+    *("greater", "equal", "rint", "frexp", "ldexp", "sqrt", "square", "exp", "log", "tanh"),
+    *("copysign", "less"),
 }
 FUNCTIONS = {
     *("max", "sum", "matmul", "ascontiguousarray", "full", "zeros", "ones_like", "full_like"),
-    *("where", "broadcast_to", "concatenate", "nan_to_num"),
+    *("where", "broadcast_to", "concatenate", "nan_to_num", "stack", "argmax", "arange", "empty"),
+    *("zeros_like",),
+    *("moveaxis",),
 }
 
 

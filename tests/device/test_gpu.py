@@ -8,11 +8,15 @@ import pytest
 from layer_table import MODE_NAMES, MODES, images
 from test_device_layers import OF_DEVICES, results
 
-from distnet.base.arithmetic import Portable
+from distnet.base.arithmetic import FLOAT, Portable
 from distnet.benchmarks.device import checks
+from distnet.benchmarks.golden import CASES, GOLDEN, train
 from distnet.device import Device, DeviceError, device_named
 from distnet.device.body import OnDevice
+from distnet.device.kernels import host_weights
 from distnet.nn import Sequential
+from distnet.nn.losses import SoftmaxCrossEntropy
+from distnet.parallel import SerialCommunicator
 
 
 def gpu():
@@ -52,3 +56,56 @@ def test_what_is_on_the_host_is_its_own():
     here[...] = 0
     np.testing.assert_array_equal(GPU.to_host(there), expected)
     assert GPU.describe()["device"]
+
+
+def unlike(shape, seed):
+    return images(shape, seed=seed).astype(np.float64) * 3
+
+
+@pytest.mark.parametrize("rounds", [True, False])
+@pytest.mark.parametrize(
+    "loss", [{}, {"label_smoothing": 0.1}, {"class_weights": [1, 2, 0.5], "label_smoothing": 0.2}]
+)
+def test_cross_entropy_is_that_of_the_array_functions(loss, rounds):
+    arithmetic = Portable() if rounds else FLOAT
+    objective = SoftmaxCrossEntropy(**loss, arithmetic=arithmetic)
+    logits = unlike((3, 70, 3), seed=4).astype(np.float64 if rounds else np.float32)
+    labels = (np.arange(210) % 3).reshape(3, 70).astype(np.int32)
+    weights = host_weights(objective)
+    results = []
+    for device in (Device(), GPU):
+        there = [None if x is None else device.to_device(x) for x in (logits, labels, weights)]
+        divisor = device.to_device(np.array([210.0]))
+        found = device.kernels.cross_entropy(*there, divisor, objective)
+        results.append([device.to_host(each) for each in found])
+    for expected, found in zip(*results, strict=True):
+        assert found.dtype == expected.dtype
+        tolerance = 0 if rounds else 1e-5
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance / 100)
+
+
+def test_sums_are_those_of_the_array_functions():
+    x = np.rint(unlike((3, 2600, 5), seed=5) * 1000)
+    for device in (Device(), GPU):
+        kernels, there = device.kernels, device.to_device(x)
+        np.testing.assert_array_equal(device.to_host(kernels.sum_rows(there)), x.sum(axis=1))
+        units, largest = kernels.sum_of_units(there.reshape(3, -1), 2.0**4)
+        np.testing.assert_array_equal(device.to_host(units), 16 * x.reshape(3, -1).sum(axis=0))
+        np.testing.assert_array_equal(device.to_host(largest), abs(x).max(axis=(1, 2)))
+        out = device.to_device(np.zeros(units.size, np.float32))
+        kernels.from_units(units, 2.0**4, out)
+        np.testing.assert_array_equal(device.to_host(out), x.sum(axis=0).ravel())
+
+
+def test_a_number_that_is_not_finite_is_the_largest():
+    x = unlike((2, 500), seed=6)
+    x[1, 77] = np.nan
+    _, largest = GPU.kernels.sum_of_units(GPU.to_device(x), 1.0)
+    largest = GPU.to_host(largest)
+    assert largest[0] == abs(x[0]).max()
+    assert np.isnan(largest[1])
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("mlp_")])
+def test_every_rule_has_the_bits_of_the_cpu(name):
+    assert train(CASES[name], SerialCommunicator(), device=GPU) == GOLDEN[name]

@@ -33,7 +33,7 @@ from distnet.parallel.communicator import Communicator
 from distnet.parallel.errors import AgreedError, RankAtFault
 from distnet.parallel.sums.exact32 import Exact32
 from distnet.parallel.sums.exchange import Exchange
-from distnet.parallel.sums.fixed_point import BLOCK, blocks_from_end
+from distnet.parallel.sums.fixed_point import BLOCK, FixedPoint, blocks_from_end
 from distnet.parallel.sums.formats import Exact
 from distnet.parallel.sums.own import OwnAllreduce
 from distnet.parallel.sums.reducer import Reducer, make_exchange
@@ -88,6 +88,11 @@ class Checked(Exact):
         super().__init__(size, num_contributions)
         self._contribution = np.empty(BLOCK, np.int64)
         self.contributed = self.summed = self.read = 0
+
+    @property
+    def units(self) -> FixedPoint | None:
+        """None: what is added up beforehand nobody has checked."""
+        return None
 
     def clear(self) -> None:
         """Begins a new step."""

@@ -30,7 +30,7 @@ from math import ldexp
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.parallel.sums.fixed_point import blocks_from_end
+from distnet.parallel.sums.fixed_point import FixedPoint, blocks_from_end
 from distnet.parallel.sums.formats import Exact
 
 GROUP = 16384  # elements
@@ -54,6 +54,11 @@ class Exact32(Exact):
         self._bits = np.full(len(self._groups), FINEST_BITS, np.int64)
         self.state = {"scale_bits": self._bits}
         self._messages: dict[int, Array] = {}
+
+    @property
+    def units(self) -> FixedPoint | None:
+        """None: each group of numbers has a scale of its own."""
+        return None
 
     def add(self, total: Array, values: Array, start: int, first: bool) -> int | None:
         offender = None

@@ -53,6 +53,11 @@ class Format(ABC):
         then worthless, but holds no NaN.
         """
 
+    @property
+    def units(self) -> FixedPoint | None:
+        """What `total` counts in, whole numbers that anybody may add up beforehand; or None."""
+        return None
+
     def complete(self, total: Array, start: int) -> None:
         """`total` (n,) is a rank's whole sum: nothing is added to it any more."""
         return None
@@ -101,6 +106,10 @@ class Exact(Format):
 
     def convert(self, total: Array, start: int, out: Array) -> None:
         self._fixed_point.to_float(total, out)
+
+    @property
+    def units(self) -> FixedPoint | None:
+        return self._fixed_point
 
 
 class Float32(Format):

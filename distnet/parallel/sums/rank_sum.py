@@ -34,6 +34,15 @@ class RankSum:
             self.complete(start)
         return self._format.add(self._total[start:stop], values, start, first)
 
+    def add_units(self, units: Array) -> None:
+        """Adds a sum (size,) of several contributions that is made already."""
+        if self._stale_stop == self._total.size:
+            self._total[...] = units
+        else:
+            self.complete(0)
+            self._total += units
+        self._stale_stop = 0
+
     def complete(self, start: int) -> None:
         """Makes [start, size) of the total a sum, zero where nothing was added."""
         if start < self._stale_stop:

@@ -45,7 +45,7 @@ from distnet.parallel.sums.exact4 import Exact4
 from distnet.parallel.sums.exact8 import Exact8
 from distnet.parallel.sums.exact32 import Exact32
 from distnet.parallel.sums.exchange import Exchange, Messages
-from distnet.parallel.sums.fixed_point import WideFixedPoint, blocks_from_end
+from distnet.parallel.sums.fixed_point import FixedPoint, WideFixedPoint, blocks_from_end
 from distnet.parallel.sums.formats import Exact, Float32, Format
 from distnet.parallel.sums.half import BFloat16, Float16
 from distnet.parallel.sums.own import OwnAllreduce
@@ -205,6 +205,27 @@ class Reducer:
         self._add_suffix(0)
         self._close(tally, micro_batch)
         self._num_added += 1
+
+    @property
+    def units(self) -> FixedPoint | None:
+        """In what `add_units` takes sums of several micro-batches; None: it does not."""
+        return self._format.units
+
+    def add_units(self, micro_batches: Sequence[int], units: Array, tallies: Array) -> None:
+        """Completes several micro-batches, the next of `mine`, whose sum is made already.
+
+        units: `(size,)` int64, the sum of their gradients, each of which is within `units.limit`;
+        tallies: one for each.
+        """
+        self._require_open()
+        start = self._num_added
+        expected = list(self._mine[start : start + len(micro_batches)])
+        if list(micro_batches) != expected:
+            raise ValueError(f"found micro-batches {list(micro_batches)}, expected {expected}")
+        self._sum.add_units(units)
+        for micro_batch, tally in zip(micro_batches, tallies, strict=True):
+            self._close(tally, micro_batch)
+            self._num_added += 1
 
     def finish(self, flag: bool = False) -> tuple[Array, Array]:
         """Combines the sums of all ranks, when all micro-batches of this one are added.

@@ -32,10 +32,14 @@ class Feed:
 
     def training(self, samples: Array, at: MicroBatch) -> tuple[Array, Any]:
         """The samples with those indices, augmented, and their targets."""
+        return self.objective.as_input(self.augmented(samples, at)), self.targets[samples]
+
+    def augmented(self, samples: Array, at: MicroBatch) -> Array:
+        """Their inputs, augmented, as the data set has them."""
         inputs = self.inputs[samples]
         if self.augment is not None:
             inputs = self.augment(inputs, self._words.draw(at, len(samples)))
-        return self.objective.as_input(inputs), self.targets[samples]
+        return inputs
 
     def evaluation(self, samples: slice) -> tuple[Array, Any]:
         """The samples as they are."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,6 +30,12 @@ from distnet.parallel.sums.own import OwnAllreduce
 from distnet.parallel.sums.reducer import REDUCTIONS, Reducer, make_reducer
 from distnet.training.files.checkpoint import SUM
 from distnet.training.step.audit import Audit, Compute, name_fault
+from distnet.training.step.device_update import (
+    DeviceExact,
+    DeviceOptimizer,
+    sums_on,
+    updates_on,
+)
 from distnet.training.step.diagnosis import (
     TrainingDiverged,
     bad_array,
@@ -37,6 +44,7 @@ from distnet.training.step.diagnosis import (
     first_bad_layer,
 )
 from distnet.training.step.feed import Feed
+from distnet.training.step.group_pass import GroupResult, device_of, group_pass
 from distnet.training.step.islands import Islands, LocalSteps, deal_islands
 from distnet.training.step.replicas import verify
 from distnet.training.step.result import RankWork, StepResult
@@ -80,6 +88,8 @@ class Trainer:
         self.memory = dict(memory or {})
         self.ranks = comm if ranks is None else ranks
         self.synchronization = synchronization or EveryStep()
+        keeps = isinstance(reducer.exchange.format, DeviceExact)
+        self.group_pass = group_pass(objective, reducer.units, keeps)
         self.speeds: Sequence[int] | None = None
         self.audit: Audit | None = None
 
@@ -113,16 +123,32 @@ class Trainer:
         dealt = [self.deal(len(micro_batches), rank) for rank in range(self.ranks.size)]
         mine = dealt[self.ranks.rank]
 
-        def compute(m: int, ready: Callable[[int], None] | None = None) -> Array:
+        def place(m: int) -> MicroBatch:
             share = len(micro_batches[m]) / num_samples
-            at = MicroBatch(self.seed, step, self._number(m, part), share)
+            return MicroBatch(self.seed, step, self._number(m, part), share)
+
+        def compute(m: int, ready: Callable[[int], None] | None = None) -> Array:
+            at = place(m)
             x, targets = self.feed.training(micro_batches[m], at)
             sums = objective.gradients(x, targets, at, divisor, ready)
             return np.concatenate([sums, parameters.batch_statistics])
 
+        def compute_together(some: Sequence[int]) -> GroupResult | None:
+            if self.group_pass is None:
+                return None
+            at = [place(m) for m in some]
+            pairs = zip(some, at, strict=True)
+            inputs = np.stack([self.feed.augmented(micro_batches[m], each) for m, each in pairs])
+            targets = np.stack([self.feed.targets[micro_batches[m]] for m in some])
+            return self.group_pass(inputs, targets, at, divisor)
+
         reducer.start(mine)
-        for m in mine:  # nothing is sent before the last
-            reducer.add(m, compute(m, reducer.ready if m == mine[-1] else None))
+        for some in self._groups(micro_batches, mine):
+            if (result := compute_together(some)) is not None:
+                reducer.add_units(some, result.units, result.sums)
+                continue
+            for m in some:  # nothing is sent before the last
+                reducer.add(m, compute(m, reducer.ready if m == mine[-1] else None))
         others = self.audit.answer(step, dealt, compute) if self.audit else []
         grads, sums = self._reduce(step, part, wants_stop(), compute)
 
@@ -150,6 +176,14 @@ class Trainer:
             ),
             stop=reducer.num_flags > 0,
         )
+
+    def _groups(self, micro_batches: Sequence[Array], mine: range) -> Iterator[list[int]]:
+        """This rank's micro-batches: one at a time, or as many of one size as a device likes."""
+        for size, alike in groupby(mine, key=lambda m: len(micro_batches[m])):
+            most = 1 if self.group_pass is None else self.group_pass.largest_group(size)
+            numbers = list(alike)
+            for start in range(0, len(numbers), most):
+                yield numbers[start : start + most]
 
     def _number(self, micro_batch: int, part: int) -> int:
         """Of a micro-batch of a part, the number in the step: no two have the same random bits."""
@@ -399,8 +433,19 @@ def make_trainer(
             **settings,
         )
 
+    device = device_of(objective)
+    if local is not None or audit or exchange != "auto":
+        device = None
+    if not updates_on(device, comm, optimizer, reduction):
+        device = None
+
     def reducer_of(ranks: Communicator) -> Reducer:
-        return with_parts(make_reducer, ranks)
+        if device is None:
+            return with_parts(make_reducer, ranks)
+        format = DeviceExact(parameters.values.size, num_contributions, device)
+        format.result_dtype = parameters.dtype
+        way = sums_on(device, ranks, format)
+        return Reducer(ranks, way, parameters.grads, tally_size, bucket_bytes=way.total.nbytes)
 
     ranks = (reducing or comm) if local is None else deal_islands(comm, num_parts).ranks
     audited = None
@@ -410,7 +455,7 @@ def make_trainer(
         audited = with_parts(make_checked_reducer, ranks, num_slots=min(audit, num_contributions))
     trainer = Trainer(
         objective=objective,
-        optimizer=optimizer,
+        optimizer=optimizer if device is None else DeviceOptimizer(optimizer, device),
         schedule=schedule,
         sampler=sampler,
         feed=feed,

@@ -412,3 +412,42 @@ def test_one_raised_flag_is_known_to_all_ranks(any_comm):
         reducer.start(())
         reducer.finish(flag=raised and any_comm.rank == any_comm.size - 1)
         assert reducer.num_flags == expected
+
+
+def units_of(micro_batches, size=SIZE):
+    """The sum of their gradients, as somebody else would make it beforehand; and their tallies."""
+    gradients, tallies = zip(*(contribution(m, size) for m in micro_batches), strict=True)
+    units = sum(np.rint(g.astype(np.float64) * 2.0**40).astype(np.int64) for g in gradients)
+    return units, np.array(tallies)
+
+
+@pytest.mark.mpi(min_size=2)
+@pytest.mark.parametrize("groups", [[[0, 1], [2]], [[0], [1, 2]], [[0, 1, 2]]], ids=str)
+def test_sums_that_are_made_already_count_as_their_terms(comm, groups):
+    size = 1000
+    mine = [3 * comm.rank + m for m in range(3)]
+    run = make_run("exact", comm, size, TALLY_SIZE, num_contributions=6)
+    expected = [each.copy() for each in run.step(mine, partial(contribution, size=size))]
+    for first_alone in (False, True):
+        run.reducer.start(mine)
+        for group in groups:
+            numbers = [mine[m] for m in group]
+            if first_alone and group is groups[0]:
+                for m in numbers:
+                    run.gradients[:], tally = contribution(m, size)
+                    run.reducer.add(m, tally)
+            else:
+                run.reducer.add_units(numbers, *units_of(numbers, size))
+        for found, total in zip(run.reducer.finish(), expected, strict=True):
+            np.testing.assert_array_equal(found, total)
+
+
+def test_sums_that_are_made_already_come_in_order_and_in_units():
+    run = make_run("exact", SerialCommunicator(), SIZE, TALLY_SIZE, num_contributions=3)
+    assert run.reducer.units.scale == 2.0**40
+    run.reducer.start(range(3))
+    with pytest.raises(ValueError, match=r"found micro-batches \[1, 2\], expected \[0, 1\]"):
+        run.reducer.add_units([1, 2], *units_of([1, 2]))
+    for kind in ("exact32", "float32", "float16"):
+        other = make_run(kind, SerialCommunicator(), SIZE, TALLY_SIZE, num_contributions=3)
+        assert other.reducer.units is None

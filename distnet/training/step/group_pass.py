@@ -1,0 +1,142 @@
+"""A whole pass of several micro-batches on a device: forward, loss, backward, and their exact sum.
+
+For a classifier the loss is computed there as well, and of the gradients of a group only the sum
+comes back, in the whole numbers that exact sums are made of (`parallel.sums.fixed_point`). So the
+host sends pixels, labels and parameters, and fetches one vector: all between is one recording.
+
+In portable arithmetic a group has the bits of its micro-batches one by one. In float32 a product
+of more rows may round otherwise, so there a group is one micro-batch: else the bits would depend on
+how many a rank has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distnet.base.arrays import Array
+from distnet.base.keys import MicroBatch
+from distnet.device import Device
+from distnet.device.body import OnDevice, contribute
+from distnet.device.kernels import host_weights
+from distnet.device.layer import Moments
+from distnet.device.recording import Recorded
+from distnet.nn.losses import check_labels
+from distnet.objectives import Classification, Objective
+from distnet.parallel.sums.fixed_point import FixedPoint
+
+MOST_NUMBERS = 1 << 20  # in the inputs of a group: bounds the memory of a pass
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """Of G micro-batches: sums `(G, S)`, as `Objective.gradients` has them, with statistics; the
+    sum of their gradients `(P,)`, int64 in fixed point.
+    """
+
+    sums: Array
+    units: Any
+
+
+class GroupPass:
+    """The passes of a classifier on a device, see above."""
+
+    def __init__(
+        self, objective: Classification, body: OnDevice, numbers: FixedPoint, keeps: bool
+    ) -> None:
+        self.objective, self.body, self.device = objective, body, body.device
+        self.numbers, self.keeps = numbers, keeps
+        weights = host_weights(objective.loss)
+        self._weights = None if weights is None else self.device.to_device(weights)
+        self._recorded = Recorded(self.device, self._run)
+        num_numbers = int(np.prod(objective.network.input_shape))
+        self._most_samples = max(1, MOST_NUMBERS // num_numbers)
+
+    def largest_group(self, num_samples: int) -> int:
+        """How many micro-batches of so many samples one pass may have."""
+        if not self.objective.network.arithmetic.rounds:
+            return 1
+        return max(1, self._most_samples // max(1, num_samples))
+
+    def __call__(
+        self, inputs: Array, labels: Array, at: Sequence[MicroBatch], divisor: float
+    ) -> GroupResult | None:
+        """inputs `(G, N, ...)`, those of the data set; labels `(G, N)`.
+
+        None if a gradient cannot be summed: micro-batch by micro-batch it is to be found which.
+        """
+        objective, body = self.objective, self.body
+        check_labels(labels.reshape(-1), labels.size, *objective.network.output_shape)
+        body.bring(at, inputs.shape[1])
+        divided = np.array([divisor], np.float64)
+        units, packed, moments = self._recorded(inputs, labels.astype(np.int32), divided)
+        packed, g = self.device.to_host(packed), len(at)
+        largest, sums, of_moments = np.split(packed, [g, 3 * g])
+        if not np.all(largest <= self.numbers.limit):
+            return None
+        sums = sums.reshape(g, 2)
+        sums[:, 0] /= divisor
+        statistics = self._statistics(moments, of_moments, at)
+        units = units if self.keeps else self.device.to_host(units)
+        return GroupResult(np.hstack([sums, statistics]), units)
+
+    def _run(self, inputs: Any, labels: Any, divisor: Any) -> tuple[Any, Any, list[Moments]]:
+        """Units; in one vector the largest, losses and counts, moments; whose these are."""
+        chain, kernels = self.body.chain, self.device.kernels
+        chain.load()
+        logits = chain.forward(self._as_input(inputs), training=True)
+        loss = self.objective.loss
+        dlogits, sums = kernels.cross_entropy(logits, labels, self._weights, divisor, loss)
+        chain.backward(dlogits, need_dx=False)
+        trained = (each for p, each in chain.gradients() if not p.is_frozen)
+        rows = [each.reshape(len(inputs), -1) for each in trained]
+        units, largest = kernels.sum_of_units(kernels.concatenate(rows, 1), self.numbers.scale)
+        moments = list(chain.moments())
+        of_layers = [array.reshape(-1) for each in moments for array in (each.mean, each.var)]
+        packed = kernels.concatenate([largest, sums.reshape(-1), *of_layers], 0)
+        return units, packed, moments
+
+    def _as_input(self, inputs: Any) -> Any:
+        """As `Network.as_input`: bytes 0 to 255 mean 0 to 1. Channels come last."""
+        xp, dtype = self.device.xp, self.objective.network.dtype
+        if inputs.ndim == 5:
+            inputs = xp.ascontiguousarray(self.body.as_images(inputs))
+        if inputs.dtype == np.uint8:
+            return inputs.astype(dtype) * dtype.type(1 / 255)
+        return inputs.astype(dtype)
+
+    def _statistics(self, moments: list[Moments], values: Array, at: Sequence[MicroBatch]) -> Array:
+        """`(G, B)`: what each micro-batch adds to running statistics; values: of all moments."""
+        batch = self.objective.parameters.batch_statistics
+        rows = np.empty((len(at), batch.size))
+        stops = np.cumsum([2 * each.mean.size for each in moments])
+        of_layers = [each.reshape(2, len(at), -1) for each in np.split(values, stops)[:-1]]
+        for g, micro_batch in enumerate(at):
+            for each, (mean, var) in zip(moments, of_layers, strict=True):
+                contribute(each, mean[g], var[g], micro_batch)
+            rows[g] = batch
+        return rows
+
+
+def device_of(objective: Objective) -> Device | None:
+    """Where an objective can have such passes, if anywhere: other losses are the host's."""
+    if type(objective) is not Classification:
+        return None
+    body = objective.network.body
+    return body.device if isinstance(body, OnDevice) else None
+
+
+def group_pass(objective: Objective, numbers: FixedPoint | None, keeps: bool) -> GroupPass | None:
+    """That of an objective, or None where there is none.
+
+    numbers: in which sums may be made beforehand; None: they may not. keeps: whether the sums stay
+    on the device, until the next pass.
+    """
+    if device_of(objective) is None or numbers is None:
+        return None
+    assert isinstance(objective, Classification)
+    assert isinstance(objective.network.body, OnDevice)
+    return GroupPass(objective, objective.network.body, numbers, keeps)

@@ -1,0 +1,184 @@
+"""What is handed to CUDA, tried without a GPU: products, structs, and work that is recorded."""
+
+import ctypes
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import as_strided
+from strict import Strict
+
+from distnet.device import cuda
+from distnet.device.cuda import GEOMETRY, LOSS, Blas, divisor, geometry, source
+from distnet.device.images import Windows
+from distnet.device.recording import MOST, Recorded
+
+
+class Cublas:
+    """Computes with the memory that it is told of, in columns, as the library's manual says."""
+
+    def __init__(self):
+        self.num_calls = 0
+
+    def cublasDgemmStridedBatched(  # noqa: N802  the library's name
+        self, handle, turn_a, turn_b, m, n, k, alpha, a, lda, step_a, b, ldb, step_b, beta, *rest
+    ):
+        c, ldc, step_c, count = rest
+        self.num_calls += 1
+        sizes = ((turn_a, m, k, a, lda, step_a), (turn_b, k, n, b, ldb, step_b))
+        first, second = (self._matrices(count, *each) for each in sizes)
+        out = self._columns(count, m, n, c, ldc, step_c)
+        out[...] = first @ second
+        return 0
+
+    def _matrices(self, count, turned, rows, columns, *where):
+        shape = (columns, rows) if turned else (rows, columns)
+        found = self._columns(count, *shape, *where)
+        return found.transpose(0, 2, 1) if turned else found
+
+    @staticmethod
+    def _columns(count, rows, columns, pointer, leading, step):
+        assert leading >= rows
+        last = (count - 1) * step.value + (columns - 1) * leading + rows
+        memory = (ctypes.c_double * last).from_address(pointer.value)
+        strides = (8 * step.value, 8, 8 * leading)
+        return as_strided(np.frombuffer(memory, np.float64), (count, rows, columns), strides)
+
+
+@pytest.fixture
+def blas(monkeypatch):
+    monkeypatch.setattr(cuda, "_pointer", lambda array: ctypes.c_void_p(array.ctypes.data))
+    made = Blas(np)
+    made.__dict__["_library"] = Cublas()
+    monkeypatch.setattr(Blas, "_ready", lambda self: None)
+    return made
+
+
+def numbers(*shape):
+    return np.random.default_rng(len(shape)).integers(-9, 9, shape).astype(np.float64)
+
+
+def turned(x):
+    """The same matrices with their columns in memory one after another."""
+    return np.ascontiguousarray(np.swapaxes(x, -1, -2)).swapaxes(-1, -2)
+
+
+CASES = {
+    "vectors by a matrix": ((2, 5, 7), (7, 3), 1),
+    "one group of filters": ((3, 1, 20, 9), (1, 9, 4), 1),
+    "groups of filters": ((3, 2, 20, 9), (2, 9, 4), 3),
+    "filter gradients": ((3, 2, 9, 20), (3, 2, 20, 4), 1),
+    "one row": ((3, 1, 20), (3, 20, 4), 1),
+    "one column": ((3, 20, 6), (3, 6, 1), 1),
+    "one term": ((3, 20, 1), (3, 1, 4), 1),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("turn", ["", "a", "b", "ab"])
+def test_products_are_those_of_numpy(blas, case, turn):
+    shape_a, shape_b, num_calls = CASES[case]
+    a, b = numbers(*shape_a), numbers(*shape_b)
+    a, b = turned(a) if "a" in turn else a, turned(b) if "b" in turn else b
+    np.testing.assert_array_equal(blas.matmul(a, b), np.matmul(a, b))
+    assert blas._library.num_calls == num_calls
+
+
+def test_of_nothing_the_product_is_zeros(blas):
+    np.testing.assert_array_equal(
+        blas.matmul(np.ones((2, 3, 0)), np.ones((2, 0, 4))), np.zeros((2, 3, 4))
+    )
+
+
+def test_divisions_are_multiplications():
+    rng = np.random.default_rng(0)
+    values = np.concatenate([[0, 1, 2**31 - 1], rng.integers(0, 2**31, 500)]).astype(np.uint64)
+    for by in [*range(1, 200), *map(int, rng.integers(200, 2**20, 200))]:
+        by, magic, shift = divisor(by)
+        found = (((values * np.uint64(magic)) >> np.uint64(32)) + values) >> np.uint64(shift)
+        np.testing.assert_array_equal(found, values // np.uint64(by))
+        assert magic < 2**32
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("Geometry", GEOMETRY), ("Loss", LOSS)])
+def test_structs_have_the_fields_of_the_source(name, dtype):
+    (body,) = re.findall(rf"struct {name} {{(.*?)}};", re.sub("//.*", "", source()), re.DOTALL)
+    named = re.sub(r"\b(int|double|Divisor)\b", "", body)
+    assert tuple(re.findall(r"\w+", named)) == dtype.names
+
+
+def test_a_geometry_says_where_windows_lie():
+    windows = Windows((5, 6), (9, 10), (3, 4), (3, 2), (2, 1), (1, 2), (1, 2), 2, 8)
+    found = geometry(windows, 7)[0]
+    assert [int(found[name]) for name in ("n", "h", "w", "oh", "ow", "kh", "kw")] == [
+        7,
+        5,
+        6,
+        3,
+        4,
+        3,
+        2,
+    ]
+    assert [int(found[name]) for name in ("top", "left", "lower", "further")] == [1, 2, 1, 2]
+    by = {name: int(found[name]["by"]) for name, (kind, _) in GEOMETRY.fields.items() if kind.names}
+    assert list(by.values()) == [2, 1, 8, 2, 48, 16]
+
+
+def test_the_source_is_part_of_the_package():
+    assert "INVERSE_FACTORIALS" not in source()
+    assert Path(cuda.__file__).with_name("kernels.cu").exists()
+
+
+class Recorder(Strict):
+    """Counts what is recorded, and lets nothing come or go meanwhile."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_recorded, self.is_recording = 0, False
+
+    def record(self, run, *, repeatable=True):
+        self.num_recorded += 1
+
+        def again():
+            self.is_recording = True
+            try:
+                return run()
+            finally:
+                self.is_recording = False
+
+        return again
+
+    def to_device(self, array):
+        assert not self.is_recording
+        return super().to_device(array)
+
+    def to_host(self, array):
+        assert not self.is_recording
+        return super().to_host(array)
+
+
+def test_what_occurs_twice_is_recorded_for_each_shape():
+    device = Recorder()
+    double = Recorded(device, lambda x: x + x)
+    for size, num_recorded in ((3, 0), (4, 0), (3, 1), (3, 1), (4, 2)):
+        x = np.random.default_rng(size).uniform(size=size)
+        np.testing.assert_array_equal(device.to_host(double(x)), 2 * x)
+        assert device.num_recorded == num_recorded
+
+
+def test_the_oldest_recordings_are_given_up():
+    device = Recorder()
+    double = Recorded(device, lambda x: x + x)
+    for size in [*range(1, MOST + 2), 1, 1]:
+        double(np.ones(size))
+    assert len(double._known) == MOST
+    assert device.num_recorded == 1
+
+
+def test_what_is_of_the_host_does_not_come_in_while_recording():
+    device = Recorder()
+    wrong = Recorded(device, lambda x: x + device.to_device(np.ones(1)))
+    wrong(np.ones(1))
+    with pytest.raises(AssertionError):
+        wrong(np.ones(1))
