@@ -1,12 +1,15 @@
 """What a GPU is asked for by a convolution: products, bytes, and calls (book section 8.3.2).
 
-Counted, not measured, so it needs no GPU: how many numbers each convolution of the deep network
-multiplies, how many it copies when windows are unrolled to rows as the book does it, and how many
-calls of the array module a pass makes. And that this way has the bits of the processor's own.
+Counted, so it needs no GPU: how many numbers each convolution of the deep network multiplies, how
+many it copies when windows are unrolled to rows as the book does it, and how many calls of the
+array module a pass makes. And that this way has the bits of the processor's own. What was measured
+on a GPU, by `python -m distnet.bench device --json FILE`, is in a file beside this one.
 """
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +32,7 @@ REQUIRED = [
     Required("8.3.2", "numbers unrolled for each of an image", "copies", at_least(9)),
 ]
 BYTES = 4  # of a float32
+MEASURED = Path(__file__).with_name("on_a_gpu_h100.json")
 
 
 def run(lab: Lab) -> Numbers:
@@ -42,6 +46,11 @@ def run(lab: Lab) -> Numbers:
     lab.picture(
         "on_a_gpu", lambda figure: draw(figure, products, images, outputs, unrolled), (9, 3.6)
     )
+    measured = json.loads(MEASURED.read_text())
+    lab.picture("on_a_gpu_measured", lambda figure: draw_measured(figure, measured), (9, 3.6))
+    layers_us = np.array(
+        [times for _, *times in measured["layers"]]
+    )  # forward, backward, unrolling
     few, many = (calls_of_a_pass(lab, n) for n in ((1, 2) if lab.quick else (10, 100)))
     return {
         "different": different_numbers(lab, 5 if lab.quick else 100),
@@ -49,6 +58,8 @@ def run(lab: Lab) -> Numbers:
         "calls": many,
         "conv": sum(products.values()) / total,
         "copies": sum(unrolled.values()) / sum(images.values()),
+        "unrolling": float(layers_us[:, 2].sum() / layers_us[:, :2].sum()),
+        "in_layers_us": float(layers_us[:, :2].sum()),
         "products": list(products.values()),
         "unrolled_kb": [BYTES * count / 1000 for count in unrolled.values()],
         "images_kb": [BYTES * count / 1000 for count in images.values()],
@@ -121,6 +132,7 @@ class Counting(Device):
     xp = CountingModule()
 
     def __init__(self) -> None:
+        super().__init__()
         self.xp.calls = 0
 
     def to_device(self, array: Array) -> Any:
@@ -159,6 +171,34 @@ def draw(
     right.bar(place + 0.2, by_rows, 0.4, label="windows unrolled")
     right.set(title="multiply-adds for each byte moved")
     right.set_xticks(place, names)
+    right.legend()
+
+
+def draw_measured(figure: Figure, measured: dict[str, Any]) -> None:
+    """Images a second, and the microseconds of each convolution."""
+    left, right = figure.subplots(1, 2)
+    steps = {(name, batch): rate for name, batch, n, _, rate in measured["steps"] if n != 25}
+    steps |= {(f"PyTorch, {name}", batch): rate for name, batch, rate in measured["pytorch 2.11"]}
+    names = list(dict.fromkeys(name for name, _ in steps))
+    place = np.arange(len(names))
+    for shift, batch in ((0.2, 100), (-0.2, 1000)):
+        rates = [steps[name, batch] / 1000 for name in names]
+        bars = left.barh(place + shift, rates, 0.4, label=f"batches of {batch}")
+        left.bar_label(bars, [f" {rate:.0f}" for rate in rates])
+    left.set_yticks(place, [name if "," in name else f"distnet, {name}" for name in names])
+    left.invert_yaxis()
+    left.set(title="H100: thousand images a second, training", xlim=(0, 320))
+    left.legend()
+    rows = [(name, *times) for name, *times in measured["layers"] if name.startswith("conv")]
+    labels, forward, backward, unrolling = zip(*rows, strict=True)
+    place = np.arange(len(rows))
+    once = np.array(unrolling) / 2  # in each direction
+    for shift, name, times in ((-0.2, "forward", forward), (0.2, "backward", backward)):
+        right.bar(place + shift, np.array(times) - once, 0.38, label=name)
+        last = right.bar(place + shift, once, 0.38, np.array(times) - once, color="0.6")
+    last.set_label("of it unrolling")
+    right.set_xticks(place, labels)
+    right.set(title="microseconds for 100 images", ylabel="portable, 4 micro-batches at a time")
     right.legend()
 
 
