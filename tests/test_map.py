@@ -12,7 +12,8 @@ NOT_LISTED = {"__init__.py"}
 
 def on_disk():
     """Modules and folders of the package, and what starts runs."""
-    modules = [path for path in (ROOT / "distnet").rglob("*.py") if path.name not in NOT_LISTED]
+    sources = [path for kind in ("*.py", "*.cu") for path in (ROOT / "distnet").rglob(kind)]
+    modules = [path for path in sources if path.name not in NOT_LISTED]
     packages = [path.parent for path in (ROOT / "distnet").rglob("__init__.py")]
     starters = [ROOT / "launch", *filter(Path.is_file, (ROOT / "launch").iterdir())]
     return [str(path.relative_to(ROOT)) for path in modules + packages + starters]

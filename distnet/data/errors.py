@@ -15,6 +15,10 @@ class FileChangedError(DataError, InputChangedError):
     """A file of data that was written anew while it was in use."""
 
 
+# What another copy of the file would not mend.
+NOT_THE_FILES_FAULT = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
 @contextmanager
 def explained(path: object) -> Iterator[None]:
     """Turns every way in which reading a file can fail into a `DataError` that names the file."""
@@ -22,4 +26,5 @@ def explained(path: object) -> Iterator[None]:
         yield
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot be read ({reason}), fetch the file again") from error
+        advice = "" if isinstance(error, NOT_THE_FILES_FAULT) else ", fetch the file again"
+        raise DataError(f"{path}: cannot be read ({reason}){advice}") from error

@@ -43,6 +43,16 @@ def as_mnist(grey: Array, what: str = "the picture") -> Array:
     return _centred((small * (255 / small.max())).round().astype(np.uint8))  # a thin pen is as dark
 
 
+def on_black(grey: Array) -> Array:
+    """Ink on paper `(H, W)`, dark or light, as light ink on black, as scenes of digits have it.
+
+    Half of the pixels or more have to be paper, and what is no darker than most of it is black.
+    """
+    light = 255 - grey if np.median(grey) > 127 else grey
+    paper = int(np.median(light))
+    return (light.astype(np.int64) - paper).clip(0).astype(np.uint8)
+
+
 def _turned(grey: Array) -> Array:
     """Light on black: how much each pixel differs from what most of the border shows."""
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])

@@ -32,7 +32,7 @@ def can_draw() -> bool:
 
 
 def write_picture(path: Path, draw: Draw, size: tuple[float, float]) -> None:
-    """Writes a PNG file: `draw` fills an empty figure of `size` inches, 100 dots each."""
+    """Writes a PNG or JPEG file: `draw` fills an empty figure of `size` inches, 100 dots each."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -44,8 +44,10 @@ def write_picture(path: Path, draw: Draw, size: tuple[float, float]) -> None:
         draw(figure)
         canvas.draw()
     pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    # A palette makes the file a third as large, which matters for those in the repository.
-    pixels.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    if path.suffix.lower() == ".png":
+        # A palette makes the file a third as large, which matters for those in the repository.
+        pixels = pixels.quantize(256, dither=Image.Dither.NONE)
+    pixels.save(path, optimize=True)
 
 
 def draw_losses(figure: Figure, losses: Mapping[str, Sequence[float]], window: int = 100) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,16 @@ DIGIT_COLOURS = np.array(
     ],
     np.uint8,
 )
+
+
+GOLDEN = (5**0.5 - 1) / 2  # of a circle: steps that come close to none before
+
+
+def colours_of(num_classes: int, known: Array) -> Array:
+    """The colours `(K, 3)` of so many classes: the known ones, and light ones for more of them."""
+    more = range(len(known), num_classes)
+    hues = (colorsys.hsv_to_rgb(number * GOLDEN % 1, 0.45, 1) for number in more)
+    return np.array([*known, *(np.multiply(255, hue) for hue in hues)]).astype(np.uint8)
 
 
 def draw_boxes(axes: Axes, boxes: Array, names: Iterable[str], colour: str = "#56B4E9") -> None:

@@ -72,7 +72,7 @@ class FasterRCNN:
         # Next to no anchor has an object: begin with sigmoid(-3) = 0.05.
         self.parameters.named()["proposer.conv2.bias"][:num_anchors] = -3
         self.parameters.refresh()
-        self.num_classes, self.size = num_classes, size
+        self.input_shape, self.num_classes, self.size = input_shape, num_classes, size
         self.anchors = anchors(ANCHORS, rows, columns, STRIDE)
         self.align = RoIAlign(size, STRIDE, self.trunk.arithmetic)
 

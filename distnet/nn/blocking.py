@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from distnet.base.arrays import Array
 
 SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS works without packing copies
+_SQUARE = 64  # elements a side: both ways to walk through it stay in the cache
 
 
 def equal_parts(length: int, longest: int) -> int:
@@ -31,3 +34,10 @@ def repeated(vector: Array | None, count: int, out: Array | None) -> Array | Non
         out = np.empty(count * vector.size, vector.dtype)
     np.copyto(out.reshape(count, -1), vector)
     return out
+
+
+def copy_in_squares(source: Array, out: Array) -> None:
+    """As np.copyto, for arrays of one shape and of different memory orders, such as transposed."""
+    for starts in itertools.product(*(range(0, length, _SQUARE) for length in out.shape)):
+        square = tuple(slice(start, start + _SQUARE) for start in starts)
+        np.copyto(out[square], source[square])

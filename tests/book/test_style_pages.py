@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import distnet
 from distnet.base.errors import DataError
 from distnet.experiments import load
 from distnet.parallel import SerialCommunicator
@@ -19,6 +20,7 @@ CHAPTER = Path(__file__).resolve().parents[2] / "docs" / "book" / "ch08"
 
 textures = load(CHAPTER / "textures.py")
 painting = load(CHAPTER / "painting.py")
+paint = load(CHAPTER / "paint.py")
 style_transfer = load(CHAPTER / "style_transfer.py")
 
 
@@ -124,3 +126,25 @@ def test_a_picture_of_ones_own_is_painted(tmp_path):
     assert told.splitlines()[-1] == f"wrote {files[-1]}"
     with Image.open(files[-1]) as image:
         assert image.size == (48, 32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["missing.png", "style.png", "o.png"], "missing.png: cannot be read (No such file"),
+        (["style.png", "text.png", "o.png"], "text.png: cannot be read (it is none of"),
+        (["style.png", "style.png", "o.xyz"], "o.xyz: cannot be written, expected a file .png"),
+        (["style.png", "style.png", "o.png", "--height", "3"], "--height: found 3, expected"),
+        (["style.png", "style.png", "o.png", "--part", "0"], "--part: found 0.0, expected"),
+    ],
+)
+def test_what_cannot_be_painted_is_one_line(tmp_path, monkeypatch, capsys, arguments, expected):
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "style.png")
+    (tmp_path / "text.png").write_text("no picture")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["paint.py", *arguments])
+    with pytest.raises(SystemExit) as exit:
+        distnet.run(paint.main)
+    assert exit.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"distnet: error: {expected}")

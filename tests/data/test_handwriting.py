@@ -7,7 +7,7 @@ import pytest
 
 from distnet.base.resampling import covering, scaling
 from distnet.data import DataError, load_dataset
-from distnet.data.handwriting import as_mnist
+from distnet.data.handwriting import as_mnist, on_black
 
 RNG = np.random.Generator(np.random.Philox(key=12))
 
@@ -88,3 +88,14 @@ def test_covering_keeps_what_there_is_and_sharp_edges():
         np.testing.assert_allclose(weights.sum(axis=1), 1)
         np.testing.assert_allclose(weights.sum(axis=0), new / old)
     assert (covering(6, 3) @ [0, 0, 4, 4, 0, 8]).tolist() == [0, 4, 4]
+
+
+@pytest.mark.parametrize(("paper", "ink"), [(255, 0), (0, 255), (190, 40), (30, 220)])
+def test_scenes_of_ink_on_paper_are_light_on_black(paper, ink):
+    page = np.full((20, 30), paper, np.uint8)
+    page[5:9, 10:20] = ink
+    page[15, 15] = paper + (1 if paper < 128 else -1)
+    found = on_black(page)
+    assert (found[5:9, 10:20] == abs(ink - paper)).all() and found[15, 15] == 1
+    assert np.count_nonzero(found) == 4 * 10 + 1
+    assert not on_black(page[:1, :1]).any()

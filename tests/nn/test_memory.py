@@ -25,6 +25,7 @@ from distnet.nn import (
     Sequential,
     Tanh,
 )
+from distnet.nn.conv import winograd
 from distnet.nn.memory import Memory, Pool
 
 SHAPE = (3, 16, 16)
@@ -184,6 +185,27 @@ def test_batch_sizes_beyond_two_are_given_up():
     net.predict(images((8, *SHAPE), np.float32))
     gc.collect()
     assert [ref() for ref in old if ref() is not None] == []
+
+
+def test_large_transformed_filters_are_kept_once_they_are_needed_again(monkeypatch):
+    """And never those of other parameters; what is kept has the bits of what is made each time."""
+    monkeypatch.setattr(winograd, "_LARGE_BYTES", 0)
+    layers = [Conv2d(6, 1), Conv2d(7, 3, pad=1), Linear(4)]
+    kept, alone = (Network(copy.deepcopy(layers), SHAPE, seed=1) for _ in range(2))
+
+    def keeps(net: Network) -> bool:
+        return "u" in net.body.stages[1].run.memory._constants
+
+    for number, n in enumerate((5, 5, 3, 5, 5, 3)):
+        if number == 4:
+            kept.parameters.values[...] *= np.float32(1.5)
+            kept.parameters.refresh()
+        # The other one finds every time that its parameters are new, so that it keeps nothing.
+        np.copyto(alone.parameters.values, kept.parameters.values)
+        alone.parameters.refresh()
+        for found, expected in zip(step(kept, n), step(alone, n), strict=True):
+            np.testing.assert_array_equal(found, expected)
+        assert (keeps(kept), keeps(alone)) == (number >= 1, False)
 
 
 def test_evaluation_has_no_memory_for_gradients():

@@ -1,6 +1,7 @@
 """Picture files (PNG, JPEG, ...) as arrays, read by Pillow, which the extra `images` installs.
 
-What is transparent shows white, and a picture is turned as its camera says.
+What is transparent shows white, a picture is turned as its camera says, and of one that moves the
+first frame is taken.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ SUFFIXES = {
     ".tiff",
     ".webp",
 }
-GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L"}
+GREY_MODES = {"1", "F", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L"}
 ORIENTATION = 0x0112  # EXIF's tag for how the camera was held
 # Of a picture that has come as bytes, from whoever sent it. Cameras make 12 to 25 million.
 MOST_SENT_PIXELS = 30_000_000
@@ -145,6 +146,12 @@ def _grey(picture: Picture) -> Array:
     return np.asarray(_on_white(picture).convert("L"))
 
 
+def _bytes_of_floats(grey: Array) -> Array:
+    """Grey values from 0 to 1, as most programs write floats, or from 0 to 255, as bytes."""
+    known = np.nan_to_num(grey.astype(np.float64))
+    return (known if known.max() > 1 else 255 * known).round().clip(0, 255).astype(np.uint8)
+
+
 def _on_white(picture: Picture) -> Any:
     """The picture, of 8 bits a channel and without transparency, as Pillow has it."""
     image = _pillow("Image")
@@ -155,6 +162,10 @@ def _on_white(picture: Picture) -> Any:
         if turned.mode.startswith("I"):  # 16 bits
             grey = np.asarray(turned).astype(np.int64) // 257
             return image.fromarray(grey.clip(0, 255).astype(np.uint8))
+        if turned.mode == "F":
+            return image.fromarray(_bytes_of_floats(np.asarray(turned)))
+        if turned.mode == "LAB":
+            return turned.convert("RGB")  # which Pillow can make grey
         if not turned.has_transparency_data:
             turned.load()
             return turned

@@ -1,8 +1,9 @@
 """Convolution of any geometry as blocked matrix products, in the engine's memory order.
 
-A block of output rows is unrolled at a time, windows in rows, channels innermost: the runs that are
-copied are as many numbers long as a group has channels, and the block stays in the cache for its
-product.
+A block of output rows is unrolled at a time, windows in rows, channels innermost, and stays in the
+cache for its product. What is copied is runs: the channels of a group in one pixel of one image. To
+NumPy a run is one element of an opaque type, so that one call copies a block without a loop for the
+few numbers of each.
 
 Letters: images padded to HP x WP, output OH x OW, N images, C channels, F filters, kernel KH x KW,
 G groups of CG = C / G channels and FG = F / G filters. A block has P = rows * OW * N pixels, whose
@@ -37,6 +38,7 @@ class BlockedConvolution(Algorithm):
         depth = g.kh * g.kw * (g.c // g.groups)  # K
         # Rows in the order of a window: (G, K, FG).
         self.weight = memory.constant("weight", (g.groups, depth, g.f // g.groups), dtype)
+        self.run = np.dtype((np.void, g.c // g.groups * self.dtype.itemsize))
         self.row_pixels = g.ow * n
         row_bytes = self.row_pixels * g.groups * depth * self.dtype.itemsize
         self.block_rows = max(1, min(g.oh, _BLOCK_BYTES // row_bytes))
@@ -55,8 +57,9 @@ class BlockedConvolution(Algorithm):
         """Block by block: unrolls, multiplies, adds the bias."""
         self.images = self._padded(x)
         windows, products = self._take()
+        seen = self._seen()
         for rows in self._blocks():
-            columns, y = self._unroll(rows, windows), layout.native(out)[rows]
+            columns, y = self._unroll(seen, rows, windows), layout.native(out)[rows]
             product = self._rows(y, products)  # (P, F)
             np.matmul(columns, self.weight, out=self._of_groups(product))
             if self.bias_row is not None:
@@ -70,14 +73,17 @@ class BlockedConvolution(Algorithm):
     ) -> Array | None:
         """Block by block: unrolls again, adds up the products, folds windows up."""
         g, shape = self.geometry, self.weight.shape
-        windows, products, total, part, db_part = self._take(*[self.weight.size] * 2, g.f)
+        folded = 0 if self.is_pointwise or not need_dx else self.block_pixels * g.kh * g.kw * g.c
+        windows, products, total, part, db_part, by_shift = self._take(
+            *[self.weight.size] * 2, g.f, folded
+        )
         total, part = total.reshape(shape), part.reshape(shape)
         total[...] = 0
         if dbias is not None:
             dbias[...] = 0
-        dpadded = self._dpadded() if need_dx else None
+        dpadded, seen = self._dpadded() if need_dx else None, self._seen()
         for rows in self._blocks():
-            columns, of_rows = self._unroll(rows, windows), layout.native(dy)[rows]
+            columns, of_rows = self._unroll(seen, rows, windows), layout.native(dy)[rows]
             block = self._rows(of_rows, products)  # (P, F)
             if not of_rows.flags.c_contiguous:
                 np.copyto(block.reshape(of_rows.shape), of_rows)
@@ -90,7 +96,7 @@ class BlockedConvolution(Algorithm):
             if dpadded is not None:
                 into = self._pixels(dpadded, rows) if self.is_pointwise else columns
                 np.matmul(of_groups, self.weight.transpose(0, 2, 1), out=into)
-                self._fold(columns, dpadded, rows)
+                self._fold(columns, dpadded, rows, by_shift)
         # (G, KH, KW, CG, FG) as (F, CG, KH, KW)
         in_order = total.reshape(shape[0], *g.kernel, -1, shape[2]).transpose(0, 4, 3, 1, 2)
         np.copyto(self._by_group(dweight), in_order)
@@ -150,40 +156,49 @@ class BlockedConvolution(Algorithm):
         """The pixels of some rows (G, P, CG), a view: they are the windows of a 1 x 1 kernel."""
         return self._of_groups(layout.native(padded)[rows].reshape(-1, self.geometry.c))
 
-    def _unroll(self, rows: slice, windows: Array) -> Array:
+    def _seen(self) -> Array:
+        """The windows where they lie, as runs (G, OH, OW, N, KH, KW): a view that overlaps."""
+        if self.is_pointwise:
+            return self.images
+        g, groups = self.geometry, len(self.weight)
+        images = layout.native(self.images).view(self.run)  # (HP, WP, N, G)
+        (sh, sw), (dh, dw) = g.stride, g.dilation
+        pixel, row = self.n * groups, images[0].size
+        return layout.view(
+            images,
+            (groups, g.oh, g.ow, self.n, *g.kernel),
+            (1, sh * row, sw * pixel, groups, dh * row, dw * pixel),
+        )
+
+    def _unroll(self, seen: Array, rows: slice, windows: Array) -> Array:
         """The windows of some output rows, (G, P, K)."""
         if self.is_pointwise:
             return self._pixels(self.images, rows)
         groups, depth, _ = self.weight.shape
         num_pixels = (rows.stop - rows.start) * self.row_pixels
         columns = windows[: groups * num_pixels * depth].reshape(groups, num_pixels, depth)
-        for part, pixels in self._shifts(columns, self.images, rows):
-            np.copyto(part, pixels)
+        np.copyto(self._runs(columns), seen[:, rows])
         return columns
 
-    def _fold(self, columns: Array, dpadded: Array, rows: slice) -> None:
-        """Adds every window's elements back where they were taken from."""
+    def _fold(self, columns: Array, dpadded: Array, rows: slice, by_shift: Array) -> None:
+        """Adds every window's elements back where they were taken from.
+
+        In `by_shift` those that are the same element of their windows come to lie together, so that
+        what is added is runs of all channels of all images.
+        """
         if self.is_pointwise:
             return
-        for part, pixels in self._shifts(columns, dpadded, rows):
-            np.add(pixels, part, out=pixels)
-
-    def _shifts(self, columns: Array, padded: Array, rows: slice) -> list[tuple[Array, Array]]:
-        """For each element of a window: its columns, and where they lie in the padded images.
-
-        Both as (G, rows, OW, N, CG), or without G if there is one group.
-        """
-        g, images = self.geometry, layout.native(padded)  # (HP, WP, N, C)
+        g, images = self.geometry, layout.native(dpadded)  # (HP, WP, N, C)
         (sh, sw), (dh, dw), count = g.stride, g.dilation, rows.stop - rows.start
-        windows = columns.reshape(g.groups, count, g.ow, self.n, *g.kernel, -1)
-        pairs = []
+        parts = by_shift[: columns.size].reshape(*g.kernel, count, g.ow, self.n, g.c)
+        np.copyto(parts.view(self.run), self._runs(columns).transpose(4, 5, 1, 2, 3, 0))
         for i in range(g.kh):
             first = rows.start * sh + i * dh
             for j in range(g.kw):
                 pixels = images[first : first + sh * count : sh, j * dw : j * dw + sw * g.ow : sw]
-                if g.groups == 1:
-                    pairs.append((windows[0, :, :, :, i, j], pixels))
-                else:
-                    grouped = pixels.reshape(*pixels.shape[:3], g.groups, -1)
-                    pairs.append((windows[:, :, :, :, i, j], grouped.transpose(3, 0, 1, 2, 4)))
-        return pairs
+                np.add(pixels, parts[i, j], out=pixels)
+
+    def _runs(self, columns: Array) -> Array:
+        """Windows (G, P, K) as runs, (G, rows, OW, N, KH, KW)."""
+        shape = len(columns), -1, self.geometry.ow, self.n, *self.geometry.kernel
+        return columns.view(self.run).reshape(shape)

@@ -27,14 +27,14 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, ceil_divide
 from distnet.nn import layout
-from distnet.nn.blocking import repeated
+from distnet.nn.blocking import copy_in_squares, repeated
 from distnet.nn.conv.algorithm import Algorithm
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.winograd_tiles import Step, Tiling, product, run
 from distnet.nn.conv.winograd_transforms import POINTS
 from distnet.nn.memory import Memory
 
-_KEPT_BYTES = 8 * 1024 * 1024  # of transformed filters; larger ones are transformed when needed
+_LARGE_BYTES = 8 * 1024 * 1024  # of transformed filters: larger ones stay if needed once more
 
 
 @dataclass
@@ -52,7 +52,7 @@ class ForwardViews:
 
     y: Array  # (N, F, whole tiles): the output, or scratch memory
     u: Array  # (r*r, C, F): the transformed filters
-    filters: Array  # room for k*k*C*F numbers, if the filters are transformed for each pass
+    filters: Array  # room for k*k*C*F numbers
     blocks: list[ForwardBlock]
 
 
@@ -113,46 +113,57 @@ class WinogradConvolution(Algorithm):
         self.inbox = g.interior(self.padded)
         self.v: Array | None = None  # of the last forward pass, if that was to be kept
         self.u_shape = (t.r**2, g.c, g.f)
-        self.keeps_filters = math.prod(self.u_shape) * self.dtype.itemsize <= _KEPT_BYTES
-        if self.keeps_filters:
-            self.u = memory.constant("u", self.u_shape, dtype)
-            self.ut = memory.constant("ut", (t.r**2, g.f, g.c), dtype)
+        # The transformed filters, for a pass forward and for dx: BLAS wants both as they are read,
+        # and to transform twice costs less than to transpose. None: they live for one call.
+        self.u: Array | None = None
+        self.ut: Array | None = None
         self.bias_row: Array | None = None  # for each tile of a row: (tiles * N * F)
         self.ones = np.ones((1, t.block_rows * t.tw * n), dtype)
         self.sums = {len(t.blocks)}  # where a sum of dU ends, as the number of the next block
 
     def load(self, weight: Array, bias: Array | None) -> None:
-        """Takes the parameters, and transforms the filters unless they are large."""
-        self.weight = weight
+        """Takes the parameters. Filters are transformed when they are needed."""
+        self.weight, self.num_passes = weight, 0
+        self.has_u = self.has_ut = False  # whether what is kept is of these filters
         self.bias_row = repeated(bias, self.tiles.tw * self.n, self.bias_row)
-        if self.keeps_filters:
-            half, other = self.memory.scratch.take(weight.size, weight.size, dtype=self.dtype)
-            # BLAS wants both as they are read. To transform twice costs less than to transpose U.
-            transposed = self._transform_filters(weight.transpose(2, 3, 0, 1), half, self.ut)
-            self._transform_filters(transposed.swapaxes(2, 3), other, self.u)
 
-    def _transform_filters(self, filters: Array, space: Array, out: Array) -> Array:
+    def _transform_filters(self, filters: Array, space: Array, out: Array) -> None:
         """U = G g G^T of filters g (k, k, C, F), or (k, k, F, C), to `out` (r r, C, F).
 
-        Returns the filters as they are copied into `space`, one behind the other.
+        The filters are copied into `space` before, one behind the other.
         """
         copy = space.reshape(filters.shape)
-        np.copyto(copy, filters)
+        copy_in_squares(filters, copy)
         np.matmul(self.tiles.gg, flat(copy), out=flat(out))
-        return copy
+
+    def _begin_pass(self) -> None:
+        """Decides whether transformed filters are kept.
+
+        Large ones live for one call until there is a second pass forward with the same parameters.
+        Then steps have several micro-batches, or an evaluation several batches, and the time that
+        it takes to transform them each time is worth more than the memory.
+        """
+        self.num_passes += 1
+        is_large = math.prod(self.u_shape) * self.dtype.itemsize > _LARGE_BYTES
+        if self.u is None and (self.num_passes > 1 or not is_large):
+            (points, c, f), take = self.u_shape, self.memory.constant
+            self.u = take("u", (points, c, f), self.dtype)
+            self.ut = take("ut", (points, f, c), self.dtype)
 
     def forward(self, x: Array, out: Array, keep: bool) -> None:
         """Block by block: V, M, Y. V, larger than x, stays if `keep`, else it is scratch."""
         self.receive(x)
+        self._begin_pass()
         if not keep:
             self.v = None
         elif self.v is None:
             self.v = np.empty(self.tiles.num_points(self.tiles.th) * self.tiles.nc, self.dtype)
         views = self.memory.views(
-            self.n, "forward", (out, self.v), lambda: self._forward_views(out)
+            self.n, "forward", (out, self.v, self.u), lambda: self._forward_views(out)
         )
-        if not self.keeps_filters:
+        if not self.has_u:
             self._transform_filters(self.weight.transpose(2, 3, 1, 0), views.filters, views.u)
+            self.has_u = self.u is not None
         for block in views.blocks:
             run(block.input_to_m)
             if self.bias_row is not None:
@@ -168,7 +179,7 @@ class WinogradConvolution(Algorithm):
         g = self.geometry
         dx = self.memory.gradient(self.tiles.dx_shape, self.dtype) if need_dx else None
         views = self.memory.views(
-            self.n, "backward", (dy, self.v, dx), lambda: self._backward_views(dy, dx)
+            self.n, "backward", (dy, self.v, dx, self.ut), lambda: self._backward_views(dy, dx)
         )
         if views.dy is not dy:
             h, w = dy.shape[2:]
@@ -177,6 +188,8 @@ class WinogradConvolution(Algorithm):
             views.dy[:, :, :, w:] = 0
         for margin in views.margins:
             margin[...] = 0
+        if need_dx and self.ut is not None:
+            self._transform_transposed(views)
         first = 0  # of the blocks whose dU are added up
         for i, block in enumerate(views.blocks):
             run(block.input_to_v)
@@ -188,18 +201,24 @@ class WinogradConvolution(Algorithm):
             if dbias is not None:
                 ones = self.ones[:, : len(block.m_bias)]
                 _add_product(i, ones, block.m_bias, views.db, views.db_part)
-            if self.keeps_filters:
+            if self.ut is not None:
                 run(block.m_to_dx)
         if dbias is not None:
             np.copyto(dbias, views.db[0])
         self._deliver(views.filters.reshape(*g.kernel, g.c, g.f), dweight)
-        if need_dx and not self.keeps_filters:
-            self._transform_filters(self.weight.transpose(2, 3, 0, 1), views.filters, views.ut)
+        if need_dx and self.ut is None:
+            self._transform_transposed(views)
             for block in views.blocks:
                 if len(views.blocks) > 1:
                     run(block.dy_to_m)  # once more: m is that of the last block
                 run(block.m_to_dx)
         return views.dx
+
+    def _transform_transposed(self, views: BackwardViews) -> None:
+        """The filters for dx, unless they are there."""
+        if not self.has_ut:
+            self._transform_filters(self.weight.transpose(2, 3, 0, 1), views.filters, views.ut)
+            self.has_ut = self.ut is not None
 
     def _add_filter_gradient(self, views: BackwardViews, is_first: bool) -> None:
         """dg = G^T dU G, (k k, r r) @ (r r, C F), to `views.filters`; there is one sum."""
@@ -207,7 +226,7 @@ class WinogradConvolution(Algorithm):
 
     def _deliver(self, dfilters: Array, dweight: Array) -> None:
         """From (k, k, C, F), the sum of all, to (F, C, k, k)."""
-        np.copyto(dweight, dfilters.transpose(3, 2, 0, 1))
+        copy_in_squares(dfilters.transpose(3, 2, 0, 1), dweight)
 
     def _dfilters(self, views: BackwardViews) -> Array:
         """Room for dg, (k k, C F)."""
@@ -218,19 +237,19 @@ class WinogradConvolution(Algorithm):
     def _forward_views(self, out: Array) -> ForwardViews:
         g, t = self.geometry, self.tiles
         points, is_whole = t.num_points(t.block_rows), t.has_whole_tiles(out)
-        num_u, num_weights = (0, 0) if self.keeps_filters else self._filter_sizes
+        num_u, num_weights = self._filter_sizes
         half, products, v, u, filters, whole = self.memory.scratch.take(
             t.half_size,
             points * t.nf,
             points * t.nc if self.v is None else 0,
-            num_u,
+            num_u if self.u is None else 0,
             num_weights,
             0 if is_whole else math.prod(t.y_shape),
             dtype=self.dtype,
         )
         views = ForwardViews(
             y=out if is_whole else layout.shaped(whole, t.y_shape),
-            u=self.u if self.keeps_filters else u.reshape(self.u_shape),
+            u=u.reshape(self.u_shape) if self.u is None else self.u,
             filters=filters,
             blocks=[],
         )
@@ -278,7 +297,7 @@ class WinogradConvolution(Algorithm):
             du_part=du_part.reshape(-1, g.c, g.f),
             db=db.reshape(1, g.f),
             db_part=db_part.reshape(1, g.f),
-            ut=self.ut if self.keeps_filters else du.reshape(-1, g.f, g.c),
+            ut=du.reshape(-1, g.f, g.c) if self.ut is None else self.ut,
             filters=filters,
             rest=[high, part],
             margins=t.margins(z),

@@ -126,10 +126,14 @@ class Linear(Layer):
             (y.shape, self.dtype), ((size, *y.shape), self.dtype)
         )
         for start in range(0, len(self.x), size):
-            group = slice(start, start + size)
-            some = products[: len(self.x) - start]  # (groups, N, out): what each contributes
-            np.matmul(self.x[group], weight[group], out=some)
-            np.add.reduce(some, axis=0, out=part if start else y)
+            total = part if start else y
+            if size == 1:
+                np.matmul(self.x[start], weight[start], out=total)
+            else:
+                group = slice(start, start + size)
+                some = products[: len(self.x) - start]  # (groups, N, out): what each contributes
+                np.matmul(self.x[group], weight[group], out=some)
+                np.add.reduce(some, axis=0, out=total)
             if start:
                 np.add(y, part, out=y)
 

@@ -8,27 +8,20 @@ that the network reads, 40 x 40 pixels: digits should be a third to a half of it
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-import numpy as np
 from captioning import draw_looks
 
-import distnet
-from distnet.base.arrays import Array
+from distnet.experiments.applying import PictureOptions, apply, digits, named
 from distnet.experiments.pictures import write_picture
 from distnet.models.nic import captions, decoder_of
+from distnet.nn import CaptionDecoder, Network
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path, help="file that an experiment of section 8.4.3 wrote")
-    parser.add_argument("picture", type=Path, help="a picture file")
-    parser.add_argument("out", type=Path, help="the PNG file to be written")
-    options = parser.parse_args()
-    network = distnet.load(options.model)
-    image = read(options.picture, network.input_shape[1:])
-    (words,) = captions(network, image[None, None])
+def use(options: PictureOptions) -> None:
+    network = named(options.model, says_sentences, "one that says sentences, of section 8.4.3")
+    image = digits(options.picture, network.input_shape)
+    (words,) = captions(network, image[None])
     sentence = " ".join(network.classes[word] for word in words if word)
     print(f'"{sentence}"')
     looked_at = decoder_of(network).looked_at[0]
@@ -37,26 +30,18 @@ def main() -> None:
     def draw(figure) -> None:
         whole, rest = figure.subfigures(2, 1, height_ratios=(3, 1))
         axes = whole.subplots()
-        axes.imshow(image, cmap="gray")
+        axes.imshow(image[0], cmap="gray")
         axes.set_axis_off()
         axes.set_title(sentence)
-        draw_looks(rest.subplots(1, max(1, len(said)), squeeze=False)[0], image, said)
+        draw_looks(rest.subplots(1, max(1, len(said)), squeeze=False)[0], image[0], said)
 
-    write_picture(options.out, draw, (6.4, 6.4))
+    write_picture(Path(options.out), draw, (6.4, 6.4))
     print(f"wrote {options.out}")
 
 
-def read(path: Path, size: tuple[int, ...]) -> Array:
-    """The picture as light ink on a dark ground, `(H, W)` bytes: its middle, scaled."""
-    from PIL import Image, ImageOps
-
-    height, width = size
-    with Image.open(path) as image:
-        grey = np.asarray(ImageOps.fit(image.convert("L"), (width, height)))
-    if np.median(grey) > 127:
-        grey = 255 - grey
-    return np.maximum(grey.astype(int) - int(np.median(grey)), 0).astype(np.uint8)
+def says_sentences(network: Network) -> bool:
+    return bool(network.body.layers) and isinstance(network.body.layers[-1], CaptionDecoder)
 
 
 if __name__ == "__main__":
-    main()
+    apply(__file__, use)

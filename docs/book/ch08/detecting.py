@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 import distnet
-from distnet.base.arrays import Array
+from distnet.base.arrays import Array, Shape
 from distnet.data import Samples
 from distnet.data.scenes import DigitScenes, Part, boxed, unpadded
 from distnet.experiments import COLORS, Lab, Numbers
@@ -25,6 +25,7 @@ from distnet.objectives.average_precision import (
     recall_of,
 )
 from distnet.parallel import shared_map
+from distnet.training.files.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,6 +42,7 @@ Truth = list[tuple[Array, Array]]  # the boxes (M, 4) and labels (M,) of each sc
 class Detector(Protocol):
     """An `RCNN` or a `FasterRCNN`."""
 
+    input_shape: Shape
     num_classes: int
 
     @property
@@ -149,10 +151,19 @@ def save(lab: Lab, detector: Detector, name: str) -> None:
 
 
 def load(folder: Path) -> Detector:
-    """The detector that `save` wrote."""
+    """The detector that `save` wrote; raises CheckpointError if there is no such one."""
     one_network = (folder / "network.safetensors").exists()
     detector: Detector = RCNN() if one_network else FasterRCNN()
     for part, network in detector.networks.items():
-        saved = distnet.load(folder / f"{part}.safetensors")
-        network.parameters.load(saved.parameters.named())
+        path = folder / f"{part}.safetensors"
+        if not path.exists():
+            raise CheckpointError(
+                f"{path}: found no file, expected MODEL to be a folder that an experiment of "
+                "section 8.4.1 wrote, such as runs/book/faster_rcnn"
+            )
+        saved = distnet.load(path)
+        try:
+            network.parameters.load(saved.parameters.named())
+        except ValueError as error:
+            raise CheckpointError(f"{path}: found another network ({error})") from None
     return detector

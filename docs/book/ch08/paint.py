@@ -8,40 +8,57 @@ On ranks, `mpirun -n 2 python ...`, they share out tiles of it, and the result i
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 from painting import EYES, TILE, painted_by, write
 from textures import middle_of
 
 import distnet
-from distnet.parallel import Communicator
+from distnet.base.options import argument, option
+from distnet.experiments import parse
+from distnet.experiments.applying import writable
+from distnet.parallel import Communicator, together
+
+
+@dataclass(frozen=True)
+class PaintOptions:
+    """Paints a picture in the style of another; ranks share out tiles of it."""
+
+    photo: str = argument("the picture to be painted", "PHOTO", path=True)
+    style: str = argument("the picture whose style it gets", "STYLE", path=True)
+    out: str = argument("the picture to be written, .png or .jpg", "OUT", path=True)
+    height: int = option(
+        256, "of the result, in pixels", group="size", metavar="N", limits={">=": 16, "<=": 4096}
+    )
+    width: int = option(
+        256, "of the result, in pixels", group="size", metavar="N", limits={">=": 16, "<=": 4096}
+    )
+    steps: int = option(
+        200, "how often its pixels are improved", group="size", metavar="N", limits={">=": 1}
+    )
+    style_weight: float = option(
+        2.5, "more: nearer to the style", group="look", metavar="X", limits={">": 0}
+    )
+    part: float = option(
+        1.0,
+        "how much of the style's picture is looked at: less, and strokes grow",
+        group="look",
+        metavar="X",
+        limits={">=": 0.05, "<=": 1},
+    )
 
 
 def main(comm: Communicator) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("photo", type=Path, help="the picture to be painted")
-    parser.add_argument("style", type=Path, help="the picture whose style it gets")
-    parser.add_argument("out", type=Path, help="the file to be written")
-    parser.add_argument("--height", type=int, default=256, help="in pixels (default: 256)")
-    parser.add_argument("--width", type=int, default=256, help="in pixels (default: 256)")
-    parser.add_argument(
-        "--style-weight", type=float, default=2.5, help="more: nearer to the style (default: 2.5)"
-    )
-    parser.add_argument(
-        "--part",
-        type=float,
-        default=1.0,
-        help="how much of the style's picture is looked at: less, and strokes grow (default: 1)",
-    )
-    parser.add_argument("--steps", type=int, default=200, help="(default: 200)")
-    options = parser.parse_args()
+    options = parse(PaintOptions, "python paint.py", comm)
     size = options.height, options.width
-    eyes = [distnet.load(path) for path in EYES]
+    out = together(comm, lambda: writable(options.out))
+    content = together(comm, lambda: middle_of(Path(options.photo), size))
+    style = together(comm, lambda: middle_of(Path(options.style), size, options.part))
     (result,), history = painted_by(
-        eyes,
-        middle_of(options.photo, size)[None],
-        [middle_of(options.style, size, options.part)],
+        [distnet.load(path) for path in EYES],
+        content[None],
+        [style],
         comm=comm,
         steps=options.steps,
         style_weight=options.style_weight,
@@ -49,10 +66,10 @@ def main(comm: Communicator) -> None:
         progress=True,
     )
     if comm.rank == 0:
-        write(options.out, result)
+        write(out, result)
         last = history.steps[-1]
         print(f"content distance {last['content']:.3f}, style distance {last['style']:.4f}")
-        print(f"wrote {options.out}")
+        print(f"wrote {out}")
 
 
 if __name__ == "__main__":

@@ -7,41 +7,31 @@ writes the picture, scaled to the size that the network reads, beside its classe
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 
-import distnet
-from distnet.base.arrays import Array, Shape
-from distnet.experiments.vision import DIGIT_COLOURS, ROAD_COLOURS
+from distnet.base.arrays import Array
+from distnet.experiments.applying import PictureOptions, apply, named, picture
+from distnet.experiments.vision import DIGIT_COLOURS, ROAD_COLOURS, colours_of
+from distnet.nn import Network
 
 ENLARGED = 6
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path, help="file that an experiment of section 8.4.2 wrote")
-    parser.add_argument("picture", type=Path, help="a picture file")
-    parser.add_argument("out", type=Path, help="the PNG file to be written")
-    options = parser.parse_args()
-    network = distnet.load(options.model)
-    pixels = read(options.picture, network.input_shape)
+def use(options: PictureOptions) -> None:
+    expected = "one with a class for each pixel, of section 8.4.2 or 8.5.3"
+    network = named(options.model, sees_pixels, expected)
+    pixels = picture(options.picture, network.input_shape)
     classes = network.predict(pixels[None])[0].argmax(axis=0)  # (H, W)
-    write(options.out, pixels, classes, ROAD_COLOURS if len(pixels) == 3 else DIGIT_COLOURS)
+    known = ROAD_COLOURS if len(pixels) == 3 else DIGIT_COLOURS
+    write(options.out, pixels, classes, colours_of(len(network.classes), known))
     for name, part in zip(network.classes, parts(classes, len(network.classes)), strict=True):
         print(f"{name:10} {part:6.1%} of the pixels")
     print(f"wrote {options.out}")
 
 
-def read(path: Path, shape: Shape) -> Array:
-    """The picture as bytes `(C, H, W)`: its middle, scaled."""
-    from PIL import Image, ImageOps
-
-    c, h, w = shape
-    with Image.open(path) as image:
-        fitted = ImageOps.fit(image.convert("L" if c == 1 else "RGB"), (w, h))
-    return np.asarray(fitted).reshape(h, w, c).transpose(2, 0, 1).copy()
+def sees_pixels(network: Network) -> bool:
+    """Whether it reads images `(C, H, W)` and answers with scores `(K, H, W)`."""
+    return len(network.input_shape) == 3 and network.output_shape[1:] == network.input_shape[1:]
 
 
 def parts(classes: Array, num_classes: int) -> Array:
@@ -49,7 +39,7 @@ def parts(classes: Array, num_classes: int) -> Array:
     return np.bincount(classes.ravel(), minlength=num_classes) / classes.size
 
 
-def write(path: Path, pixels: Array, classes: Array, colours: Array) -> None:
+def write(path: str, pixels: Array, classes: Array, colours: Array) -> None:
     from PIL import Image
 
     as_colours = np.broadcast_to(pixels.transpose(1, 2, 0), (*classes.shape, 3))
@@ -60,4 +50,4 @@ def write(path: Path, pixels: Array, classes: Array, colours: Array) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    apply(__file__, use)

@@ -15,7 +15,7 @@ from distnet.base.arrays import Array
 from distnet.base.errors import DataError
 from distnet.base.keys import Purpose, stream
 from distnet.data import Samples
-from distnet.data.formats.pictures import read_pictures
+from distnet.data.formats.pictures import header, read_pictures
 from distnet.nn import AvgPool2d, Conv2d, GlobalAvgPool2d, Linear, Network, ReLU, Standardize
 
 FILES = {
@@ -114,10 +114,7 @@ def texture_network(seed: int) -> Network:
 
 def _halved(path: Path) -> tuple[Array, Array]:
     """A picture `(3, H, W)`, and the means of its blocks of 2 x 2 pixels, both as bytes."""
-    from PIL import Image
-
-    with Image.open(path) as image:
-        w, h = image.size
+    (w, h), _ = header(path)
     (whole,) = read_pictures([path], (3, h, w))
     even = whole[:, : h // 2 * 2, : w // 2 * 2]
     means = even.reshape(3, h // 2, 2, w // 2, 2).mean(axis=(2, 4))

@@ -139,3 +139,75 @@ def test_pictures_are_prepared_as_torchvision_prepares_them(tmp_path, size):
     pixels = read_pictures(saved(tmp_path, picture), (3, 224, 224), prepare="imagenet")
     network = Network([Standardize(*COLOURS["imagenet"])], (3, 224, 224))
     np.testing.assert_allclose(network.predict(pixels)[0], expected, rtol=0, atol=2e-6)
+
+
+GREY = np.add.outer(np.linspace(40, 90, 16), np.linspace(20, 80, 24)).round().astype(np.uint8)
+COLOUR = np.stack([GREY, GREY[::-1], 200 - GREY], axis=-1)
+TURNED = Image.Exif()
+TURNED[0x0112] = 6  # the camera was held upright: turn by 90 degrees
+
+# What somebody may have made of the same picture: how it is written, and how near it comes to it.
+SAME = {
+    "jpeg.jpg": (lambda path: Image.fromarray(COLOUR).save(path, quality=95, subsampling=0), 4),
+    "cmyk.jpg": (lambda path: Image.fromarray(COLOUR).convert("CMYK").save(path, quality=95), 12),
+    "lab.tif": (lambda path: lab(COLOUR).save(path), 4),
+    "of_16_bits.png": (lambda path: Image.fromarray(GREY.astype(np.uint16) * 257).save(path), 0),
+    "floats_to_1.tif": (lambda path: Image.fromarray(GREY.astype(np.float32) / 255).save(path), 0),
+    "floats.tif": (lambda path: Image.fromarray(GREY.astype(np.float32)).save(path), 0),
+    "opaque.png": (lambda path: Image.fromarray(COLOUR).convert("RGBA").save(path), 0),
+    "palette.png": (lambda path: Image.fromarray(GREY).convert("P").save(path), 0),
+    "photograph.png": (
+        lambda path: Image.fromarray(np.rot90(COLOUR).copy()).save(path, exif=TURNED),
+        0,
+    ),
+    "moving.gif": (
+        lambda path: Image.fromarray(GREY).save(
+            path, save_all=True, append_images=[Image.fromarray(255 - GREY)]
+        ),
+        0,
+    ),
+}
+
+
+def lab(pixels):
+    """In CIE L*a*b*, which Pillow itself converts by littleCMS alone."""
+    cms = importlib.import_module("PIL.ImageCms")
+    spaces = cms.createProfile("sRGB"), cms.createProfile("LAB")
+    return cms.profileToProfile(Image.fromarray(pixels), *spaces, outputMode="LAB")
+
+
+@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_however_a_picture_is_written_it_is_the_same_picture(tmp_path, name, channels):
+    write, tolerance = SAME[name]
+    write(tmp_path / name)
+    grey_only = name.startswith(("of_16", "floats", "palette", "moving"))
+    shape = (channels, *GREY.shape)
+    found, expected = read_pictures([tmp_path / name, GREY if grey_only else COLOUR], shape)
+    assert abs(found.astype(int) - expected).max() <= tolerance
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 300)])
+def test_a_picture_of_any_size_is_made_to_fit(tmp_path, shape):
+    paths = saved(tmp_path, Image.fromarray(np.full((*shape, 3), 77, np.uint8)))
+    assert (read_pictures(paths, (3, 16, 24)) == 77).all()
+
+
+def test_what_is_no_picture_is_said_in_one_line_that_names_it(tmp_path):
+    (whole,) = saved(tmp_path, Image.fromarray(COLOUR), "whole.png")
+    half = whole.read_bytes()[: whole.stat().st_size // 2]
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "nothing.png").touch()
+    (tmp_path / "half.png").write_bytes(half)
+    problems = {
+        "missing.png": r"No such file or directory\)$",
+        "folder.png": r"Is a directory\)$",
+        "text.png": "it is none of BMP, GIF, ",
+        "nothing.png": "it is none of BMP, GIF, ",
+        "half.png": "truncated.*, fetch the file again$",
+    }
+    for name, problem in problems.items():
+        with pytest.raises(DataError, match=rf"{name}: cannot be read \(.*{problem}") as caught:
+            read_pictures([tmp_path / name], (1, 2, 2))
+        assert "\n" not in str(caught.value)

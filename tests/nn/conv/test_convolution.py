@@ -197,6 +197,14 @@ def test_blocks_of_any_size_give_the_same(algorithm, n, monkeypatch):
             np.testing.assert_allclose(found, value, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("shape", [(3, 3, 5, 2), (3, 3, 65, 129), (64, 1), (1,)])
+def test_copies_in_squares_are_copies(shape):
+    source = np.random.default_rng(0).standard_normal(shape)
+    out = np.empty(shape[::-1]).transpose()
+    blocking.copy_in_squares(source, out)
+    np.testing.assert_array_equal(out, source)
+
+
 @given(geometries())
 def test_the_automatic_choice_fits(g):
     assert fits(fastest_algorithm(g), **options_of(g))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from layer_table import build, images
 
-from distnet.nn import Flatten, Linear, Sequential, Unflatten
+from distnet.nn import Flatten, Linear, Sequential, Unflatten, blocking
+from distnet.nn.layers import linear
 
 SHAPES = [(7,), (1,), (3, 4, 5), (1, 4, 5), (6, 1, 1), (1, 1, 1), (4, 1, 3)]
 
@@ -24,6 +25,19 @@ def test_it_is_the_matrix_product_in_the_order_of_the_book(shape, bias):
     np.testing.assert_allclose(layer.weight.grad, flat.T @ dy, rtol=1e-12, atol=1e-13)
     if bias:
         np.testing.assert_allclose(layer.bias.grad, dy.sum(axis=0), rtol=1e-12)
+
+
+def test_products_of_groups_are_added_up_one_by_one_or_all_at_once_with_the_same_bits(monkeypatch):
+    monkeypatch.setattr(blocking, "SMALL_PRODUCT", 5 * 4 * 3)  # groups of three features
+
+    def answer(products_bytes: int) -> np.ndarray:
+        monkeypatch.setattr(linear, "_PRODUCTS_BYTES", products_bytes)
+        layer, x = build(Linear(4), (60,), np.float32), images((5, 60), np.float32)
+        y = layer.forward(x)
+        assert layer.groups == (20, 1 if products_bytes == 1 else 20)
+        return y
+
+    np.testing.assert_array_equal(answer(1), answer(1 << 20))
 
 
 def test_without_bias_there_is_one_parameter():
