@@ -248,11 +248,11 @@ def _recorded_seconds(device: Device, call: Callable[[], Any]) -> float:
 
 
 def _timed(run: Callable[[], object], seconds: float) -> float:
-    """The median of runs that take so long together, after two; at least three."""
+    """The median of runs that take so long together, after two: of one, if that is no time."""
     run(), run()
     times: list[float] = []
     stop = time.perf_counter() + seconds
-    while len(times) < 3 or time.perf_counter() < stop:
+    while not times or time.perf_counter() < stop:
         began = time.perf_counter()
         run()
         times.append(time.perf_counter() - began)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from distnet.base.keys import MicroBatch
-from distnet.device.convolution import DeviceConv2d
+from distnet.device.convolution import DeviceConv2d, DeviceConvTranspose2d
 from distnet.device.devices import Device, DeviceError
 from distnet.device.elementwise import (
     DeviceDropout,
@@ -20,24 +20,31 @@ from distnet.device.elementwise import (
 from distnet.device.layer import DeviceLayer, Moments
 from distnet.device.linear import DeviceLinear
 from distnet.device.mirror import Mirror
-from distnet.device.normalization import DeviceBatchNorm
+from distnet.device.normalization import (
+    DeviceBatchNorm,
+    DeviceLocalResponseNorm,
+    DeviceStandardize,
+)
 from distnet.device.pooling import DeviceAvgPool2d, DeviceGlobalAvgPool2d, DeviceMaxPool2d
 from distnet.nn import (
     AvgPool2d,
     BatchNorm,
     Branches,
     Conv2d,
+    ConvTranspose2d,
     Dropout,
     Flatten,
     GlobalAvgPool2d,
     Layer,
     LeakyReLU,
     Linear,
+    LocalResponseNorm,
     MaxPool2d,
     ReLU,
     Residual,
     Sequential,
     Sigmoid,
+    Standardize,
     Tanh,
     Unflatten,
 )
@@ -152,16 +159,19 @@ DEVICE_LAYERS: dict[type[Layer], Callable[[Any, Device, Mirror], DeviceLayer[Any
     BatchNorm: DeviceBatchNorm,
     Branches: DeviceBranches,
     Conv2d: DeviceConv2d,
+    ConvTranspose2d: DeviceConvTranspose2d,
     Dropout: DeviceDropout,
     Flatten: DeviceFlatten,
     GlobalAvgPool2d: DeviceGlobalAvgPool2d,
     LeakyReLU: DeviceLeakyReLU,
     Linear: DeviceLinear,
+    LocalResponseNorm: DeviceLocalResponseNorm,
     MaxPool2d: DeviceMaxPool2d,
     ReLU: DeviceReLU,
     Residual: DeviceResidual,
     Sequential: Chain,
     Sigmoid: DeviceSigmoid,
+    Standardize: DeviceStandardize,
     Tanh: DeviceTanh,
     Unflatten: DeviceUnflatten,
 }

@@ -1,4 +1,4 @@
-"""Convolution as the book has it (section 7.4): windows unrolled to rows, and one matrix product.
+"""Convolutions as the book has them (section 7.4): windows unrolled to rows, one matrix product.
 
 A GPU has the bandwidth for what makes this slow on a CPU, and wants few and large calls: unrolling
 is one copy, of all images, and the product one call for all micro-batches.
@@ -9,17 +9,18 @@ channels and FG = F / R filters. P = N OH OW windows of K = KH KW CG elements in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from distnet.device.devices import Device
-from distnet.device.images import Windows
+from distnet.device.images import Pair, Windows
 from distnet.device.layer import DeviceLayer
 from distnet.device.mirror import Mirror
 from distnet.nn.conv.algorithm import FILTER_BITS, NINE
 from distnet.nn.conv.conv2d import BIAS_BITS, Conv2d
+from distnet.nn.conv.conv_transpose2d import ConvTranspose2d
 from distnet.nn.parameters import Parameter
 
 
@@ -95,3 +96,54 @@ class DeviceConv2d(DeviceLayer[Conv2d]):
         g = self.layer.geometry
         rows = pixels.reshape(len(pixels), -1, g.groups, g.f // g.groups)
         return self.xp.ascontiguousarray(rows.transpose(0, 2, 1, 3))
+
+
+class DeviceConvTranspose2d(DeviceLayer[ConvTranspose2d]):
+    """The way of a convolution's gradient: each pixel makes a window, and these are added up."""
+
+    def __init__(self, layer: ConvTranspose2d, device: Device, mirror: Mirror) -> None:
+        super().__init__(layer, device, mirror)
+        (_, *counts), (f, *size) = layer.shape, layer.output_shape
+        steps = (layer.kernel, layer.stride, layer.pad)
+        self.windows = Windows(_pair(size), layer.padded_size, _pair(counts), *steps, per_group=f)
+        mirror.add(layer.weight)
+        if layer.has_bias:
+            mirror.add(layer.bias)
+
+    def load(self) -> None:
+        """The weight as (C, KH KW F)."""
+        weight = self.numbers.operand(self.mirror.of(self.layer.weight)[None])[0]
+        in_order = self.xp.ascontiguousarray(weight.transpose(0, 2, 3, 1))
+        self.weight = in_order.reshape(len(in_order), -1)
+
+    def forward(self, x: Any, training: bool) -> Any:
+        g, n, h, w, c = x.shape
+        terms = max(n * h * w, self.layer.weight.size)
+        self.layer.arithmetic.check_terms("ConvTranspose2d", terms)
+        self.rows = self.numbers.operand(x).reshape(g, 1, -1, c)
+        y = self.kernels.fold(self.kernels.matmul(self.rows, self.weight), self.windows, n)
+        return y + self.mirror.of(self.layer.bias) if self.layer.has_bias else y
+
+    def backward(self, dy: Any, need_dx: bool) -> Any:
+        dy = self.numbers.operand(dy)
+        g, n, *_, f = dy.shape
+        rows = self.kernels.unroll(dy, self.windows)  # (G, 1, N H W, KH KW F)
+        dw = self.kernels.products_of_rows(self.rows, rows)  # (G, 1, C, KH KW F)
+        dw = dw.reshape(g, -1, *self.layer.kernel, f).transpose(0, 1, 4, 2, 3)
+        self.dweight = dw.reshape(g, *self.layer.weight.shape)
+        if self.layer.has_bias:
+            self.dbias = self.kernels.sum_rows(dy.reshape(g, -1, f))  # of rounded numbers: exact
+        if not need_dx:
+            return None
+        c, h, w = self.layer.shape
+        return self.kernels.matmul(rows, self.weight.T).reshape(g, n, h, w, c)
+
+    def gradients(self) -> Iterator[tuple[Parameter, Any]]:
+        yield self.layer.weight, self.dweight
+        if self.layer.has_bias:
+            yield self.layer.bias, self.dbias
+
+
+def _pair(sizes: Sequence[int]) -> Pair:
+    rows, columns = sizes
+    return rows, columns

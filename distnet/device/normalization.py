@@ -1,4 +1,4 @@
-"""BatchNorm: moments of each micro-batch by itself, as on the host."""
+"""Normalisation: by moments of each micro-batch by itself, by neighbours, by given numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from distnet.device.devices import Device
 from distnet.device.layer import DeviceLayer, Moments
 from distnet.device.mirror import Mirror
-from distnet.nn.layers.normalization import BatchNorm
+from distnet.nn.layers.normalization import BatchNorm, LocalResponseNorm
+from distnet.nn.layers.standardize import Standardize
 from distnet.nn.parameters import Parameter
 
 
@@ -97,3 +98,48 @@ class DeviceBatchNorm(DeviceLayer[BatchNorm]):
         g, *between, c = x.shape
         rows = self.numbers.addends(x, self.num_values).reshape(g, -1, c)
         return self.kernels.sum_rows(rows, dtype).reshape(g, *(1,) * len(between), c)
+
+
+class DeviceLocalResponseNorm(DeviceLayer[LocalResponseNorm]):
+    """y = x (k + alpha / n * S)^-beta, S over neighbouring channels, the last axis."""
+
+    def forward(self, x: Any, training: bool) -> Any:
+        layer, arithmetic = self.layer, self.layer.arithmetic
+        self.x = x
+        reach = (layer.size // 2, (layer.size - 1) // 2)
+        self.base = self._sum_neighbours(x * x, reach) * (layer.alpha / layer.size) + layer.k
+        self.factor = arithmetic.exp(arithmetic.log(self.base) * -layer.beta)
+        return x * self.factor
+
+    def backward(self, dy: Any, need_dx: bool) -> Any:
+        if not need_dx:
+            return None
+        layer = self.layer
+        term = dy * self.x * self.factor / self.base
+        dx = self._sum_neighbours(term, ((layer.size - 1) // 2, layer.size // 2)) * self.x
+        return dx * (-2 * layer.alpha * layer.beta / layer.size) + dy * self.factor
+
+    def _sum_neighbours(self, terms: Any, reach: tuple[int, int]) -> Any:
+        """As the layer's own, in its order."""
+        total = terms + 0
+        for distance in range(1, min(max(reach) + 1, terms.shape[-1])):
+            if distance <= reach[0]:
+                total[..., distance:] += terms[..., :-distance]
+            if distance <= reach[1]:
+                total[..., :-distance] += terms[..., distance:]
+        return total
+
+
+class DeviceStandardize(DeviceLayer[Standardize]):
+    """y = (x - mean) / std, a number for each channel."""
+
+    def __init__(self, layer: Standardize, device: Device, mirror: Mirror) -> None:
+        super().__init__(layer, device, mirror)
+        shift, scale = layer.shift.reshape(-1), layer.scale.reshape(-1)
+        self.shift, self.scale = device.to_device(shift), device.to_device(scale)
+
+    def forward(self, x: Any, training: bool) -> Any:
+        return (x - self.shift) * self.scale
+
+    def backward(self, dy: Any, need_dx: bool) -> Any:
+        return dy * self.scale if need_dx else None

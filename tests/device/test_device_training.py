@@ -20,11 +20,11 @@ from distnet.nn import (
     Conv2d,
     Dropout,
     Linear,
-    LocalResponseNorm,
     MaxPool2d,
     Network,
     ReLU,
     Residual,
+    Sign,
     joined,
 )
 from distnet.objectives import Classification
@@ -161,9 +161,9 @@ def test_a_group_of_micro_batches_is_each_of_them():
 
 
 def test_what_nobody_has_written_is_refused_by_name():
-    layers = [Linear(4), Residual([ReLU(), LocalResponseNorm()]), Linear(3)]
+    layers = [Linear(4), Residual([ReLU(), Sign()]), Linear(3)]
     network = Network(layers, (5,))
-    with pytest.raises(DeviceError, match=r"residual1\.path1\.lrn1: found LocalResponseNorm.*cpu"):
+    with pytest.raises(DeviceError, match=r"residual1\.path1\.sign1: found Sign.*cpu"):
         compute_on(network, Strict())
     assert network.predict(np.ones((2, 5))).shape == (2, 3)  # as before
     with pytest.raises(DeviceError, match="arithmetic bfloat16: nobody has written"):

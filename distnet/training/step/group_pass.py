@@ -69,11 +69,14 @@ class GroupPass:
         None if a gradient cannot be summed: micro-batch by micro-batch it is to be found which.
         """
         objective, body = self.objective, self.body
-        check_labels(labels.reshape(-1), labels.size, *objective.network.output_shape)
-        body.bring(at, inputs.shape[1])
+        g, n = labels.shape[:2]
+        check_labels(
+            labels.reshape(g * n, *labels.shape[2:]), g * n, *objective.network.output_shape
+        )
+        body.bring(at, n)
         divided = np.array([divisor], np.float64)
         units, packed, moments = self._recorded(inputs, labels.astype(np.int32), divided)
-        packed, g = self.device.to_host(packed), len(at)
+        packed = self.device.to_host(packed)
         largest, sums, of_moments = np.split(packed, [g, 3 * g])
         if not np.all(largest <= self.numbers.limit):
             return None
