@@ -209,13 +209,16 @@ class _AnyWindows:
         self.first = (rows[:, None] * kw + columns).astype(self.chosen.dtype)
 
     def forward(self, x: Array, y: Array) -> None:
-        padded, mask = self._temporaries(len(x), bool)
+        padded, mask, number = self._temporaries(len(x), bool, self.chosen.dtype)
         elements = self.layer.elements(x, padded, -np.inf)
         np.copyto(y, elements[0])
         np.copyto(self.chosen, self.first)
+        is_larger = mask.view(np.uint8)
         for k, element in enumerate(elements[1:], start=1):
             np.greater(element, y, out=mask)
-            np.copyto(self.chosen, k, where=mask)
+            # The number k where it is larger, else 0. Numbers grow, so the last one is the largest.
+            np.multiply(is_larger, self.chosen.dtype.type(k), out=number)
+            np.maximum(self.chosen, number, out=self.chosen)
             np.maximum(element, y, out=y)
         if holds_nan(y):
             for k, element in enumerate(elements):
@@ -227,7 +230,7 @@ class _AnyWindows:
         return self.layer.given(self.layer.windows.inside(dpadded), out)
 
     def give_to_maxima(self, values: Array, out: Array) -> None:
-        padded, routed = self._temporaries(len(values))
+        padded, routed = self._temporaries(len(values), self.layer.dtype)
         padded[...] = 0
         self._add(values, padded, routed)
         np.copyto(out, self.layer.windows.inside(padded))
@@ -244,11 +247,11 @@ class _AnyWindows:
             np.multiply(values, routed, out=routed)
             element += routed
 
-    def _temporaries(self, n: int, of_windows: DTypeLike | None = None) -> list[Array]:
-        """For padded images, and for a number for each window."""
+    def _temporaries(self, n: int, *of_windows: DTypeLike) -> list[Array]:
+        """For padded images, and arrays of a number for each window."""
         padded = self.layer.padded_shape(n), self.layer.dtype
         return self.layer.memory.temporaries(
-            padded, (self.chosen.shape, of_windows or self.layer.dtype)
+            padded, *((self.chosen.shape, dtype) for dtype in of_windows)
         )
 
 
