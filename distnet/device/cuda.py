@@ -25,6 +25,7 @@ from distnet.nn.losses import SoftmaxCrossEntropy
 T = TypeVar("T")
 THREADS, WARP = 256, 32  # of a block; those that run in step
 BLOCKS = 1056  # eight for each of the 132 multiprocessors of an H100: more would only wait
+MOST_RUNS = 65535  # CUDA's limit of a grid's second axis
 MOST_PARTS = 264  # of which a warp finds the largest
 ROWS = 128  # that a block adds up, where sums are cut
 WORKSPACE_BYTES = 32 << 20  # what NVIDIA recommends for Hopper
@@ -67,11 +68,9 @@ class CudaKernels(Kernels):
     def to_grid(self, x: Any, unit: Any) -> Any:
         x, xp = self.xp.ascontiguousarray(x), self.xp
         runs = unit.size if len(unit) == len(x) and unit.ndim == x.ndim else 1
-        if unit.size > runs:  # one array on the grids of several micro-batches
-            x = xp.ascontiguousarray(
-                xp.broadcast_to(x, (len(unit), *(1,) * (unit.ndim - 1 - x.ndim), *x.shape))
-            )
-            runs = unit.size
+        if unit.size > runs:  # a bias on the grids of several micro-batches
+            runs, between = unit.size, (1,) * (unit.ndim - 1 - x.ndim)
+            x = xp.ascontiguousarray(xp.broadcast_to(x, (runs, *between, *x.shape)))
         out, size = xp.empty(x.shape), np.int64(x.size // runs)
         unit = xp.ascontiguousarray(unit)
         self._launch("to_grid", (x,), self._runs(size, runs), x, unit, out, size, runs)
@@ -163,7 +162,7 @@ class CudaKernels(Kernels):
         x = self.xp.ascontiguousarray(x)
         g, p, c = x.shape
         dtype = np.dtype(dtype or x.dtype)
-        cuts = cuts_of(p, ROWS)
+        cuts = cuts_of(p, max(ROWS, -(-p * g // MOST_RUNS)))
         width = min(THREADS, 1 << (c - 1).bit_length())
         for rows, blocks in ((p // cuts, g * cuts), (cuts, g)):
             out = self.xp.empty((blocks, c), dtype)

@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import as_strided
 from strict import Strict
 
 from distnet.device import cuda
-from distnet.device.cuda import GEOMETRY, LOSS, Blas, divisor, geometry, source
+from distnet.device.cuda import GEOMETRY, LOSS, Blas, CudaKernels, divisor, geometry, source
 from distnet.device.images import Windows
 from distnet.device.recording import MOST, Recorded
 
@@ -106,6 +106,16 @@ def test_structs_have_the_fields_of_the_source(name, dtype):
     (body,) = re.findall(rf"struct {name} {{(.*?)}};", re.sub("//.*", "", source()), re.DOTALL)
     named = re.sub(r"\b(int|double|Divisor)\b", "", body)
     assert tuple(re.findall(r"\w+", named)) == dtype.names
+
+
+@pytest.mark.parametrize("shape", [(1, 9_600_000, 1), (4, 40_000, 3), (2, 7, 300)])
+def test_a_grid_is_no_larger_than_cuda_has_them(monkeypatch, shape):
+    grids = []
+    monkeypatch.setattr(
+        CudaKernels, "_launch", lambda self, name, like, grid, *more: grids.append(grid)
+    )
+    assert CudaKernels(np).sum_rows(np.zeros(shape, np.float32)).shape == (shape[0], shape[2])
+    assert all(down <= 65535 for _, down in grids)
 
 
 def test_a_geometry_says_where_windows_lie():

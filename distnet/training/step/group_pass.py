@@ -28,7 +28,8 @@ from distnet.nn.losses import check_labels
 from distnet.objectives import Classification, Objective
 from distnet.parallel.sums.fixed_point import FixedPoint
 
-MOST_NUMBERS = 1 << 20  # in the inputs of a group: bounds the memory of a pass
+# Of a pass: numbers in its inputs, which bounds its memory, and micro-batches.
+MOST_NUMBERS, MOST_MICRO_BATCHES = 1 << 20, 1024
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class GroupPass:
         """How many micro-batches of so many samples one pass may have."""
         if not self.objective.network.arithmetic.rounds:
             return 1
-        return max(1, self._most_samples // max(1, num_samples))
+        return min(MOST_MICRO_BATCHES, max(1, self._most_samples // max(1, num_samples)))
 
     def __call__(
         self, inputs: Array, labels: Array, at: Sequence[MicroBatch], divisor: float
