@@ -100,15 +100,10 @@ class DeviceOptimizer(Optimizer):
             self._device.fill(array, self._here[name])
 
 
-def takes_part(optimizer: Optimizer) -> bool:
-    """Whether a rule can update on a device: a plain one, of single elements, without a norm."""
-    is_plain = type(optimizer) in OPTIMIZERS.values()
-    return is_plain and optimizer.elementwise and not optimizer.clip_norm
+def trains_alone(comm: Communicator, optimizer: Optimizer) -> bool:
+    """Whether there is one process, and its rule can update on a device.
 
-
-def updates_on(
-    device: Device | None, comm: Communicator, optimizer: Optimizer, reduction: str
-) -> bool:
-    """Whether sums and update may stay on a device: of one process alone, which no rank joins."""
-    alone = isinstance(comm, SerialCommunicator) and reduction == "exact"
-    return device is not None and alone and takes_part(optimizer)
+    That is a plain rule, which looks at single elements and needs no norm of the gradient.
+    """
+    is_plain = type(optimizer) in OPTIMIZERS.values() and optimizer.elementwise
+    return isinstance(comm, SerialCommunicator) and is_plain and not optimizer.clip_norm

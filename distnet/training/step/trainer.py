@@ -34,7 +34,7 @@ from distnet.training.step.device_update import (
     DeviceExact,
     DeviceOptimizer,
     sums_on,
-    updates_on,
+    trains_alone,
 )
 from distnet.training.step.diagnosis import (
     TrainingDiverged,
@@ -433,11 +433,8 @@ def make_trainer(
             **settings,
         )
 
-    device = device_of(objective)
-    if local is not None or audit or exchange != "auto":
-        device = None
-    if not updates_on(device, comm, optimizer, reduction):
-        device = None
+    plain = reduction == "exact" and exchange == "auto" and local is None and not audit
+    device = device_of(objective) if plain and trains_alone(comm, optimizer) else None
 
     def reducer_of(ranks: Communicator) -> Reducer:
         if device is None:
