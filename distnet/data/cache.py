@@ -23,7 +23,7 @@ from distnet.base.files import write_atomically
 
 
 @dataclass(frozen=True)
-class _Stamp:
+class Stamp:
     """What a gzip file says about its decompressed content."""
 
     crc32: int
@@ -50,7 +50,7 @@ def decompressed(source: Traversable, cache_dir: Path | None) -> memoryview:
     """
     if cache_dir is None:
         return _gunzip(source)
-    stamp = _read_stamp(source)
+    stamp = read_stamp(source)
     name = source.name.removesuffix(".gz")
     path = cache_dir / f"{name}-{stamp.crc32:08x}-{stamp.num_bytes}"
     return _map(path, stamp) or _write_and_map(path, stamp, _gunzip(source))
@@ -60,13 +60,14 @@ def _gunzip(source: Traversable) -> memoryview:
     return memoryview(gzip.decompress(source.read_bytes()))
 
 
-def _read_stamp(source: Traversable) -> _Stamp:
+def read_stamp(source: Traversable) -> Stamp:
+    """What a gzip file of one member ends with."""
     with source.open("rb") as file:
         file.seek(-8, os.SEEK_END)
-        return _Stamp(*struct.unpack("<II", file.read(8)))
+        return Stamp(*struct.unpack("<II", file.read(8)))
 
 
-def _map(path: Path, stamp: _Stamp) -> memoryview | None:
+def _map(path: Path, stamp: Stamp) -> memoryview | None:
     """The cache file, or None if it is missing, unreadable, damaged or not what `stamp` says."""
     try:
         if path.stat().st_size != stamp.num_bytes:
@@ -78,7 +79,7 @@ def _map(path: Path, stamp: _Stamp) -> memoryview | None:
     return memoryview(mapped) if zlib.crc32(mapped) == stamp.crc32 else None
 
 
-def _write_and_map(path: Path, stamp: _Stamp, content: memoryview) -> memoryview:
+def _write_and_map(path: Path, stamp: Stamp, content: memoryview) -> memoryview:
     """`content` as a mapped cache file, or as it is where no such file can be had."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ def mapped_labels(
         raise DataError(
             f"{sources[1]}: found text and numbers, expected the same as in {sources[0]}"
         )
-    occurring = [np.unique(part).tolist() for part in values]
+    occurring = [set(part.tolist()) for part in values]
     columns = [range(_num_columns(part)) for part in parts]
     found = sorted(set[object]().union(*occurring, *columns), key=_place)
     is_mask = all(np.asarray(part).dtype == np.bool_ for part in parts)

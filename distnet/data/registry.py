@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from distnet.data.dataset import Dataset
@@ -49,6 +48,8 @@ def load_dataset(
         return read_path(data_dir, name)
     if Path(name).exists():
         return read_path(Path(name))
+    import difflib  # for the unlucky alone
+
     near = difflib.get_close_matches(name.lower(), DATASETS, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise DataError(

@@ -12,7 +12,6 @@ ranks and not on others; all have to come to `repair`, which leaves the survivor
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ import numpy as np
 from distnet.base.arrays import Array
 from distnet.base.output import write_now
 from distnet.parallel.leaving import wait_for_all
+from distnet.parallel.patience import gather_patiently, num_cores
 from distnet.parallel.position import Position
 from distnet.parallel.recovery import ReportsLoss, die, gather_checked, give_up, shrink
 from distnet.parallel.turns import take_turns
@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 Combine = Callable[[Array, Array], None]
 Op = Literal["sum", "min", "max"] | Combine
+
+
+def host_name() -> str:
+    """The name of this host, as `socket.gethostname` has it, without that module's import."""
+    return os.uname().nodename
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class Communicator(Protocol):
         """Sends every other rank r `parts[r]` and receives what r sends this one in `rooms[r]`.
 
         All are bytes, uint8; a room may be longer than what comes, and the request knows how much
-        it was. Only calls with one `tag`, below 32768, belong together: they may overtake others.
+        it was. Only calls with one `tag`, below 32766, belong together: they may overtake others.
         """
 
     def broadcast(self, array: Array, root: int = 0) -> None:
@@ -192,8 +197,8 @@ class SerialCommunicator:
     survives_losses = False
 
     def __init__(self) -> None:
-        self.processes = [Process(0, socket.gethostname(), os.getpid())]
-        self.node = Node.of(0, [socket.gethostname()])
+        self.processes = [Process(0, host_name(), os.getpid())]
+        self.node = Node.of(0, [host_name()])
         self.position = Position()
 
     def allreduce(self, array: Array, op: Op = "sum") -> None:
@@ -304,6 +309,8 @@ class MPICommunicator:
 
     Works on a duplicate, so that its messages never meet those of other code. Errors of MPI are
     raised as mpi4py's `MPI.Exception`, those that come of the loss of a rank as RankLost.
+
+    Where ranks of a host share cores they are patient when they gather values, see `patience`.
     """
 
     def __init__(self, comm: MPI.Intracomm | None = None, survives_losses: bool = False) -> None:
@@ -315,8 +322,9 @@ class MPICommunicator:
         self._in_flight: list[MPI.Request] = []
         self.position = Position()
         self.survives_losses = survives_losses
+        self._is_crowded = True  # until it is known
         self._join((MPI.COMM_WORLD if comm is None else comm).Dup())
-        self._process = Process(self.rank, socket.gethostname(), os.getpid())
+        self._process = Process(self.rank, host_name(), os.getpid())
         self._meet()
 
     def _join(self, comm: MPI.Intracomm) -> None:
@@ -325,8 +333,11 @@ class MPICommunicator:
         self._parts: dict[tuple[int, ...], Communicator] = {}
 
     def _meet(self) -> None:
-        self.processes = self.allgather(self._process)
-        self.node = Node.of(self.rank, [process.host for process in self.processes])
+        everyone = self.allgather((self._process, num_cores()))
+        self.processes = [process for process, _ in everyone]
+        hosts = [process.host for process in self.processes]
+        self.node = Node.of(self.rank, hosts)
+        self._is_crowded = any(hosts.count(process.host) > cores for process, cores in everyone)
 
     def allreduce(self, array: Array, op: Op = "sum") -> None:
         with self.position.waiting(self.position.begin()), self._reports_loss:
@@ -377,6 +388,8 @@ class MPICommunicator:
         with self.position.waiting(self.position.begin()), self._reports_loss:
             if self.survives_losses:
                 return gather_checked(self._comm, value)
+            if self._is_crowded:
+                return gather_patiently(self._comm, value)
             return self._comm.allgather(value)
 
     def _give_up(self) -> None:
@@ -409,7 +422,8 @@ class MPICommunicator:
             with self._reports_loss:
                 ranks = self._comm.Split(part, self.rank)
             assert isinstance(ranks, type(self._comm))
-            self._parts[parts] = MPICommunicator(ranks, self.survives_losses)
+            group = self._parts[parts] = MPICommunicator(ranks, self.survives_losses)
+            group._is_crowded = self._is_crowded  # by all the ranks of a host
             ranks.Free()
         return self._parts[parts]
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from distnet.base.output import write_now
 from distnet.parallel.errors import name_ranks
+from distnet.parallel.patience import naps
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
 PATIENCE_SECONDS = 30.0
-LONGEST_NAP = 0.02  # seconds between two looks, which begin at once
 NUM_SPEAKERS = 4  # ranks that speak if rank 0 is one of those that are missing
 HERE, ALL_HERE = 1, 2  # tags
 
@@ -40,10 +40,10 @@ def wait_for_all(comm: MPI.Intracomm) -> None:
 
 
 def _wait(comm: MPI.Intracomm, requests: list[MPI.Request], patience: float) -> None:
-    began, nap, has_spoken = time.monotonic(), 0.0, comm.rank >= NUM_SPEAKERS
-    while not all([request.Test() for request in requests]):
-        time.sleep(nap)
-        nap = min(nap + 0.0005, LONGEST_NAP)
+    began, has_spoken = time.monotonic(), comm.rank >= NUM_SPEAKERS
+    for _ in naps():
+        if all([request.Test() for request in requests]):
+            return
         if not has_spoken and time.monotonic() - began > patience:
             has_spoken = True
             missing = [rank for rank, request in enumerate(requests, 1) if not request.Test()]

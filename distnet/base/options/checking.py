@@ -1,6 +1,5 @@
 """Whether a value is one that an option may have, and the one line that says why not."""
 
-import difflib
 import math
 import operator
 import os
@@ -173,6 +172,8 @@ def printable(text: str) -> str:
 
 def nearest(name: str, known: Iterable[str], otherwise: str = "; --help lists all options") -> str:
     """The hint after an unknown name; leading dashes are no likeness."""
+    import difflib  # for the unlucky alone
+
     spelled = {other.lstrip("-"): other for other in known}
     word = name.lstrip("-").lower()
     likely = difflib.get_close_matches(word, spelled, n=10)

@@ -153,6 +153,8 @@ def own_options(maker: Callable[..., Any]) -> dict[str, Option]:
     They are its keyword-only parameters annotated as `Annotated[type, Option(help, ...)]`, with
     their defaults.
     """
+    if isinstance(maker, type) and getattr(maker, "__init__", None) is object.__init__:
+        return {}  # `inspect` would parse the text of the signature of `object`
     found = {}
     for name, parameter in inspect.signature(maker, eval_str=True).parameters.items():
         for note in getattr(parameter.annotation, "__metadata__", ()):

@@ -6,7 +6,6 @@ win. `recipes/NAME` is one of those that come with the package, unless there is 
 
 import json
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +81,8 @@ def _find(name: str, directory: Path) -> Path:
 
 
 def _read(path: Path, source: str) -> dict[str, Any]:
+    import tomllib  # most runs read no file
+
     content = _read_small_file(path, source)
     try:
         return tomllib.loads(content.decode())

@@ -29,7 +29,7 @@ from distnet.parallel.sums.formats import Format
 
 MOST_RANKS = 8
 USUAL_BYTES = 5  # that the largest of many gradients needs: below 1/2, and not below 1/512
-MOST_UNDER_WAY = 1 << 14  # sums: MPI promises twice as many tags
+MOST_UNDER_WAY = (1 << 14) - 1  # sums: two tags each, below those of `patience`
 WORD = 8  # bytes of an int64
 # First come the four low bytes of all numbers, then what else they have, in this type.
 REST: dict[int, np.dtype[Any]] = {5: np.dtype(np.int8), 6: np.dtype(np.int16)}

@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -95,6 +94,8 @@ class Times:
 
     def typical(self) -> tuple[float, float]:
         """The medians, without the first calls."""
+        from statistics import median  # few runs come here
+
         skipped = NUM_WARMUP if len(self.own) > NUM_WARMUP else 0
         return median(self.own[skipped:]), median(self.mpi[skipped:])
 

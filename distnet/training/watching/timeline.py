@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -230,7 +229,8 @@ def _origin(comm: Communicator, clock: Callable[[], int]) -> int:
     of_zero = comm.allgather(readings)[0]
     if comm.node.count == 1:
         return of_zero[0]
-    return of_zero[0] + round(median(a - b for a, b in zip(readings, of_zero, strict=True)))
+    offsets = [a - b for a, b in zip(readings, of_zero, strict=True)]
+    return of_zero[0] + sorted(offsets)[len(offsets) // 2]
 
 
 def _one_after_another(comm: Communicator, own: bytes) -> Iterator[bytes]:

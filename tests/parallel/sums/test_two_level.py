@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 
 import numpy as np
@@ -24,7 +23,7 @@ EXACT = [kind for kind in REDUCTIONS if REDUCTIONS[kind].exact]
 def hosts(request, comm, monkeypatch):
     """A communicator whose ranks have these host names; any more are on a host of their own."""
     names = request.param + "z" * comm.size
-    monkeypatch.setattr(socket, "gethostname", lambda: names[comm.rank])
+    monkeypatch.setattr("distnet.parallel.communicator.host_name", lambda: names[comm.rank])
     communicator = MPICommunicator()
     yield communicator
     communicator.close()
