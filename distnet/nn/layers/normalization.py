@@ -78,16 +78,16 @@ class BatchNorm(Layer):
             std = np.sqrt(var + self.eps)
         else:
             mean = self.running_mean.value
-            np.subtract(x, self._column(mean, x.ndim), out=xn)
+            np.subtract(x, self._column(mean, x), out=xn)
             std = np.sqrt(self.running_var.value + self.eps)
             # What the rounded mean that was subtracted leaves, in the units of xn.
             self.rest = (mean.astype(self.dtype) - mean) / std
             beta = beta + self.gamma.value * self.rest
-        self.inverse_std = self._column(1 / std, x.ndim)
+        self.inverse_std = self._column(1 / std, x)
         np.multiply(xn, self.inverse_std, out=xn)
         y = self.output(x.shape, out)
-        np.multiply(xn, self._column(self.gamma.value, x.ndim), out=y)
-        return np.add(y, self._column(beta, x.ndim), out=y)
+        np.multiply(xn, self._column(self.gamma.value, x), out=y)
+        return np.add(y, self._column(beta, x), out=y)
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         product = self.memory.temporary(dy.shape, self.dtype)
@@ -100,12 +100,12 @@ class BatchNorm(Layer):
         if not need_dx:
             return None
         dx = self.input_gradient(dy.shape, out)
-        gain = self._column(self.gamma.value, dy.ndim) * self.inverse_std
+        gain = self._column(self.gamma.value, dy) * self.inverse_std
         if not self.is_training:
             return np.multiply(dy, gain, out=dx)
         num_values = dy.size // dy.shape[1]
-        np.multiply(self.normalized, self._column(self.gamma.grad / num_values, dy.ndim), product)
-        np.subtract(dy, self._column(self.beta.grad / num_values, dy.ndim), out=dx)
+        np.multiply(self.normalized, self._column(self.gamma.grad / num_values, dy), product)
+        np.subtract(dy, self._column(self.beta.grad / num_values, dy), out=dx)
         np.subtract(dx, product, out=dx)
         return np.multiply(dx, gain, out=dx)
 
@@ -140,14 +140,21 @@ class BatchNorm(Layer):
         num_values = x.size // x.shape[1]
         squares, total = self.memory.temporary(x.shape, np.float64), self.arithmetic.sum
         mean = total(x, axis=self.axes, dtype=np.float64, scratch=squares) / num_values
-        np.subtract(x, self._column(mean, x.ndim), out=out)
+        np.subtract(x, self._column(mean, x), out=out)
         np.square(out, dtype=np.float64, out=squares)
         return mean, total(squares, axis=self.axes, scratch=squares) / num_values
 
-    def _column(self, per_channel: Array, ndim: int) -> Array:
-        """Shaped to broadcast over (N, C) or (N, C, H, W), in the layer's dtype."""
-        shape = (-1, *(1,) * (ndim - 2))
-        return per_channel.astype(self.dtype).reshape(shape)
+    def _column(self, per_channel: Array, like: Array) -> Array:
+        """Shaped to broadcast over (N, C) or (N, C, H, W), in the layer's dtype.
+
+        For images once for each of the N: in the engine's memory order a pixel of all of them is
+        then one run of N C numbers, for `like` and for what it is combined with.
+        """
+        if like.ndim == 2:
+            return per_channel.astype(self.dtype)
+        column = np.empty((*like.shape[:2], 1, 1), self.dtype)
+        column[...] = per_channel[:, np.newaxis, np.newaxis]
+        return column
 
 
 @portable
