@@ -95,6 +95,16 @@ def ring(num_hosts: int, num_bytes: float) -> Rounds:
     return [num_bytes / num_hosts] * (2 * (num_hosts - 1))
 
 
+def direct(num_hosts: int, num_bytes: float) -> Rounds:
+    """Two hosts swap all at once; of more each is sent one piece by all, and sends its sum to all.
+
+    So `parallel.sums.narrow` does it, whatever MPI's algorithm is.
+    """
+    if num_hosts == 2:
+        return [num_bytes]
+    return [num_bytes * (num_hosts - 1) / num_hosts] * 2
+
+
 def as_mpich(num_hosts: int, num_bytes: float) -> Rounds:
     """What MPICH takes, by size."""
     return (doubling if num_bytes <= SHORT_BYTES else halving)(num_hosts, num_bytes)
@@ -105,6 +115,7 @@ ALGORITHMS: dict[str, Callable[[int, float], Rounds]] = {
     "doubling": doubling,
     "halving": halving,
     "ring": ring,
+    "direct": direct,
 }
 
 
@@ -148,4 +159,4 @@ def reduction(
 
 
 def _is_folded(algorithm: str, num_hosts: int) -> bool:
-    return algorithm != "ring" and num_hosts & (num_hosts - 1) != 0
+    return algorithm not in ("ring", "direct") and num_hosts & (num_hosts - 1) != 0

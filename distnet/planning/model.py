@@ -226,19 +226,20 @@ def _bucket_bytes(workload: Workload, way: Way, cluster: Cluster) -> int:
     return way.bucket_bytes or bucket_bytes(_wire_bytes(workload, way), cluster.ranks_per_host)
 
 
-def _sent_share(way: Way, cluster: Cluster) -> float:
-    """Of the bytes of numbers, what is sent of them; see `parallel.sums.narrow`."""
-    itemsize = REDUCTIONS[way.reduction].wire_itemsize
-    is_narrow = cluster.ranks_per_host > 1 and cluster.num_hosts <= MOST_RANKS
-    return min(USUAL_BYTES / itemsize, 1.0) if is_narrow else 1.0
+def _is_narrow(way: Way, cluster: Cluster) -> bool:
+    """Whether numbers travel in fewer bytes than they have; see `parallel.sums.narrow`."""
+    has_eight = REDUCTIONS[way.reduction].wire_itemsize == WORD
+    return has_eight and cluster.ranks_per_host > 1 and cluster.num_hosts <= MOST_RANKS
 
 
 def _gradient_sum(workload: Workload, way: Way, cluster: Cluster) -> Sum:
     """Of a step, between hosts; each of their ranks sends its share of a bucket."""
     lanes = cluster.ranks_per_host  # which share the link
-    share = _sent_share(way, cluster) / lanes
+    is_narrow = _is_narrow(way, cluster)
+    share = (USUAL_BYTES / WORD if is_narrow else 1.0) / lanes
+    algorithm = "direct" if is_narrow else way.algorithm
     wire, bucket = _wire_bytes(workload, way), _bucket_bytes(workload, way, cluster)
-    sums = reduction(cluster.link, way.algorithm, cluster.num_hosts, wire * share, bucket * share)
+    sums = reduction(cluster.link, algorithm, cluster.num_hosts, wire * share, bucket * share)
     return Sum(sums.delay_seconds, sums.transfer_seconds * lanes, sums.sent_bytes * lanes)
 
 

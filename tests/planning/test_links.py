@@ -20,6 +20,7 @@ MANY = 1 << 20
         ("doubling", lambda p: math.log2(p), lambda p, n: n * math.log2(p)),
         ("halving", lambda p: 2 * math.log2(p), lambda p, n: 2 * n * (p - 1) / p),
         ("ring", lambda p: 2 * (p - 1), lambda p, n: 2 * n * (p - 1) / p),
+        ("direct", lambda p: 1 if p == 2 else 2, lambda p, n: 2 * n * (p - 1) / p),
     ],
 )
 def test_costs_are_those_of_the_formulas(p, algorithm, delays, sent):

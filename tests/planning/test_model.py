@@ -68,6 +68,22 @@ def test_bytes_are_those_of_the_format():
     assert sent == {"exact": 8e6, "exact32": 4e6}
 
 
+@pytest.mark.parametrize("algorithm", ["mpich", "ring"])
+@pytest.mark.parametrize("hosts, exchanges", [(2, 1), (4, 2), (8, 2)])
+def test_few_hosts_with_several_ranks_send_narrow_numbers_by_themselves(
+    hosts, exchanges, algorithm
+):
+    way = Way(algorithm=algorithm)
+    step = predict(LOAD, way, on(hosts, SLOW, ranks_per_host=2))
+    sent = 2 * (hosts - 1) / hosts * 5e6  # five bytes of eight
+    assert step.sent_bytes == pytest.approx(sent)
+    messages = exchanges * 0.02 + sent / 1e7
+    assert step.exposed_seconds == pytest.approx(messages)
+    assert step.alone_seconds == pytest.approx(1e6 * LOAD.memory_seconds)  # within each host
+    one_each = predict(LOAD, way, on(hosts, SLOW))
+    assert one_each.sent_bytes == pytest.approx(8 / 5 * sent)
+
+
 def test_islands_send_rarely_and_in_bursts():
     step = predict(LOAD, LOCAL, on(4, SLOW))
     assert step.burst_bytes == pytest.approx(1.5e6, rel=0.01)  # a byte a number
