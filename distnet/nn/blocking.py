@@ -38,6 +38,9 @@ def repeated(vector: Array | None, count: int, out: Array | None) -> Array | Non
 
 def copy_in_squares(source: Array, out: Array) -> None:
     """As np.copyto, for arrays of one shape and of different memory orders, such as transposed."""
+    if max(out.shape, default=0) <= _SQUARE:
+        np.copyto(out, source)
+        return
     for starts in itertools.product(*(range(0, length, _SQUARE) for length in out.shape)):
         square = tuple(slice(start, start + _SQUARE) for start in starts)
         np.copyto(out[square], source[square])
