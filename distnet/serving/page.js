@@ -72,6 +72,7 @@ async function ask() {
   changed = true;
   if (asking) return; // whoever asks will see that it has changed
   asking = true;
+  document.body.ariaBusy = "true"; // what is shown is not of all strokes yet
   while (changed) {
     changed = false;
     if (isEmpty()) { show(null); continue; }
@@ -87,6 +88,7 @@ async function ask() {
     }
   }
   asking = false;
+  document.body.ariaBusy = "false";
 }
 
 const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`; // on one line

@@ -95,6 +95,8 @@ def shows(page: Any, name: str, text: str) -> None:
 
 
 def sees(page: Any, digit: str) -> None:
+    """Waits for the answer to all that is drawn."""
+    api.expect(page.locator("body")).to_have_attribute("aria-busy", "false", timeout=PATIENCE_MS)
     shows(page, "verdict", f"{digit}, ")
 
 
