@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from distnet.base.arithmetic import FLOAT, Portable, portable
 from distnet.base.arrays import Array
-from distnet.data import load_dataset
+from distnet.data import Samples, load_dataset
 from distnet.data.augment import Augment, random_affine
 from distnet.device import Device, compute_on
 from distnet.games import CartPole, Catch, Game
@@ -49,7 +49,14 @@ from distnet.nn import (
     Unflatten,
     Upsample,
 )
-from distnet.objectives import Adversarial, Classification, Objective, Regression, Segmentation
+from distnet.objectives import (
+    Adversarial,
+    Classification,
+    Objective,
+    Regression,
+    Segmentation,
+    StyleTransfer,
+)
 from distnet.optim import OPTIMIZERS, make_optimizer, make_schedule
 from distnet.parallel import Communicator, run_command
 from distnet.training.playing import learn_to_play
@@ -70,7 +77,8 @@ class GoldenCase:
     lr: float = 0.002
     schedule: str = "linear"
     settings: dict[str, Any] = field(default_factory=dict)  # of the optimizer
-    # Or "pixels", to be predicted; "ink", which of them are dark; "forgery", digits of its own.
+    # Or "pixels", to be predicted; "ink", which of them are dark; "forgery", digits of its own;
+    # "painting", digits in the style of others, of which the pixels are trained.
     task: str = "digits"
     augment: Augment | None = None
     local: LocalSteps | None = None
@@ -80,11 +88,11 @@ class GoldenCase:
         network = ready(self.make())
         arithmetic = network.arithmetic
         images, labels = load_dataset("mnist").train
-        objective, targets = _task(self.task, network, images, labels)
+        objective, samples = _task(self.task, network, images, labels)
         parameters = objective.parameters
         trainer = make_trainer(
             objective,
-            Feed(objective, images, targets, self.augment),
+            Feed(objective, *samples, self.augment),
             optimizer=make_optimizer(
                 self.optimizer,
                 parameters.values.size,
@@ -211,6 +219,21 @@ def forger() -> Network:
     return Network(layers, (16,), seed=None)
 
 
+def beholder() -> Network:
+    """What pictures are looked at with, before and behind its pooling."""
+    layers = [
+        Standardize([0.5], [1.0]),
+        Conv2d(6, 3, pad=1, bias=False),
+        ReLU(),
+        AvgPool2d(2),
+        Conv2d(8, 3, pad=1),
+        ReLU(),
+        GlobalAvgPool2d(),
+        Linear(10),
+    ]
+    return Network(layers, IMAGES, seed=None)
+
+
 def perceptron() -> Network:
     """The book's, with two hidden layers."""
     return ThreeLayerNet(IMAGES, 10, seed=None)  # type: ignore[arg-type]
@@ -245,6 +268,7 @@ CASES: dict[str, GoldenCase | GoldenGame] = {
     "autoencoder": GoldenCase(autoencoder, task="pixels"),
     "segmenter": GoldenCase(segmenter, task="ink"),
     "forger": GoldenCase(forger, task="forgery"),
+    "painting": GoldenCase(beholder, lr=0.15, task="painting"),
     "turned": GoldenCase(perceptron, augment=turned),
     "islands": GoldenCase(perceptron, steps=4, local=LocalSteps(islands=3, sync_every=2)),
     "cart_pole": GoldenGame(CartPole(), balancer),
@@ -264,6 +288,7 @@ GOLDEN = {
     "autoencoder": "7aeb9394d75ef084422454d7c9e61f9bd277aee390e7b60f2aefda7c9a53aa30",
     "segmenter": "891124dc4a26766e235c6c3f367a9c57fecbbc1f3df9757e873fa42ea2e87bca",
     "forger": "818680842bb8e47d92421a46769abbe766451403fd5e0e6e127389b0ed249cd3",
+    "painting": "6d1429f5c12a870d779de55779ef5642a3206dbe1eef04e77c5dc13744aa21db",
     "turned": "db8cd52d1c8957ca923f2d87c6ed27a7fe6b6e41bcd9a19e63169829108b8572",
     "islands": "2a4d8a9b7c919108d928224d4dba395a0844f9d76918f772e747c5c0c36c3b48",
     "cart_pole": "381c105481b8942edd72413c10c634bb0fad733c86cce8b024f50d7a79a0c580",
@@ -295,17 +320,30 @@ def train(
     return case.train(comm, ready)
 
 
-def _task(name: str, network: Network, images: Array, labels: Array) -> tuple[Objective, Array]:
-    """What is trained for, and its targets."""
+def _task(name: str, network: Network, images: Array, labels: Array) -> tuple[Objective, Samples]:
+    """What is trained for, and on what."""
     if name == "pixels":
-        return Regression(network), images
+        return Regression(network), Samples(images, images)
     if name == "forgery":
         layers = [Conv2d(6, 4, stride=2, pad=1), LeakyReLU(), Flatten(), Linear(1)]
         judge = Network(layers, IMAGES, seed=None).compute_in(network.arithmetic, seed=1)
-        return Adversarial(network, judge), labels
+        return Adversarial(network, judge), Samples(images, labels)
     if name == "ink":
-        return Segmentation(network), (images[:, 0] > 127).astype(np.uint8)
-    return Classification(network, label_smoothing=0.1), labels
+        return Segmentation(network), Samples(images, (images[:, 0] > 127).astype(np.uint8))
+    if name == "painting":
+        other = beholder().compute_in(network.arithmetic, seed=1)
+        painting = StyleTransfer(
+            [network, other],
+            images[:16],
+            images[16:32],
+            style_taps=("relu1", "relu2"),
+            content_tap="relu2",
+            style_weight=2.5,
+            smoothness=10.0,
+            tile=20,
+        )
+        return painting, painting.tiles
+    return Classification(network, label_smoothing=0.1), Samples(images, labels)
 
 
 def main(argv: list[str]) -> int:

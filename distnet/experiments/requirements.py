@@ -53,6 +53,8 @@ class Required:
     """A line of the acceptance table: number `key` of an experiment has to keep to `bound`.
 
     id: the line's name, such as "A7". quick: the looser bound of the reduced version, if any.
+    only_full: not judged in the reduced version, where it would tell nothing: an untrained network
+    would keep to any bound that the reduced version can keep to.
     needs: a file of weights that the book publishes, without which it cannot be measured.
     """
 
@@ -61,6 +63,7 @@ class Required:
     key: str
     bound: Bound
     quick: Bound | None = None
+    only_full: bool = False
     needs: str = ""
 
     def judge(self, numbers: Mapping[str, Any], quick: bool, has_needed: bool = True) -> Verdict:
@@ -69,6 +72,8 @@ class Required:
         if not has_needed:
             missing = f"needs {self.needs} in --weights DIR"
             return Verdict(self.id, self.what, missing, bound.text, None)
+        if quick and self.only_full:
+            return Verdict(self.id, self.what, "not judged in the quick version", bound.text, None)
         measured = numbers[self.key]
         return Verdict(self.id, self.what, short(measured), bound.text, bound.holds(measured))
 

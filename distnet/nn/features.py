@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from distnet.base.arithmetic import FLOAT, Arithmetic
 from distnet.base.arrays import Array, Shape
 from distnet.nn.layer import Layer
 from distnet.nn.network import Network
@@ -17,7 +18,8 @@ class Features:
     """The outputs of chosen layers of a network, the taps, for images of any size it can read.
 
     network: a chain; its layers up to the last tap are copied with what they have learned, and are
-    constants from then on. taps: names of layers in the chain, such as "relu3".
+    constants from then on. They compute in portable arithmetic if it does, else in floats.
+    taps: names of layers in the chain, such as "relu3".
     input_shape: (C, H, W) of the images, which may be others than those that the network was
     trained on as long as no layer up to the last tap depends on their size, as Linear does.
 
@@ -27,8 +29,13 @@ class Features:
     def __init__(self, network: Network, taps: Sequence[str], input_shape: Shape) -> None:
         self.taps = tuple(taps)
         blocks = [Sequential(layers) for layers in _cut(network, self.taps)]
-        dtype = network.parameters.dtype
-        self.network = Network(blocks, input_shape, seed=None, dtype=dtype)
+        self.network = Network(
+            blocks,
+            input_shape,
+            seed=None,
+            dtype=network.parameters.dtype,
+            arithmetic=arithmetic_of_features(network),
+        )
         own, known = self.network.parameters, network.parameters
         _copy(known.named(), own.named())
         _copy(known.named_statistics(), own.named_statistics())
@@ -64,6 +71,11 @@ class Features:
     @property
     def _blocks(self) -> list[Layer]:
         return self.network.body.layers
+
+
+def arithmetic_of_features(network: Network) -> Arithmetic:
+    """Of a network in 16 bits it is that of floats: its gradients are not scaled here."""
+    return FLOAT if network.arithmetic.stores else network.arithmetic
 
 
 def _copy(known: Mapping[str, Array], own: Mapping[str, Array]) -> None:

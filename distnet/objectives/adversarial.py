@@ -96,12 +96,11 @@ class Adversarial(Objective):
         fakes = self.generator.forward(self.noise(MicroBatch(), len(x)))
         real = self.discriminator.forward(x).copy()
         fake = self.discriminator.forward(fakes)
-        losses = [
-            self._loss(logits, target)[0]
-            for logits, target in ((real, self.real_label), (fake, 0.0), (fake, 1.0))
-        ]
+        loss = 0.0
+        for logits, target in ((real, self.real_label), (fake, 0.0), (fake, 1.0)):
+            loss += self._loss(logits, target)[0]
         told = int(np.count_nonzero(real > 0)), int(np.count_nonzero(fake < 0))
-        return self.sums(sum(losses), *told)
+        return self.sums(loss, *told)
 
     def metrics(self, loss: float, counts: Array, num_samples: int) -> dict[str, float]:
         real, fake = (float(count) / num_samples for count in counts)

@@ -8,13 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distnet.base.arithmetic import FLOAT, Arithmetic, portable
 from distnet.base.arrays import Array, Shape
 from distnet.base.errors import DataError
 from distnet.base.images import pixels
 from distnet.base.keys import MicroBatch, Purpose, stream
 from distnet.data.dataset import Samples
 from distnet.nn import arguments
-from distnet.nn.features import Features
+from distnet.nn.features import Features, arithmetic_of_features
 from distnet.nn.initializers import constant
 from distnet.nn.layers.gram import GramMatrix
 from distnet.nn.network import Network
@@ -61,16 +62,19 @@ class Likeness:
         wanted = {*style_taps, content_tap}
         taps = [name for name in names if name in wanted] + sorted(wanted.difference(names))
         self.features = Features(network, taps, shape)
+        self._arithmetic = self.features.network.arithmetic
         self._content_at = taps.index(content_tap)
         self._style_at = [taps.index(tap) for tap in style_taps]
         self._grams = [GramMatrix() for _ in style_taps]
         for gram, at in zip(self._grams, self._style_at, strict=True):
-            gram.build(self.features.shapes[at], network.parameters.dtype)
+            gram.compute_in(self._arithmetic)
+            gram.build(self.features.shapes[at], network.dtype)
 
     def content(self, picture: Array) -> Content:
         """Of a picture `(C, H, W)`."""
         features = self._look(picture)[self._content_at].copy(order="K")
-        return Content(features, float(features.var(dtype=np.float64)))
+        mean = self._arithmetic.sum(features, None, dtype=np.float64) / features.size
+        return Content(features, self._square(features - mean) / features.size)
 
     def style(self, picture: Array) -> Style:
         """Of a picture `(C, H, W)`."""
@@ -82,12 +86,14 @@ class Likeness:
         difference = features[self._content_at] - content.features
         self._to_content = difference, difference.size * content.variance
         self._to_style = [
-            (gram - known, _square(known))
+            (gram - known, self._square(known))
             for gram, known in zip(self._style(features), style, strict=True)
         ]
+        of_style = 0.0
+        for apart, length in self._to_style:
+            of_style += self._square(apart) / length
         return Distances(
-            _square(difference) / self._to_content[1],
-            sum(_square(d) / length for d, length in self._to_style) / len(self._to_style),
+            self._square(difference) / self._to_content[1], of_style / len(self._to_style)
         )
 
     def gradient(self, content_weight: float, style_weight: float) -> Array:
@@ -103,6 +109,9 @@ class Likeness:
             gradients[at] = dfeatures if known is None else known + dfeatures
         return self.features.backward(gradients)[0]
 
+    def _square(self, x: Array) -> float:
+        return square(x, self._arithmetic)
+
     def _look(self, picture: Array) -> list[Array]:
         return self.features.forward(self.features.network.as_input(picture[None]))
 
@@ -116,14 +125,16 @@ class Canvas:
     So no step, however long, leaves 0 to 1.
     """
 
-    def __init__(self, pictures: Array) -> None:
+    def __init__(self, pictures: Array, arithmetic: Arithmetic = FLOAT) -> None:
         start = np.clip(pictures, DARKEST, 1 - DARKEST)
+        self._dtype, self._arithmetic = start.dtype, arithmetic
         self.logits = Parameter(start.shape, constant(0), decays=False)
-        self.logits.value = np.log(start / (1 - start))
+        self.logits.value = arithmetic.log(start / (1 - start))
 
     def pixels(self, place: Place | tuple[()] = ()) -> Array:
         """What lies at a place of the pictures, in a new array."""
-        return 1 / (1 + np.exp(-self.logits.value[place]))
+        logits = self.logits.value[place].astype(self._dtype, copy=False)
+        return 1 / (1 + self._arithmetic.exp(-logits))
 
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
         yield "logits", self.logits
@@ -138,6 +149,7 @@ class Canvas:
         """Nothing is derived from the values."""
 
 
+@portable
 class StyleTransfer(Objective):
     """Makes pictures look as if they were painted like others.
 
@@ -156,7 +168,8 @@ class StyleTransfer(Objective):
     whole or, with `tile`, in squares of that side, see `tiles`: then the style has to be found in
     each of them, and so has the content, whose variance is that of the whole picture.
 
-    Metrics: loss, content and style, the mean distances.
+    It computes in the arithmetic of the networks. Metrics: loss, content and style, the mean
+    distances.
     """
 
     counts = ("content", "style")
@@ -176,8 +189,8 @@ class StyleTransfer(Objective):
         networks = [network] if isinstance(network, Network) else list(network)
         if not networks:
             raise ValueError("StyleTransfer: found no network, expected one or more")
-        dtype = networks[0].parameters.dtype
-        self.contents = as_floats(contents, dtype)
+        arithmetic = _arithmetic(networks)
+        self.contents = as_floats(contents, networks[0].dtype)
         num_pictures, *shape = self.contents.shape
         if len(shape) != 3 or len(styles) != num_pictures:
             raise ValueError(
@@ -185,8 +198,8 @@ class StyleTransfer(Objective):
                 "expected (P, C, H, W) and P of them"
             )
         self.style_weights, self.smoothness = _each(style_weight, num_pictures), smoothness
-        self.canvas = Canvas(self.contents)
-        self.parameters = Parameters({"": self.canvas}, dtype)
+        self.canvas = Canvas(self.contents, arithmetic)
+        self.parameters = Parameters({"": self.canvas}, networks[0].parameters.dtype, arithmetic)
         self.tile_shape, self._grid = _tiling(tile, *shape[1:])
         taps = style_taps, content_tap
         tile_shape = shape[0], *self.tile_shape
@@ -230,7 +243,7 @@ class StyleTransfer(Objective):
             place = self._place(tile, at)
             picture, found = self._measured(place)
             sums += found
-            dpicture = self.smoothness * total_variation(picture)[1]
+            dpicture = self.smoothness * self._variation(picture)[1]
             share = 1 / len(self._likenesses)
             for likeness in self._likenesses:
                 weight = share * self.style_weights[place[0]]
@@ -241,8 +254,10 @@ class StyleTransfer(Objective):
         return self.sums(sums[0] / divisor, *sums[1:])
 
     def measure(self, x: Array, targets: Array) -> Array:
-        found = [self._measured(self._place(tile, None))[1] for tile in x.tolist()]
-        return self.sums(*np.sum(found, axis=0))
+        sums = np.zeros(3)
+        for tile in x.tolist():
+            sums += self._measured(self._place(tile, None))[1]
+        return self.sums(*sums)
 
     def metrics(self, loss: float, counts: Array, num_samples: int) -> dict[str, float]:
         content, style = (float(sums) / num_samples for sums in counts)
@@ -261,7 +276,10 @@ class StyleTransfer(Objective):
             found += likeness.distances(picture, content, style)
         found /= len(self._likenesses)
         loss = found[0] + self.style_weights[place[0]] * found[1]
-        return picture, np.array([loss + self.smoothness * total_variation(picture)[0], *found])
+        return picture, np.array([loss + self.smoothness * self._variation(picture)[0], *found])
+
+    def _variation(self, picture: Array) -> tuple[float, Array]:
+        return total_variation(picture, self.parameters.arithmetic)
 
     def _place(self, tile: int, at: MicroBatch | None) -> Place:
         """Where a tile lies in this step, or in an evaluation."""
@@ -282,16 +300,16 @@ def style_of(
     network: Network, picture: Array, style_taps: Sequence[str], content_tap: str
 ) -> Style:
     """The style of a picture `(C, H, W)` of any size, for a `Likeness` at the same taps."""
-    picture = as_floats(picture, network.parameters.dtype)
+    picture = as_floats(picture, network.dtype)
     return Likeness(network, picture.shape, style_taps, content_tap).style(picture)
 
 
-def total_variation(picture: Array) -> tuple[float, Array]:
+def total_variation(picture: Array, arithmetic: Arithmetic = FLOAT) -> tuple[float, Array]:
     """The mean squared difference of neighbours, down plus across, of `(C, H, W)`; its gradient."""
     total, gradient = 0.0, np.zeros_like(picture)
     for axis in (1, 2):
         difference = np.diff(picture, axis=axis)
-        total += _square(difference) / difference.size
+        total += square(difference, arithmetic) / difference.size
         difference *= picture.dtype.type(2 / difference.size)
         after, before = np.moveaxis(gradient, axis, 0)[1:], np.moveaxis(gradient, axis, 0)[:-1]
         after += np.moveaxis(difference, axis, 0)
@@ -308,6 +326,17 @@ def as_floats(pictures: Array, dtype: DTypeLike = np.float32) -> Array:
             f"pictures: found floats from {floats.min():.4g} to {floats.max():.4g}, expected 0 to 1"
         )
     return floats
+
+
+def _arithmetic(networks: Sequence[Network]) -> Arithmetic:
+    """The one in which all of them compute; raises ValueError if there are two."""
+    first, *others = (arithmetic_of_features(network) for network in networks)
+    for other in others:
+        if repr(other) != repr(first):
+            raise ValueError(
+                f"StyleTransfer: found {first!r} and {other!r}, expected networks of one arithmetic"
+            )
+    return first
 
 
 def _each(weight: float | Sequence[float], number: int) -> list[float]:
@@ -330,6 +359,7 @@ def _tiling(tile: int | None, h: int, w: int) -> tuple[tuple[int, int], tuple[in
     return (tile_h, tile_w), (-(-h // tile_h), -(-w // tile_w))
 
 
-def _square(x: Array) -> float:
+def square(x: Array, arithmetic: Arithmetic = FLOAT) -> float:
     """|x|², added up in float64."""
-    return float(np.square(x, dtype=np.float64).sum())
+    squares = np.square(x, dtype=np.float64)
+    return float(arithmetic.sum(squares, None, scratch=squares))

@@ -36,7 +36,7 @@ def is_a_small_picture(path):
 
 
 def test_digit_scenes_are_padded_with_pixels_that_do_not_count(lab):
-    task = segmenting.digits(lab, 25)
+    task = segmenting.digits(lab, 1)
     assert task.shape == (1, 64, 88) and len(task.classes) == len(task.colours) == 11
     assert len(task.train.inputs) == 16 and task.steps == 1
     assert (task.train.targets[:, :, 84:] == IGNORED).all()
@@ -44,7 +44,7 @@ def test_digit_scenes_are_padded_with_pixels_that_do_not_count(lab):
 
 
 def test_pictures_of_masks_and_their_confusion(lab):
-    task = segmenting.roads(lab, 25)
+    task = segmenting.roads(lab, 1)
     network = FCN(task.shape, len(task.classes))
     matrix = segmenting.confusion(lab, network, task)
     np.testing.assert_array_equal(matrix.sum(axis=1), np.bincount(task.test.targets.ravel()))
@@ -100,7 +100,7 @@ def test_a_saved_detector_finds_the_same_and_looks_at_a_picture(make, lab, photo
 
 
 def test_sentences_are_judged_and_drawn(lab):
-    task = captioning.relations(lab, 100)
+    task = captioning.relations(lab, 2)
     assert len(task.train.inputs) == 32 and task.length == 9
     network = NIC((1, 40, 40), 18, 9, filters=(4, 4, 8), hidden=8)
     network.classes = captioning.VOCABULARY

@@ -55,6 +55,15 @@ def test_a_quick_run_is_judged_by_its_own_bound(tmp_path):
     assert ">= 10" in str(full.judge(required, {"x": 5}))
 
 
+def test_what_would_tell_nothing_is_not_judged_in_a_quick_run(tmp_path):
+    required = Required("A0", "what", "x", at_least(10), only_full=True)
+    full, quick = (Lab(SerialCommunicator(), tmp_path, quick=q) for q in (False, True))
+    assert full.judge(required, {"x": 5}).holds is False
+    verdict = quick.judge(required, {"x": 5})
+    assert verdict.holds is None
+    assert "not run what: not judged in the quick version (required: >= 10)" in str(verdict)
+
+
 def test_what_needs_published_weights_is_not_judged_without(tmp_path):
     required = Required("A0", "what", "x", at_least(10), needs="ch00/params.pkl")
     without = Lab(SerialCommunicator(), tmp_path)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
+from distnet.base import elementary
+from distnet.base.arithmetic import Float, Portable, portable
 from distnet.base.errors import DataError
 from distnet.nn import AvgPool2d, Conv2d, GlobalAvgPool2d, Linear, MicroBatch, Network, ReLU, Tanh
 from distnet.nn.gradient_check import numerical_gradient, relative_error
 from distnet.objectives import StyleTransfer
-from distnet.objectives.style import Likeness, as_floats, style_of, total_variation
+from distnet.objectives.style import DARKEST, Canvas, Likeness, as_floats, style_of, total_variation
 from distnet.parallel import SerialCommunicator
 from distnet.training.fit import fit
 
@@ -164,6 +168,58 @@ def test_floats_that_are_no_pixels_are_refused(pixels):
 def test_as_many_styles_as_contents_are_needed():
     with pytest.raises(ValueError, match=r"found contents \(2, 3, 8, 12\) and 1 styles"):
         StyleTransfer(network(), pictures(2, 3, 8, 12), [pictures(3, 8, 8)], **TAPS)
+
+
+def test_in_portable_arithmetic_it_finds_nearly_the_same():
+    losses = []
+    for arithmetic in ("float32", "portable"):
+        networks = [network(np.float32, seed=seed).compute_in(arithmetic) for seed in (5, 7)]
+        styles = [pictures(3, 6, 8, seed=1), pictures(3, 10, 4, seed=2)]
+        trained = StyleTransfer(networks, pictures(2, 3, 8, 12), styles, **TAPS, tile=6)
+        assert trained.parameters.arithmetic.name == arithmetic
+        history = fit(
+            trained, *trained.tiles, steps=20, optimizer="adam", lr=portable(lambda step: 0.1)
+        )
+        losses.append(history.losses)
+        assert trained.measure(*trained.tiles)[0] / len(trained.tiles.inputs) < history.losses[0]
+    np.testing.assert_allclose(*losses, rtol=0.01)
+    assert losses[0][-1] < 0.7 * losses[0][0]
+
+
+def test_in_portable_arithmetic_sums_have_no_order():
+    layers = [Conv2d(4, 1), Tanh(), GlobalAvgPool2d(), Linear(3)]
+    exact, rounded = ([], [])
+    for seed in range(20):
+        picture = pictures(3, 9, 11, seed=seed)
+        turned = np.ascontiguousarray(picture[:, ::-1, ::-1])
+        for arithmetic, found in ((Portable(), exact), (Float(), rounded)):
+            net = Network(copy.deepcopy(layers), (3, 9, 11), arithmetic=arithmetic)
+            seen = Likeness(net, picture.shape, ["tanh1"], "tanh1")
+            both = [
+                (seen.content(each).variance, total_variation(each, arithmetic)[0])
+                for each in (picture, turned)
+            ]
+            found.append(both[0] == both[1])
+    assert all(exact) and not all(rounded)
+
+
+def test_pixels_are_made_of_portable_numbers():
+    canvas = Canvas(pictures(1, 3, 8, 12), Portable())
+    logits = canvas.logits.value.copy()
+    picture = pictures(1, 3, 8, 12).clip(DARKEST, 1 - DARKEST)
+    np.testing.assert_array_equal(logits, elementary.log(picture / (1 - picture)))
+    np.testing.assert_array_equal(canvas.pixels(), 1 / (1 + elementary.exp(-logits)))
+
+
+def test_networks_of_two_arithmetics_are_refused():
+    networks = [network(np.float32), network(np.float32).compute_in("portable")]
+    with pytest.raises(ValueError, match=r"found Float\(\) and Portable\(bits=12\), expected"):
+        StyleTransfer(networks, pictures(1, 3, 8, 12), [pictures(3, 8, 8)], **TAPS)
+
+
+def test_a_network_in_16_bits_is_looked_through_in_floats():
+    net = network(np.float32).compute_in("float16")
+    assert Likeness(net, (3, 8, 12), **TAPS).features.network.arithmetic.name == "float32"
 
 
 def test_the_same_distances_and_gradients_as_pytorch():

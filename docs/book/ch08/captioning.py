@@ -29,10 +29,9 @@ from distnet.objectives import Captioning
 from distnet.objectives.bleu import bleu
 from distnet.optim.schedules import cosine
 from distnet.parallel import shared_map
+from distnet.training.evaluation import measure
+from distnet.training.step.feed import Feed
 from distnet.training.watching.history import History
-
-if TYPE_CHECKING:
-    pass
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,28 +65,29 @@ class Task:
 
 def relations(lab: Lab, steps: int) -> Task:
     """Scenes of one or two digits: "a large three above a small seven"."""
+    batch = 16 if lab.quick else 32
     train, test = (
         caption_scenes(digits, seed=lab.seed, part=part)
         for digits, part in zip(lab.digits, Part, strict=True)
     )
-    return _task(lab, train, test, steps, 32, 8, captioned)
+    return _task(lab, train, test, steps, batch, 8, captioned)
 
 
 def grids(lab: Lab, steps: int) -> Task:
-    """Grids of 3 x 3 digits, to be read row by row."""
+    """Grids of 3 x 3 digits (quick: a single digit), to be read row by row."""
+    side = 1 if lab.quick else 3
     train, test = (
-        DigitGrids(digits, seed=lab.seed, part=part)
+        DigitGrids(digits, seed=lab.seed, part=part, side=side)
         for digits, part in zip(lab.digits, Part, strict=True)
     )
 
     def read(scenes: Scenes, count: int) -> Samples:
-        return captioned(scenes, count, length=10, say=digits_of)
+        return captioned(scenes, count, length=side**2 + 1, say=digits_of)
 
     return _task(lab, train, test, steps, 16, 4, read)
 
 
 def _task(lab, train, test, steps, batch, micro_batch, describe) -> Task:
-    steps = steps // 100 if lab.quick else steps
     num_test = 100 if lab.quick else NUM_TEST
     parts = describe(train, steps * batch), describe(test, num_test)
     return Task(*parts, steps, batch, micro_batch)
@@ -134,6 +134,20 @@ def judged(words: Array, targets: Array) -> Numbers:
         "shuffled": exact(np.roll(words, 1, axis=0), targets),
         "bleu4_shuffled": bleu(sentences[-1:] + sentences[:-1], wanted),
     }
+
+
+def nats_from_pictures(lab: Lab, network: Network, task: Task) -> float:
+    """How much likelier a sentence is with its own picture than with that of the scene before.
+
+    The mean over the test scenes, as a logarithm, in nats. It is 0 for a network that does not
+    look, however well it knows the grammar.
+    """
+    objective, (images, targets) = Captioning(network, presence=0), task.test
+    own, other = (
+        measure(Feed(objective, seen, targets), lab.comm, BLOCK)[0]
+        for seen in (images, np.roll(images, 1, axis=0))
+    )
+    return (other - own) * objective.divisor(targets) / len(targets)
 
 
 def draw_said(figure: Figure, task: Task, words: Array, columns: int = 4) -> None:

@@ -14,23 +14,27 @@ from distnet.nn import Network
 from distnet.objectives.segmentation import intersection_over_union
 from distnet.training.watching.history import History
 
+# Quick: an untrained network has an mIoU of 0.04 on roads, 0.02 of it from two skips; the quick one
+# has 0.41, 0.11 of it from skips (other seeds 0.31 and 0.08). On digits it is 0.02 against 0.12,
+# where to see nothing but background gives 0.09, and skips do not tell yet.
 REQUIRED = [
-    Required("8.4.2", "roads, two skips: mIoU", "road_miou", at_least(0.85), quick=at_least(0.35)),
-    Required("8.4.2", "roads: what two skips add", "road_gain", at_least(0.12), quick=at_least(0)),
+    Required("8.4.2", "roads, two skips: mIoU", "road_miou", at_least(0.85), quick=at_least(0.25)),
+    Required(
+        "8.4.2", "roads: what two skips add", "road_gain", at_least(0.12), quick=at_least(0.05)
+    ),
     Required(
         "8.4.2", "digits, two skips: mIoU", "digit_miou", at_least(0.80), quick=at_least(0.095)
     ),
-    Required(
-        "8.4.2", "digits: what two skips add", "digit_gain", at_least(0.08), quick=at_least(-0.1)
-    ),
+    Required("8.4.2", "digits: what two skips add", "digit_gain", at_least(0.08), only_full=True),
 ]
 STEPS = 500
 SKIPS = ("no skip", "one skip", "two skips")
 
 
 def run(lab: Lab) -> Numbers:
-    on_roads = compared(lab, "road", roads(lab, STEPS), [0, 1, 2])
-    on_digits = compared(lab, "digit", digits(lab, STEPS), [0, 2])
+    steps = STEPS // 25 if lab.quick else STEPS
+    on_roads = compared(lab, "road", roads(lab, steps), [0, 1, 2])
+    on_digits = compared(lab, "digit", digits(lab, steps), [0, 2])
     return on_roads | on_digits
 
 

@@ -27,6 +27,8 @@ REQUIRED = [
         quick=at_least(0),
     ),
     Required("decay", "the same, every seed", "gains", at_least(0)),
+    # Without it untrained networks would do: they gain nothing and lose nothing.
+    Required("decay", "test accuracy with it, every seed", "decay", at_least(0.9)),
 ]
 STEPS_PER_EPOCH = 60
 SCHEDULES = {

@@ -7,19 +7,27 @@ from captioning import draw_attention, grids, judged, said, trained
 
 from distnet.experiments import Lab, Numbers, Required, at_least, main
 
+# Quick: of single digits an untrained network has 0.16 right, the quick one 0.83.
 REQUIRED = [
-    Required("8.4.3", "digits of nine that are right", "digits", at_least(0.96), quick=at_least(0)),
-    Required("8.4.3", "grids read without a mistake", "exact", at_least(0.88), quick=at_least(0)),
+    Required(
+        "8.4.3",
+        "digits of nine that are right (quick: of one)",
+        "digits",
+        at_least(0.96),
+        quick=at_least(0.5),
+    ),
+    Required("8.4.3", "grids read without a mistake", "exact", at_least(0.88), quick=at_least(0.5)),
 ]
-STEPS = 2_000
+STEPS, QUICK_STEPS = 2_000, 150
 
 
 def run(lab: Lab) -> Numbers:
-    task = grids(lab, STEPS)
+    task = grids(lab, QUICK_STEPS if lab.quick else STEPS)
     network, history = trained(lab, task, poolings=3)
     lab.keep("nic_grid", network)
     words = said(lab, network, task.test.inputs)
-    right = words[:, :9] == task.test.targets[:, :9]
+    num_digits = task.length - 1
+    right = words[:, :num_digits] == task.test.targets[:, :num_digits]
     lab.picture(
         "nic_grid", lambda figure: draw_attention(figure, network, task, [0, 1]), (7.6, 2.2)
     )

@@ -47,6 +47,12 @@ class PaintOptions:
         metavar="X",
         limits={">=": 0.05, "<=": 1},
     )
+    arithmetic: str = option(
+        "float32",
+        "portable: the same pixels on any machine, and slower",
+        group="arithmetic",
+        choices=("float32", "portable"),
+    )
 
 
 def main(comm: Communicator) -> None:
@@ -56,7 +62,7 @@ def main(comm: Communicator) -> None:
     content = together(comm, lambda: middle_of(Path(options.photo), size))
     style = together(comm, lambda: middle_of(Path(options.style), size, options.part))
     (result,), history = painted_by(
-        [distnet.load(path) for path in EYES],
+        [distnet.load(path).compute_in(options.arithmetic) for path in EYES],
         content[None],
         [style],
         comm=comm,
@@ -69,7 +75,7 @@ def main(comm: Communicator) -> None:
         write(out, result)
         last = history.steps[-1]
         print(f"content distance {last['content']:.3f}, style distance {last['style']:.4f}")
-        print(f"wrote {out}")
+        print(f"wrote {out}, from pixels with params_sha256 {history.params_sha256}")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from textures import TAPS
 
+from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
 from distnet.nn import Network
 from distnet.objectives import StyleTransfer
@@ -39,7 +41,7 @@ def painted_by(
 ) -> tuple[Array, History]:
     """The contents `(P, 3, H, W)` in those styles, as the eyes see them: `(P, 3, H, W)`, 0 to 1.
 
-    style_weight: one for all or one for each.
+    It is done in the arithmetic of the eyes. style_weight: one for all or one for each.
     """
     around = [(0, 0), (0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)]
     objective = StyleTransfer(
@@ -56,13 +58,19 @@ def painted_by(
         *objective.tiles,
         steps=steps,
         optimizer="adam",
-        lr=lambda step: 0.15 * (1 - step / steps),
+        lr=partial(falling, steps=steps),
         batch_size=len(objective.tiles.inputs),
         micro_batch_size=1,
         progress=progress,
         comm=comm,
     )
     return objective.pictures[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN], history
+
+
+@portable
+def falling(step: int, steps: int) -> float:
+    """The learning rate: a straight line down to 0."""
+    return 0.15 * (1 - step / steps)
 
 
 def beside(rows: Sequence[Sequence[Array]]) -> Array:

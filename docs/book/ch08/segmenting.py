@@ -90,7 +90,6 @@ def _task(
     steps: int,
     batch_size: int,
 ) -> Task:
-    steps = steps // 25 if lab.quick else steps
     num_test = NUM_TEST // 4 if lab.quick else NUM_TEST
     counts = steps * batch_size, num_test
     samples = (
@@ -100,7 +99,7 @@ def _task(
     return Task(classes, colours, *samples, steps, batch_size // 2)
 
 
-def trained(lab: Lab, network: Network, task: Task) -> History:
+def trained(lab: Lab, network: Network, task: Task, lr: float = 0.005) -> History:
     """Trains a network on all scenes, each of them once, and evaluates it eight times."""
     network.classes = task.classes
     return lab.fit(
@@ -108,7 +107,7 @@ def trained(lab: Lab, network: Network, task: Task) -> History:
         *task.train,
         steps=task.steps,
         optimizer="adam",
-        lr=cosine(0.005, task.steps, warmup=1 / 16),
+        lr=cosine(lr, task.steps, warmup=1 / 16),
         batch_size=2 * task.micro_batch_size,
         micro_batch_size=task.micro_batch_size,
         evaluate_on={"test": task.test},

@@ -29,18 +29,22 @@ from distnet.objectives.segmentation import intersection_over_union
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Quick: untrained networks have 0.03 and 0.01; the quick one 0.55 and 0.38, with other seeds and
+# kernels at least 0.49 and 0.08. Of all pixels 0.03 are lane markings.
 REQUIRED = [
-    Required("8.5.3", "mIoU", "miou", at_least(0.85), quick=at_least(0.15)),
-    Required("8.5.3", "IoU of the lane markings", "lane_iou", at_least(0.83), quick=at_least(0)),
+    Required("8.5.3", "mIoU", "miou", at_least(0.85), quick=at_least(0.3)),
+    Required("8.5.3", "IoU of the lane markings", "lane_iou", at_least(0.83), quick=at_least(0.05)),
 ]
-STEPS, BATCH = 2_000, 8
+STEPS, BATCH, LR = 2_000, 8, 0.005
+QUICK = 240, 4, 0.01  # many small steps: the lane markings come last
 NUM_TIMED = 100
 
 
 def run(lab: Lab) -> Numbers:
-    task = roads(lab, STEPS, BATCH)
+    steps, batch, lr = QUICK if lab.quick else (STEPS, BATCH, LR)
+    task = roads(lab, steps, batch)
     network = SegNet(task.shape, len(task.classes), seed=lab.seed)
-    history = trained(lab, network, task)
+    history = trained(lab, network, task, lr)
     matrix = confusion(lab, network, task)
     iou = intersection_over_union(matrix)
     lab.keep("segnet", network)
