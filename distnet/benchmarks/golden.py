@@ -335,7 +335,7 @@ def _task(name: str, network: Network, images: Array, labels: Array) -> tuple[Ob
         painting = StyleTransfer(
             [network, other],
             images[:16],
-            images[16:32],
+            list(images[16:32]),
             style_taps=("relu1", "relu2"),
             content_tap="relu2",
             style_weight=2.5,
