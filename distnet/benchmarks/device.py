@@ -211,7 +211,7 @@ def _show_layers(device: Device, n: int, groups: int) -> list[Any]:
     body = _body(Classification(_network(Portable(), device)))
     body.bring([MicroBatch(number=g) for g in range(groups)], n)
     body.chain.load()
-    stages = list(zip((name for name, _ in body.named_layers()), body.chain.stages, strict=True))
+    stages = list(zip((name for name, _ in body.named_layers()), body.chain.inner, strict=True))
     rows: dict[str, list[float]] = {}
     x = device.to_device(np.moveaxis(_images(groups, n), 2, -1))
     for name, stage in stages:

@@ -2,8 +2,8 @@
 
 To the rest of distnet it is the `Sequential` of the same layers, with arrays of the host on both
 sides: inputs, outputs and gradients of outputs go over, and the gradients of parameters come back
-into the flat vector. So losses, sums, optimizers and files have nothing to do with it. (`passes`
-knows better, where it can.)
+into the flat vector. So losses, sums, optimizers and files have nothing to do with it.
+(`training.step.group_pass` knows better, where it can.)
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class OnDevice(Sequential):
             y = self._to_host(self.evaluation(self.as_images(x[None])))[0]
         else:
             (y,) = self.forward_group(x[None], [at])
-            self.hand_over([at], 0)
+            self._hand_over(at)
         if out is None:
             return y
         np.copyto(out, y)
@@ -116,12 +116,11 @@ class OnDevice(Sequential):
         for parameter, gradients in self._gradients:
             np.copyto(parameter.grad, gradients[g])
 
-    def hand_over(self, at: Sequence[MicroBatch], g: int) -> None:
-        """What micro-batch `g` of a group adds to running statistics."""
+    def _hand_over(self, at: MicroBatch) -> None:
+        """What a micro-batch by itself adds to running statistics."""
         to_host = self.device.to_host
         for moments in self.chain.moments():
-            mean, var = to_host(moments.mean), to_host(moments.var)
-            contribute(moments, mean[g], var[g], at[g])
+            contribute(moments, to_host(moments.mean), to_host(moments.var), at)
 
     def as_images(self, x: Array) -> Array:
         """Images with their channels last, as arrays on the device are; vectors as they are."""

@@ -17,7 +17,7 @@ from distnet.device.elementwise import (
     DeviceTanh,
     DeviceUnflatten,
 )
-from distnet.device.layer import DeviceLayer, Moments
+from distnet.device.layer import DeviceLayer, L, Moments
 from distnet.device.linear import DeviceLinear
 from distnet.device.mirror import Mirror
 from distnet.device.normalization import (
@@ -51,82 +51,68 @@ from distnet.nn import (
 from distnet.nn.parameters import Parameter, num_trained
 
 
-class Chain(DeviceLayer[Sequential]):
+class _Composed(DeviceLayer[L]):
+    """A layer that is made of others, `inner`: what all of them do alike."""
+
+    inner: list[DeviceLayer[Any]]
+
+    def fetch(self) -> None:
+        for each in self.inner:
+            each.fetch()
+
+    def draw(self, at: Sequence[MicroBatch], n: int) -> None:
+        for each in self.inner:
+            each.draw(at, n)
+
+    def load(self) -> None:
+        for each in self.inner:
+            each.load()
+
+    def gradients(self) -> Iterator[tuple[Parameter, Any]]:
+        for each in self.inner:
+            if num_trained(each.layer):  # what is frozen may not have run backward
+                yield from each.gradients()
+
+    def moments(self) -> Iterator[Moments]:
+        for each in self.inner:
+            yield from each.moments()
+
+
+class Chain(_Composed[Sequential]):
     """Layers one after another. Raises DeviceError for one that there is none of on a device."""
 
     def __init__(self, layer: Sequential, device: Device, mirror: Mirror) -> None:
-        named = layer.named_layers()
-        self.stages = [device_layer(each, device, mirror, name) for name, each in named]
         super().__init__(layer, device, mirror)
-
-    def fetch(self) -> None:
-        for stage in self.stages:
-            stage.fetch()
-
-    def draw(self, at: Sequence[MicroBatch], n: int) -> None:
-        for stage in self.stages:
-            stage.draw(at, n)
-
-    def load(self) -> None:
-        for stage in self.stages:
-            stage.load()
+        named = layer.named_layers()
+        self.inner = [device_layer(each, device, mirror, name) for name, each in named]
 
     def forward(self, x: Any, training: bool) -> Any:
-        for stage in self.stages:
+        for stage in self.inner:
             x = stage.forward(x, training)
         return x
 
     def backward(self, dy: Any, need_dx: bool) -> Any:
-        trained = [num_trained(stage.layer) > 0 for stage in self.stages]
-        for number in reversed(range(len(self.stages))):
+        trained = [num_trained(stage.layer) > 0 for stage in self.inner]
+        for number in reversed(range(len(self.inner))):
             # In front of what trains nothing, no gradients are needed.
             needed = need_dx or any(trained[:number])
-            dy = self.stages[number].backward(dy, needed)
+            dy = self.inner[number].backward(dy, needed)
             if dy is None:
                 return None
         return dy
 
-    def gradients(self) -> Iterator[tuple[Parameter, Any]]:
-        for stage in self.stages:
-            if num_trained(stage.layer):  # what is frozen may not have run backward
-                yield from stage.gradients()
 
-    def moments(self) -> Iterator[Moments]:
-        for stage in self.stages:
-            yield from stage.moments()
-
-
-class _DevicePaths(DeviceLayer[Any]):
+class _DevicePaths(_Composed[Any]):
     """Chains that read the same input; the gradients that they return are added up in order."""
 
     def __init__(self, layer: Residual | Branches, device: Device, mirror: Mirror) -> None:
-        numbered = enumerate(layer.paths, start=1)
-        self.paths = [device_layer(path, device, mirror, f"path{i}") for i, path in numbered]
         super().__init__(layer, device, mirror)
-
-    def fetch(self) -> None:
-        for path in self.paths:
-            path.fetch()
-
-    def draw(self, at: Sequence[MicroBatch], n: int) -> None:
-        for path in self.paths:
-            path.draw(at, n)
-
-    def load(self) -> None:
-        for path in self.paths:
-            path.load()
-
-    def gradients(self) -> Iterator[tuple[Parameter, Any]]:
-        for path in self.paths:
-            yield from path.gradients()
-
-    def moments(self) -> Iterator[Moments]:
-        for path in self.paths:
-            yield from path.moments()
+        numbered = enumerate(layer.paths, start=1)
+        self.inner = [device_layer(path, device, mirror, f"path{i}") for i, path in numbered]
 
     def _add_gradients(self, dys: Sequence[Any], need_dx: bool) -> Any:
         dx = None
-        for path, dy in zip(self.paths, dys, strict=True):
+        for path, dy in zip(self.inner, dys, strict=True):
             part = path.backward(dy, need_dx)
             if need_dx:
                 dx = part if dx is None else dx + part
@@ -137,7 +123,7 @@ class DeviceResidual(_DevicePaths):
     """y = f(x) + s(x)."""
 
     def forward(self, x: Any, training: bool) -> Any:
-        residual, shortcut = (path.forward(x, training) for path in self.paths)
+        residual, shortcut = (path.forward(x, training) for path in self.inner)
         return residual + shortcut
 
     def backward(self, dy: Any, need_dx: bool) -> Any:
@@ -148,7 +134,7 @@ class DeviceBranches(_DevicePaths):
     """The channels of several paths side by side."""
 
     def forward(self, x: Any, training: bool) -> Any:
-        return self.kernels.concatenate([path.forward(x, training) for path in self.paths], -1)
+        return self.kernels.concatenate([path.forward(x, training) for path in self.inner], -1)
 
     def backward(self, dy: Any, need_dx: bool) -> Any:
         return self._add_gradients([dy[..., part] for part in self.layer.parts], need_dx)

@@ -77,7 +77,7 @@ class CudaKernels(Kernels):
         return out
 
     def relu_backward(self, dy: Any, y: Any) -> Any:
-        dy, y = self._contiguous(dy, y)
+        dy, y = (self.xp.ascontiguousarray(each) for each in (dy, y))
         out, size = self.xp.empty_like(dy), np.int64(dy.size)
         self._launch("relu_backward", (dy,), self._runs(size, 1), dy, y, out, size)
         return out
@@ -150,9 +150,6 @@ class CudaKernels(Kernels):
         parts = self.xp.empty(blocks[::-1])
         self._launch("largest", (x,), blocks, x, parts, size)
         return parts
-
-    def _contiguous(self, *arrays: Any) -> list[Any]:
-        return [self.xp.ascontiguousarray(each) for each in arrays]
 
     def _runs(self, size: int | np.int64, runs: int) -> tuple[int, int]:
         """Blocks for each of several runs of `size` numbers."""

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arithmetic import DIGITS, LOWEST_EXPONENT, Arithmetic, bit_length
-from distnet.base.arrays import Array
 from distnet.device import images
 from distnet.device.images import Windows
 from distnet.nn.losses import SoftmaxCrossEntropy
@@ -56,6 +55,10 @@ class Kernels:
         """As `base.arithmetic.to_grid`: a new array, float64. unit: `(G, 1, ...)` or `(1, ...)`."""
         shift = unit * (1.5 * 2.0**52)
         return self.xp.subtract(self.xp.add(x, shift), shift)
+
+    def terms(self, x: Any, count: int) -> Any:
+        """`x` as so many terms of a sum, on a grid where that is exact."""
+        return self.to_grid(x, self.unit(x, DIGITS - bit_length(count)))
 
     def relu_backward(self, dy: Any, y: Any) -> Any:
         """The gradient of max(x, 0), which is `y`."""
@@ -180,10 +183,8 @@ class Sums:
         self.kernels, self.rounds = kernels, arithmetic.rounds
 
     def over(self, x: Any, axis: int) -> Any:
-        if self.rounds:
-            unit = self.kernels.unit(x, DIGITS - bit_length(x.shape[axis]))
-            x = self.kernels.to_grid(x, unit)
-        return self.kernels.xp.sum(x, axis=axis, keepdims=True)
+        terms = self.kernels.terms(x, x.shape[axis]) if self.rounds else x
+        return self.kernels.xp.sum(terms, axis=axis, keepdims=True)
 
 
 @lru_cache(maxsize=1024)
@@ -191,8 +192,3 @@ def cuts_of(num_terms: int, work: int = WORK) -> int:
     """Into how many equal parts a sum of so many terms is cut, each of at least `work` terms."""
     most = num_terms // work
     return next((cuts for cuts in range(most, 1, -1) if num_terms % cuts == 0), 1)
-
-
-def host_weights(loss: SoftmaxCrossEntropy) -> Array | None:
-    """Those of its classes, float64 `(K,)`."""
-    return None if loss.weights is None else np.asarray(loss.weights, np.float64)

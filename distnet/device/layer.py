@@ -5,7 +5,7 @@ samples each, which know nothing of each other. Each call makes new arrays: the 
 
 A pass is `load`, `forward`, `backward`, and these only begin work on the device: nothing comes from
 the host or goes there, so that a device may record them once and then repeat them without Python
-(`passes`). What a pass needs of the host is brought over before: parameters by the `Mirror`, the
+(`recording`). What a pass needs of the host is brought over before: parameters by the `Mirror`, the
 rest by `fetch` and `draw`, into arrays that stay where they are.
 """
 

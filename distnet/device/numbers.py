@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from distnet.base.arithmetic import DIGITS, Arithmetic, bit_length
+from distnet.base.arithmetic import Arithmetic
 from distnet.device.devices import Device
 
 
@@ -17,7 +17,7 @@ class Numbers:
     """How numbers of one layer round. All arrays are `(G, ...)`: G micro-batches."""
 
     def __init__(self, device: Device, arithmetic: Arithmetic) -> None:
-        self.xp, self.kernels = device.xp, device.kernels
+        self.kernels = device.kernels
         self.rounds, self.bits = arithmetic.rounds, arithmetic.bits
 
     def operand(self, x: Any) -> Any:
@@ -27,7 +27,4 @@ class Numbers:
 
     def addends(self, x: Any, num_terms: int) -> Any:
         """`x` as so many terms of a sum: itself, or a copy whose sum is exact."""
-        if not self.rounds:
-            return x
-        unit = self.kernels.unit(x, DIGITS - bit_length(num_terms))
-        return self.kernels.to_grid(x, unit)
+        return self.kernels.terms(x, num_terms) if self.rounds else x

@@ -13,7 +13,6 @@ from distnet.benchmarks.device import checks
 from distnet.benchmarks.golden import CASES, GOLDEN, train
 from distnet.device import Device, DeviceError, device_named
 from distnet.device.body import OnDevice
-from distnet.device.kernels import host_weights
 from distnet.nn import Sequential
 from distnet.nn.losses import SoftmaxCrossEntropy
 from distnet.parallel import SerialCommunicator
@@ -71,7 +70,7 @@ def test_cross_entropy_is_that_of_the_array_functions(loss, rounds):
     objective = SoftmaxCrossEntropy(**loss, arithmetic=arithmetic)
     logits = unlike((3, 70, 3), seed=4).astype(np.float64 if rounds else np.float32)
     labels = (np.arange(210) % 3).reshape(3, 70).astype(np.int32)
-    weights = host_weights(objective)
+    weights = objective.weights
     results = []
     for device in (Device(), GPU):
         there = [None if x is None else device.to_device(x) for x in (logits, labels, weights)]

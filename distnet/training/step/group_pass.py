@@ -21,7 +21,6 @@ from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
 from distnet.device import Device
 from distnet.device.body import OnDevice, contribute
-from distnet.device.kernels import host_weights
 from distnet.device.layer import Moments
 from distnet.device.recording import Recorded
 from distnet.nn.losses import check_labels
@@ -50,7 +49,7 @@ class GroupPass:
     ) -> None:
         self.objective, self.body, self.device = objective, body, body.device
         self.numbers, self.keeps = numbers, keeps
-        weights = host_weights(objective.loss)
+        weights = objective.loss.weights
         self._weights = None if weights is None else self.device.to_device(weights)
         self._recorded = Recorded(self.device, self._run)
         num_numbers = int(np.prod(objective.network.input_shape))
