@@ -42,6 +42,10 @@ class _Paths(Layer):
         for i, path in enumerate(self.paths, start=1):
             yield from ((f"path{i}.{name}", statistic) for name, statistic in path.statistics())
 
+    @property
+    def multiply_adds(self) -> int:
+        return sum(path.multiply_adds for path in self.paths)
+
     def update_statistics(self) -> None:
         for path in self.paths:
             path.update_statistics()

@@ -130,6 +130,11 @@ class Network:
         """A table of the layers with their outputs, parameters and multiply-adds."""
         return summarize(type(self).__name__, self.body)
 
+    @property
+    def multiply_adds(self) -> int:
+        """The products that are added up in a forward pass over one sample."""
+        return self.body.multiply_adds
+
     def __repr__(self) -> str:
         shapes = f"{format_shape(self.input_shape)} -> {format_shape(self.output_shape)}"
         return f"<{type(self).__name__} {shapes}, {self.parameters.size:,} parameters>"

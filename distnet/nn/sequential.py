@@ -130,6 +130,10 @@ class Sequential(Layer):
         for name, layer in self.named_layers():
             yield from ((f"{name}.{part}", statistic) for part, statistic in layer.statistics())
 
+    @property
+    def multiply_adds(self) -> int:
+        return sum(layer.multiply_adds for layer in self.layers)
+
     def update_statistics(self) -> None:
         for layer in self.layers:
             layer.update_statistics()

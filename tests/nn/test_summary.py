@@ -7,6 +7,7 @@ from distnet.nn import (
     AvgPool2d,
     BatchNorm,
     Branches,
+    CaptionDecoder,
     Conv2d,
     Dropout,
     LeakyReLU,
@@ -41,6 +42,19 @@ def test_the_table_of_a_network():
     assert str(net) == TABLE.strip()
     assert repr(net) == "<Network 2 x 6 x 4 -> 10, 574 parameters>"
     assert net.parameters.values.size == 574
+
+
+def test_what_a_decoder_runs_for_each_word_is_counted_for_each():
+    convolution, decoder = Conv2d(6, 1, bias=False), CaptionDecoder(5, 4, hidden=7, embedding=3)
+    net = Network([Residual([convolution], [Conv2d(6, 1)]), decoder], (2, 2, 3))
+    of_convolutions = 2 * (2 * 6) * (2 * 3)
+    of_a_word = (3 + 6 + 7) * 4 * 7 + 7 * 6 + 2 * (2 * 3) * 6 + (7 + 6) * 5  # LSTM ... logits
+    assert decoder.multiply_adds == 4 * of_a_word + 6 * 5
+    assert net.multiply_adds == of_convolutions + decoder.multiply_adds
+    rows = [line.split() for line in str(net).splitlines()[2:]]
+    costs = [int(row[-1].replace(",", "")) for row in rows if row[0] != "captions1.embedding"]
+    assert sum(costs[:-1]) == costs[-1] == net.multiply_adds
+    assert rows[-2][:2] == ["captions1", "CaptionDecoder(5,"]
 
 
 def test_every_layer_of_a_network_has_a_row():

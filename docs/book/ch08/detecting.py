@@ -90,11 +90,6 @@ def judged(
     }
 
 
-def multiply_adds(network: Network) -> int:
-    """The products that are added up for one input."""
-    return sum(layer.multiply_adds for layer in network.body.leaves())
-
-
 def seconds_a_scene(detectors: dict[str, Detector], images: Array, rounds: int = 3) -> list[float]:
     """Of each detector the least of some rounds, in which they take turns."""
     times: dict[str, list[float]] = {name: [] for name in detectors}

@@ -14,7 +14,6 @@ from detecting import (
     draw_curves,
     draw_found,
     judged,
-    multiply_adds,
     save,
     scenes,
     seconds_a_scene,
@@ -88,17 +87,17 @@ def work_of(detector: FasterRCNN) -> dict[str, int]:
     p, r = detector.size, NUM_PROPOSALS
     align = r * p * channels * (rows * columns + p * columns)
     return {
-        "trunk": multiply_adds(detector.trunk),
-        "proposals": multiply_adds(detector.proposer),
+        "trunk": detector.trunk.multiply_adds,
+        "proposals": detector.proposer.multiply_adds,
         "RoI align": align,
-        "heads": r * multiply_adds(detector.head),
+        "heads": r * detector.head.multiply_adds,
     }
 
 
 def work_of_rcnn(images: np.ndarray) -> int:
     """The multiply-adds of R-CNN's network for a scene, by the mean number of regions."""
     num_regions = np.mean([len(region_proposals(image[0])) for image in images])
-    return round(num_regions * multiply_adds(RCNN().network))
+    return round(num_regions * RCNN().network.multiply_adds)
 
 
 def draw_work(figure: Figure, work: dict[str, int], of_rcnn: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from detecting import detected, draw_found, judged, multiply_adds, save, scenes, truth_of
+from detecting import detected, draw_found, judged, save, scenes, truth_of
 
 from distnet.experiments import Lab, Numbers, Required, at_least, main
 from distnet.models.rcnn import RCNN
@@ -40,7 +40,7 @@ def run(lab: Lab) -> Numbers:
     lab.picture("rcnn_found", lambda figure: draw_found(figure, test, found, proposed), (7.2, 4.4))
     return {
         **judged(found, proposed, truth_of(test), detector.num_classes),
-        "multiply_adds_a_region": multiply_adds(detector.network),
+        "multiply_adds_a_region": detector.network.multiply_adds,
         "params_sha256": history.params_sha256,
     }
 
