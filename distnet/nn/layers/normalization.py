@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
-from distnet.nn import arguments
+from distnet.nn import arguments, channels
 from distnet.nn.initializers import constant
 from distnet.nn.layer import Layer
 from distnet.nn.parameters import Parameter, Statistic
@@ -51,7 +51,6 @@ class BatchNorm(Layer):
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
         c = shape[0]
-        self.axes = (0, 2, 3)[: len(shape)]  # of x, summed over
         self.gamma = Parameter((c,), constant(1), decays=False)
         self.beta = Parameter((c,), constant(0), decays=False)
         self.running_mean = Statistic((c,), 0.0)
@@ -91,10 +90,8 @@ class BatchNorm(Layer):
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         product = self.memory.temporary(dy.shape, self.dtype)
-        total = self.arithmetic.sum
-        total(dy, axis=self.axes, out=self.beta.grad, scratch=product)
-        np.multiply(dy, self.normalized, out=product)
-        total(product, axis=self.axes, out=self.gamma.grad, scratch=product)
+        self.beta.grad[...] = channels.sums(dy, self.arithmetic, product)
+        self.gamma.grad[...] = channels.products(dy, self.normalized, self.arithmetic, product)
         if not self.is_training:
             self.gamma.grad += self.rest * self.beta.grad
         if not need_dx:
@@ -138,11 +135,15 @@ class BatchNorm(Layer):
     def _centre(self, x: Array, out: Array) -> tuple[Array, Array]:
         """Mean and biased variance `(C,)`, float64; `out` becomes x - mean."""
         num_values = x.size // x.shape[1]
-        squares, total = self.memory.temporary(x.shape, np.float64), self.arithmetic.sum
-        mean = total(x, axis=self.axes, dtype=np.float64, scratch=squares) / num_values
+        scratch = self.memory.temporary(x.shape, self.dtype)
+        mean = channels.sums(x, self.arithmetic, scratch) / num_values
         np.subtract(x, self._column(mean, x), out=out)
-        np.square(out, dtype=np.float64, out=squares)
-        return mean, total(squares, axis=self.axes, scratch=squares) / num_values
+        if not self.arithmetic.rounds:
+            # The sum lost bits if the mean is far larger than the spread; that of the differences
+            # does not (corrected two-pass algorithm: Chan, Golub & LeVeque 1983).
+            rest = channels.sums(out, self.arithmetic, scratch) / num_values
+            mean = mean.astype(self.dtype) + rest
+        return mean, channels.products(out, out, self.arithmetic, scratch) / num_values
 
     def _column(self, per_channel: Array, like: Array) -> Array:
         """Shaped to broadcast over (N, C) or (N, C, H, W), in the layer's dtype.
