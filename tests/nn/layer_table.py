@@ -159,7 +159,7 @@ def fits(algorithm: str, kernel, stride=1, pad=0, dilation=1, groups=1) -> bool:
         return True
     if groups > 1 or dilation not in (1, (1, 1)):
         return False
-    if algorithm == "few_channels":
+    if algorithm in ("few_channels", "winograd_parts"):
         return True
     squares = {"winograd4": (3, (3, 3)), "winograd2": (3, (3, 3), 5, (5, 5))}[algorithm]
     return kernel in squares and stride in (1, (1, 1)) and len({*np.atleast_1d(pad)}) == 1
@@ -186,6 +186,8 @@ def convolutions() -> Iterator[Case]:
         (5, 1, 2, (2, 5, 6)),
         (5, 1, 4, (2, 3, 3)),
         (5, 2, 2, (2, 6, 7)),
+        (7, 1, 3, (2, 7, 6)),
+        (4, 2, 1, (2, 6, 5)),
         ((2, 3), 1, 1, (2, 4, 5)),
         ((4, 5), 1, 0, (2, 4, 5)),  # kernel = image
         (5, 1, 2, (1, 3, 2)),  # kernel > image

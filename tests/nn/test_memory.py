@@ -26,6 +26,7 @@ from distnet.nn import (
     Tanh,
 )
 from distnet.nn.conv import winograd
+from distnet.nn.conv.choice import ALGORITHMS
 from distnet.nn.memory import Memory, Pool
 
 SHAPE = (3, 16, 16)
@@ -150,7 +151,7 @@ def test_layers_that_share_memory_compute_what_they_compute_alone(dtype):
             np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("algorithm", ["few_channels", "blocked", "winograd2", "winograd4"])
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "im2col"])
 def test_convolutions_that_share_memory_compute_what_they_compute_alone(algorithm):
     filters = (3, 9, 2, 7)
 

@@ -10,6 +10,7 @@ from distnet.nn.conv.few_channels import FewChannelConvolution
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.im2col import Im2colConvolution
 from distnet.nn.conv.winograd import WinogradConvolution
+from distnet.nn.conv.winograd_parts import WinogradInParts
 from distnet.nn.conv.winograd_pool import PooledTiling
 
 
@@ -55,6 +56,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "blocked": BlockedConvolution,
     "winograd2": Winograd2,
     "winograd4": Winograd4,
+    "winograd_parts": WinogradInParts,
 }
 # Those whose sums are exact where operands are on grids.
 PORTABLE: dict[str, type[Algorithm]] = {
@@ -63,7 +65,10 @@ PORTABLE: dict[str, type[Algorithm]] = {
     "blocked": BlockedConvolution,
     "winograd2": ExactWinograd2,
     "winograd4": ExactWinograd4,
+    "winograd_parts": BlockedConvolution,  # whose sums are the same, being exact
 }
+# What a multiplication costs that is saved by more transforms, in those of the others.
+_COSTS = {"winograd_parts": 1.6}
 _FEW = 4  # channels of which a run is too short to be copied by itself
 
 
@@ -90,9 +95,11 @@ def fastest_algorithm(g: Geometry, arithmetic: Arithmetic = FLOAT) -> str:
     known = _table(arithmetic)
     if g.c <= _FEW and known["few_channels"].suits(g):
         return "few_channels"
-    names = [n for n in ("winograd4", "winograd2") if known[n].suits(g)]
+    names = [n for n in ("winograd4", "winograd2", "winograd_parts") if known[n].suits(g)]
     exact = [n for n in names if not arithmetic.rounds or known[n].fits(g, arithmetic.bits)]
-    return min([*exact, "blocked"], key=lambda name: known[name].multiplications(g))
+    return min(
+        [*exact, "blocked"], key=lambda name: _COSTS.get(name, 1) * known[name].multiplications(g)
+    )
 
 
 def _table(arithmetic: Arithmetic) -> dict[str, type[Algorithm]]:

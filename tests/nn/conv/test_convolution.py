@@ -153,6 +153,8 @@ REAL = [
     (16, 5, 1, 0, (6, 14, 14)),
     (32, 5, 1, 2, (16, 14, 14)),
     (12, 5, 2, 2, (8, 15, 11)),
+    (12, 7, 1, 3, (16, 14, 13)),
+    (24, 4, 2, 1, (16, 12, 16)),
 ]
 
 
@@ -177,7 +179,7 @@ def test_single_precision_at_the_sizes_of_networks(filters, kernel, stride, pad,
 
 
 @pytest.mark.parametrize("n", [1, 3])
-@pytest.mark.parametrize("algorithm", ["few_channels", "blocked", "winograd2", "winograd4"])
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "im2col"])
 def test_blocks_of_any_size_give_the_same(algorithm, n, monkeypatch):
     """One output row, or row of tiles, at a time; then several with a shorter block at the end."""
     shape, pad = (3, 13, 9), 2
@@ -208,6 +210,26 @@ def test_copies_in_squares_are_copies(shape):
 @given(geometries())
 def test_the_automatic_choice_fits(g):
     assert fits(fastest_algorithm(g), **options_of(g))
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pad", "algorithm"),
+    [
+        (28, 3, 1, 1, "winograd4"),
+        (2, 3, 1, 1, "winograd2"),
+        (28, 5, 1, 2, "winograd2"),
+        (28, 5, 2, 2, "winograd_parts"),
+        (16, 4, 2, 1, "winograd_parts"),
+        (28, 7, 1, 3, "winograd_parts"),
+        (56, 3, 2, 1, "blocked"),
+        (28, 1, 2, 0, "blocked"),
+    ],
+)
+def test_it_takes_what_multiplies_least(size, kernel, stride, pad, algorithm):
+    pairs = [(each, each) for each in (kernel, stride, pad)]
+    assert fastest_algorithm(Geometry(64, size, size, 64, *pairs)) == algorithm
+    few = fastest_algorithm(Geometry(3, size, size, 64, *pairs))
+    assert few == "few_channels"
 
 
 def test_it_is_a_correlation_with_filters_as_they_are_stored():
