@@ -11,6 +11,7 @@ What is here is all that a user needs, and is loaded when it is first used.
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 from types import TracebackType
@@ -41,9 +42,13 @@ def _show(kind: type[BaseException], error: BaseException, trace: TracebackType 
         sys.__excepthook__(kind, error, trace)
 
 
-# A command imports for a good part of a second, in which Ctrl-C is no bug to be traced.
-if _is_a_command() and sys.excepthook is sys.__excepthook__:
-    sys.excepthook = _show
+# A command imports for a good part of a second, in which Ctrl-C is no bug to be traced. And modules
+# are no garbage: looking for some among them would take a tenth of that time, until
+# `base.command.begin_command`.
+if _is_a_command():
+    gc.disable()
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _show
 
 # Where each public name comes from.
 _HOMES = {

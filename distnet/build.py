@@ -15,6 +15,7 @@ from distnet.base.arrays import Shape, ceil_divide, format_shape
 from distnet.base.options import details
 from distnet.base.words import counted
 from distnet.data import (
+    DATASETS,
     Dataset,
     Samples,
     augmentation,
@@ -23,6 +24,7 @@ from distnet.data import (
     split,
     with_test,
 )
+from distnet.data.cache import checked_files, trust
 from distnet.device import Device, DeviceError, choose_device, compute_on
 from distnet.models import MODELS
 from distnet.nn import Network
@@ -83,7 +85,7 @@ def job_of(
     fingerprint = fingerprint_of(device)
     if REDUCTIONS[config.reduction].exact:
         expect_same_bits(comm, config.numbers, device)
-    dataset = together(comm, lambda: dataset_of(config, environ))
+    dataset = dataset_on(comm, config, environ)
     decisive = identity(config) | {"data_sha256": dataset.sha256}
     agree(comm, decisive)
     training, evaluated = together(comm, lambda: parts_of(config, dataset))
@@ -124,6 +126,22 @@ def job_of(
             together(comm, watch.start)
         undo.pop_all()
         return Job(run, saving, terminal, watch, _whole_run(config))
+
+
+def dataset_on(comm: Communicator, config: TrainConfig, environ: Mapping[str, str]) -> Dataset:
+    """The data set on all ranks; raises AgreedError.
+
+    What a host's ranks share one of them checks before the others map it.
+    """
+    dataset: Dataset | None = None
+    if config.data in DATASETS and DATASETS[config.data].shares and not config.data_dir:
+        is_first = comm.node.rank == 0
+        dataset = together(comm, lambda: dataset_of(config, environ) if is_first else None)
+        checked = checked_files() if is_first else []
+        for host, files in comm.allgather((comm.node.name, checked)):
+            if host == comm.node.name:
+                trust(files)
+    return together(comm, lambda: dataset or dataset_of(config, environ))
 
 
 def dataset_of(config: TrainConfig, environ: Mapping[str, str]) -> Dataset:

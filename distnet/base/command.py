@@ -1,7 +1,8 @@
-"""Errors of commands that run without ranks: one line and an exit code."""
+"""Commands: what they begin with, and errors of those without ranks, one line and an exit code."""
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -9,6 +10,13 @@ from typing import ParamSpec
 
 P = ParamSpec("P")
 BAD_INPUT = 2
+
+
+def begin_command() -> None:
+    """Looks for garbage again, which `distnet` has put off, but not in what was imported."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def one_line(*expected: type[Exception]) -> Callable[[Callable[P, int]], Callable[P, int]]:
@@ -21,6 +29,7 @@ def one_line(*expected: type[Exception]) -> Callable[[Callable[P, int]], Callabl
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
         @wraps(main)
         def command(*args: P.args, **kwargs: P.kwargs) -> int:
+            begin_command()
             try:
                 return main(*args, **kwargs)
             except expected as error:

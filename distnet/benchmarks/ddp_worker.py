@@ -13,11 +13,13 @@ import sys
 import time
 from typing import Any
 
+from distnet.base.command import begin_command
 from distnet.benchmarks.networks import CASES, torch_step
 
 
 def main(argv: list[str]) -> int:
     """Does the task of the command line."""
+    begin_command()
     task = json.loads(argv[0])
     torch: Any = importlib.import_module("torch")
     distributed: Any = importlib.import_module("torch.distributed")

@@ -29,7 +29,8 @@ class Source:
     contents: samples, size and classes, in a few words. licence: its terms, as published. page:
     where to read about it. place: where the data are, if no files have to be fetched. download: the
     size of what has to be, and files: what that is. directory: where these lie in the cache, if
-    that is not called like the data set.
+    that is not called like the data set. shares: whether it is decompressed into a file in
+    `cache_dir` that processes share, see `cache`.
     """
 
     load: Loader
@@ -40,6 +41,7 @@ class Source:
     download: str = ""
     files: tuple[RemoteFile, ...] = ()
     directory: str = ""
+    shares: bool = False
 
 
 def directory_of(

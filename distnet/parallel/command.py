@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from distnet.base.command import begin_command
 from distnet.base.output import secure_streams
 from distnet.parallel.agreement import AgreedExit
 from distnet.parallel.communicator import Communicator
@@ -34,6 +35,7 @@ def run_command(function: Callable[[Communicator], int | None], environ: Mapping
 
 def run_ranks(function: Callable[[Communicator], int | None], comm: Communicator) -> int:
     """The same for a program that has connected itself."""
+    begin_command()
     try:
         with fail_together(comm):
             code = function(comm) or 0

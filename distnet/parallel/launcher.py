@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import os
+import re
 import sys
 import warnings
 from collections.abc import Mapping
@@ -119,11 +121,19 @@ def connect(environ: Mapping[str, str]) -> Communicator:
         return SerialCommunicator()
     if launch.launcher.mpi == "no":
         raise launch.error("that does not start ranks of MPI", _right_launcher("MPI"))
+    is_alone = is_one_host(launch, environ)
+    if is_alone:
+        # Or UCX, which comes with MPICH, watches this process's memory for network cards, and to
+        # begin with that rewrites eight functions of libc, with 5 ms of waiting awake after each.
+        _tell_library(environ, "UCX_MEM_MMAP_HOOK_MODE", "none")
     mpi = _load_mpi(launch)
     vendor, version = mpi.get_vendor()
     library = f"{vendor} {'.'.join(map(str, version))}"
     _check_family(launch, vendor, library)
     if not mpi.Is_initialized():
+        if is_alone and has_two_networks(mpi.Get_library_version()):
+            # Both do nothing here, and UCX takes 20 ms longer to find out what there is.
+            _tell_library(environ, "MPIR_CVAR_CH4_NETMOD", "ofi")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "suspicious MPI")  # checked here, more strictly
             # `turns` calls MPI from a thread of its own. And MPICH 5.0 lets go of a core while it
@@ -167,6 +177,23 @@ def expect_hosts(comm: Communicator, num_hosts: int) -> None:
             f"found {counted(comm.size, 'rank')} on {counted(comm.node.count, 'host')}, {names}, "
             f"expected {counted(num_hosts, 'host')}; see which list of hosts the launcher has read"
         )
+
+
+def is_one_host(launch: Launch, environ: Mapping[str, str]) -> bool:
+    """Whether MPICH's launcher says that all ranks are on this host: no message needs a network."""
+    return launch.size is not None and _number(environ, "MPI_LOCALNRANKS") == launch.size
+
+
+def has_two_networks(library: str) -> bool:
+    """Whether an MPICH, by its description, can take UCX or libfabric; one alone is not named."""
+    device = re.search(r"^MPICH Device:\s*ch4:(.*)$", library, re.MULTILINE)
+    return device is not None and {"ucx", "ofi"} <= set(re.split(r"[\s,]+", device[1].strip()))
+
+
+def _tell_library(environ: Mapping[str, str], name: str, value: str) -> None:
+    """Sets a variable that libraries of C read, unless the user has."""
+    if name not in environ:
+        os.putenv(name, value)
 
 
 def _load_mpi(launch: Launch) -> ModuleType:

@@ -13,8 +13,8 @@ from pathlib import Path
 import launching
 import pytest
 
-from distnet.data import default_cache_dir
-from distnet.data.cache import decompressed
+from distnet.data import cache, default_cache_dir
+from distnet.data.cache import checked_files, decompressed, trust
 
 CONTENT = bytes(range(256)) * 100
 
@@ -89,6 +89,36 @@ def test_damaged_file_is_rebuilt(source, cache_dir, damage):
     view = decompressed(source, cache_dir)
     assert bytes(view) == only_file(cache_dir).read_bytes() == CONTENT
     assert is_mapped(view)
+
+
+def test_what_another_process_has_checked_is_not_read_again(source, cache_dir, monkeypatch):
+    decompressed(source, cache_dir)
+    *_, checked = checked_files()
+    status = only_file(cache_dir).stat()
+    assert checked[1:3] == (status.st_ino, len(CONTENT))
+
+    reads = []
+    crc32 = cache.zlib.crc32
+    monkeypatch.setattr(cache.zlib, "crc32", lambda content: reads.append(1) or crc32(content))
+    monkeypatch.setattr(cache, "_trusted", set())
+    decompressed(source, cache_dir)
+    assert len(reads) == 1
+    trust([checked])
+    assert bytes(decompressed(source, cache_dir)) == CONTENT
+    assert len(reads) == 1
+
+    path = only_file(cache_dir)
+    path.write_bytes(flipped(CONTENT))
+    os.utime(path)  # so that the time of the change differs, however coarse the clock
+    while cache_id(path) == checked:
+        os.utime(path)
+    assert bytes(decompressed(source, cache_dir)) == CONTENT
+    assert len(reads) > 1
+
+
+def cache_id(path: Path) -> cache.FileId:
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
 
 
 def test_fifo_in_its_place_is_replaced(source, cache_dir):

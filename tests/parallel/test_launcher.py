@@ -17,7 +17,14 @@ from distnet.parallel import (
     working_alone,
 )
 from distnet.parallel.communicator import Node, Process
-from distnet.parallel.launcher import LAUNCHERS, Launch, _check_family, _check_world
+from distnet.parallel.launcher import (
+    LAUNCHERS,
+    Launch,
+    _check_family,
+    _check_world,
+    has_two_networks,
+    is_one_host,
+)
 
 OPEN_MPI = {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "4", "PMIX_RANK": "2"}
 MPICH = {"PMI_RANK": "2", "PMI_SIZE": "4", "MPI_LOCALNRANKS": "4", "MPI_LOCALRANKID": "2"}
@@ -131,6 +138,7 @@ def test_missing_mpi_is_a_launch_error(monkeypatch, missing):
         return load(name)
 
     monkeypatch.setattr(importlib, "import_module", fail)
+    monkeypatch.setattr(os, "putenv", lambda name, value: None)  # which would stay
     with pytest.raises(LaunchError, match=rf"\(cannot load {missing}\); install it with: pip"):
         connect(MPICH)
 
@@ -185,3 +193,38 @@ def test_hosts_are_named_with_their_ranks():
     expect_hosts(comm, 2)
     with pytest.raises(PlacementError, match=r"on 2 hosts, n1 \(2\), n2 \(1\), expected 3 hosts;"):
         expect_hosts(comm, 3)
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        (MPICH, True),
+        (MPICH | {"MPI_LOCALNRANKS": "2"}, False),
+        (SLURM_PMI, False),
+        (OPEN_MPI, False),
+    ],
+)
+def test_a_job_on_one_host_is_known_by_what_mpich_says(environ, expected):
+    found = Launch.find(environ)
+    assert found is not None and is_one_host(found, environ) is expected
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [("ch4:ucx ofi", True), ("ch4:ofi,ucx", True), ("ch4:ofi", False), ("ch3:nemesis", False)],
+)
+def test_a_network_is_named_only_where_there_is_a_choice(device, expected):
+    library = f"MPICH Version:      5.0.2\nMPICH Device:       {device}\nMPICH CC: cc ucx ofi\n"
+    assert has_two_networks(library) is expected
+
+
+@pytest.mark.parametrize("chosen", [None, ("reloc", "ucx")])
+def test_what_a_user_says_about_the_network_stays(chosen):
+    names = ("UCX_MEM_MMAP_HOOK_MODE", "MPIR_CVAR_CH4_NETMOD")
+    code = "import ctypes, os; from distnet.parallel import connect; connect(os.environ); "
+    code += "get = ctypes.CDLL(None).getenv; get.restype = ctypes.c_char_p; "
+    code += f"print(*[(get(name.encode()) or b'-').decode() for name in {names}])"
+    is_mpich = "Open MPI" not in launching.version_of_mpirun()
+    done = launching.mpirun(1, "-c", code, env=dict(zip(names, chosen or (), strict=False)))
+    expected = chosen or (("none", "ofi") if is_mpich else ("-", "-"))
+    assert done.stdout.split() == list(expected), done.stderr

@@ -55,4 +55,5 @@ MNIST = Source(
     "CC BY-SA 3.0",
     "http://yann.lecun.com/exdb/mnist/",
     place="in the package",
+    shares=True,
 )
