@@ -17,13 +17,15 @@ from distnet.nn.layer import Layer
 from distnet.nn.parameters import Parameter
 
 _PRODUCTS_BYTES = 512 * 1024  # of the groups that are added up at a time: they stay in the cache
+_FEWEST = 8  # features of a group: BLAS copies the weights faster than it multiplies by fewer
 
 
 class _Groups(NamedTuple):
     """How the features are cut into groups for one batch size."""
 
     number: int  # P
-    at_a_time: int  # how many groups are multiplied before their products are added up
+    are_summed: bool  # whether forward works by groups, too, and adds up their products
+    at_a_time: int  # how many groups are multiplied before that
 
 
 @portable
@@ -72,10 +74,14 @@ class Linear(Layer):
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         groups = self.groups = self.memory.once(len(x), "groups", lambda: self._groups(len(x)))
-        self.x = self._by_group(self._as_vectors(x), groups)
+        vectors = self._as_vectors(x)
+        self.x = self._by_group(vectors, groups)
         self.w = self._weight()
         y = self.output((len(x), self.out_features), out)
-        self._multiply(groups, y)
+        if groups.are_summed:
+            self._multiply(groups, y)
+        else:
+            np.matmul(vectors, self.w, out=y)
         return np.add(y, self.bias.value, out=y) if self.has_bias else y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
@@ -118,9 +124,6 @@ class Linear(Layer):
 
     def _multiply(self, groups: _Groups, y: Array) -> None:
         """y = x W, the sum of the groups' products."""
-        if len(self.x) == 1:
-            np.matmul(self.x[0], self.w, out=y)
-            return
         weight, size = self._grouped(self.w, groups), groups.at_a_time
         part, products = self.memory.temporaries(
             (y.shape, self.dtype), ((size, *y.shape), self.dtype)
@@ -159,17 +162,22 @@ class Linear(Layer):
     def _groups(self, n: int) -> _Groups:
         out, p = self.out_features, self._num_groups(n)
         self.arithmetic.check_terms("Linear", max(n, out, self.in_features))
-        return _Groups(p, min(p, max(1, _PRODUCTS_BYTES // (n * out * self.dtype.itemsize))))
+        # To add up a group takes n out numbers, beside the K / P out weights that it is made of.
+        are_summed = p > 1 and n <= 2 * self.in_features // p
+        at_a_time = min(p, max(1, _PRODUCTS_BYTES // (n * out * self.dtype.itemsize)))
+        return _Groups(p, are_summed, at_a_time)
 
     def _grouped(self, weight: Array, groups: _Groups) -> Array:
         """A weight or its gradient (K, out) as (P, K / P, out), a view."""
         return weight.reshape(groups.number, -1, self.out_features)
 
     def _num_groups(self, n: int) -> int:
+        """As few as BLAS multiplies without copies; 1 if these were of too few features."""
         longest = blocking.SMALL_PRODUCT // (n * self.out_features)
         parts = blocking.equal_parts(self.in_features, longest)
         few = 2 * -(-self.in_features // max(1, longest))
-        return parts if parts <= few else 1  # a prime number of features stays whole
+        # A prime number of features stays whole, too.
+        return parts if parts <= few and self.in_features >= _FEWEST * parts else 1
 
 
 @portable

@@ -28,16 +28,38 @@ def test_it_is_the_matrix_product_in_the_order_of_the_book(shape, bias):
 
 
 def test_products_of_groups_are_added_up_one_by_one_or_all_at_once_with_the_same_bits(monkeypatch):
-    monkeypatch.setattr(blocking, "SMALL_PRODUCT", 5 * 4 * 3)  # groups of three features
+    monkeypatch.setattr(blocking, "SMALL_PRODUCT", 5 * 4 * 12)  # groups of twelve features
 
     def answer(products_bytes: int) -> np.ndarray:
         monkeypatch.setattr(linear, "_PRODUCTS_BYTES", products_bytes)
         layer, x = build(Linear(4), (60,), np.float32), images((5, 60), np.float32)
         y = layer.forward(x)
-        assert layer.groups == (20, 1 if products_bytes == 1 else 20)
+        assert layer.groups == (5, True, 1 if products_bytes == 1 else 5)
         return y
 
     np.testing.assert_array_equal(answer(1), answer(1 << 20))
+
+
+@pytest.mark.parametrize(
+    ("features", "groups"), [(12, (5, True, 5)), (10, (6, True, 6)), (7, (1, False, 1))]
+)
+def test_groups_of_few_features_are_one_product(monkeypatch, features, groups):
+    monkeypatch.setattr(blocking, "SMALL_PRODUCT", 5 * 4 * features)
+    layer, x = build(Linear(4), (60,)), images((5, 60))
+    y = layer.forward(x)
+    assert layer.groups == groups
+    np.testing.assert_allclose(y, x @ layer.weight.value + layer.bias.value, rtol=1e-12)
+
+
+def test_many_samples_are_multiplied_at_once_but_not_their_gradients(monkeypatch):
+    """Adding up their outputs would take longer than groups save."""
+    monkeypatch.setattr(blocking, "SMALL_PRODUCT", 25 * 4 * 12)
+    layer, x = build(Linear(4), (60,)), images((25, 60))
+    y, dy = layer.forward(x), images((25, 4), seed=1)
+    assert layer.groups == (5, False, 5)
+    np.testing.assert_allclose(y, x @ layer.weight.value + layer.bias.value, rtol=1e-12)
+    np.testing.assert_allclose(layer.backward(dy), dy @ layer.weight.value.T, rtol=1e-12)
+    np.testing.assert_allclose(layer.weight.grad, x.T @ dy, rtol=1e-12, atol=1e-13)
 
 
 def test_without_bias_there_is_one_parameter():
