@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Shape
 from distnet.base.options import Option
+from distnet.models.scaling import Width, scaled
 from distnet.nn import (
     BatchNorm,
     Conv2d,
@@ -123,7 +124,8 @@ class DeepConvNet(Network):
     and linear 10, He initialisation. The fourth convolution pads by 2, so that 14 x 14 pixels
     become 16 x 16 and halve evenly. The book's second dropout, on the logits, is left out: it
     costs accuracy and makes the training loss meaningless. `batchnorm` normalises where maps are
-    small already, so that it costs little. `wide_stem` saves the costliest convolution, the second,
+    small already, so that it costs little. `width` is how many times as many filters, and hidden
+    units, there are. `wide_stem` saves the costliest convolution, the second,
     on maps of 28 x 28: one of 5x5 sees the same neighbourhood of a pixel as two of 3x3.
     """
 
@@ -147,16 +149,18 @@ class DeepConvNet(Network):
         wide_stem: Annotated[
             bool, Option("one 5x5 convolution in place of the first two, of 3x3")
         ] = False,
+        width: Width = 1.0,
         seed: int = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
         layers: list[Layer] = []
         for filters, pad in ((16, 1), (32, 2), (64, 1)):
+            filters = scaled(filters, width)
             if wide_stem and not layers:
                 layers += [Conv2d(filters, 5, pad=2)]
             else:
                 layers += [Conv2d(filters, 3, pad=1), ReLU(), Conv2d(filters, 3, pad=pad)]
             layers += [MaxPool2d(2)]
             layers += [BatchNorm(), ReLU()] if batchnorm else [ReLU()]
-        layers += [Linear(50), ReLU(), Dropout(dropout), Linear(num_classes)]
+        layers += [Linear(scaled(50, width)), ReLU(), Dropout(dropout), Linear(num_classes)]
         super().__init__(layers, input_shape, seed=seed, dtype=dtype)
