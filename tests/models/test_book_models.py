@@ -168,3 +168,11 @@ def test_wide_stem_is_one_convolution_in_place_of_the_first_two():
     assert net.parameters.values.size == 121_712
     kinds = [layer.kind for layer in net.body.layers]
     assert kinds[:5] == ["conv", "pool", "batchnorm", "relu", "conv"]
+
+
+def test_width_multiplies_filters_and_hidden_units():
+    found = shapes(DeepConvNet(width=1.5))
+    assert found["conv1.weight"] == (24, 1, 3, 3)
+    assert found["conv6.weight"] == (96, 96, 3, 3)
+    assert found["linear1.weight"] == (96 * 4 * 4, 75)
+    assert found["linear2.weight"] == (75, 10)
