@@ -25,7 +25,13 @@ from distnet.device.normalization import (
     DeviceLocalResponseNorm,
     DeviceStandardize,
 )
-from distnet.device.pooling import DeviceAvgPool2d, DeviceGlobalAvgPool2d, DeviceMaxPool2d
+from distnet.device.pooling import (
+    DeviceAvgPool2d,
+    DeviceGlobalAvgPool2d,
+    DeviceMaxPool2d,
+    DeviceMaxUnpool2d,
+)
+from distnet.device.resampling import DeviceResampling
 from distnet.nn import (
     AvgPool2d,
     BatchNorm,
@@ -40,13 +46,16 @@ from distnet.nn import (
     Linear,
     LocalResponseNorm,
     MaxPool2d,
+    MaxUnpool2d,
     ReLU,
     Residual,
+    Resize,
     Sequential,
     Sigmoid,
     Standardize,
     Tanh,
     Unflatten,
+    Upsample,
 )
 from distnet.nn.parameters import Parameter, num_trained
 
@@ -85,6 +94,8 @@ class Chain(_Composed[Sequential]):
         super().__init__(layer, device, mirror)
         named = layer.named_layers()
         self.inner = [device_layer(each, device, mirror, name) for name, each in named]
+        for number, each in enumerate(self.inner):
+            each.join(self.inner[:number])
 
     def forward(self, x: Any, training: bool) -> Any:
         for stage in self.inner:
@@ -153,13 +164,16 @@ DEVICE_LAYERS: dict[type[Layer], Callable[[Any, Device, Mirror], DeviceLayer[Any
     Linear: DeviceLinear,
     LocalResponseNorm: DeviceLocalResponseNorm,
     MaxPool2d: DeviceMaxPool2d,
+    MaxUnpool2d: DeviceMaxUnpool2d,
     ReLU: DeviceReLU,
     Residual: DeviceResidual,
+    Resize: DeviceResampling,
     Sequential: Chain,
     Sigmoid: DeviceSigmoid,
     Standardize: DeviceStandardize,
     Tanh: DeviceTanh,
     Unflatten: DeviceUnflatten,
+    Upsample: DeviceResampling,
 }
 
 

@@ -115,6 +115,16 @@ class Kernels:
             element += dy * (chosen == k)
         return images.inside(total, windows.pad, windows.size)
 
+    def take_chosen(self, x: Any, windows: Windows, chosen: Any) -> Any:
+        """The gradient of `max_unpool`: of each window the chosen one of its elements."""
+        first, *others = images.elements(
+            images.padded(self.xp, x, windows.pad, windows.padded_size), windows
+        )
+        y = first
+        for k, element in enumerate(others, start=1):
+            y = self.xp.where(chosen == k, element, y)
+        return y
+
     def sum_rows(self, x: Any, dtype: Any = None) -> Any:
         """`(G, P, C)` summed over P, in two stages: one would keep few threads busy."""
         g, p, c = x.shape

@@ -47,6 +47,9 @@ class DeviceLayer(ABC, Generic[L]):
         self.kernels = device.kernels
         self.numbers = Numbers(device, layer.arithmetic)
 
+    def join(self, before: Sequence[DeviceLayer[Any]]) -> None:
+        """Told which layers come before it in its list, as `Layer.join`."""
+
     def fetch(self) -> None:
         """Brings over what is not a parameter, such as running statistics: these have changed."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from distnet.device.layer import DeviceLayer
 from distnet.device.mirror import Mirror
 from distnet.nn.conv.average_pooling import AvgPool2d, GlobalAvgPool2d
 from distnet.nn.conv.pooling import MaxPool2d, Pooling
+from distnet.nn.conv.unpooling import MaxUnpool2d
 
 P = TypeVar("P", bound=Pooling)
 
@@ -44,6 +46,22 @@ class DeviceMaxPool2d(_DevicePooling[MaxPool2d]):
 
     def backward(self, dy: Any, need_dx: bool) -> Any:
         return self.kernels.max_unpool(dy, self.windows, self.chosen) if need_dx else None
+
+
+class DeviceMaxUnpool2d(DeviceLayer[MaxUnpool2d]):
+    """Values go to where the maxima were of the pooling that it undoes."""
+
+    def join(self, before: Sequence[DeviceLayer[Any]]) -> None:
+        pools = (each for each in before if each.layer is self.layer.pool)
+        self.pool = next(each for each in pools if isinstance(each, DeviceMaxPool2d))
+
+    def forward(self, x: Any, training: bool) -> Any:
+        return self.kernels.max_unpool(x, self.pool.windows, self.pool.chosen)
+
+    def backward(self, dy: Any, need_dx: bool) -> Any:
+        if not need_dx:
+            return None
+        return self.kernels.take_chosen(dy, self.pool.windows, self.pool.chosen)
 
 
 class DeviceAvgPool2d(_DevicePooling[AvgPool2d]):

@@ -6,8 +6,9 @@ from layer_table import CASES, MODE_NAMES, MODES, TRAIN, build, images
 from strict import Strict
 
 from distnet.base.arithmetic import FLOAT, Portable
-from distnet.device.body import OnDevice
+from distnet.device.body import OnDevice, compute_on
 from distnet.device.containers import DEVICE_LAYERS
+from distnet.models import FCN, SegNet
 from distnet.nn import Sequential
 
 # Of a convolution every geometry once: the algorithm is the host's own business.
@@ -63,3 +64,21 @@ def test_other_bits(bits):
     case = next(each for each in OF_DEVICES if str(each) == "residual")
     for name, expected, found in both(case, MODES[0], Portable(bits)):
         np.testing.assert_array_equal(found, expected, err_msg=name)
+
+
+@pytest.mark.parametrize("make", [FCN, SegNet])
+def test_networks_that_segment_have_the_same_bits(make):
+    """Unpooling finds the pooling that it undoes, in a list of its own."""
+
+    def step(device):
+        network = make((3, 16, 24), 4, seed=1)
+        network.compute_in(Portable())
+        if device:
+            compute_on(network, Strict())
+        x = images((2, 3, 16, 24))
+        y = network.forward(network.as_input(x), MODES[0]).copy()
+        network.backward(images(y.shape, seed=1))
+        return y, network.parameters.grads.copy()
+
+    for expected, found in zip(step(False), step(True), strict=True):
+        np.testing.assert_array_equal(found, expected)
