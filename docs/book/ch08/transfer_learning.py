@@ -20,12 +20,26 @@ from distnet.nn import Conv2d, Linear, MaxPool2d, Network, ReLU
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Quick, one seed: what is gained in few steps is -0.05 to 0.11, by which images there are. But with
+# five seeds the first network has at least 0.98 of its digits right, and those that take its
+# convolutions 0.52 of theirs; untrained networks have 0.21 and 0.20.
 REQUIRED = [
     Required(
         "8.2.4",
-        "accuracy beyond that from scratch: frozen, all; median of 3 seeds (quick: 1 seed)",
+        "accuracy beyond that from scratch: frozen, all; median of 3 seeds",
         "gains",
         at_least(0.03),
+        only_full=True,
+    ),
+    Required(
+        "8.2.4",
+        "accuracy with convolutions of another network (quick: 1 seed)",
+        "with_taken",
+        at_least(0.7),
+        quick=at_least(0.4),
+    ),
+    Required(
+        "8.2.4", "accuracy of that other network", "old_accuracies", at_least(0.98), at_least(0.95)
     ),
     Required("8.2.4", "frozen convolutions that moved", "moved", exactly(0)),
 ]
@@ -63,6 +77,7 @@ def run(lab: Lab) -> Numbers:
     lab.picture("transfer_learning", lambda figure: draw(figure, accuracies), (7, 3.6))
     return {
         "gains": list(medians[0, 1:] - medians[0, 0]),
+        "with_taken": list(medians[0, 1:]),
         "gains_of_10": list(medians[1, 1:] - medians[1, 0]),
         "medians": medians.tolist(),
         "accuracies": accuracies.ravel().tolist(),
