@@ -7,9 +7,12 @@ import itertools
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.nn import layout
 
 SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS works without packing copies
-_SQUARE = 64  # elements a side: both ways to walk through it stay in the cache
+_SQUARE = 128  # elements a side: both ways to walk through it stay in the cache
+_FEW = 64  # elements a side that are copied without squares
+_LINE_BYTES = 64  # of the cache: elements that are nearer than this are read together
 
 
 def equal_parts(length: int, longest: int) -> int:
@@ -36,11 +39,44 @@ def repeated(vector: Array | None, count: int, out: Array | None) -> Array | Non
     return out
 
 
+def add_product(i: int, left: Array, right: Array, total: Array, part: Array) -> None:
+    """total += left @ right, or total = left @ right for the first of the parts, i = 0."""
+    np.matmul(left, right, out=part if i else total)
+    if i:
+        np.add(total, part, out=total)
+
+
 def copy_in_squares(source: Array, out: Array) -> None:
-    """As np.copyto, for arrays of one shape and of different memory orders, such as transposed."""
-    if max(out.shape, default=0) <= _SQUARE:
+    """As np.copyto, for arrays of one shape and of different memory orders, such as transposed.
+
+    Of a large array, what lies side by side in `out` lies far apart in `source`, often by a power
+    of two, and then in the same few places of the cache. So each square is first copied as it lies
+    to where it fits in, and from there in the other order.
+    """
+    if max(out.shape, default=0) <= _FEW or _step_along(out, source) <= _LINE_BYTES:
         np.copyto(out, source)
         return
+    room = _square_like(source)
     for starts in itertools.product(*(range(0, length, _SQUARE) for length in out.shape)):
-        square = tuple(slice(start, start + _SQUARE) for start in starts)
-        np.copyto(out[square], source[square])
+        square = tuple([slice(start, start + _SQUARE) for start in starts])
+        part = source[square]
+        between = room[tuple([slice(length) for length in part.shape])]
+        np.copyto(between, part)
+        np.copyto(out[square], between)
+
+
+def _step_along(out: Array, source: Array) -> int:
+    """How many bytes apart in `source` are those that lie side by side in `out`."""
+    axis = min(range(out.ndim), key=lambda axis: (out.shape[axis] == 1, out.strides[axis]))
+    return source.strides[axis]
+
+
+def _square_like(array: Array) -> Array:
+    """Room for a square, in the memory order of an array, with distances that are odd."""
+    lengths = [min(_SQUARE, length) for length in array.shape]
+    strides, step = [0] * array.ndim, 1
+    for axis in sorted(range(array.ndim), key=lambda axis: array.strides[axis]):
+        strides[axis], step = step, step * lengths[axis]
+        if lengths[axis] == _SQUARE:
+            step |= 1
+    return layout.view(np.empty(step, array.dtype), tuple(lengths), tuple(strides))

@@ -55,6 +55,11 @@ class Algorithm(ABC):
         return g.kh * g.kw * g.oh * g.ow
 
     @classmethod
+    def pays(cls, g: Geometry, n: int) -> bool:
+        """Whether it has enough to do in a batch of n images to be faster than a direct product."""
+        return True
+
+    @classmethod
     def pooled(cls, g: Geometry) -> type[Algorithm] | None:
         """What computes the maxima of 2 x 2 windows of the output as well, in their place.
 

@@ -15,13 +15,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distnet.base.arrays import Array
+from distnet.base.arrays import Array, ceil_divide
 from distnet.nn import blocking, layout
+from distnet.nn.blocking import add_product
 from distnet.nn.conv.algorithm import Algorithm
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.memory import Memory
 
 _BLOCK_BYTES = 1024 * 1024  # the unrolled windows of one block
+_BLOCK_PIXELS = 256  # and no fewer, or BLAS spends its time on packing the filters
 
 
 class BlockedConvolution(Algorithm):
@@ -35,22 +37,24 @@ class BlockedConvolution(Algorithm):
         if self.padded is not None:
             self.inbox = g.interior(self.padded)
         self.is_pointwise = g.kernel == g.stride == (1, 1) and g.pad == (0, 0)
-        depth = g.kh * g.kw * (g.c // g.groups)  # K
-        # Rows in the order of a window: (G, K, FG).
-        self.weight = memory.constant("weight", (g.groups, depth, g.f // g.groups), dtype)
+        self.depth = g.kh * g.kw * (g.c // g.groups)  # K
+        # In the order of a window: (G, K, FG), and for dx (G, FG, K), as BLAS reads them fastest.
+        self.weight = memory.constant("weight", (g.groups, self.depth, g.f // g.groups), dtype)
+        self.filters: Array | None = None
         self.run = np.dtype((np.void, g.c // g.groups * self.dtype.itemsize))
         self.row_pixels = g.ow * n
-        row_bytes = self.row_pixels * g.groups * depth * self.dtype.itemsize
-        self.block_rows = max(1, min(g.oh, _BLOCK_BYTES // row_bytes))
+        row_bytes = self.row_pixels * g.groups * self.depth * self.dtype.itemsize
+        long_enough = ceil_divide(_BLOCK_PIXELS, self.row_pixels)
+        self.block_rows = min(g.oh, max(_BLOCK_BYTES // row_bytes, long_enough))
         self.block_pixels = self.block_rows * self.row_pixels
         self.bias_row: Array | None = None  # for each pixel of a row: (OW * N * F)
         self.ones = np.ones((1, self.block_pixels), dtype)
 
     def load(self, weight: Array, bias: Array | None) -> None:
         """Takes the parameters."""
-        # (F, CG, KH, KW) as (G, KH, KW, CG, FG)
-        in_order = self._by_group(weight).transpose(0, 3, 4, 2, 1)
-        np.copyto(self.weight.reshape(in_order.shape), in_order)
+        self.given, self.filters = self._by_group(weight), None
+        in_order = self.given.transpose(0, 3, 4, 2, 1)  # (G, KH, KW, CG, FG)
+        blocking.copy_in_squares(in_order, self.weight.reshape(in_order.shape))
         self.bias_row = blocking.repeated(bias, self.row_pixels, self.bias_row)
 
     def forward(self, x: Array, out: Array, keep: bool) -> None:
@@ -72,39 +76,51 @@ class BlockedConvolution(Algorithm):
         self, dy: Array, dweight: Array, dbias: Array | None, need_dx: bool
     ) -> Array | None:
         """Block by block: unrolls again, adds up the products, folds windows up."""
-        g, shape = self.geometry, self.weight.shape
+        g, shape = self.geometry, (self.geometry.groups, -1, self.depth)  # (G, FG, K)
         folded = 0 if self.is_pointwise or not need_dx else self.block_pixels * g.kh * g.kw * g.c
         windows, products, total, part, db_part, by_shift = self._take(
             *[self.weight.size] * 2, g.f, folded
         )
+        if self.is_pointwise:  # the windows are in the order of the weight
+            total = dweight
         total, part = total.reshape(shape), part.reshape(shape)
-        total[...] = 0
-        if dbias is not None:
-            dbias[...] = 0
         dpadded, seen = self._dpadded() if need_dx else None, self._seen()
-        for rows in self._blocks():
+        for i, rows in enumerate(self._blocks()):
             columns, of_rows = self._unroll(seen, rows, windows), layout.native(dy)[rows]
             block = self._rows(of_rows, products)  # (P, F)
             if not of_rows.flags.c_contiguous:
                 np.copyto(block.reshape(of_rows.shape), of_rows)
             of_groups = self._of_groups(block)  # (G, P, FG)
-            np.matmul(columns.transpose(0, 2, 1), of_groups, out=part)
-            np.add(total, part, out=total)
+            add_product(i, of_groups.transpose(0, 2, 1), columns, total, part)
             if dbias is not None:
-                np.matmul(self.ones[:, : len(block)], block, out=db_part.reshape(1, -1))
-                np.add(dbias, db_part, out=dbias)
+                ones = self.ones[:, : len(block)]
+                add_product(i, ones, block, dbias.reshape(1, -1), db_part.reshape(1, -1))
             if dpadded is not None:
                 into = self._pixels(dpadded, rows) if self.is_pointwise else columns
-                np.matmul(of_groups, self.weight.transpose(0, 2, 1), out=into)
+                np.matmul(of_groups, self._filters(), out=into)
                 self._fold(columns, dpadded, rows, by_shift)
-        # (G, KH, KW, CG, FG) as (F, CG, KH, KW)
-        in_order = total.reshape(shape[0], *g.kernel, -1, shape[2]).transpose(0, 4, 3, 1, 2)
-        np.copyto(self._by_group(dweight), in_order)
+        if not self.is_pointwise:
+            # (G, FG, KH, KW, CG) as (F, CG, KH, KW)
+            in_order = total.reshape(*total.shape[:2], *g.kernel, -1).transpose(0, 1, 4, 2, 3)
+            np.copyto(self._by_group(dweight), in_order)
         return None if dpadded is None else g.interior(dpadded)
 
     def _by_group(self, weight: Array) -> Array:
         """Weights (F, CG, KH, KW) as (G, FG, CG, KH, KW), a view."""
         return weight.reshape(self.geometry.groups, -1, *weight.shape[1:])
+
+    def _filters(self) -> Array:
+        """The filters for dx, (G, FG, K); those of a 1 x 1 kernel lie so."""
+        if self.filters is None:
+            shape = self.geometry.groups, -1, self.depth
+            if self.is_pointwise:
+                self.filters = self.given.reshape(shape)
+            else:
+                in_order = self.given.transpose(0, 1, 3, 4, 2)  # (G, FG, KH, KW, CG)
+                copy = self.memory.constant("filters", in_order.shape, self.dtype)
+                np.copyto(copy, in_order)
+                self.filters = copy.reshape(shape)
+        return self.filters
 
     def _of_groups(self, pixels: Array) -> Array:
         """Pixels (P, C) or (P, F) as (G, P, CG) or (G, P, FG), a view."""
@@ -131,7 +147,7 @@ class BlockedConvolution(Algorithm):
 
     def _take(self, *sizes: int) -> list[Array]:
         """Scratch memory: the windows of a block (G P K); products (P, F); the sizes asked for."""
-        depth = 0 if self.is_pointwise else self.weight.shape[1]  # pixels are windows as they lie
+        depth = 0 if self.is_pointwise else self.depth  # pixels are windows as they lie
         windows, products, *others = self.memory.scratch.take(
             self.geometry.groups * self.block_pixels * depth,
             self.block_pixels * self.geometry.f,
@@ -174,7 +190,7 @@ class BlockedConvolution(Algorithm):
         """The windows of some output rows, (G, P, K)."""
         if self.is_pointwise:
             return self._pixels(self.images, rows)
-        groups, depth, _ = self.weight.shape
+        groups, depth = self.geometry.groups, self.depth
         num_pixels = (rows.stop - rows.start) * self.row_pixels
         columns = windows[: groups * num_pixels * depth].reshape(groups, num_pixels, depth)
         np.copyto(self._runs(columns), seen[:, rows])

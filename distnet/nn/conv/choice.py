@@ -102,5 +102,10 @@ def fastest_algorithm(g: Geometry, arithmetic: Arithmetic = FLOAT) -> str:
     )
 
 
+def faster_for(n: int, found: type[Algorithm], g: Geometry) -> type[Algorithm]:
+    """What was found for a geometry, or the direct product if a batch of n is too little for it."""
+    return found if found.pays(g, n) else BlockedConvolution
+
+
 def _table(arithmetic: Arithmetic) -> dict[str, type[Algorithm]]:
     return PORTABLE if arithmetic.rounds else ALGORITHMS

@@ -13,7 +13,7 @@ from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments, layout
 from distnet.nn.conv.algorithm import FILTER_BITS, NINE, Algorithm
-from distnet.nn.conv.choice import ALGORITHMS, algorithm_for
+from distnet.nn.conv.choice import ALGORITHMS, algorithm_for, faster_for
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.pooling import MaxPool2d, Pair
 from distnet.nn.initializers import checked_init, constant, weight_initializer
@@ -79,10 +79,14 @@ class _Convolution(Layer):
     def _make_algorithm(self, n: int) -> Algorithm:
         g = self.geometry
         self.arithmetic.check_terms("Conv2d", n * g.oh * g.ow, FILTER_BITS)
-        algorithm = self._compute(g, n, self.dtype, self.memory)
+        algorithm = self._computing(n)(g, n, self.dtype, self.memory)
         if self.arithmetic.rounds:
             algorithm.work_on_grids(self.arithmetic.bits)
         return algorithm
+
+    def _computing(self, n: int) -> type[Algorithm]:
+        """The class of the algorithm for batches of n images."""
+        return self._compute
 
     def _forward_on_grids(self, x: Array, out: Array | None, at: MicroBatch | None) -> Array:
         current, filters = self.current, self.memory.constant("w", self.weight.shape, self.dtype)
@@ -129,9 +133,10 @@ class Conv2d(_Convolution):
     section 3.5). `bias=False` leaves the bias out, as is usual before a BatchNorm, which would
     subtract it.
 
-    `algorithm` is a key of `ALGORITHMS`, or "auto", the one that multiplies least. All compute the
-    same but for rounding; Winograd's round relative to the largest pixel of a tile of up to 6 x 6
-    instead of a window (docs/fast-convolution.md has the bound).
+    `algorithm` is a key of `ALGORITHMS`, or "auto", the one that multiplies least, where there are
+    images enough for it. All compute the same but for rounding; Winograd's round relative to the
+    largest pixel of a tile of up to 6 x 6 instead of a window (docs/fast-convolution.md has the
+    bound).
     """
 
     kind = "conv"
@@ -172,6 +177,11 @@ class Conv2d(_Convolution):
         self.weight = Parameter(g.weight_shape, weight_initializer(self.init, fan_in))
         self.bias = Parameter((g.f,), constant(0), decays=False) if self.has_bias else None
         return g.output_shape
+
+    def _computing(self, n: int) -> type[Algorithm]:
+        if self.algorithm != "auto" or self.arithmetic.rounds:
+            return self._compute
+        return faster_for(n, self._compute, self.geometry)
 
     def fused_with(self, following: Layer) -> Layer | None:
         if not isinstance(following, MaxPool2d) or not following.halves or following.is_undone:

@@ -27,7 +27,7 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, ceil_divide
 from distnet.nn import layout
-from distnet.nn.blocking import copy_in_squares, repeated
+from distnet.nn.blocking import add_product, copy_in_squares, repeated
 from distnet.nn.conv.algorithm import Algorithm
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.winograd_tiles import Step, Tiling, product, run
@@ -35,6 +35,7 @@ from distnet.nn.conv.winograd_transforms import POINTS
 from distnet.nn.memory import Memory
 
 _LARGE_BYTES = 8 * 1024 * 1024  # of transformed filters: larger ones stay if needed once more
+_FEW_ROWS, _MANY_PAIRS = 16, 256 * 256  # where a direct product is faster, for 3 x 3 kernels
 
 
 @dataclass
@@ -101,8 +102,16 @@ class WinogradConvolution(Algorithm):
     @classmethod
     def multiplications(cls, g: Geometry) -> int:
         """Once for each point of a tile, also for tiles that stick out of the image."""
-        m = cls.m
-        return (m + g.kh - 1) ** 2 * ceil_divide(g.oh, m) * ceil_divide(g.ow, m)
+        return (cls.m + g.kh - 1) ** 2 * cls._num_tiles(g)
+
+    @classmethod
+    def pays(cls, g: Geometry, n: int) -> bool:
+        """Not if large filters are transformed, read and summed up for a few rows of V each."""
+        return n * cls._num_tiles(g) > _FEW_ROWS or g.num_pairs < _MANY_PAIRS
+
+    @classmethod
+    def _num_tiles(cls, g: Geometry) -> int:
+        return ceil_divide(g.oh, cls.m) * ceil_divide(g.ow, cls.m)
 
     def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike, memory: Memory) -> None:
         super().__init__(geometry, n, dtype, memory)
@@ -194,13 +203,13 @@ class WinogradConvolution(Algorithm):
         for i, block in enumerate(views.blocks):
             run(block.input_to_v)
             run(block.dy_to_m)
-            _add_product(i - first, block.v.transpose(0, 2, 1), block.m, views.du, views.du_part)
+            add_product(i - first, block.v.transpose(0, 2, 1), block.m, views.du, views.du_part)
             if i + 1 in self.sums:
                 self._add_filter_gradient(views, is_first=first == 0)
                 first = i + 1
             if dbias is not None:
                 ones = self.ones[:, : len(block.m_bias)]
-                _add_product(i, ones, block.m_bias, views.db, views.db_part)
+                add_product(i, ones, block.m_bias, views.db, views.db_part)
             if self.ut is not None:
                 run(block.m_to_dx)
         if dbias is not None:
@@ -340,10 +349,3 @@ class WinogradConvolution(Algorithm):
 def flat(filters: Array) -> Array:
     """Filters (k, k, C, F) or their points (r * r, C, F) as one row for each pixel or point."""
     return filters.reshape(-1, filters.shape[-2] * filters.shape[-1])
-
-
-def _add_product(i: int, left: Array, right: Array, total: Array, part: Array) -> None:
-    """total += left @ right, or total = left @ right for the first of the parts, i = 0."""
-    np.matmul(left, right, out=part if i else total)
-    if i:
-        np.add(total, part, out=total)

@@ -117,12 +117,18 @@ class WinogradInParts(Algorithm):
     @classmethod
     def multiplications(cls, g: Geometry) -> int:
         """Those of the small convolution, which has more channels."""
-        return min(_multiplications(g, q, small) for q, small in SMALL)
+        return _multiplications(g, *_best(g))
+
+    @classmethod
+    def pays(cls, g: Geometry, n: int) -> bool:
+        """If the small convolution does."""
+        q, small = _best(g)
+        return small.pays(_small_geometry(g, q), n)
 
     def __init__(self, geometry: Geometry, n: int, dtype: DTypeLike, memory: Memory) -> None:
         super().__init__(geometry, n, dtype, memory)
         g = geometry
-        q, small = min(SMALL, key=lambda each: _multiplications(g, *each))
+        q, small = _best(g)
         self.parts, inner = list(_parts(g, q)), _small_geometry(g, q)
         spans = (q * s for s in g.stride)  # with one part for each phase of an axis
         self.is_disjoint = all(k <= span for k, span in zip(g.kernel, spans, strict=True))
@@ -167,6 +173,11 @@ class WinogradInParts(Algorithm):
     def _filters(self, weight: Array, part: Part) -> Array:
         """A part's taps among the small convolution's weights, (F, C, taps, taps)."""
         return weight[:, part.channels, *part.filled]
+
+
+def _best(g: Geometry) -> tuple[int, type[WinogradConvolution]]:
+    """The small convolution that multiplies least."""
+    return min(SMALL, key=lambda each: _multiplications(g, *each))
 
 
 def _axes(g: Geometry, q: int) -> tuple[Axis, Axis]:

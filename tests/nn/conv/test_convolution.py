@@ -192,6 +192,7 @@ def test_blocks_of_any_size_give_the_same(algorithm, n, monkeypatch):
     expected, row_bytes = results(), 8 * n * 36 * 9  # of a row of tiles
     for block_bytes, chunk in [(1, 1), (1, 7), (2 * row_bytes, 50), (3 * row_bytes, 4096)]:
         monkeypatch.setattr(blocked, "_BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr(blocked, "_BLOCK_PIXELS", 1)
         monkeypatch.setattr(blocking, "SMALL_PRODUCT", 100 * chunk)
         monkeypatch.setattr(winograd_tiles, "_BLOCK_BYTES", block_bytes)
         monkeypatch.setattr(winograd_tiles, "_CHUNK", chunk)
@@ -199,7 +200,7 @@ def test_blocks_of_any_size_give_the_same(algorithm, n, monkeypatch):
             np.testing.assert_allclose(found, value, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("shape", [(3, 3, 5, 2), (3, 3, 65, 129), (64, 1), (1,)])
+@pytest.mark.parametrize("shape", [(3, 3, 5, 2), (3, 3, 65, 129), (257, 130, 1, 1), (64, 1), (1,)])
 def test_copies_in_squares_are_copies(shape):
     source = np.random.default_rng(0).standard_normal(shape)
     out = np.empty(shape[::-1]).transpose()
@@ -230,6 +231,19 @@ def test_it_takes_what_multiplies_least(size, kernel, stride, pad, algorithm):
     assert fastest_algorithm(Geometry(64, size, size, 64, *pairs)) == algorithm
     few = fastest_algorithm(Geometry(3, size, size, 64, *pairs))
     assert few == "few_channels"
+
+
+def test_few_images_of_many_channels_are_multiplied_directly():
+    """And a batch of another size in between changes nothing."""
+    shape = (256, 4, 4)
+    layer, reference = (
+        build(Conv2d(256, 3, pad=1, algorithm=name), shape) for name in ("auto", "im2col")
+    )
+    for n, expected in [(2, "BlockedConvolution"), (17, "Winograd4"), (2, "BlockedConvolution")]:
+        x, dy = images((n, *shape)), images((n, *shape), seed=1)
+        for found, value in zip(run(layer, x, dy), run(reference, x, dy), strict=True):
+            np.testing.assert_allclose(found, value, rtol=1e-9, atol=1e-9)
+        assert type(layer.current).__name__ == expected
 
 
 def test_it_is_a_correlation_with_filters_as_they_are_stored():
