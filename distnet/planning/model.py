@@ -25,7 +25,7 @@ from distnet.parallel import CHANGES, REDUCTIONS
 from distnet.parallel.dealing import deal
 from distnet.parallel.sums.exact8 import Exact8
 from distnet.parallel.sums.exchange import BUCKET_BYTES_BETWEEN_HOSTS
-from distnet.parallel.sums.narrow import MOST_RANKS, USUAL_BYTES
+from distnet.parallel.sums.narrow import MOST_RANKS, USUAL_BITS
 from distnet.parallel.sums.two_level import bucket_bytes
 from distnet.planning.links import Link, Sum, reduction
 
@@ -227,7 +227,7 @@ def _bucket_bytes(workload: Workload, way: Way, cluster: Cluster) -> int:
 
 
 def _is_narrow(way: Way, cluster: Cluster) -> bool:
-    """Whether numbers travel in fewer bytes than they have; see `parallel.sums.narrow`."""
+    """Whether numbers travel in fewer bits than they have; see `parallel.sums.narrow`."""
     has_eight = REDUCTIONS[way.reduction].wire_itemsize == WORD
     return has_eight and cluster.ranks_per_host > 1 and cluster.num_hosts <= MOST_RANKS
 
@@ -236,7 +236,7 @@ def _gradient_sum(workload: Workload, way: Way, cluster: Cluster) -> Sum:
     """Of a step, between hosts; each of their ranks sends its share of a bucket."""
     lanes = cluster.ranks_per_host  # which share the link
     is_narrow = _is_narrow(way, cluster)
-    share = (USUAL_BYTES / WORD if is_narrow else 1.0) / lanes
+    share = (USUAL_BITS / (8 * WORD) if is_narrow else 1.0) / lanes
     algorithm = "direct" if is_narrow else way.algorithm
     wire, bucket = _wire_bytes(workload, way), _bucket_bytes(workload, way, cluster)
     sums = reduction(cluster.link, algorithm, cluster.num_hosts, wire * share, bucket * share)

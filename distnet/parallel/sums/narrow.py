@@ -1,8 +1,9 @@
-"""Sums of int64 vectors over few ranks, each number in as few bytes as it needs, and none lost.
+"""Sums of int64 vectors over few ranks, each number in as few bits as it needs, and none lost.
 
 Exact sums are whole numbers of 2^-40: a gradient below 1/2 in magnitude is one of at most 40 bits.
-Between hosts, where bytes are time, the leading bytes that only repeat the sign stay at home: a
-message has 4, 5, 6 or 8 bytes a number, as its largest one needs, and its length tells which.
+Between hosts, where bytes are time, the leading bits that only repeat the sign stay at home: a
+message has 32, 34, 36, 40, 48 or 64 bits a number, as its largest one needs, and its length
+tells which. First come the low 32 bits of all numbers, then what else they have.
 
 MPI cannot add up such messages, so they go from rank to rank and are added up here:
 
@@ -19,7 +20,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -28,11 +28,12 @@ from distnet.parallel.communicator import Communicator, Request
 from distnet.parallel.sums.formats import Format
 
 MOST_RANKS = 8
-USUAL_BYTES = 5  # that the largest of many gradients needs: below 1/2, and not below 1/512
+USUAL_BITS = 38  # on average: DeepConvNet's gradients, half of which need 36 and half 40
 MOST_UNDER_WAY = (1 << 14) - 1  # sums: two tags each, below those of `patience`
 WORD = 8  # bytes of an int64
-# First come the four low bytes of all numbers, then what else they have, in this type.
-REST: dict[int, np.dtype[Any]] = {5: np.dtype(np.int8), 6: np.dtype(np.int16)}
+LOW = 32
+BEYOND = (0, 2, 4, 8, 16)  # bits beyond the low ones; those below 8 share a byte with others
+FEWEST = 8  # numbers that share bytes, so that messages of other widths have other lengths
 
 
 def can_be_narrow(comm: Communicator, format: Format) -> bool:
@@ -41,36 +42,81 @@ def can_be_narrow(comm: Communicator, format: Format) -> bool:
     return is_int64 and 1 < comm.size <= MOST_RANKS
 
 
-def width(values: Array) -> int:
-    """How many bytes a number of `values` (n,), int64, has in a message: 4, 5, 6 or 8."""
+def num_bits(values: Array) -> int:
+    """How many bits a number of `values` (n,), int64, has in a message."""
     magnitude = max(int(values.max(initial=0)), ~int(values.min(initial=0)))
-    needed = max(4, ceil_divide(magnitude.bit_length() + 1, 8))
-    return needed if needed <= max(REST) else WORD
+    needed = magnitude.bit_length() + 1
+    for beyond in BEYOND:
+        if needed <= LOW + beyond and (beyond % 8 == 0 or values.size >= FEWEST):
+            return LOW + beyond
+    return 8 * WORD
+
+
+def num_bytes(bits: int, size: int) -> int:
+    """The length of a message of `size` numbers of so many bits."""
+    return WORD * size if bits == 8 * WORD else 4 * size + ceil_divide((bits - LOW) * size, 8)
 
 
 def pack(values: Array) -> Array:
-    """`values` (n,), int64, as bytes, uint8 (n * width,); where they need 8, those of `values`."""
-    size, itemsize = values.size, width(values)
-    if itemsize == WORD:
+    """`values` (n,), int64, as bytes, uint8; where they need all 64 bits, those of `values`."""
+    size, bits = values.size, num_bits(values)
+    if bits == 8 * WORD:
         return values.view(np.uint8)
-    message = np.empty(itemsize * size, np.uint8)
-    np.copyto(message[: 4 * size].view(np.uint32), values, casting="unsafe")
-    if itemsize in REST:
-        rest = message[4 * size :].view(REST[itemsize])
-        np.copyto(rest, values >> 32, casting="unsafe")
+    message = np.empty(num_bytes(bits, size), np.uint8)
+    low, rest = message[: 4 * size], message[4 * size :]
+    np.copyto(low.view(np.uint32), values, casting="unsafe")
+    if bits == LOW + 16:
+        np.copyto(rest.view(np.int16), values >> LOW, casting="unsafe")
+    elif bits == LOW + 8:
+        np.copyto(rest.view(np.int8), values >> LOW, casting="unsafe")
+    elif bits > LOW:
+        _fold(values >> LOW, bits - LOW, rest)
     return message
 
 
 def unpack(message: Array, out: Array) -> None:
     """Writes the numbers of which `pack` has made a message to `out` (n,), int64."""
     size = out.size
-    itemsize = message.size // max(size, 1)
-    if itemsize in REST:
-        np.copyto(out, message[4 * size :].view(REST[itemsize]))
-        np.left_shift(out, 32, out=out)
-        np.bitwise_or(out, message[: 4 * size].view(np.uint32), out=out)
-    else:
-        np.copyto(out, message.view(np.int64 if itemsize == WORD else np.int32))
+    if message.size == num_bytes(8 * WORD, size):
+        np.copyto(out, message.view(np.int64))
+        return
+    # Of few numbers several widths have that length, but only the largest is used.
+    beyond = max(each for each in BEYOND if num_bytes(LOW + each, size) == message.size)
+    low, rest = message[: 4 * size], message[4 * size :]
+    if beyond == 0:
+        np.copyto(out, low.view(np.int32))
+        return
+    if beyond < 8:
+        rest = _unfolded(rest, beyond, size)
+    np.copyto(out, rest.view(np.int16 if beyond == 16 else np.int8))
+    np.left_shift(out, LOW, out=out)
+    np.bitwise_or(out, low.view(np.uint32), out=out)
+
+
+def _fold(high: Array, bits: int, out: Array) -> None:
+    """Writes so many low bits of each of `high` (n,) to `out`, those of 8 / bits in a byte.
+
+    The vector is folded: a byte has bits of numbers that are n * bits / 8 apart, so that all its
+    parts are runs of memory.
+    """
+    parts = np.zeros((8 // bits, out.size), np.uint8)
+    np.copyto(parts.reshape(-1)[: high.size], high, casting="unsafe")
+    np.bitwise_and(parts, np.uint8((1 << bits) - 1), out=parts)
+    np.copyto(out, parts[0])
+    for k, part in enumerate(parts[1:], 1):
+        np.left_shift(part, np.uint8(k * bits), out=part)
+        np.bitwise_or(out, part, out=out)
+
+
+def _unfolded(rest: Array, bits: int, size: int) -> Array:
+    """Bytes (size,) with the bits that `_fold` wrote; those above are as the highest, the sign."""
+    parts = np.empty((8 // bits, rest.size), np.uint8)
+    for k, part in enumerate(parts):
+        np.right_shift(rest, np.uint8(k * bits), out=part)
+    high, sign = parts.reshape(-1)[:size], np.uint8(1 << (bits - 1))
+    np.bitwise_and(high, np.uint8((1 << bits) - 1), out=high)
+    np.bitwise_xor(high, sign, out=high)
+    return np.subtract(high, sign, out=high)
 
 
 def add(message: Array, total: Array) -> None:

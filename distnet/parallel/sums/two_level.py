@@ -7,7 +7,7 @@ bucket, whose elements are dealt out to as many ranks of every host as there are
    memory that all of them see (as in `shared`).
 2. The rank of each lane adds its share of the elements over all rows of its host, and combines that
    with the ranks of the same lane on the other hosts, in messages; where hosts are few, of as few
-   bytes as the numbers need (see `narrow`).
+   bits as the numbers need (see `narrow`).
 3. It writes the total to the one result of its host; in the end a barrier tells that it is whole.
 
 Within a host that is a reduce-scatter and an allgather; every element crosses between two hosts as
