@@ -153,8 +153,12 @@ def unequal_transposed() -> ConvTranspose2d:
     return ConvTranspose2d(3, (2, 3), stride=(1, 2), pad=(0, 1), output_padding=(0, 1))
 
 
-def fits(algorithm: str, kernel, stride=1, pad=0, dilation=1, groups=1) -> bool:
+def fits(
+    algorithm: str, kernel, stride=1, pad=0, dilation=1, groups=1, channels=1, filters=1
+) -> bool:
     """Whether an algorithm is made for a geometry; numbers stand for equal pairs."""
+    if algorithm == "depthwise":
+        return 1 < groups == channels == filters
     if algorithm in ("im2col", "blocked"):
         return True
     if groups > 1 or dilation not in (1, (1, 1)):
@@ -206,13 +210,15 @@ def convolutions() -> Iterator[Case]:
         (2, 3, (2, 6, 5), {"pad": (0, 2)}),
         (2, 3, (1, 7, 9), {"stride": (2, 3), "pad": (1, 2)}),
         (4, 3, (4, 7, 7), {"pad": (2, 1), "dilation": (2, 1), "groups": 2}),
+        (3, (2, 3), (3, 7, 7), {"pad": (2, 1), "dilation": (1, 2), "stride": (2, 1), "groups": 3}),
     ]
     for algorithm, (filters, kernel, shape, options) in itertools.product(ALGORITHMS, others):
-        if fits(algorithm, kernel, **options):
+        if fits(algorithm, kernel, **options, channels=shape[0], filters=filters):
             make = partial(Conv2d, filters, kernel, algorithm=algorithm, **options)
             yield Case(f"{algorithm} of {shape}, {filters} k{kernel} {options}", make, shape)
     for algorithm in ALGORITHMS:
-        make = partial(Conv2d, 3, 3, pad=1, bias=False, algorithm=algorithm)
+        groups = 2 if algorithm == "depthwise" else 1
+        make = partial(Conv2d, 2, 3, pad=1, bias=False, algorithm=algorithm, groups=groups)
         yield Case(f"{algorithm} without bias", make, (2, 5, 6))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from distnet.base.arithmetic import DIGITS, FLOAT, Arithmetic
 from distnet.nn.conv.algorithm import Algorithm, halves_evenly
 from distnet.nn.conv.blocked import BlockedConvolution
+from distnet.nn.conv.depthwise import DepthwiseConvolution
 from distnet.nn.conv.exact_winograd import ExactWinograd2, ExactWinograd4
 from distnet.nn.conv.few_channels import FewChannelConvolution
 from distnet.nn.conv.geometry import Geometry
@@ -57,6 +58,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "winograd2": Winograd2,
     "winograd4": Winograd4,
     "winograd_parts": WinogradInParts,
+    "depthwise": DepthwiseConvolution,
 }
 # Those whose sums are exact where operands are on grids.
 PORTABLE: dict[str, type[Algorithm]] = {
@@ -65,7 +67,9 @@ PORTABLE: dict[str, type[Algorithm]] = {
     "blocked": BlockedConvolution,
     "winograd2": ExactWinograd2,
     "winograd4": ExactWinograd4,
-    "winograd_parts": BlockedConvolution,  # whose sums are the same, being exact
+    # Whose sums are the same as theirs, being exact.
+    "winograd_parts": BlockedConvolution,
+    "depthwise": BlockedConvolution,
 }
 # What a multiplication costs that is saved by more transforms, in those of the others.
 _COSTS = {"winograd_parts": 1.6}
@@ -95,6 +99,8 @@ def fastest_algorithm(g: Geometry, arithmetic: Arithmetic = FLOAT) -> str:
     known = _table(arithmetic)
     if g.c <= _FEW and known["few_channels"].suits(g):
         return "few_channels"
+    if DepthwiseConvolution.suits(g) and not arithmetic.rounds:
+        return "depthwise"
     names = [n for n in ("winograd4", "winograd2", "winograd_parts") if known[n].suits(g)]
     exact = [n for n in names if not arithmetic.rounds or known[n].fits(g, arithmetic.bits)]
     return min(

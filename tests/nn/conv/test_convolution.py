@@ -16,6 +16,8 @@ from distnet.nn.conv.geometry import Geometry, output_size
 from distnet.nn.conv.im2col import col2im, im2col
 from distnet.nn.conv.winograd_transforms import transforms
 
+DENSE = [name for name in ALGORITHMS if name != "depthwise"]  # for all filters on all channels
+
 
 def loops(x, weight, bias, dy, g):
     """y, dx, dweight and dbias by the definition, one product of numbers at a time."""
@@ -94,7 +96,7 @@ def test_every_algorithm_equals_the_reference(g, n, seed):
 
 def options_of(g):
     names = ("kernel", "stride", "pad", "dilation", "groups")
-    return {name: getattr(g, name) for name in names}
+    return {name: getattr(g, name) for name in names} | {"channels": g.c, "filters": g.f}
 
 
 @given(geometries(), st.sampled_from(sorted(ALGORITHMS)))
@@ -102,7 +104,7 @@ def test_an_algorithm_says_what_suits_it(g, algorithm):
     assert ALGORITHMS[algorithm].suits(g) == fits(algorithm, **options_of(g))
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", DENSE)
 def test_without_bias_equals_a_bias_of_zero(algorithm):
     with_bias, without = (
         build(Conv2d(4, 3, pad=1, bias=bias, algorithm=algorithm), (3, 6, 5))
@@ -179,7 +181,7 @@ def test_single_precision_at_the_sizes_of_networks(filters, kernel, stride, pad,
 
 
 @pytest.mark.parametrize("n", [1, 3])
-@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "im2col"])
+@pytest.mark.parametrize("algorithm", [name for name in DENSE if name != "im2col"])
 def test_blocks_of_any_size_give_the_same(algorithm, n, monkeypatch):
     """One output row, or row of tiles, at a time; then several with a shorter block at the end."""
     shape, pad = (3, 13, 9), 2
@@ -231,6 +233,12 @@ def test_it_takes_what_multiplies_least(size, kernel, stride, pad, algorithm):
     assert fastest_algorithm(Geometry(64, size, size, 64, *pairs)) == algorithm
     few = fastest_algorithm(Geometry(3, size, size, 64, *pairs))
     assert few == "few_channels"
+
+
+def test_a_filter_for_each_channel_is_no_product_of_matrices():
+    pairs = [(3, 3), (2, 2), (1, 1), (1, 1)]
+    assert fastest_algorithm(Geometry(64, 28, 28, 64, *pairs, groups=64)) == "depthwise"
+    assert fastest_algorithm(Geometry(64, 28, 28, 128, *pairs, groups=64)) == "blocked"
 
 
 def test_few_images_of_many_channels_are_multiplied_directly():
