@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     NOISE = 14
     TILES = 15
     SWEEP = 16
+    MIRRORS = 17
     AUDIT = 20
     CHECK = 21
 

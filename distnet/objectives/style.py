@@ -22,6 +22,14 @@ from distnet.nn.network import Network
 from distnet.nn.parameters import Parameter, Parameters, Statistic
 from distnet.objectives.objective import Objective, Ready
 
+Mirror = tuple[slice, slice, slice]  # what makes a mirrored picture `(C, H, W)`, and undoes it
+AS_IT_IS, BACKWARDS = slice(None), slice(None, None, -1)
+MIRRORS: tuple[Mirror, ...] = tuple(
+    (slice(None), down, across)
+    for down in (AS_IT_IS, BACKWARDS)
+    for across in (AS_IT_IS, BACKWARDS)
+)
+
 DARKEST = 0.02  # of a picture that is begun with: a sigmoid never leaves 0 and 1 themselves
 
 Place = tuple[int, slice, slice, slice]  # a part of pictures: number, channels, rows, columns
@@ -168,6 +176,10 @@ class StyleTransfer(Objective):
     whole or, with `tile`, in squares of that side, see `tiles`: then the style has to be found in
     each of them, and so has the content, whose variance is that of the whole picture.
 
+    mirrored: in each step each network sees a tile, and the pictures that it is compared with, as
+    they are or mirrored, across and down, by keyed draws. A mirrored picture is for a network what
+    the picture is for one with mirrored kernels, so each stands for four, at the price of one.
+
     It computes in the arithmetic of the networks. Metrics: loss, content and style, the mean
     distances.
     """
@@ -185,6 +197,7 @@ class StyleTransfer(Objective):
         style_weight: float | Sequence[float] = 100.0,
         smoothness: float = 1.0,
         tile: int | None = None,
+        mirrored: bool = False,
     ) -> None:
         networks = [network] if isinstance(network, Network) else list(network)
         if not networks:
@@ -205,8 +218,18 @@ class StyleTransfer(Objective):
         tile_shape = shape[0], *self.tile_shape
         self._likenesses = [Likeness(each, tile_shape, *taps) for each in networks]
         wholes = [Likeness(each, tuple(shape), *taps) for each in networks]
-        self._contents = [[whole.content(each) for whole in wholes] for each in self.contents]
-        self._styles = [[style_of(net, each, *taps) for net in networks] for each in styles]
+        self._mirrors = MIRRORS if mirrored else MIRRORS[:1]
+        self._contents = [
+            [[whole.content(_seen(each, mirror)) for mirror in self._mirrors] for whole in wholes]
+            for each in self.contents
+        ]
+        self._styles = [
+            [
+                [style_of(net, _seen(each, mirror), *taps) for mirror in self._mirrors]
+                for net in networks
+            ]
+            for each in styles
+        ]
 
     @property
     def pictures(self) -> Array:
@@ -240,14 +263,15 @@ class StyleTransfer(Objective):
         grads, sums = self.canvas.logits.grad, np.zeros(3)
         grads[...] = 0
         for tile in x.tolist():
-            place = self._place(tile, at)
-            picture, found = self._measured(place)
+            place, mirrors = self._place(tile, at), self._drawn_mirrors(tile, at)
+            picture, found = self._measured(place, mirrors)
             sums += found
             dpicture = self.smoothness * self._variation(picture)[1]
             share = 1 / len(self._likenesses)
-            for likeness in self._likenesses:
+            for likeness, mirror in zip(self._likenesses, mirrors, strict=True):
                 weight = share * self.style_weights[place[0]]
-                dpicture = likeness.gradient(share, weight) + dpicture
+                dseen = likeness.gradient(share, weight)
+                dpicture = dseen[self._mirrors[mirror]] + dpicture
             grads[place] += dpicture * picture * (1 - picture) / grads.dtype.type(divisor)
         if ready is not None:
             ready(0)
@@ -256,30 +280,41 @@ class StyleTransfer(Objective):
     def measure(self, x: Array, targets: Array) -> Array:
         sums = np.zeros(3)
         for tile in x.tolist():
-            sums += self._measured(self._place(tile, None))[1]
+            sums += self._measured(self._place(tile, None), self._drawn_mirrors(tile, None))[1]
         return self.sums(*sums)
 
     def metrics(self, loss: float, counts: Array, num_samples: int) -> dict[str, float]:
         content, style = (float(sums) / num_samples for sums in counts)
         return {"loss": loss, "content": content, "style": style}
 
-    def _measured(self, place: Place) -> tuple[Array, Array]:
-        """The picture there; its loss, content distance and style distance, `(3,)`."""
-        picture, contents = self.canvas.pixels(place), self._contents[place[0]]
+    def _measured(self, place: Place, mirrors: Sequence[int]) -> tuple[Array, Array]:
+        """The picture there; its loss, content distance and style distance, `(3,)`.
+
+        mirrors: how each network sees it.
+        """
+        picture, known = self.canvas.pixels(place), (self._contents, self._styles)
         found = np.zeros(2)
-        for likeness, content, style in zip(
-            self._likenesses, contents, self._styles[place[0]], strict=True
+        for likeness, mirror, contents, styles in zip(
+            self._likenesses, mirrors, *(each[place[0]] for each in known), strict=True
         ):
+            content, turn = contents[mirror], self._mirrors[mirror]
             if self.tile_shape != self.contents.shape[2:]:
-                features, _ = likeness.content(self.contents[place])
+                features, _ = likeness.content(_seen(self.contents[place], turn))
                 content = Content(features, content.variance)
-            found += likeness.distances(picture, content, style)
+            found += likeness.distances(_seen(picture, turn), content, styles[mirror])
         found /= len(self._likenesses)
         loss = found[0] + self.style_weights[place[0]] * found[1]
         return picture, np.array([loss + self.smoothness * self._variation(picture)[0], *found])
 
     def _variation(self, picture: Array) -> tuple[float, Array]:
         return total_variation(picture, self.parameters.arithmetic)
+
+    def _drawn_mirrors(self, tile: int, at: MicroBatch | None) -> list[int]:
+        """How each network sees a tile in this step: not mirrored in an evaluation."""
+        if at is None:
+            return [0] * len(self._likenesses)
+        rng = np.random.Generator(stream(at.seed, Purpose.MIRRORS, at.step, tile))
+        return rng.integers(len(self._mirrors), size=len(self._likenesses)).tolist()
 
     def _place(self, tile: int, at: MicroBatch | None) -> Place:
         """Where a tile lies in this step, or in an evaluation."""
@@ -294,6 +329,11 @@ class StyleTransfer(Objective):
         y = min(max(0, down * tile_h + shift_y), h - tile_h)
         x = min(max(0, across * tile_w + shift_x), w - tile_w)
         return number, slice(None), slice(y, y + tile_h), slice(x, x + tile_w)
+
+
+def _seen(picture: Array, mirror: Mirror) -> Array:
+    """A picture `(C, H, W)` mirrored, as a new array if it is."""
+    return np.ascontiguousarray(picture[mirror])
 
 
 def style_of(

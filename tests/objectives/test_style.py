@@ -47,9 +47,12 @@ def test_a_picture_is_at_no_distance_from_itself():
     assert content > 10 * style > 0
 
 
-@pytest.mark.parametrize(("tile", "seeds"), [(None, (5,)), (6, (5,)), (6, (5, 7))])
-def test_gradients_equal_central_differences(tile, seeds):
-    trained = two(seeds=seeds, style_weight=3.0, smoothness=0.7, tile=tile)
+@pytest.mark.parametrize(
+    ("tile", "seeds", "mirrored"),
+    [(None, (5,), False), (6, (5,), False), (6, (5, 7), False), (6, (5, 7), True)],
+)
+def test_gradients_equal_central_differences(tile, seeds, mirrored):
+    trained = two(seeds=seeds, style_weight=3.0, smoothness=0.7, tile=tile, mirrored=mirrored)
     x, targets, at = *trained.tiles, MicroBatch(seed=3, step=4)
     values = trained.parameters.values
     chosen = np.random.default_rng(6).choice(values.size, 120, replace=False)
@@ -74,6 +77,37 @@ def test_what_several_networks_find_is_the_mean():
     one, other, both = found
     np.testing.assert_allclose(both, (one + other) / 2, rtol=1e-10, atol=1e-14)
     assert not np.allclose(one, other)
+
+
+def test_who_sees_mirrored_pictures_is_as_one_with_mirrored_kernels():
+    trained = two(smoothness=0, mirrored=True)
+    at = MicroBatch(seed=3, step=4)
+    x, _ = trained.tiles
+    drawn = [trained._drawn_mirrors(tile, at)[0] for tile in x]
+    assert 0 not in drawn and len(set(drawn)) == 2  # both are mirrored, each in its way
+    sums = trained.gradients(*trained.tiles, at)
+    expected, grads = 0, np.zeros_like(trained.canvas.logits.grad)
+    styles = [pictures(3, 6, 8, seed=1), pictures(3, 10, 4, seed=2)]
+    for tile, mirror in enumerate(drawn):
+        net = network()
+        for layer in (net.body.layers[0], net.body.layers[3]):
+            kernels = layer.weight.value
+            kernels[...] = kernels[:, *trained._mirrors[mirror]].copy()
+        net.parameters.refresh()
+        other = StyleTransfer(net, trained.contents, styles, **TAPS, smoothness=0)
+        expected = expected + other.gradients(x[tile : tile + 1], x[:1], at, divisor=2)
+        grads += other.canvas.logits.grad
+    np.testing.assert_allclose(trained.canvas.logits.grad, grads, rtol=1e-9, atol=1e-14)
+    np.testing.assert_allclose(sums, expected, rtol=1e-9)
+
+
+def test_an_evaluation_sees_nothing_mirrored():
+    plain, mirrored = (two(mirrored=each) for each in (False, True))
+    np.testing.assert_array_equal(plain.measure(*plain.tiles), mirrored.measure(*mirrored.tiles))
+    at = MicroBatch(seed=3, step=4)
+    assert not np.allclose(
+        plain.gradients(*plain.tiles, at), mirrored.gradients(*mirrored.tiles, at)
+    )
 
 
 def test_each_picture_has_its_own_weight_of_the_style():
@@ -267,13 +301,13 @@ def test_the_same_distances_and_gradients_as_pytorch():
 
 
 @pytest.mark.mpi(min_size=3)
-@pytest.mark.parametrize("tile", [None, 5])
-def test_the_same_bits_on_one_two_and_three_ranks(tile, comm):
+@pytest.mark.parametrize(("tile", "mirrored"), [(None, False), (5, True)])
+def test_the_same_bits_on_one_two_and_three_ranks(tile, mirrored, comm):
     """Two pictures, or twelve tiles of them, dealt out to one, two and three ranks."""
     results = []
     pair = comm.split(int(comm.rank < 2))
     for group in (SerialCommunicator(), pair, comm):
-        trained = two(np.float32, (5, 7), tile=tile)
+        trained = two(np.float32, (5, 7), tile=tile, mirrored=mirrored)
         size = len(trained.tiles.inputs)
         history = fit(
             trained,

@@ -35,7 +35,7 @@ class PaintOptions:
         256, "of the result, in pixels", group="size", metavar="N", limits={">=": 16, "<=": 4096}
     )
     steps: int = option(
-        200, "how often its pixels are improved", group="size", metavar="N", limits={">=": 1}
+        300, "how often its pixels are improved", group="size", metavar="N", limits={">=": 1}
     )
     style_weight: float = option(
         2.5, "more: nearer to the style", group="look", metavar="X", limits={">": 0}

@@ -33,7 +33,7 @@ def painted_by(
     styles: Sequence[Array],
     *,
     comm: Communicator,
-    steps: int = 200,
+    steps: int = 300,
     style_weight: float | Sequence[float] = 2.5,
     smoothness: float = 10.0,
     tile: int | None = None,
@@ -52,6 +52,7 @@ def painted_by(
         style_weight=style_weight,
         smoothness=smoothness,
         tile=tile,
+        mirrored=True,
     )
     history = fit(
         objective,
@@ -70,7 +71,7 @@ def painted_by(
 @portable
 def falling(step: int, steps: int) -> float:
     """The learning rate: a straight line down to 0."""
-    return 0.15 * (1 - step / steps)
+    return 0.4 * (1 - step / steps)
 
 
 def beside(rows: Sequence[Sequence[Array]]) -> Array:
