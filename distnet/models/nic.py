@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape
 from distnet.nn import (
+    BatchNorm,
     CaptionDecoder,
     Conv2d,
     Layer,
@@ -34,7 +35,8 @@ class NIC(Network):
     pixels and knows the 30 x 30 around it; a vector for each place in front of the last two, so
     that features can tell above from below; and a `CaptionDecoder`, which explains the outputs.
     Word 0 ends a sentence. With `poolings` = 3, for larger pictures, the fourth convolution is
-    pooled as well: a cell of 8 x 8 pixels knows the 42 x 42 around it.
+    pooled as well: a cell of 8 x 8 pixels knows the 42 x 42 around it. batchnorm: behind each
+    convolution, after its pooling.
 
     For pictures of 40 x 40 pixels and 18 words it has 201,284 parameters.
     """
@@ -49,6 +51,7 @@ class NIC(Network):
         hidden: int = 128,
         embedding: int = 32,
         poolings: int = 2,
+        batchnorm: bool = False,
         seed: int | None = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
@@ -58,13 +61,19 @@ class NIC(Network):
             raise arguments.refusal("NIC", "input_shape", input_shape, expected)
         poolings = arguments.whole("NIC", "poolings", poolings, minimum=2, maximum=3)
         first, second, third = filters
+
+        def stage(filters: int, pooled: bool = False) -> list[Layer]:
+            pool: list[Layer] = [MaxPool2d(2)] if pooled else []
+            norm: list[Layer] = [BatchNorm()] if batchnorm else []
+            return [Conv2d(filters, 3, pad=1, bias=not batchnorm), *pool, *norm, ReLU()]
+
         layers: list[Layer] = [
-            *(Conv2d(first, 3, pad=1), MaxPool2d(2), ReLU()),
-            *(Conv2d(second, 3, pad=1), ReLU()),
-            *(Conv2d(second, 3, pad=1), MaxPool2d(2), ReLU()),
+            *stage(first, pooled=True),
+            *stage(second),
+            *stage(second, pooled=True),
             PositionEmbedding(),
-            *(Conv2d(third, 3, pad=1), *[MaxPool2d(2)] * (poolings - 2), ReLU()),
-            *(Conv2d(third, 3, pad=1), ReLU()),
+            *stage(third, pooled=poolings == 3),
+            *stage(third),
             CaptionDecoder(num_words, length, hidden=hidden, embedding=embedding),
         ]
         super().__init__(layers, input_shape, seed=seed, dtype=dtype)

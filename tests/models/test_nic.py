@@ -48,6 +48,16 @@ def test_how_many_pixels_a_cell_stands_for_and_knows(poolings, cell, seen):
         NIC((1, 84, 84), 18, 10, poolings=4)
 
 
+def test_batch_normalisation_stands_behind_each_convolution_and_its_pooling():
+    network = NIC((1, 84, 84), 18, 10, poolings=3, batchnorm=True)
+    kinds = [type(layer).__name__ for layer in network.body.layers]
+    assert kinds.count("BatchNorm") == kinds.count("Conv2d") == kinds.count("ReLU") == 5
+    assert all(
+        kinds[at - 1] in ("Conv2d", "MaxPool2d") for at, k in enumerate(kinds) if k == "BatchNorm"
+    )
+    assert network.parameters.size == 212_196 + 16 + 2 * 32 + 2 * 64  # biases for one of two
+
+
 def test_a_file_keeps_everything(tmp_path):
     network = small(3)
     network.classes = tuple(".abc")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from distnet.data.augment import Augment
 from distnet.data.dataset import Samples
 from distnet.data.scenes.scene import Part, Scene, random_of
 
@@ -14,23 +15,32 @@ class DigitGrids:
     """Scenes of `side` x `side` digits as they are in the data set, each in a cell of its own.
 
     digits: images `(N, 1, H, W)` of bytes and labels. The boxes are the cells, row by row; the mask
-    has 0 for the background, 1 + label for a digit.
+    has 0 for the background, 1 + label for a digit. augment: makes other images of the chosen
+    digits, each by itself, see `data.augment`; its random bits belong to the scene.
     """
 
     def __init__(
-        self, digits: Samples, *, seed: int = 0, part: Part = Part.TRAIN, side: int = 3
+        self,
+        digits: Samples,
+        *,
+        seed: int = 0,
+        part: Part = Part.TRAIN,
+        side: int = 3,
+        augment: Augment | None = None,
     ) -> None:
         if side < 1:
             raise ValueError(f"side: found {side}, expected at least 1")
         self.digits, self.seed, self.part, self.side = digits, seed, part, side
+        self.augment = augment
 
     def __getitem__(self, number: int) -> Scene:
-        side = self.side
-        chosen = random_of(self.seed, self.part, number).integers(
-            len(self.digits.inputs), size=side * side
-        )
-        _, _, h, w = self.digits.inputs.shape
-        cells = self.digits.inputs[chosen, 0].reshape(side, side, h, w)
+        side, rng = self.side, random_of(self.seed, self.part, number)
+        chosen = rng.integers(len(self.digits.inputs), size=side * side)
+        images = self.digits.inputs[chosen]
+        if self.augment is not None:
+            images = self.augment(images, rng.bit_generator.random_raw(len(images)))
+        _, _, h, w = images.shape
+        cells = images[:, 0].reshape(side, side, h, w)
         labels = self.digits.targets[chosen].astype(np.int64)
         image = cells.transpose(0, 2, 1, 3).reshape(side * h, side * w)
         of_cells = np.repeat(np.repeat(labels.reshape(side, side), h, axis=0), w, axis=1)

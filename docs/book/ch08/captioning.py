@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.resampling import scaling
 from distnet.data import Samples
+from distnet.data.augment import augmentation
 from distnet.data.scenes import (
     VOCABULARY,
     DigitGrids,
@@ -74,11 +75,15 @@ def relations(lab: Lab, steps: int) -> Task:
 
 
 def grids(lab: Lab, steps: int) -> Task:
-    """Grids of 3 x 3 digits (quick: a single digit), to be read row by row."""
+    """Grids of 3 x 3 digits (quick: a single digit), to be read row by row.
+
+    Those for training are turned, scaled and moved, each by itself.
+    """
     side = 1 if lab.quick else 3
+    other = augmentation(rotation=10, scale=0.1, shift=2)
     train, test = (
-        DigitGrids(digits, seed=lab.seed, part=part, side=side)
-        for digits, part in zip(lab.digits, Part, strict=True)
+        DigitGrids(digits, seed=lab.seed, part=part, side=side, augment=augment)
+        for digits, part, augment in zip(lab.digits, Part, (other, None), strict=True)
     )
 
     def read(scenes: Scenes, count: int) -> Samples:
@@ -93,17 +98,20 @@ def _task(lab, train, test, steps, batch, micro_batch, describe) -> Task:
     return Task(*parts, steps, batch, micro_batch)
 
 
-def trained(lab: Lab, task: Task, poolings: int = 2) -> tuple[Network, History]:
-    """A network that has seen all scenes, each of them once, and was evaluated four times."""
+def trained(lab: Lab, task: Task, *, lr: float = 0.004, **options: Any) -> tuple[Network, History]:
+    """A network that has seen all scenes, each of them once, and was evaluated four times.
+
+    options: those of `NIC`.
+    """
     shape = task.train.inputs.shape[1:]
-    network = NIC(shape, len(VOCABULARY), task.length, poolings=poolings, seed=lab.seed)
+    network = NIC(shape, len(VOCABULARY), task.length, seed=lab.seed, **options)
     network.classes = VOCABULARY
     history = lab.fit(
         Captioning(network),
         *task.train,
         steps=task.steps,
         optimizer="adam",
-        lr=cosine(0.004, task.steps, warmup=1 / 32),
+        lr=cosine(lr, task.steps, warmup=1 / 32),
         clip_norm=5,
         batch_size=task.batch,
         micro_batch_size=task.micro_batch,

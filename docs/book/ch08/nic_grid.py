@@ -18,12 +18,12 @@ REQUIRED = [
     ),
     Required("8.4.3", "grids read without a mistake", "exact", at_least(0.88), quick=at_least(0.5)),
 ]
-STEPS, QUICK_STEPS = 2_000, 150
+STEPS, QUICK_STEPS = 8_000, 150
 
 
 def run(lab: Lab) -> Numbers:
     task = grids(lab, QUICK_STEPS if lab.quick else STEPS)
-    network, history = trained(lab, task, poolings=3)
+    network, history = trained(lab, task, lr=0.008, poolings=3, batchnorm=True)
     lab.keep("nic_grid", network)
     words = said(lab, network, task.test.inputs)
     num_digits = task.length - 1

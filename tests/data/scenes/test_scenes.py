@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from distnet.data import load_dataset
+from distnet.data.augment import augmentation
 from distnet.data.scenes import (
     IGNORED,
     PADDING,
@@ -179,6 +180,24 @@ def test_grids_of_digits(digits):
     assert (grids[4].image == DigitGrids(digits, seed=3, part=Part.TEST)[4].image).mean() < 0.9
     with pytest.raises(ValueError, match="side: found 0"):
         DigitGrids(digits, side=0)
+
+
+def test_each_digit_of_a_grid_is_augmented_by_itself(digits):
+    moved = DigitGrids(digits, seed=3, augment=augmentation(shift=2))
+    plain, scene, shifts = DigitGrids(digits, seed=3)[4], moved[4], set()
+    np.testing.assert_array_equal(scene.labels, plain.labels)  # the same digits
+    for x1, y1, x2, y2 in scene.boxes:
+        cell, before = (each.image[0, y1:y2, x1:x2] for each in (scene, plain))
+        found = [
+            (down, right)
+            for down, right in np.ndindex(5, 5)
+            if (np.pad(before, 2)[down : down + 28, right : right + 28] == cell).all()
+        ]
+        shifts.update(found[:1])
+        assert found
+    assert len(shifts) > 3
+    assert (scene.mask > 0).sum() == (scene.image >= 64).sum()
+    np.testing.assert_array_equal(moved[4].image, scene.image)
 
 
 def test_road_scenes_have_all_classes_in_all_places():
