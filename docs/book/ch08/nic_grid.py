@@ -7,16 +7,16 @@ from captioning import draw_attention, grids, judged, said, trained
 
 from distnet.experiments import Lab, Numbers, Required, at_least, main
 
-# Quick: of single digits an untrained network has 0.16 right, the quick one 0.83.
+# Quick: of single digits an untrained network has 0.16 right, the quick one 0.89 to 0.98.
 REQUIRED = [
     Required(
         "8.4.3",
         "digits of nine that are right (quick: of one)",
         "digits",
-        at_least(0.96),
+        at_least(0.99),
         quick=at_least(0.5),
     ),
-    Required("8.4.3", "grids read without a mistake", "exact", at_least(0.88), quick=at_least(0.5)),
+    Required("8.4.3", "grids read without a mistake", "exact", at_least(0.95), quick=at_least(0.5)),
 ]
 STEPS, QUICK_STEPS = 8_000, 150
 
