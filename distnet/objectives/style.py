@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -29,6 +29,8 @@ MIRRORS: tuple[Mirror, ...] = tuple(
     for down in (AS_IT_IS, BACKWARDS)
     for across in (AS_IT_IS, BACKWARDS)
 )
+
+T = TypeVar("T")
 
 DARKEST = 0.02  # of a picture that is begun with: a sigmoid never leaves 0 and 1 themselves
 
@@ -220,16 +222,12 @@ class StyleTransfer(Objective):
         wholes = [Likeness(each, tuple(shape), *taps) for each in networks]
         self._mirrors = MIRRORS if mirrored else MIRRORS[:1]
         self._contents = [
-            [[whole.content(_seen(each, mirror)) for mirror in self._mirrors] for whole in wholes]
-            for each in self.contents
+            [self._mirrored(whole.content, each) for whole in wholes] for each in self.contents
         ]
-        self._styles = [
-            [
-                [style_of(net, _seen(each, mirror), *taps) for mirror in self._mirrors]
-                for net in networks
-            ]
-            for each in styles
-        ]
+        self._styles = []
+        for style in (as_floats(each, networks[0].dtype) for each in styles):
+            likenesses = [Likeness(each, style.shape, *taps) for each in networks]
+            self._styles.append([self._mirrored(each.style, style) for each in likenesses])
 
     @property
     def pictures(self) -> Array:
@@ -306,12 +304,16 @@ class StyleTransfer(Objective):
         loss = found[0] + self.style_weights[place[0]] * found[1]
         return picture, np.array([loss + self.smoothness * self._variation(picture)[0], *found])
 
+    def _mirrored(self, look: Callable[[Array], T], picture: Array) -> list[T]:
+        """What `look` sees in a picture, in each of the mirrors."""
+        return [look(_seen(picture, mirror)) for mirror in self._mirrors]
+
     def _variation(self, picture: Array) -> tuple[float, Array]:
         return total_variation(picture, self.parameters.arithmetic)
 
     def _drawn_mirrors(self, tile: int, at: MicroBatch | None) -> list[int]:
         """How each network sees a tile in this step: not mirrored in an evaluation."""
-        if at is None:
+        if at is None or len(self._mirrors) == 1:
             return [0] * len(self._likenesses)
         rng = np.random.Generator(stream(at.seed, Purpose.MIRRORS, at.step, tile))
         return rng.integers(len(self._mirrors), size=len(self._likenesses)).tolist()
