@@ -25,7 +25,7 @@ from distnet.data import (
     with_test,
 )
 from distnet.data.cache import checked_files, trust
-from distnet.device import Device, DeviceError, choose_device, compute_on
+from distnet.device import CPU, Device, DeviceError, choose_device, compute_on
 from distnet.models import MODELS
 from distnet.nn import Network
 from distnet.nn.parameters import Parameters
@@ -50,7 +50,7 @@ from distnet.training.files.run_directory import RunDirectory
 from distnet.training.job import Job
 from distnet.training.known_answer import expect_same_bits, fingerprint_of
 from distnet.training.model_card import model_card
-from distnet.training.placement import idle_ranks, placement
+from distnet.training.placement import devices, idle_ranks, placement
 from distnet.training.resume import resume
 from distnet.training.run import Callback, Run
 from distnet.training.saving import Saving
@@ -388,7 +388,7 @@ def introduce(config: TrainConfig, dataset: Dataset, run: Run, saving: Saving) -
         f"{dataset.name} ({samples}), {start}",
         f"ranks {comm.size} on {placement(comm)}, batch {config.batch_size} in "
         f"micro-batches of {config.micro_batch_size}, {counted(run.total_steps, 'step')}, "
-        f"{_arithmetic(config)}{_device(saving)}reduction {config.reduction}, "
+        f"{_arithmetic(config)}{_devices(config, comm, saving)}reduction {config.reduction}, "
         f"results in {saving.directory.path}",
         *islands_of(config),
         *audit_of(config, run),
@@ -404,10 +404,11 @@ def _arithmetic(config: TrainConfig) -> str:
     return f"arithmetic {config.arithmetic}{bits}, "
 
 
-def _device(saving: Saving) -> str:
-    """What the layers of rank 0 compute on, if that is not the CPU."""
-    name = saving.fingerprint.get("device")
-    return f"device {name}, " if name else ""
+def _devices(config: TrainConfig, comm: Communicator, saving: Saving) -> str:
+    """What the layers compute on, if somebody asked for another than the CPU."""
+    if config.device == CPU:
+        return ""
+    return f"device {devices(comm, saving.fingerprint.get('device'))}, "
 
 
 def islands_of(config: TrainConfig) -> list[str]:

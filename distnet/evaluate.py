@@ -18,20 +18,23 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.base.options import argument, option, parse_options, read_unchecked
+from distnet.base.options import argument, option, parse_options, read_unchecked, with_default
 from distnet.base.output import write_now
 from distnet.base.tables import aligned
 from distnet.base.words import counted
 from distnet.data import DataError, Dataset, Samples, default_cache_dir, load_dataset, with_test
 from distnet.data.arrays import checked_samples
+from distnet.device import CPU, choose_device
 from distnet.nn import Ensemble, Network
 from distnet.objectives.confusion import Confusion, EnsembleConfusion, precision_recall_f1
 from distnet.parallel import Communicator, agree, run_command, together
+from distnet.training.config import TrainConfig
 from distnet.training.evaluation import measure
 from distnet.training.files import model_file
 from distnet.training.fingerprint import one_blas_thread
 from distnet.training.job import DONE, NOT_WRITTEN
 from distnet.training.known_answer import expect_same_bits
+from distnet.training.placement import devices
 from distnet.training.run import EVALUATION_SIZE
 from distnet.training.step.feed import Feed
 
@@ -64,6 +67,7 @@ class EvaluateOptions:
         path=True,
     )
     part: str = option("test", "samples of the data set", group="data", choices=("test", "train"))
+    device: str = with_default(TrainConfig, "device", "cpu")
     json: bool = option(False, "JSON in place of tables", group="output")
 
 
@@ -145,8 +149,10 @@ def evaluate(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]
     options = together(comm, lambda: parse_options(EvaluateOptions, argv, "distnet evaluate"))
     agree(comm, asdict(options))
     checkpoints = together(comm, lambda: [model_file.read(path) for path in options.models])
-    network = together(comm, lambda: model_file.classifiers_of(checkpoints, options.models))
-    expect_same_bits(comm, network.arithmetic)
+    device = together(comm, lambda: choose_device(options.device, comm.node.rank))
+    network = together(comm, lambda: model_file.classifiers_of(checkpoints, options.models, device))
+    expect_same_bits(comm, network.arithmetic, device)
+    computing = devices(comm, None if device is None else device.describe()["device"])
     dataset = together(comm, lambda: dataset_for(options, checkpoints[0].model, environ))
     agree(comm, {"data_sha256": dataset.sha256})
     objective = together(comm, lambda: counting(network))
@@ -155,6 +161,8 @@ def evaluate(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]
         loss, counts = measure(Feed(objective, *samples), comm, EVALUATION_SIZE)
     if comm.rank:
         return DONE
+    if options.device != CPU:
+        write_now(sys.stderr, f"distnet: device {computing}\n")
     for note in dataset.notes:
         write_now(sys.stderr, f"distnet: {dataset.name}: {note}\n")
     for warning in dict.fromkeys(_other_data(each.model, dataset) for each in checkpoints):

@@ -20,20 +20,23 @@ import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.images import large_floats_hint
-from distnet.base.options import ConfigError, argument, option, parse_options
+from distnet.base.options import ConfigError, argument, option, parse_options, with_default
 from distnet.base.output import write_now
 from distnet.base.tables import aligned
 from distnet.data.formats.pictures import PREPARATIONS
 from distnet.data.image_files import read_images
+from distnet.device import CPU, choose_device
 from distnet.models.published import IMAGENET
 from distnet.nn import Ensemble, Network, softmax
 from distnet.nn.network import PREDICT_BLOCK
 from distnet.parallel import Communicator, agree, run_command, together
 from distnet.parallel.dealing import deal
+from distnet.training.config import TrainConfig
 from distnet.training.files import model_file
 from distnet.training.fingerprint import one_blas_thread
 from distnet.training.job import DONE, NOT_WRITTEN
 from distnet.training.known_answer import expect_same_bits
+from distnet.training.placement import devices
 
 DIGITS = ("mnist", "qmnist", "emnist")  # how the names of data sets begin that are made like MNIST
 NUM_BEST = 3  # classes that a line of the table shows
@@ -61,6 +64,7 @@ class PredictOptions:
         group="input",
         choices=("auto", *PREPARATIONS),
     )
+    device: str = with_default(TrainConfig, "device", "cpu")
     json: bool = option(False, "JSON in place of a table", group="output")
 
     @property
@@ -91,8 +95,10 @@ def predict(comm: Communicator, argv: Sequence[str]) -> int:
     agree(comm, asdict(options))
     files = together(comm, lambda: options.images)
     checkpoints = together(comm, lambda: [model_file.read(path) for path in options.models])
-    network = together(comm, lambda: model_file.classifiers_of(checkpoints, options.models))
-    expect_same_bits(comm, network.arithmetic)
+    device = together(comm, lambda: choose_device(options.device, comm.node.rank))
+    network = together(comm, lambda: model_file.classifiers_of(checkpoints, options.models, device))
+    expect_same_bits(comm, network.arithmetic, device)
+    computing = devices(comm, None if device is None else device.describe()["device"])
     prepare = preparation(options.pictures, checkpoints[0].model)
     found = together(comm, lambda: _read(files, network, prepare))
     for file, images in found:
@@ -107,6 +113,8 @@ def predict(comm: Communicator, argv: Sequence[str]) -> int:
     ]
     if comm.rank:
         return DONE
+    if options.device != CPU:
+        write_now(sys.stderr, f"distnet: device {computing}\n")
     classes = network.classes
     lines = _json(predictions, classes) if options.json else _table(predictions, classes)
     return NOT_WRITTEN if write_now(sys.stdout, "\n".join(lines) + "\n") else DONE

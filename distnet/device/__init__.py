@@ -5,6 +5,6 @@ parameters. Losses, sums over ranks, optimizers and files do not notice.
 """
 
 from distnet.device.body import compute_on
-from distnet.device.devices import Device, DeviceError, choose_device, device_named
+from distnet.device.devices import CPU, Device, DeviceError, choose_device, device_named
 
-__all__ = ["Device", "DeviceError", "choose_device", "compute_on", "device_named"]
+__all__ = ["CPU", "Device", "DeviceError", "choose_device", "compute_on", "device_named"]

@@ -1,4 +1,4 @@
-"""Where the ranks of a run are, and whether each of them has work."""
+"""Where the ranks of a run are, what they compute on, and whether each of them has work."""
 
 from __future__ import annotations
 
@@ -19,6 +19,17 @@ def placement(comm: Communicator, shown: int = 4) -> str:
         return "1 host"
     each = ", ".join(f"{name} x {number}" for name, number in islice(hosts.items(), shown))
     return f"{len(hosts)} hosts: {each}{', ...' if len(hosts) > shown else ''}"
+
+
+def devices(comm: Communicator, own: str | None) -> str:
+    """What the layers of all ranks compute on, such as `NVIDIA H100 x 1, cpu (...) x 2`.
+
+    own: the name of this rank's device; None: it has none. All ranks call it.
+    """
+    names = Counter(comm.allgather(own or "cpu (found no GPU; --device cuda says why)"))
+    if len(names) == 1:
+        return next(iter(names))
+    return ", ".join(f"{name} x {number}" for name, number in names.items())
 
 
 def idle_ranks(num_ranks: int, sampler: Sampler) -> list[str]:

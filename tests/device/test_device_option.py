@@ -8,11 +8,15 @@ import pytest
 from strict import Strict
 from training_runs import read_summary, write_digits
 
+from distnet.__main__ import main as command
 from distnet.device import DeviceError, choose_device, devices
+from distnet.device.body import OnDevice
 from distnet.device.containers import DEVICE_LAYERS
+from distnet.device.devices import Cuda
 from distnet.nn import MaxPool2d
 from distnet.parallel import RankError, SerialCommunicator
 from distnet.train import main, train
+from distnet.training import placement
 from distnet.training.config import ConfigError, parse
 
 
@@ -93,6 +97,88 @@ def test_the_same_run_on_both(run, capsys):
     assert run("cuda", *PORTABLE, "--device", "cuda") == on_cpu
     assert "arithmetic portable (12 bits), device numpy, reduction exact" in capsys.readouterr().out
     assert run("float", "--device", "auto") != on_cpu
+
+
+NO_GPU = "device cpu (found no GPU; --device cuda says why)"
+
+
+def test_auto_says_that_there_is_no_gpu(run, monkeypatch, capsys):
+    monkeypatch.setattr(devices, "import_module", no_cupy)
+    monkeypatch.setitem(devices.DEVICES, "cuda", Cuda)
+    run("auto", "--device", "auto")
+    assert f"6 steps, {NO_GPU}, reduction exact" in capsys.readouterr().out
+
+
+@pytest.mark.mpi(min_size=2)
+def test_unlike_ranks_are_told(comm):
+    on_first, on_others = (
+        "numpy x 1",
+        f"cpu (found no GPU; --device cuda says why) x {comm.size - 1}",
+    )
+    assert placement.devices(comm, None if comm.rank else "numpy") == f"{on_first}, {on_others}"
+    assert placement.devices(comm, "numpy") == "numpy"
+
+
+def said(capsys, *argv):
+    assert command(list(map(str, argv))) == 0
+    return capsys.readouterr()
+
+
+def test_evaluation_and_prediction_say_the_same_on_both(run, tmp_path, capsys, monkeypatch):
+    """Probabilities, which a table rounds, are compared as JSON has them: to the last bit."""
+    passes = []
+    monkeypatch.setattr(
+        OnDevice,
+        "_evaluate",
+        lambda body, x, real=OnDevice._evaluate: passes.append(x) or real(body, x),
+    )
+    images = tmp_path / "data" / "t10k-images-idx3-ubyte"
+    run("first", *PORTABLE)
+    run("other", *PORTABLE, "--seed", "1")
+    capsys.readouterr()
+    models = [tmp_path / "first", tmp_path / "other"]
+    for argv in (
+        ("evaluate", *models),
+        ("predict", *models, images),
+        ("predict", models[0], images),
+    ):
+        on_cpu = said(capsys, *argv, "--json")
+        assert "device" not in on_cpu.err
+        assert not passes
+        on_device = said(capsys, *argv, "--json", "--device", "auto")
+        assert on_device.out == on_cpu.out
+        assert on_device.err == f"{on_cpu.err}distnet: device numpy\n"
+        assert passes
+        passes.clear()
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict"])
+def test_both_without_a_gpu(run, tmp_path, capsys, monkeypatch, name):
+    run("run", *PORTABLE)
+    capsys.readouterr()
+    monkeypatch.setattr(devices, "import_module", no_cupy)
+    monkeypatch.setitem(devices.DEVICES, "cuda", Cuda)
+    files = [tmp_path / "data" / "t10k-images-idx3-ubyte"] if name == "predict" else []
+    argv = [name, tmp_path / "run", *files]
+    on_cpu, auto = said(capsys, *argv), said(capsys, *argv, "--device", "auto")
+    assert auto.out == on_cpu.out
+    assert auto.err == f"{on_cpu.err}distnet: {NO_GPU}\n"
+    with pytest.raises(SystemExit) as ended:
+        command([*map(str, argv), "--device", "cuda"])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("distnet: error: device cuda: found no CuPy (No module named 'cupy')")
+
+
+def test_what_cannot_be_evaluated_there_is_one_line(run, tmp_path, capsys, monkeypatch):
+    run("run", *PORTABLE)
+    capsys.readouterr()
+    monkeypatch.delitem(DEVICE_LAYERS, MaxPool2d)
+    with pytest.raises(SystemExit) as ended:
+        command(["evaluate", str(tmp_path / "run"), "--device", "cuda"])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"distnet: error: {tmp_path / 'run'}: pool1: found MaxPool2d, which nob")
 
 
 @pytest.mark.parametrize("devices", [("cuda", "cpu"), ("cpu", "cuda")], ids=" then ".join)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distnet.base.arrays import Array
+from distnet.device import Device, DeviceError, compute_on
 from distnet.nn.description import describe, rebuild
 from distnet.nn.ensemble import Ensemble, expect_alike
 from distnet.nn.layers.binary import BinaryConv2d, BinaryLinear
@@ -195,12 +196,21 @@ def classifier_of(checkpoint: Checkpoint, source: str) -> Network:
     return network
 
 
-def classifiers_of(checkpoints: Sequence[Checkpoint], sources: Sequence[str]) -> Network | Ensemble:
-    """The classifier, or the ensemble of several; raises CheckpointError also if they differ."""
+def classifiers_of(
+    checkpoints: Sequence[Checkpoint], sources: Sequence[str], device: Device | None = None
+) -> Network | Ensemble:
+    """The classifier, or the ensemble of several, on a device or the CPU; raises CheckpointError
+    also if they differ, and DeviceError for what cannot be computed there.
+    """
     networks = [classifier_of(*each) for each in zip(checkpoints, sources, strict=True)]
     for source, network in zip(sources, networks, strict=True):
         try:
             expect_alike(networks[0], network)
         except ValueError as error:
             raise CheckpointError(f"{source}: {error}, {sources[0]}") from None
+        if device is not None:
+            try:
+                compute_on(network, device)
+            except DeviceError as error:
+                raise DeviceError(f"{source}: {error}") from None
     return Ensemble(networks) if len(networks) > 1 else networks[0]
