@@ -55,6 +55,7 @@ from distnet.training.resume import resume
 from distnet.training.run import Callback, Run
 from distnet.training.saving import Saving
 from distnet.training.step.feed import Augment, Feed
+from distnet.training.step.group_pass import device_of
 from distnet.training.step.islands import LocalSteps
 from distnet.training.step.trainer import Trainer, make_trainer
 from distnet.training.step.updates import optimizer_for
@@ -388,7 +389,7 @@ def introduce(config: TrainConfig, dataset: Dataset, run: Run, saving: Saving) -
         f"{dataset.name} ({samples}), {start}",
         f"ranks {comm.size} on {placement(comm)}, batch {config.batch_size} in "
         f"micro-batches of {config.micro_batch_size}, {counted(run.total_steps, 'step')}, "
-        f"{_arithmetic(config)}{_devices(config, comm, saving)}reduction {config.reduction}, "
+        f"{_arithmetic(config)}{_devices(config, run)}reduction {config.reduction}, "
         f"results in {saving.directory.path}",
         *islands_of(config),
         *audit_of(config, run),
@@ -404,11 +405,11 @@ def _arithmetic(config: TrainConfig) -> str:
     return f"arithmetic {config.arithmetic}{bits}, "
 
 
-def _devices(config: TrainConfig, comm: Communicator, saving: Saving) -> str:
+def _devices(config: TrainConfig, run: Run) -> str:
     """What the layers compute on, if somebody asked for another than the CPU."""
     if config.device == CPU:
         return ""
-    return f"device {devices(comm, saving.fingerprint.get('device'))}, "
+    return f"device {devices(run.comm, device_of(run.trainer.objective))}, "
 
 
 def islands_of(config: TrainConfig) -> list[str]:

@@ -152,7 +152,7 @@ def evaluate(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]
     device = together(comm, lambda: choose_device(options.device, comm.node.rank))
     network = together(comm, lambda: model_file.classifiers_of(checkpoints, options.models, device))
     expect_same_bits(comm, network.arithmetic, device)
-    computing = devices(comm, None if device is None else device.describe()["device"])
+    computing = devices(comm, device)
     dataset = together(comm, lambda: dataset_for(options, checkpoints[0].model, environ))
     agree(comm, {"data_sha256": dataset.sha256})
     objective = together(comm, lambda: counting(network))

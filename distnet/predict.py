@@ -98,7 +98,7 @@ def predict(comm: Communicator, argv: Sequence[str]) -> int:
     device = together(comm, lambda: choose_device(options.device, comm.node.rank))
     network = together(comm, lambda: model_file.classifiers_of(checkpoints, options.models, device))
     expect_same_bits(comm, network.arithmetic, device)
-    computing = devices(comm, None if device is None else device.describe()["device"])
+    computing = devices(comm, device)
     prepare = preparation(options.pictures, checkpoints[0].model)
     found = together(comm, lambda: _read(files, network, prepare))
     for file, images in found:

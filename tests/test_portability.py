@@ -30,7 +30,7 @@ RANKS = [name for name, setting in SETTINGS.items() if setting.of_ranks]
 # With all layers between them, and quick; the others are trained where no two ranks are waited for.
 ON_RANKS = [
     *("deep_convnet", "residual", "many_layers", "segmenter", "forger"),
-    *("painting", "islands", "cart_pole", "mlp_lamb"),
+    *("painting", "captions", "islands", "cart_pole", "mlp_lamb"),
 ]
 
 

@@ -40,7 +40,10 @@ from distnet.training.step.trainer import Trainer, make_trainer
 from distnet.training.step.updates import optimizer_for
 
 # Those of whose layers all are on devices.
-ON_DEVICES = ("deep_convnet", "residual", "autoencoder", "turned", "mlp_momentum", "mlp_adamw")
+ON_DEVICES = (
+    *("deep_convnet", "residual", "autoencoder", "painting", "captions", "turned"),
+    *("mlp_momentum", "mlp_adamw"),
+)
 NEAR = 1e-4  # how far float32 gradients may be from the CPU's, relative to the largest
 SIZES = ((25, 1), (25, 4), (100, 1), (25, 40), (1000, 1))  # samples of a micro-batch, how many
 QUICK_SIZES = ((5, 1), (5, 2))
@@ -209,11 +212,12 @@ def _show_layers(device: Device, n: int, groups: int) -> list[Any]:
     And of these those of unrolling, once for each way (section 8.3.1: im2col).
     """
     body = _body(Classification(_network(Portable(), device)))
-    body.bring([MicroBatch(number=g) for g in range(groups)], n)
+    images = _images(groups, n)
+    body.bring(images, [MicroBatch(number=g) for g in range(groups)])
     body.chain.load()
     stages = list(zip((name for name, _ in body.named_layers()), body.chain.inner, strict=True))
     rows: dict[str, list[float]] = {}
-    x = device.to_device(np.moveaxis(_images(groups, n), 2, -1))
+    x = device.to_device(np.moveaxis(images, 2, -1))
     for name, stage in stages:
         rows[name] = [_recorded_seconds(device, lambda s=stage, x=x: s.forward(x, True))]  # type: ignore[misc]
         x = stage.forward(x, True)

@@ -24,7 +24,7 @@ from distnet.data import Samples, load_dataset
 from distnet.data.augment import Augment, random_affine
 from distnet.device import Device, compute_on
 from distnet.games import CartPole, Catch, Game
-from distnet.models import DeepConvNet, ThreeLayerNet
+from distnet.models import NIC, DeepConvNet, ThreeLayerNet
 from distnet.nn import (
     AvgPool2d,
     BatchNorm,
@@ -51,6 +51,7 @@ from distnet.nn import (
 )
 from distnet.objectives import (
     Adversarial,
+    Captioning,
     Classification,
     Objective,
     Regression,
@@ -78,7 +79,8 @@ class GoldenCase:
     schedule: str = "linear"
     settings: dict[str, Any] = field(default_factory=dict)  # of the optimizer
     # Or "pixels", to be predicted; "ink", which of them are dark; "forgery", digits of its own;
-    # "painting", digits in the style of others, of which the pixels are trained.
+    # "painting", digits in the style of others, of which the pixels are trained; "sentences", to be
+    # said of digits.
     task: str = "digits"
     augment: Augment | None = None
     local: LocalSteps | None = None
@@ -234,6 +236,11 @@ def beholder() -> Network:
     return Network(layers, IMAGES, seed=None)
 
 
+def speaker() -> Network:
+    """Reads a picture, and says a sentence of twelve words."""
+    return NIC(IMAGES, 12, 4, filters=(3, 4, 6), hidden=8, embedding=4, seed=None)
+
+
 def perceptron() -> Network:
     """The book's, with two hidden layers."""
     return ThreeLayerNet(IMAGES, 10, seed=None)  # type: ignore[arg-type]
@@ -269,6 +276,7 @@ CASES: dict[str, GoldenCase | GoldenGame] = {
     "segmenter": GoldenCase(segmenter, task="ink"),
     "forger": GoldenCase(forger, task="forgery"),
     "painting": GoldenCase(beholder, lr=0.15, task="painting"),
+    "captions": GoldenCase(speaker, task="sentences", optimizer="adamw"),
     "turned": GoldenCase(perceptron, augment=turned),
     "islands": GoldenCase(perceptron, steps=4, local=LocalSteps(islands=3, sync_every=2)),
     "cart_pole": GoldenGame(CartPole(), balancer),
@@ -289,6 +297,7 @@ GOLDEN = {
     "segmenter": "891124dc4a26766e235c6c3f367a9c57fecbbc1f3df9757e873fa42ea2e87bca",
     "forger": "818680842bb8e47d92421a46769abbe766451403fd5e0e6e127389b0ed249cd3",
     "painting": "6d1429f5c12a870d779de55779ef5642a3206dbe1eef04e77c5dc13744aa21db",
+    "captions": "afc99045e87a6a581718369d19c49eb89cf8bf84551dff6d4993459f6b1b63d2",
     "turned": "db8cd52d1c8957ca923f2d87c6ed27a7fe6b6e41bcd9a19e63169829108b8572",
     "islands": "2a4d8a9b7c919108d928224d4dba395a0844f9d76918f772e747c5c0c36c3b48",
     "cart_pole": "381c105481b8942edd72413c10c634bb0fad733c86cce8b024f50d7a79a0c580",
@@ -343,7 +352,18 @@ def _task(name: str, network: Network, images: Array, labels: Array) -> tuple[Ob
             tile=20,
         )
         return painting, painting.tiles
+    if name == "sentences":
+        return Captioning(network), Samples(images, _sentences(labels))
     return Classification(network, label_smoothing=0.1), Samples(images, labels)
+
+
+def _sentences(labels: Array) -> Array:
+    """ "Five odd", "six": the words 1 to 10 and 11, 0 behind the last one, and -1 behind that."""
+    sentences = np.full((len(labels), 4), -1, np.int8)
+    is_odd = labels % 2 == 1
+    sentences[:, 0], sentences[:, 1] = 1 + labels, np.where(is_odd, 11, 0)
+    sentences[is_odd, 2] = 0
+    return sentences
 
 
 def main(argv: list[str]) -> int:

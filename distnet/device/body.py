@@ -21,7 +21,7 @@ from distnet.base.keys import MicroBatch
 from distnet.device.containers import Chain
 from distnet.device.devices import Device, DeviceError
 from distnet.device.images import channels_first, channels_last
-from distnet.device.layer import Moments
+from distnet.device.layer import Moments, Shown
 from distnet.device.mirror import Mirror
 from distnet.device.recording import Recorded
 from distnet.nn import Layer, Network, Sequential
@@ -58,9 +58,14 @@ class OnDevice(Sequential):
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         if at is None:
-            self.bring()
+            x = x[None]
+            self.bring(x, ())
             self._is_loaded = False  # what it leaves behind belongs to a recording
-            y = self._to_host(self.evaluation(self.as_images(x[None])))[0]
+            manner = self.chain.manner()
+            outputs, shown = self.evaluation(self.as_images(x), manner=manner)
+            y = self._to_host(outputs)[0]
+            for owner, name, value in shown:
+                setattr(owner, name, self.device.to_host(value)[0])
         else:
             (y,) = self.forward_group(x[None], [at])
             self._hand_over(at)
@@ -85,18 +90,22 @@ class OnDevice(Sequential):
         np.copyto(out, dx[0])
         return out
 
-    def bring(self, at: Sequence[MicroBatch] = (), n: int = 0) -> None:
-        """Copies over what the next pass needs of the host: for training, of micro-batches of n."""
+    def bring(self, x: Array, at: Sequence[MicroBatch]) -> None:
+        """Copies over what the next pass, over inputs `(G, N, ...)` of the host, needs of it.
+
+        at: its micro-batches in training; () is evaluation. Raises ValueError for inputs that the
+        first layer refuses.
+        """
+        self.chain.check(x)
         if self._is_stale:
             self.mirror.bring()
             self.chain.fetch()
             self._is_stale = self._is_loaded = False
-        if at:
-            self.chain.draw(at, n)
+        self.chain.prepare(at, x.shape[1])
 
     def forward_group(self, x: Array, at: Sequence[MicroBatch]) -> Array:
         """The outputs `(G, N, ...)` of G micro-batches of N samples each, in one pass."""
-        self.bring(at, x.shape[1])
+        self.bring(x, at)
         if not self._is_loaded:
             self.chain.load()
             self._is_loaded = True
@@ -126,9 +135,9 @@ class OnDevice(Sequential):
         """Images with their channels last, as arrays on the device are; vectors as they are."""
         return channels_last(x) if x.ndim == 5 else x
 
-    def _evaluate(self, x: Any) -> Any:
+    def _evaluate(self, x: Any) -> tuple[Any, list[Shown]]:
         self.chain.load()
-        return self.chain.forward(x, training=False)
+        return self.chain.forward(x, training=False), list(self.chain.shown())
 
     def _to_host(self, x: Any) -> Array:
         array = self.device.to_host(x)

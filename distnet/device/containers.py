@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from distnet.base.keys import MicroBatch
+from distnet.base.arrays import Array
+from distnet.device.captioning import DeviceCaptionDecoder
 from distnet.device.convolution import DeviceConv2d, DeviceConvTranspose2d
 from distnet.device.devices import Device, DeviceError
 from distnet.device.elementwise import (
     DeviceDropout,
     DeviceFlatten,
     DeviceLeakyReLU,
+    DeviceQuantize,
     DeviceReLU,
     DeviceSigmoid,
     DeviceTanh,
     DeviceUnflatten,
 )
-from distnet.device.layer import DeviceLayer, L, Moments
-from distnet.device.linear import DeviceLinear
+from distnet.device.layer import Composed, DeviceLayer
+from distnet.device.linear import DeviceGramMatrix, DeviceLinear
 from distnet.device.mirror import Mirror
 from distnet.device.normalization import (
     DeviceBatchNorm,
     DeviceLocalResponseNorm,
+    DeviceScale,
     DeviceStandardize,
 )
 from distnet.device.pooling import (
@@ -32,24 +35,32 @@ from distnet.device.pooling import (
     DeviceMaxUnpool2d,
 )
 from distnet.device.resampling import DeviceResampling
+from distnet.device.sequences import DeviceEmbedding, DeviceLSTM, DevicePositionEmbedding
 from distnet.nn import (
+    LSTM,
     AvgPool2d,
     BatchNorm,
     Branches,
+    CaptionDecoder,
     Conv2d,
     ConvTranspose2d,
     Dropout,
+    Embedding,
     Flatten,
     GlobalAvgPool2d,
+    GramMatrix,
     Layer,
     LeakyReLU,
     Linear,
     LocalResponseNorm,
     MaxPool2d,
     MaxUnpool2d,
+    PositionEmbedding,
+    Quantize,
     ReLU,
     Residual,
     Resize,
+    Scale,
     Sequential,
     Sigmoid,
     Standardize,
@@ -57,37 +68,10 @@ from distnet.nn import (
     Unflatten,
     Upsample,
 )
-from distnet.nn.parameters import Parameter, num_trained
+from distnet.nn.parameters import num_trained
 
 
-class _Composed(DeviceLayer[L]):
-    """A layer that is made of others, `inner`: what all of them do alike."""
-
-    inner: list[DeviceLayer[Any]]
-
-    def fetch(self) -> None:
-        for each in self.inner:
-            each.fetch()
-
-    def draw(self, at: Sequence[MicroBatch], n: int) -> None:
-        for each in self.inner:
-            each.draw(at, n)
-
-    def load(self) -> None:
-        for each in self.inner:
-            each.load()
-
-    def gradients(self) -> Iterator[tuple[Parameter, Any]]:
-        for each in self.inner:
-            if num_trained(each.layer):  # what is frozen may not have run backward
-                yield from each.gradients()
-
-    def moments(self) -> Iterator[Moments]:
-        for each in self.inner:
-            yield from each.moments()
-
-
-class Chain(_Composed[Sequential]):
+class Chain(Composed[Sequential]):
     """Layers one after another. Raises DeviceError for one that there is none of on a device."""
 
     def __init__(self, layer: Sequential, device: Device, mirror: Mirror) -> None:
@@ -96,6 +80,10 @@ class Chain(_Composed[Sequential]):
         self.inner = [device_layer(each, device, mirror, name) for name, each in named]
         for number, each in enumerate(self.inner):
             each.join(self.inner[:number])
+
+    def check(self, x: Array) -> None:
+        for first in self.inner[:1]:
+            first.check(x)
 
     def forward(self, x: Any, training: bool) -> Any:
         for stage in self.inner:
@@ -113,7 +101,7 @@ class Chain(_Composed[Sequential]):
         return dy
 
 
-class _DevicePaths(_Composed[Any]):
+class _DevicePaths(Composed[Any]):
     """Chains that read the same input; the gradients that they return are added up in order."""
 
     def __init__(self, layer: Residual | Branches, device: Device, mirror: Mirror) -> None:
@@ -155,19 +143,26 @@ DEVICE_LAYERS: dict[type[Layer], Callable[[Any, Device, Mirror], DeviceLayer[Any
     AvgPool2d: DeviceAvgPool2d,
     BatchNorm: DeviceBatchNorm,
     Branches: DeviceBranches,
+    CaptionDecoder: DeviceCaptionDecoder,
     Conv2d: DeviceConv2d,
     ConvTranspose2d: DeviceConvTranspose2d,
     Dropout: DeviceDropout,
+    Embedding: DeviceEmbedding,
     Flatten: DeviceFlatten,
     GlobalAvgPool2d: DeviceGlobalAvgPool2d,
+    GramMatrix: DeviceGramMatrix,
     LeakyReLU: DeviceLeakyReLU,
     Linear: DeviceLinear,
     LocalResponseNorm: DeviceLocalResponseNorm,
+    LSTM: DeviceLSTM,
     MaxPool2d: DeviceMaxPool2d,
     MaxUnpool2d: DeviceMaxUnpool2d,
+    PositionEmbedding: DevicePositionEmbedding,
+    Quantize: DeviceQuantize,
     ReLU: DeviceReLU,
     Residual: DeviceResidual,
     Resize: DeviceResampling,
+    Scale: DeviceScale,
     Sequential: Chain,
     Sigmoid: DeviceSigmoid,
     Standardize: DeviceStandardize,

@@ -31,10 +31,17 @@ ROWS = 128  # that a block adds up, where sums are cut
 WORKSPACE_BYTES = 32 << 20  # what NVIDIA recommends for Hopper
 TEMPLATES = (
     *("windows", "folded", "max_pool", "max_unpool", "relu_backward", "largest", "to_grid"),
-    *("sum_of_units", "from_units", "cross_entropy"),
+    *("sum_of_units", "from_units", "cross_entropy", "sum_by_word"),
 )
 SUMS = ("sum_rows<float, float>", "sum_rows<float, double>", "sum_rows<double, double>")
 C_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+# What of kernels.cu is called, and how it is compiled: no two operations become one.
+NAMES = (
+    *(f"{name}<{each}>" for name in TEMPLATES for each in C_TYPES.values()),
+    *SUMS,
+    *("units", "join_largest"),
+)
+OPTIONS = ("--std=c++17", "--fmad=false")
 
 
 class CudaKernels(Kernels):
@@ -47,12 +54,7 @@ class CudaKernels(Kernels):
     @functools.cached_property
     def _module(self) -> Any:
         """Compiled when it is first asked for; CuPy keeps it in a cache on disk."""
-        names = [f"{name}<{each}>" for name in TEMPLATES for each in C_TYPES.values()]
-        return self.xp.RawModule(
-            code=source(),
-            options=("--std=c++17", "--fmad=false"),
-            name_expressions=[*names, *SUMS, "units", "join_largest"],
-        )
+        return self.xp.RawModule(code=source(), options=OPTIONS, name_expressions=NAMES)
 
     def matmul(self, a: Any, b: Any) -> Any:
         return self._blas.matmul(a, b)
@@ -169,6 +171,13 @@ class CudaKernels(Kernels):
             self._launch("sum_rows", types, grid, x, out, rows, c, width)
             x = out
         return x
+
+    def sum_by_word(self, x: Any, words: Any, num_words: int) -> Any:
+        x, words = (self.xp.ascontiguousarray(each) for each in (x, words))
+        g, p, c = x.shape
+        out = self.xp.empty((g, num_words, c), x.dtype)
+        self._launch("sum_by_word", (x,), (num_words, g), x, words, out, p, c)
+        return out
 
     def _launch(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from distnet.base.arithmetic import Arithmetic
 from distnet.base.keys import MicroBatch
 from distnet.device.devices import Device
 from distnet.device.images import channels_first, channels_last
@@ -16,6 +17,7 @@ from distnet.device.mirror import Mirror
 from distnet.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
 from distnet.nn.layers.dropout import Dropout
 from distnet.nn.layers.linear import Flatten, Unflatten
+from distnet.nn.layers.quantized import Quantize
 
 
 class DeviceReLU(DeviceLayer[ReLU]):
@@ -42,11 +44,10 @@ class DeviceLeakyReLU(DeviceLayer[LeakyReLU]):
 
 
 class DeviceSigmoid(DeviceLayer[Sigmoid]):
-    """y = 1 / (1 + exp(-x)). (NumPy hands the calls of `arithmetic.exp` on to the module.)"""
+    """y = 1 / (1 + exp(-x))."""
 
     def forward(self, x: Any, training: bool) -> Any:
-        with np.errstate(over="ignore", under="ignore"):
-            self.y = 1 / (self.layer.arithmetic.exp(-x) + 1)
+        self.y = sigmoid(x, self.layer.arithmetic)
         return self.y
 
     def backward(self, dy: Any, need_dx: bool) -> Any:
@@ -64,6 +65,22 @@ class DeviceTanh(DeviceLayer[Tanh]):
         return dy * (1 - self.y * self.y) if need_dx else None
 
 
+class DeviceQuantize(DeviceLayer[Quantize]):
+    """y = x / scale, rounded, within bounds; the gradient is that of the straight line inside."""
+
+    def forward(self, x: Any, training: bool) -> Any:
+        layer, xp = self.layer, self.xp
+        self.factor = layer.dtype.type(layer.factor)
+        self.y = xp.minimum(xp.maximum(xp.rint(x * self.factor), layer.low), layer.high)
+        return self.y
+
+    def backward(self, dy: Any, need_dx: bool) -> Any:
+        if not need_dx:
+            return None
+        inside = (self.y > self.layer.low) & (self.y < self.layer.high)
+        return dy * inside * self.factor
+
+
 class DeviceDropout(DeviceLayer[Dropout]):
     """The masks of the host: their random words are drawn there, and go over as bytes."""
 
@@ -71,7 +88,9 @@ class DeviceDropout(DeviceLayer[Dropout]):
         super().__init__(layer, device, mirror)
         self.kept: dict[tuple[int, ...], Any] = {}  # by shape: an array stays where it is
 
-    def draw(self, at: Sequence[MicroBatch], n: int) -> None:
+    def prepare(self, at: Sequence[MicroBatch], n: int) -> None:
+        if not at:
+            return
         shape = (n, *self.layer.output_shape)  # logical: (N, C, H, W) or (N, K)
         kept = np.stack([self.layer.keeps(shape, each) for each in at])
         if len(shape) == 4:
@@ -113,6 +132,12 @@ class DeviceUnflatten(DeviceLayer[Unflatten]):
 
     def backward(self, dy: Any, need_dx: bool) -> Any:
         return vectors_of(dy) if need_dx else None
+
+
+def sigmoid(x: Any, arithmetic: Arithmetic) -> Any:
+    """1 / (1 + exp(-x)). (NumPy hands the calls of `arithmetic.exp` on to the module.)"""
+    with np.errstate(over="ignore", under="ignore"):
+        return 1 / (arithmetic.exp(-x) + 1)
 
 
 def vectors_of(x: Any) -> Any:

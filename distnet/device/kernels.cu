@@ -143,6 +143,19 @@ __global__ void sum_rows(const T* x, A* out, int rows, int columns, int width) {
     if (!lane && column < columns) out[(long long)blockIdx.y * columns + column] = sums[threadIdx.x];
 }
 
+// (G, P, C) to (G, words, C), the rows of each word added up in their order. A block: one word of
+// one micro-batch.
+template <typename T>
+__global__ void sum_by_word(const T* x, const int* words, T* out, int rows, int columns) {
+    long long first = (long long)blockIdx.y * rows;
+    for (int column = threadIdx.x; column < columns; column += blockDim.x) {
+        T sum = 0;
+        for (int row = 0; row < rows; row++)
+            if (words[first + row] == blockIdx.x) sum += x[(first + row) * columns + column];
+        out[((long long)blockIdx.y * gridDim.x + blockIdx.x) * columns + column] = sum;
+    }
+}
+
 template <typename T>
 __global__ void relu_backward(const T* dy, const T* y, T* out, long long size) {
     long long step = (long long)gridDim.x * blockDim.x;

@@ -132,6 +132,19 @@ class Kernels:
         partial = self.xp.sum(x.reshape(g, cuts, p // cuts, c), axis=2, dtype=dtype)
         return self.xp.sum(partial, axis=1, dtype=dtype)
 
+    def sum_by_word(self, x: Any, words: Any, num_words: int) -> Any:
+        """`(G, P, C)` to `(G, num_words, C)`: the sums over the rows of each word, in their order.
+
+        words: `(G, P)`, int32, which word each row is of. Not even exact sums are asked for: the
+        order is that of the host.
+        """
+        g, p, c = x.shape
+        out, numbers = self.xp.zeros((g, num_words, c), x.dtype), self.xp.arange(g)
+        for row in range(p):
+            places = numbers, words[:, row]
+            out[places] = out[places] + x[:, row]
+        return out
+
     def products_of_rows(self, a: Any, b: Any) -> Any:
         """`(..., P, K)` and `(..., P, F)` to `(..., K, F)`, the sums over P cut into several."""
         *first, p, k = a.shape

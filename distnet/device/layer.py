@@ -6,22 +6,24 @@ samples each, which know nothing of each other. Each call makes new arrays: the 
 A pass is `load`, `forward`, `backward`, and these only begin work on the device: nothing comes from
 the host or goes there, so that a device may record them once and then repeat them without Python
 (`recording`). What a pass needs of the host is brought over before: parameters by the `Mirror`, the
-rest by `fetch` and `draw`, into arrays that stay where they are.
+rest by `fetch` and `prepare`, into arrays that stay where they are. A repeated pass leaves nothing
+in attributes: what the host is to have of it are the arrays of `gradients`, `moments`, `shown`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
 from distnet.device.devices import Device
 from distnet.device.mirror import Mirror
 from distnet.device.numbers import Numbers
 from distnet.nn.layer import Layer
 from distnet.nn.layers.normalization import BatchNorm
-from distnet.nn.parameters import Parameter
+from distnet.nn.parameters import Parameter, num_trained
 
 L = TypeVar("L", bound=Layer)
 
@@ -33,6 +35,14 @@ class Moments(NamedTuple):
     mean: Any
     var: Any
     num_values: int
+
+
+class Shown(NamedTuple):
+    """Of the last pass in evaluation: what an attribute of `owner` is to be, `(G, ...)`."""
+
+    owner: Any
+    name: str
+    value: Any
 
 
 class DeviceLayer(ABC, Generic[L]):
@@ -53,8 +63,22 @@ class DeviceLayer(ABC, Generic[L]):
     def fetch(self) -> None:
         """Brings over what is not a parameter, such as running statistics: these have changed."""
 
-    def draw(self, at: Sequence[MicroBatch], n: int) -> None:
-        """Brings over the random numbers of micro-batches of `n` samples each."""
+    def prepare(self, at: Sequence[MicroBatch], n: int) -> None:
+        """Brings over what the next pass needs, for micro-batches of `n` samples each.
+
+        In training that are the random numbers of these micro-batches; () is evaluation. Raises
+        ValueError if the layer was told something that cannot be.
+        """
+
+    def check(self, x: Array) -> None:
+        """Raises ValueError for an input on the host that the layer would refuse.
+
+        A network's first layer is asked; others cannot know without waiting for the device.
+        """
+
+    def manner(self) -> Hashable:
+        """What decides, beside the shapes of the inputs, which work a pass is."""
+        return None
 
     def load(self) -> None:
         """Makes operands of the parameters."""
@@ -74,3 +98,41 @@ class DeviceLayer(ABC, Generic[L]):
     def moments(self) -> Iterator[Moments]:
         """What running statistics are made of."""
         return iter(())
+
+    def shown(self) -> Iterator[Shown]:
+        """What the layer of the network lets others see of it."""
+        return iter(())
+
+
+class Composed(DeviceLayer[L]):
+    """A layer that is made of others, `inner`: what all of them do alike."""
+
+    inner: list[DeviceLayer[Any]]
+
+    def fetch(self) -> None:
+        for each in self.inner:
+            each.fetch()
+
+    def prepare(self, at: Sequence[MicroBatch], n: int) -> None:
+        for each in self.inner:
+            each.prepare(at, n)
+
+    def manner(self) -> Hashable:
+        return tuple(each.manner() for each in self.inner)
+
+    def load(self) -> None:
+        for each in self.inner:
+            each.load()
+
+    def gradients(self) -> Iterator[tuple[Parameter, Any]]:
+        for each in self.inner:
+            if num_trained(each.layer):  # what is frozen may not have run backward
+                yield from each.gradients()
+
+    def moments(self) -> Iterator[Moments]:
+        for each in self.inner:
+            yield from each.moments()
+
+    def shown(self) -> Iterator[Shown]:
+        for each in self.inner:
+            yield from each.shown()

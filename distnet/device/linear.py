@@ -1,4 +1,4 @@
-"""Fully connected layers: products of all samples of each micro-batch."""
+"""Fully connected layers, and Gram matrices: products of whole samples."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from distnet.device.devices import Device
 from distnet.device.elementwise import like_input, vectors_of
 from distnet.device.layer import DeviceLayer
 from distnet.device.mirror import Mirror
+from distnet.nn.layers.gram import GramMatrix
 from distnet.nn.layers.linear import Linear
 from distnet.nn.parameters import Parameter
 
@@ -48,3 +49,22 @@ class DeviceLinear(DeviceLayer[Linear]):
         yield self.layer.weight, self.dweight
         if self.layer.has_bias:
             yield self.layer.bias, self.dbias
+
+
+class DeviceGramMatrix(DeviceLayer[GramMatrix]):
+    """G = F F^T / (H W) for each image, row by row."""
+
+    def forward(self, x: Any, training: bool) -> Any:
+        g, n, h, w, c = x.shape
+        self.shape = x.shape
+        self.pixels = self.numbers.operand(x).reshape(g, n, h * w, c)
+        y = self.kernels.matmul(self.pixels.swapaxes(-1, -2), self.pixels)
+        return y.reshape(g, n, c * c) / self.layer.num_pixels
+
+    def backward(self, dy: Any, need_dx: bool) -> Any:
+        if not need_dx:
+            return None
+        g, n, *_, c = self.shape
+        dgram = dy.reshape(g, n, c, c)
+        both = (dgram + dgram.swapaxes(-1, -2)) / self.layer.num_pixels
+        return self.kernels.matmul(self.pixels, self.numbers.operand(both)).reshape(self.shape)

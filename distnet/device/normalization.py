@@ -11,6 +11,7 @@ from distnet.device.devices import Device
 from distnet.device.layer import DeviceLayer, Moments
 from distnet.device.mirror import Mirror
 from distnet.nn.layers.normalization import BatchNorm, LocalResponseNorm
+from distnet.nn.layers.quantized import Scale
 from distnet.nn.layers.standardize import Standardize
 from distnet.nn.parameters import Parameter
 
@@ -98,6 +99,30 @@ class DeviceBatchNorm(DeviceLayer[BatchNorm]):
         g, *between, c = x.shape
         rows = self.numbers.addends(x, self.num_values).reshape(g, -1, c)
         return self.kernels.sum_rows(rows, dtype).reshape(g, *(1,) * len(between), c)
+
+
+class DeviceScale(DeviceLayer[Scale]):
+    """y = factor x, a factor for each channel, the last axis."""
+
+    def __init__(self, layer: Scale, device: Device, mirror: Mirror) -> None:
+        super().__init__(layer, device, mirror)
+        mirror.add(layer.factor)
+
+    def load(self) -> None:
+        self.factor = self.mirror.of(self.layer.factor).astype(self.layer.dtype)
+
+    def forward(self, x: Any, training: bool) -> Any:
+        self.x = x
+        return x * self.factor
+
+    def backward(self, dy: Any, need_dx: bool) -> Any:
+        g, c = len(dy), dy.shape[-1]
+        terms = self.numbers.addends(dy * self.x, dy[0].size // c)
+        self.dfactor = self.kernels.sum_rows(terms.reshape(g, -1, c))
+        return dy * self.factor if need_dx else None
+
+    def gradients(self) -> Iterator[tuple[Parameter, Any]]:
+        yield self.layer.factor, self.dfactor
 
 
 class DeviceLocalResponseNorm(DeviceLayer[LocalResponseNorm]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,10 +35,13 @@ class Recorded:
         self._device, self._function = device, function
         self._known: OrderedDict[Any, Recording] = OrderedDict()
 
-    def __call__(self, *inputs: Array) -> Any:
-        """What the function returns, arrays on the device: valid until the next call."""
+    def __call__(self, *inputs: Array, manner: Hashable = None) -> Any:
+        """What the function returns, arrays on the device: valid until the next call.
+
+        manner: what decides, beside the shapes of the inputs, what the function does.
+        """
         inputs = tuple(map(np.ascontiguousarray, inputs))
-        key = tuple((each.shape, each.dtype.str) for each in inputs)
+        key = manner, tuple((each.shape, each.dtype.str) for each in inputs)
         recording = self._known.get(key)
         if recording is None:
             return self._run_first(key, inputs)

@@ -2,6 +2,7 @@
 
 from distnet.experiments.frechet import frechet_distance
 from distnet.experiments.lab import (
+    DeviceLabOptions,
     Lab,
     LabOptions,
     Numbers,
@@ -35,6 +36,7 @@ __all__ = [
     "COLORS",
     "MARKERS",
     "Bound",
+    "DeviceLabOptions",
     "Lab",
     "LabOptions",
     "Numbers",

@@ -24,18 +24,22 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.base.options import option, parse_values
+from distnet.base.options import option, parse_values, with_default
 from distnet.convert import converted
 from distnet.data import Dataset, default_cache_dir, load_dataset
 from distnet.data.dataset import Samples
 from distnet.data.formats.pickled import read_pickled_arrays
+from distnet.device import CPU, Device, choose_device, compute_on
 from distnet.experiments.pictures import Draw, can_draw, write_picture
 from distnet.experiments.requirements import Required, Verdict, short
 from distnet.nn.network import Network
 from distnet.parallel import Communicator, agree, run_command, together
+from distnet.training.config import TrainConfig
 from distnet.training.files.model_file import save as save_network
-from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
+from distnet.training.fingerprint import REMEDY, one_blas_thread
 from distnet.training.fit import fit
+from distnet.training.known_answer import fingerprint_of
+from distnet.training.placement import devices
 from distnet.training.watching.history import History
 
 Numbers = dict[str, Any]
@@ -62,10 +66,18 @@ class LabOptions:
 
 
 @dataclass(frozen=True)
+class DeviceLabOptions(LabOptions):
+    """Runs an experiment of the book whose network a GPU can compute."""
+
+    device: str = with_default(TrainConfig, "device", CPU)
+
+
+@dataclass(frozen=True)
 class Lab:
     """Where an experiment runs: its ranks, its seed, its size, where its results go.
 
     weights: the book's own repository, whose weights some experiments try, None if it is not here.
+    device: what computes the networks of those experiments that ask for it; None: the processor.
     """
 
     comm: Communicator
@@ -73,11 +85,15 @@ class Lab:
     quick: bool = False
     seed: int = 0
     weights: Path | None = None
+    device: Device | None = None
 
     @classmethod
     def of(cls, comm: Communicator, options: LabOptions) -> Lab:
         weights = Path(options.weights) if options.weights else None
-        return cls(comm, Path(options.out), options.quick, options.seed, weights)
+        device = None
+        if isinstance(options, DeviceLabOptions):
+            device = together(comm, lambda: choose_device(options.device, comm.node.rank))
+        return cls(comm, Path(options.out), options.quick, options.seed, weights, device)
 
     @cached_property
     def mnist(self) -> Dataset:
@@ -88,6 +104,10 @@ class Lab:
     def digits(self) -> tuple[Samples, Samples]:
         """MNIST as (images, labels) for training, and the same for testing."""
         return self.mnist.train, self.mnist.test
+
+    def compute(self, network: Network) -> Network:
+        """The network itself, whose layers compute on the lab's device; see `DeviceLabOptions`."""
+        return network if self.device is None else compute_on(network, self.device)
 
     def fit(self, network: Network, images: Array, labels: Array, **settings: Any) -> History:
         """As `training.fit.fit`, on all ranks of the lab and with its seed."""
@@ -146,8 +166,16 @@ class Lab:
 Run = Callable[[Lab], Numbers]
 
 
-def main(script: str, run: Run, required: Sequence[Required] = ()) -> None:
+def main(
+    script: str,
+    run: Run,
+    required: Sequence[Required] = (),
+    *,
+    options: type[LabOptions] = LabOptions,
+) -> None:
     """The end of an experiment's script: runs it on the ranks it was started on, and exits.
+
+    options: `DeviceLabOptions` for one that gives all its networks to `Lab.compute`.
 
     Writes the numbers to NAME.json and to the terminal. The exit code says whether it ran, not
     whether the requirements hold, which may depend on the seed.
@@ -155,7 +183,7 @@ def main(script: str, run: Run, required: Sequence[Required] = ()) -> None:
     path = Path(script)
 
     def command(comm: Communicator) -> int:
-        lab = prepare(comm, parse(LabOptions, f"python {path.name}", comm))
+        lab = prepare(comm, parse(options, f"python {path.name}", comm))
         numbers = perform(lab, path.stem, run)
         show(comm, _report(lab, path.stem, numbers, required))
         return 0
@@ -180,8 +208,10 @@ def prepare(comm: Communicator, options: LabOptions) -> Lab:
     """
     lab = Lab.of(comm, options)
     with one_blas_thread():
-        agree(comm, numerics_fingerprint(), REMEDY)
+        agree(comm, fingerprint_of(lab.device), REMEDY)
     together(comm, lambda: lab.out.mkdir(parents=True, exist_ok=True))
+    if isinstance(options, DeviceLabOptions) and options.device != CPU:
+        show(comm, [f"device {devices(comm, lab.device)}"])
     if not can_draw():
         show(comm, ["no pictures: they need matplotlib, pip install 'distnet-mpi[plot]'"])
     return lab

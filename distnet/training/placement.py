@@ -7,6 +7,7 @@ from itertools import islice
 
 from distnet.base.words import counted
 from distnet.data.sampler import Sampler
+from distnet.device import Device
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.dealing import deal
 from distnet.parallel.errors import name_ranks
@@ -21,12 +22,13 @@ def placement(comm: Communicator, shown: int = 4) -> str:
     return f"{len(hosts)} hosts: {each}{', ...' if len(hosts) > shown else ''}"
 
 
-def devices(comm: Communicator, own: str | None) -> str:
+def devices(comm: Communicator, own: Device | None) -> str:
     """What the layers of all ranks compute on, such as `NVIDIA H100 x 1, cpu (...) x 2`.
 
-    own: the name of this rank's device; None: it has none. All ranks call it.
+    own: the device of this rank. All ranks call it.
     """
-    names = Counter(comm.allgather(own or "cpu (found no GPU; --device cuda says why)"))
+    name = None if own is None else own.describe()["device"]
+    names = Counter(comm.allgather(name or "cpu (found no GPU; --device cuda says why)"))
     if len(names) == 1:
         return next(iter(names))
     return ", ".join(f"{name} x {number}" for name, number in names.items())

@@ -14,13 +14,13 @@ from distnet.device import Device
 UFUNCS = {
     *("abs", "absolute", "add", "subtract", "multiply", "divide", "negative", "maximum", "minimum"),
     *("greater", "equal", "rint", "frexp", "ldexp", "sqrt", "square", "exp", "log", "tanh"),
-    *("copysign", "less"),
+    *("copysign", "less", "not_equal", "bitwise_and"),
 }
 FUNCTIONS = {
     *("max", "sum", "matmul", "ascontiguousarray", "full", "zeros", "ones_like", "full_like"),
     *("where", "broadcast_to", "concatenate", "nan_to_num", "stack", "argmax", "arange", "empty"),
     *("zeros_like",),
-    *("moveaxis",),
+    *("moveaxis", "any"),
 }
 
 

@@ -1,6 +1,7 @@
 """What is handed to CUDA, tried without a GPU: products, structs, and work that is recorded."""
 
 import ctypes
+import importlib
 import re
 from pathlib import Path
 
@@ -10,7 +11,17 @@ from numpy.lib.stride_tricks import as_strided
 from strict import Strict
 
 from distnet.device import cuda
-from distnet.device.cuda import GEOMETRY, LOSS, Blas, CudaKernels, divisor, geometry, source
+from distnet.device.cuda import (
+    GEOMETRY,
+    LOSS,
+    NAMES,
+    OPTIONS,
+    Blas,
+    CudaKernels,
+    divisor,
+    geometry,
+    source,
+)
 from distnet.device.images import Windows
 from distnet.device.recording import MOST, Recorded
 
@@ -138,6 +149,22 @@ def test_a_geometry_says_where_windows_lie():
 def test_the_source_is_part_of_the_package():
     assert "INVERSE_FACTORIALS" not in source()
     assert Path(cuda.__file__).with_name("kernels.cu").exists()
+
+
+def test_the_source_compiles():
+    """By NVIDIA's compiler, which needs no GPU."""
+    pytest.importorskip("cupy", reason="CuPy is not installed: see the extra `cuda`")
+    nvrtc = importlib.import_module("cupy_backends.cuda.libs.nvrtc")
+    program = nvrtc.createProgram(source(), "kernels.cu", (), ())
+    for name in NAMES:
+        nvrtc.addNameExpression(program, name)
+    nvrtc.compileProgram(program, [*OPTIONS, "-arch=sm_90"])
+    assert all(name.split("<")[0] in nvrtc.getLoweredName(program, name) for name in NAMES)
+
+
+def test_every_kernel_of_the_source_is_named():
+    kernels = re.findall(r"__global__ void (\w+)\(", source())
+    assert sorted(kernels) == sorted({name.split("<")[0] for name in NAMES})
 
 
 class Recorder(Strict):

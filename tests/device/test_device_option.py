@@ -9,7 +9,7 @@ from strict import Strict
 from training_runs import read_summary, write_digits
 
 from distnet.__main__ import main as command
-from distnet.device import DeviceError, choose_device, devices
+from distnet.device import Device, DeviceError, choose_device, devices
 from distnet.device.body import OnDevice
 from distnet.device.containers import DEVICE_LAYERS
 from distnet.device.devices import Cuda
@@ -115,8 +115,8 @@ def test_unlike_ranks_are_told(comm):
         "numpy x 1",
         f"cpu (found no GPU; --device cuda says why) x {comm.size - 1}",
     )
-    assert placement.devices(comm, None if comm.rank else "numpy") == f"{on_first}, {on_others}"
-    assert placement.devices(comm, "numpy") == "numpy"
+    assert placement.devices(comm, None if comm.rank else Device()) == f"{on_first}, {on_others}"
+    assert placement.devices(comm, Device()) == "numpy"
 
 
 def said(capsys, *argv):

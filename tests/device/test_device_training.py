@@ -34,13 +34,13 @@ from distnet.training.known_answer import ForeignArithmeticError, check_device, 
 ALONE = SerialCommunicator()
 
 
-@pytest.mark.parametrize("name", ["deep_convnet", "autoencoder", "islands"])
+@pytest.mark.parametrize("name", ["deep_convnet", "autoencoder", "islands", "captions", "painting"])
 def test_golden_hashes(name):
     assert train(CASES[name], ALONE, device=Strict()) == GOLDEN[name]
 
 
 @pytest.mark.mpi(min_size=2)
-@pytest.mark.parametrize("name", ["residual", "mlp_adam"])
+@pytest.mark.parametrize("name", ["residual", "captions", "mlp_adam"])
 def test_ranks_with_a_device_and_without_have_the_same_bits(comm, name):
     device = Strict() if comm.rank == 0 else None
     assert train(CASES[name], comm, device=device) == GOLDEN[name]

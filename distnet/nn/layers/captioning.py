@@ -94,20 +94,25 @@ class CaptionDecoder(Layer):
         self.keys = x.transpose(0, 2, 3, 1).reshape(n, h * w, c)  # (N, P, C)
         self.brightest = self.keys.argmax(axis=1)  # (N, C)
         self.mean = self.arithmetic.sum(self.keys, axis=1) * self.dtype.type(1 / (h * w))
-        if self.given is None:
+        given = self.sentences(n)
+        if given is None:
             self.said, logits = self._own_words(n)
         else:
-            if self.given.shape != (n, t):
-                raise ValueError(
-                    f"CaptionDecoder: found sentences {self.given.shape}, expected {(n, t)}: one "
-                    "for each picture, of as many words as the longest"
-                )
-            logits = self.logits_of(self.given[:, None])[:, 0]
+            logits = self.logits_of(given[:, None])[:, 0]
         y = self.output((n, self.num_words, 1 + t), out)
         y[:, :, 1:] = logits.transpose(0, 2, 1)
         highest = np.take_along_axis(self.keys, self.brightest[:, None], axis=1)[:, 0]
         y[:, :, 0] = self.presence.forward(highest)
         return y
+
+    def sentences(self, n: int) -> Array | None:
+        """What is `given`, for `n` pictures; raises ValueError for another number of sentences."""
+        if self.given is not None and self.given.shape != (n, self.length):
+            raise ValueError(
+                f"CaptionDecoder: found sentences {self.given.shape}, expected "
+                f"{(n, self.length)}: one for each picture, of as many words as the longest"
+            )
+        return self.given
 
     def logits_of(self, words: Array) -> Array:
         """Of several sentences `(N, B, T)` for each picture of the last forward pass.

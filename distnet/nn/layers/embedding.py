@@ -56,7 +56,7 @@ class Embedding(Layer):
         yield "weight", self.weight
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
-        self.words = _checked_words(x, self.num_words)
+        self.words = checked_words(x, self.num_words)
         y = self.output((*x.shape, self.size), out)
         y[...] = self.weight.value[self.words]
         if self.padding is not None:
@@ -117,7 +117,7 @@ def _checked_deviation(owner: str, init: float) -> float:
     return arguments.real(owner, "init", init, expected, lambda std: std >= 0)
 
 
-def _checked_words(x: Array, num_words: int) -> Array:
+def checked_words(x: Array, num_words: int) -> Array:
     """`x` as integers; raises ValueError unless they are numbers of words."""
     words = x.astype(np.intp)
     wrong = (words != x) | (words < 0) | (words >= num_words)

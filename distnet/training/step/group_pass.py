@@ -73,9 +73,11 @@ class GroupPass:
         check_labels(
             labels.reshape(g * n, *labels.shape[2:]), g * n, *objective.network.output_shape
         )
-        body.bring(at, n)
-        divided = np.array([divisor], np.float64)
-        units, packed, moments = self._recorded(inputs, labels.astype(np.int32), divided)
+        body.bring(inputs, at)
+        divided, manner = np.array([divisor], np.float64), body.chain.manner()
+        units, packed, moments = self._recorded(
+            inputs, labels.astype(np.int32), divided, manner=manner
+        )
         packed = self.device.to_host(packed)
         largest, sums, of_moments = np.split(packed, [g, 3 * g])
         if not np.all(largest <= self.numbers.limit):

@@ -104,7 +104,7 @@ def trained(lab: Lab, task: Task, *, lr: float = 0.004, **options: Any) -> tuple
     options: those of `NIC`.
     """
     shape = task.train.inputs.shape[1:]
-    network = NIC(shape, len(VOCABULARY), task.length, seed=lab.seed, **options)
+    network = lab.compute(NIC(shape, len(VOCABULARY), task.length, seed=lab.seed, **options))
     network.classes = VOCABULARY
     history = lab.fit(
         Captioning(network),

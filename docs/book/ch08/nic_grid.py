@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from captioning import draw_attention, grids, judged, said, trained
 
-from distnet.experiments import Lab, Numbers, Required, at_least, main
+from distnet.experiments import DeviceLabOptions, Lab, Numbers, Required, at_least, main
 
 # Quick: of single digits an untrained network has 0.16 right, the quick one 0.89 to 0.98.
 REQUIRED = [
@@ -40,4 +40,4 @@ def run(lab: Lab) -> Numbers:
 
 
 if __name__ == "__main__":
-    main(__file__, run, REQUIRED)
+    main(__file__, run, REQUIRED, options=DeviceLabOptions)

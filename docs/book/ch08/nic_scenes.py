@@ -14,7 +14,7 @@ from captioning import (
     trained,
 )
 
-from distnet.experiments import Lab, Numbers, Required, at_least, at_most, main
+from distnet.experiments import DeviceLabOptions, Lab, Numbers, Required, at_least, at_most, main
 
 # Quick: an untrained network has BLEU 0 and -0.01 nats, the quick one 0.21 and 0.38, but hardly a
 # whole sentence right.
@@ -54,4 +54,4 @@ def run(lab: Lab) -> Numbers:
 
 
 if __name__ == "__main__":
-    main(__file__, run, REQUIRED)
+    main(__file__, run, REQUIRED, options=DeviceLabOptions)
