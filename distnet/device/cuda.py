@@ -1,13 +1,11 @@
-"""What is NVIDIA's own: kernels.cu, cuBLAS called directly, and work recorded as a CUDA graph.
+"""What is NVIDIA's own: the kernels of kernels.cu, and work recorded as a CUDA graph.
 
 At batches of a book's size a GPU waits for Python: a pass is some hundred small calls. A graph is
-all of them in one. CuPy refuses to call cuBLAS while a graph is recorded, so it is called here, by
-its C interface, with memory of its own to work in.
+all of them in one.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import math
 from collections.abc import Callable
@@ -18,8 +16,9 @@ import numpy as np
 
 from distnet.base.arithmetic import DIGITS, LOWEST_EXPONENT, bit_length
 from distnet.base.elementary import INVERSE_FACTORIALS, ODD_INVERSES
+from distnet.device.cublas import Blas
 from distnet.device.images import Windows
-from distnet.device.kernels import Kernels, cuts_of
+from distnet.device.kernels import cuts_of
 from distnet.nn.losses import SoftmaxCrossEntropy
 
 T = TypeVar("T")
@@ -28,7 +27,6 @@ BLOCKS = 1056  # eight for each of the 132 multiprocessors of an H100: more woul
 MOST_RUNS = 65535  # CUDA's limit of a grid's second axis
 MOST_PARTS = 264  # of which a warp finds the largest
 ROWS = 128  # that a block adds up, where sums are cut
-WORKSPACE_BYTES = 32 << 20  # what NVIDIA recommends for Hopper
 TEMPLATES = (
     *("windows", "folded", "max_pool", "max_unpool", "relu_backward", "largest", "to_grid"),
     *("sum_of_units", "from_units", "cross_entropy", "sum_by_word"),
@@ -44,20 +42,13 @@ NAMES = (
 OPTIONS = ("--std=c++17", "--fmad=false")
 
 
-class CudaKernels(Kernels):
+class CudaKernels(Blas):
     """The kernels of kernels.cu: the bits of the array functions, in one pass over memory each."""
-
-    def __init__(self, xp: Any) -> None:
-        super().__init__(xp)
-        self._blas = Blas(xp)
 
     @functools.cached_property
     def _module(self) -> Any:
         """Compiled when it is first asked for; CuPy keeps it in a cache on disk."""
         return self.xp.RawModule(code=source(), options=OPTIONS, name_expressions=NAMES)
-
-    def matmul(self, a: Any, b: Any) -> Any:
-        return self._blas.matmul(a, b)
 
     def unit(self, x: Any, bits: int) -> Any:
         x = self.xp.ascontiguousarray(x)
@@ -242,98 +233,6 @@ def source() -> str:
     ):
         text = text.replace(name, ", ".join(map(repr, values)))
     return text
-
-
-class Blas(Kernels):
-    """cuBLAS: products of matrices in rows, `(..., M, K)` and `(..., K, N)`, float64 or float32.
-
-    The library sees columns where there are rows: to it A is its transpose, and A B is B' A'.
-    """
-
-    @functools.cached_property
-    def _library(self) -> ctypes.CDLL:
-        self.xp.cuda.device.get_cublas_handle()  # loads it
-        maps = Path("/proc/self/maps").read_text().split()
-        return ctypes.CDLL(next(each for each in maps if "libcublas.so" in each))
-
-    @functools.cached_property
-    def _handle(self) -> ctypes.c_void_p:
-        handle = ctypes.c_void_p()
-        self._check(self._library.cublasCreate_v2(ctypes.byref(handle)))
-        self._workspace = self.xp.empty(WORKSPACE_BYTES, np.uint8)
-        return handle
-
-    def matmul(self, a: Any, b: Any) -> Any:
-        """As numpy.matmul, in a new array."""
-        *first, m, k = a.shape
-        n = b.shape[-1]
-        if b.ndim == 2 or (math.prod(b.shape[:-2]) == 1 and a.ndim == b.ndim + 1):
-            rows = self.xp.ascontiguousarray(a).reshape(1, -1, k)
-            return self._batched(rows, b.reshape(1, k, n)).reshape(*first, m, n)
-        if a.ndim == b.ndim + 1:  # groups of a convolution: of each micro-batch, all of them
-            return self.concatenate([self.matmul(each, b)[None] for each in a], 0)
-        return self._batched(_merged(a), _merged(b)).reshape(*first, m, n)
-
-    def _batched(self, a: Any, b: Any) -> Any:
-        """`(B, M, K)` and `(B, K, N)`."""
-        count, m, k = a.shape
-        n = b.shape[2]
-        out = self.xp.empty((count, m, n), a.dtype)
-        if out.size and k:
-            a, a_turned, a_step = self._operand(a)
-            b, b_turned, b_step = self._operand(b)
-            real = {4: ctypes.c_float, 8: ctypes.c_double}[a.dtype.itemsize]
-            one, zero = ctypes.byref(real(1)), ctypes.byref(real(0))
-            self._multiply(a.dtype)(
-                *(self._ready(), b_turned, a_turned, n, m, k, one),
-                *(_pointer(b), b_step, _stride(b), _pointer(a), a_step, _stride(a), zero),
-                *(_pointer(out), n, ctypes.c_longlong(m * n), count),
-            )
-        else:
-            out.fill(0)
-        return out
-
-    def _multiply(self, dtype: Any) -> Callable[..., None]:
-        name = {4: "cublasSgemmStridedBatched", 8: "cublasDgemmStridedBatched"}[dtype.itemsize]
-        call = getattr(self._library, name)
-        return lambda *arguments: self._check(call(*arguments))
-
-    def _ready(self) -> ctypes.c_void_p:
-        """The handle, which works on the stream that CuPy does, in memory of our own."""
-        handle = self._handle
-        stream = ctypes.c_void_p(self.xp.cuda.get_current_stream().ptr)
-        self._check(self._library.cublasSetStream_v2(handle, stream))
-        size = ctypes.c_size_t(WORKSPACE_BYTES)
-        self._check(self._library.cublasSetWorkspace_v2(handle, _pointer(self._workspace), size))
-        return handle
-
-    def _operand(self, x: Any) -> tuple[Any, int, int]:
-        """An array that can be handed over, whether it is turned, and its step between rows."""
-        _, rows, columns = x.shape
-        down, right = (each // x.itemsize for each in x.strides[1:])
-        if (right == 1 or columns == 1) and (rows == 1 or down >= columns):
-            return x, 0, down if rows > 1 else columns
-        if (down == 1 or rows == 1) and (columns == 1 or right >= rows):
-            return x, 1, right if columns > 1 else rows
-        return self.xp.ascontiguousarray(x), 0, columns
-
-    @staticmethod
-    def _check(status: int) -> None:
-        if status:
-            raise RuntimeError(f"cuBLAS: found status {status}, expected 0")
-
-
-def _merged(x: Any) -> Any:
-    """`(G, R, M, K)` as `(G R, M, K)`: a view, also of turned matrices one after another."""
-    return x if x.ndim == 3 else x.reshape(-1, *x.shape[-2:])
-
-
-def _pointer(array: Any) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.data.ptr)
-
-
-def _stride(x: Any) -> ctypes.c_longlong:
-    return ctypes.c_longlong(x.strides[0] // x.itemsize if len(x) > 1 else 0)
 
 
 class Recorder:

@@ -10,13 +10,13 @@ import pytest
 from numpy.lib.stride_tricks import as_strided
 from strict import Strict
 
-from distnet.device import cuda
+from distnet.device import cublas, cuda
+from distnet.device.cublas import Blas
 from distnet.device.cuda import (
     GEOMETRY,
     LOSS,
     NAMES,
     OPTIONS,
-    Blas,
     CudaKernels,
     divisor,
     geometry,
@@ -59,10 +59,10 @@ class Cublas:
 
 @pytest.fixture
 def blas(monkeypatch):
-    monkeypatch.setattr(cuda, "_pointer", lambda array: ctypes.c_void_p(array.ctypes.data))
-    made = Blas(np)
-    made.__dict__["_library"] = Cublas()
+    monkeypatch.setattr(cublas, "_pointer", lambda array: ctypes.c_void_p(array.ctypes.data))
     monkeypatch.setattr(Blas, "_ready", lambda self: None)
+    made = CudaKernels(np)
+    made.__dict__["_library"] = Cublas()
     return made
 
 
@@ -80,6 +80,7 @@ CASES = {
     "one group of filters": ((3, 1, 20, 9), (1, 9, 4), 1),
     "groups of filters": ((3, 2, 20, 9), (2, 9, 4), 3),
     "filter gradients": ((3, 2, 9, 20), (3, 2, 20, 4), 1),
+    "queries and keys": ((3, 2, 4, 5), (3, 2, 5, 6), 1),
     "one row": ((3, 1, 20), (3, 20, 4), 1),
     "one column": ((3, 20, 6), (3, 6, 1), 1),
     "one term": ((3, 20, 1), (3, 1, 4), 1),
