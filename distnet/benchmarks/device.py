@@ -189,8 +189,8 @@ def _steps_of(trainer: Trainer) -> Callable[[], object]:
 
 
 def _pass_of(trainer: Trainer) -> Callable[[], object]:
-    """What of a step is the device's: parameters and pixels go there, sums come back."""
-    body, group_pass = _body(trainer.objective), trainer.group_pass
+    """What of a step is the device's: pixels go there, sums come back."""
+    group_pass = trainer.group_pass
     assert group_pass is not None
     samples = trainer.sampler.micro_batches(0)
     ats = [MicroBatch(number=number) for number in range(len(samples))]
@@ -199,11 +199,7 @@ def _pass_of(trainer: Trainer) -> Callable[[], object]:
         for of in (trainer.feed.inputs, trainer.feed.targets)
     )
 
-    def run() -> None:
-        body.refresh()  # as after an update
-        group_pass(inputs, labels, ats, float(labels.size))
-
-    return run
+    return lambda: group_pass(inputs, labels, ats, float(labels.size))
 
 
 def _show_layers(device: Device, n: int, groups: int) -> list[Any]:

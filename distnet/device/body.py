@@ -43,15 +43,21 @@ class OnDevice(Sequential):
                 f"arithmetic {self.arithmetic.name}: nobody has written it for devices, expected "
                 "float32 or portable; use --device cpu"
             )
-        self.mirror = Mirror(self.device)
+        self.mirror = Mirror(self.device, lambda: (each for _, each in self.parameters()))
         self.chain = Chain(self, self.device, self.mirror)
         self.evaluation = Recorded(self.device, self._evaluate)
         self._is_stale, self._is_loaded = True, False
+        self._unfetched = {True, False}  # whether for training, whether for evaluation
         return shape
 
     def refresh(self) -> None:
         super().refresh()
-        self._is_stale = True
+        self._is_stale, self._is_loaded = not self.mirror.is_ahead, False
+        self._unfetched = {True, False}
+
+    def update_statistics(self) -> None:
+        super().update_statistics()
+        self._unfetched = {True, False}
 
     def inbox(self, n: int) -> Array | None:
         return None
@@ -97,11 +103,17 @@ class OnDevice(Sequential):
         first layer refuses.
         """
         self.chain.check(x)
+        self.bring_parameters()
+        if bool(at) in self._unfetched:
+            self.chain.fetch(training=bool(at))
+            self._unfetched.discard(bool(at))
+        self.chain.prepare(at, x.shape[1])
+
+    def bring_parameters(self) -> None:
+        """Copies them over, if the host has others than the device."""
         if self._is_stale:
             self.mirror.bring()
-            self.chain.fetch()
             self._is_stale = self._is_loaded = False
-        self.chain.prepare(at, x.shape[1])
 
     def forward_group(self, x: Array, at: Sequence[MicroBatch]) -> Array:
         """The outputs `(G, N, ...)` of G micro-batches of N samples each, in one pass."""

@@ -30,9 +30,6 @@ class DeviceConv2d(DeviceLayer[Conv2d]):
     def __init__(self, layer: Conv2d, device: Device, mirror: Mirror) -> None:
         super().__init__(layer, device, mirror)
         self.windows = Windows.of_convolution(layer.geometry)
-        mirror.add(layer.weight)
-        if layer.bias is not None:
-            mirror.add(layer.bias)
 
     def load(self) -> None:
         """Filters as (R, K, FG), the elements of a window in the order (KH, KW, CG); the bias."""
@@ -106,9 +103,6 @@ class DeviceConvTranspose2d(DeviceLayer[ConvTranspose2d]):
         (_, *counts), (f, *size) = layer.shape, layer.output_shape
         steps = (layer.kernel, layer.stride, layer.pad)
         self.windows = Windows(_pair(size), layer.padded_size, _pair(counts), *steps, per_group=f)
-        mirror.add(layer.weight)
-        if layer.has_bias:
-            mirror.add(layer.bias)
 
     def load(self) -> None:
         """The weight as (C, KH KW F)."""

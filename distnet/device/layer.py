@@ -60,8 +60,11 @@ class DeviceLayer(ABC, Generic[L]):
     def join(self, before: Sequence[DeviceLayer[Any]]) -> None:
         """Told which layers come before it in its list, as `Layer.join`."""
 
-    def fetch(self) -> None:
-        """Brings over what is not a parameter, such as running statistics: these have changed."""
+    def fetch(self, training: bool) -> None:
+        """Brings over what is not a parameter, such as running statistics: these have changed.
+
+        training: whether for passes in training or in evaluation.
+        """
 
     def prepare(self, at: Sequence[MicroBatch], n: int) -> None:
         """Brings over what the next pass needs, for micro-batches of `n` samples each.
@@ -109,9 +112,9 @@ class Composed(DeviceLayer[L]):
 
     inner: list[DeviceLayer[Any]]
 
-    def fetch(self) -> None:
+    def fetch(self, training: bool) -> None:
         for each in self.inner:
-            each.fetch()
+            each.fetch(training)
 
     def prepare(self, at: Sequence[MicroBatch], n: int) -> None:
         for each in self.inner:

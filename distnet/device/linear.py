@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from distnet.device.devices import Device
 from distnet.device.elementwise import like_input, vectors_of
 from distnet.device.layer import DeviceLayer
-from distnet.device.mirror import Mirror
 from distnet.nn.layers.gram import GramMatrix
 from distnet.nn.layers.linear import Linear
 from distnet.nn.parameters import Parameter
@@ -16,12 +14,6 @@ from distnet.nn.parameters import Parameter
 
 class DeviceLinear(DeviceLayer[Linear]):
     """y = x W + b, images as vectors in (C, H, W) order."""
-
-    def __init__(self, layer: Linear, device: Device, mirror: Mirror) -> None:
-        super().__init__(layer, device, mirror)
-        mirror.add(layer.weight)
-        if layer.has_bias:
-            mirror.add(layer.bias)
 
     def load(self) -> None:
         self.weight = self.numbers.operand(self.mirror.of(self.layer.weight)[None])[0]  # (K, out)

@@ -24,19 +24,21 @@ class DeviceBatchNorm(DeviceLayer[BatchNorm]):
 
     def __init__(self, layer: BatchNorm, device: Device, mirror: Mirror) -> None:
         super().__init__(layer, device, mirror)
-        mirror.add(layer.gamma)
-        mirror.add(layer.beta)
         self.statistics: Any = None
 
-    def fetch(self) -> None:
-        """How evaluation normalises: all by statistics, which the host has."""
+    def fetch(self, training: bool) -> None:
+        """How evaluation normalises: all by statistics, which the host has.
+
+        And a layer that is frozen, in training too; of others training reads nothing of them.
+        """
         layer = self.layer
+        if training and not layer.running_mean.is_frozen and self.statistics is not None:
+            return
         mean = layer.running_mean.value
         std = np.sqrt(layer.running_var.value + layer.eps)
         rest = (mean.astype(layer.dtype) - mean) / std
-        shifted = layer.beta.value + layer.gamma.value * rest
-        rounded = (each.astype(layer.dtype) for each in (mean, 1 / std, shifted))
-        found = np.stack([*rounded, rest])  # (4, C), in float64, which holds float32
+        rounded = (each.astype(layer.dtype) for each in (mean, 1 / std))
+        found = np.stack([*rounded, rest])  # (3, C), in float64, which holds float32
         if self.statistics is None:
             self.statistics = self.device.to_device(found)
         else:
@@ -44,13 +46,11 @@ class DeviceBatchNorm(DeviceLayer[BatchNorm]):
 
     def load(self) -> None:
         dtype = self.layer.dtype
-        self.gamma, self.beta = (
-            self.mirror.of(each).astype(dtype) for each in (self.layer.gamma, self.layer.beta)
-        )
-        self.mean, self.running_inverse, self.shifted_beta = (
-            each.astype(dtype) for each in self.statistics[:3]
-        )
-        self.rest = self.statistics[3]
+        gamma, beta = map(self.mirror.of, (self.layer.gamma, self.layer.beta))
+        self.gamma, self.beta = gamma.astype(dtype), beta.astype(dtype)
+        self.mean, self.running_inverse = (each.astype(dtype) for each in self.statistics[:2])
+        self.rest = self.statistics[2]
+        self.shifted_beta = (beta + gamma * self.rest).astype(dtype)
 
     def forward(self, x: Any, training: bool) -> Any:
         layer, xp = self.layer, self.xp
@@ -103,10 +103,6 @@ class DeviceBatchNorm(DeviceLayer[BatchNorm]):
 
 class DeviceScale(DeviceLayer[Scale]):
     """y = factor x, a factor for each channel, the last axis."""
-
-    def __init__(self, layer: Scale, device: Device, mirror: Mirror) -> None:
-        super().__init__(layer, device, mirror)
-        mirror.add(layer.factor)
 
     def load(self) -> None:
         self.factor = self.mirror.of(self.layer.factor).astype(self.layer.dtype)

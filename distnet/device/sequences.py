@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.device.devices import Device
 from distnet.device.elementwise import sigmoid
 from distnet.device.images import channels_first, channels_last
 from distnet.device.layer import DeviceLayer
-from distnet.device.mirror import Mirror
 from distnet.nn.layers.embedding import Embedding, PositionEmbedding, checked_words
 from distnet.nn.layers.recurrent import LSTM
 from distnet.nn.parameters import Parameter
@@ -20,10 +18,6 @@ from distnet.nn.parameters import Parameter
 
 class DeviceEmbedding(DeviceLayer[Embedding]):
     """y = W[x]. What is no word becomes NaN, unless the host could see it and has refused it."""
-
-    def __init__(self, layer: Embedding, device: Device, mirror: Mirror) -> None:
-        super().__init__(layer, device, mirror)
-        mirror.add(layer.weight)
 
     def check(self, x: Array) -> None:
         checked_words(x / 255 if x.dtype == np.uint8 else x, self.layer.num_words)
@@ -67,10 +61,6 @@ class DeviceEmbedding(DeviceLayer[Embedding]):
 class DevicePositionEmbedding(DeviceLayer[PositionEmbedding]):
     """y = x + W."""
 
-    def __init__(self, layer: PositionEmbedding, device: Device, mirror: Mirror) -> None:
-        super().__init__(layer, device, mirror)
-        mirror.add(layer.weight)
-
     def load(self) -> None:
         weight = self.mirror.of(self.layer.weight).astype(self.layer.dtype)
         self.weight = channels_last(weight) if weight.ndim == 3 else weight
@@ -96,11 +86,6 @@ class DeviceLSTM(DeviceLayer[LSTM]):
     before the first step and after each; of each step the gates i, f, o, g, tanh(c), and which
     samples it is no padding of, `(G, N, 1)`.
     """
-
-    def __init__(self, layer: LSTM, device: Device, mirror: Mirror) -> None:
-        super().__init__(layer, device, mirror)
-        for _, parameter in layer.parameters():
-            mirror.add(parameter)
 
     def load(self) -> None:
         layer, operand = self.layer, self.numbers.operand

@@ -25,18 +25,49 @@ Initializer = Callable[[Generator, Shape], Array]
 
 
 @dataclass(eq=False)
+class Home:
+    """Where the values of parameters are: in `place`, and while a device is ahead of it elsewhere.
+
+    bring: copies them into an array like `place`; None: they are there.
+    """
+
+    place: Array
+    bring: Callable[[Array], None] | None = None
+
+    def values(self) -> Array:
+        """`place`, brought up to date."""
+        if self.bring is not None:
+            bring, self.bring = self.bring, None
+            bring(self.place)
+        return self.place
+
+
+@dataclass(eq=False)
 class Parameter:
     """An array that is trained: its shape, how it starts, whether weight decay applies to it.
 
     is_frozen: it is not, but stays as it is; see `Network.freeze`.
+    home: of the flat vector in which its array is, if it is in one.
     """
 
     shape: Shape
     init: Initializer
     decays: bool = True
     is_frozen: bool = field(init=False, default=False)
-    value: Array = field(init=False, repr=False)
     grad: Array = field(init=False, repr=False)
+    home: Home | None = field(init=False, repr=False, default=None)
+    _value: Array = field(init=False, repr=False)
+
+    @property
+    def value(self) -> Array:
+        """The array, a view of the flat vector."""
+        if self.home is not None:
+            self.home.values()
+        return self._value
+
+    @value.setter
+    def value(self, array: Array) -> None:
+        self._value = array
 
     @property
     def size(self) -> int:
@@ -106,6 +137,9 @@ class Parameters:
 
     What parameters and statistics held before keep their values. After writing into `values`, call
     `refresh`.
+
+    A device that trains alone changes its own copy of the values, see `leave`; who reads `values`,
+    or a parameter, has them brought home. Only a view that was taken before is what it was then.
     """
 
     def __init__(
@@ -141,8 +175,42 @@ class Parameters:
                 "parameters of several networks: found a copy or a pickle of all at once, expected "
                 "one of each network; copy the networks and join the copies"
             )
-        derived = ("_parameters", "_statistics", "decays")
-        return {name: value for name, value in self.__dict__.items() if name not in derived}
+        derived = ("_parameters", "_statistics", "decays", "_home")
+        state = {name: value for name, value in self.__dict__.items() if name not in derived}
+        return state | {"values": self.values}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._home = Home(self.__dict__.pop("values"))
+
+    @property
+    def values(self) -> Array:
+        """See above."""
+        return self._home.values()
+
+    @values.setter
+    def values(self, values: Array) -> None:
+        """What `parameters.values += 1` ends with: the vector stays where it is."""
+        np.copyto(self._home.values(), values)
+
+    @property
+    def place(self) -> Array:
+        """The array of `values`, for who does not read it, whatever is there."""
+        return self._home.place
+
+    @property
+    def are_away(self) -> bool:
+        """Whether the values are newer elsewhere."""
+        return self._home.bring is not None
+
+    def leave(self, bring: Callable[[Array], None]) -> None:
+        """The values have changed elsewhere: `bring` copies them into an array `(P,)`, when asked.
+
+        Layers forget what they derived, as after `refresh`.
+        """
+        self._home.bring = bring
+        for part in self.parts.values():
+            part.refresh()
 
     def rejoin(self) -> None:
         """For a copy whose parts have been built: makes their arrays views of the vectors."""
@@ -193,7 +261,7 @@ class Parameters:
         for slot in self.statistic_slots:
             statistic = self._statistics[slot.name]
             slot.of(statistics)[...] = getattr(statistic, "value", statistic.start_value)
-        self.values, self.grads, self.constants = values, grads, constants
+        self._home, self.grads, self.constants = Home(values), grads, constants
         self.statistics, self.batch_statistics = statistics, batch_statistics
         self._bind()
 
@@ -201,11 +269,12 @@ class Parameters:
         """Makes every array of the parts a view of the vectors."""
         # Layers write gradients of what is frozen as well.
         unread = np.empty(self.constants.size, self.grads.dtype)
-        trained = self.slots, self.values, self.grads
+        trained = self.slots, self.place, self.grads
         for places, values, grads in (trained, (self.constant_slots, self.constants, unread)):
             for slot in places:
                 parameter = self._parameters[slot.name]
                 parameter.value, parameter.grad = slot.of(values), slot.of(grads)
+                parameter.home = self._home
         for slot in self.statistic_slots:
             self._statistics[slot.name].value = slot.of(self.statistics)
         for slot in self.batch_slots:
@@ -214,7 +283,7 @@ class Parameters:
     @property
     def size(self) -> int:
         """How many parameters there are, trained or frozen."""
-        return self.values.size + self.constants.size
+        return self.place.size + self.constants.size
 
     def named(self) -> dict[str, Array]:
         """Every parameter by name, in forward order, as views.
@@ -228,7 +297,7 @@ class Parameters:
 
         One of another shape or type belongs to none of them and is all of "PREFIX".
         """
-        if vector.shape != self.values.shape or vector.dtype != self.values.dtype:
+        if vector.shape != self.place.shape or vector.dtype != self.place.dtype:
             return {prefix: vector}
         return {f"{prefix}.{slot.name}": slot.of(vector) for slot in self.slots}
 
@@ -259,6 +328,11 @@ class Parameters:
 
     def refresh(self) -> None:
         """To be called after every change of `values`: layers forget what they derived from it."""
+        if self.are_away:
+            raise RuntimeError(
+                "parameters.refresh: found values that a device has changed meanwhile, expected "
+                "them to be read, as `parameters.values`, before they are written"
+            )
         for part in self.parts.values():
             part.refresh()
 

@@ -156,6 +156,7 @@ class Run:
             self.latest = result, self.record
             self.num_done += result.num_steps
             self._after(result)
+        _ = self.trainer.parameters.values  # for views that somebody has held since the beginning
         for callback in self.callbacks:
             callback.end(self)
 

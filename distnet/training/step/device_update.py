@@ -13,6 +13,8 @@ import numpy as np
 from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
 from distnet.device import Device
+from distnet.device.body import OnDevice
+from distnet.nn.parameters import Parameters
 from distnet.optim import OPTIMIZERS, Optimizer
 from distnet.optim.optimizers import Vector
 from distnet.parallel import Communicator, SerialCommunicator
@@ -49,14 +51,14 @@ def sums_on(device: Device, comm: Communicator, format: DeviceExact) -> Messages
 class DeviceOptimizer(Optimizer):
     """A rule that looks at each element alone, on a device: gradients are arrays there.
 
-    The parameters are the host's, and are so after every step; the rule's own vectors come back
-    when somebody asks for `state`.
+    So are the parameters, those that the layers read. They come back to the host when somebody asks
+    for them, see `nn.Parameters`, and the rule's own vectors when somebody asks for `state`.
     """
 
-    def __init__(self, rule: Optimizer, device: Device) -> None:
+    def __init__(self, rule: Optimizer, parameters: Parameters, body: OnDevice) -> None:
+        device, self._parameters, self._body = body.device, parameters, body
         self._here, self._is_behind = rule.state, False
         self._there = {name: device.to_device(array) for name, array in rule.state.items()}
-        self._params = device.to_device(np.zeros(rule.size, rule.dtype))
         self._factors = device.to_device(np.zeros(len(rule.factors(1.0, 1)), rule.dtype))
         self._grads: Any = None
         self._run: Callable[[], None] | None = None
@@ -79,8 +81,8 @@ class DeviceOptimizer(Optimizer):
     def step(
         self, params: Vector, grads: Any, lr: float, t: int, factor: float | None = None
     ) -> None:
-        device = self._device
-        device.fill(self._params, params)
+        device, mirror = self._device, self._body.mirror
+        self._body.bring_parameters()
         device.fill(self._factors, np.array(self._rule.factors(lr, t), self.dtype))
         if grads is not self._grads:  # that is once: they always lie in the same memory
             self._grads, self._run = grads, None
@@ -88,12 +90,12 @@ class DeviceOptimizer(Optimizer):
         else:
             self._run = self._run or device.record(self._step_whole, repeatable=False)
             self._run()
-        np.copyto(params, device.to_host(self._params))
-        self._is_behind = True
+        self._is_behind = mirror.is_ahead = True
+        self._parameters.leave(mirror.take_home)
 
     def _step_whole(self) -> None:
         whole, factors = slice(0, self.size), [self._factors[i] for i in range(len(self._factors))]
-        self._rule.step_block(whole, self._params, self._grads, factors)
+        self._rule.step_block(whole, self._body.mirror.trained, self._grads, factors)
 
     def refresh(self) -> None:
         for name, array in self._there.items():

@@ -126,12 +126,18 @@ class GroupPass:
         return rows
 
 
-def device_of(objective: Objective) -> Device | None:
-    """Where an objective can have such passes, if anywhere: other losses are the host's."""
+def body_of(objective: Objective) -> OnDevice | None:
+    """The layers of an objective that can have such passes: other losses are the host's."""
     if type(objective) is not Classification:
         return None
     body = objective.network.body
-    return body.device if isinstance(body, OnDevice) else None
+    return body if isinstance(body, OnDevice) else None
+
+
+def device_of(objective: Objective) -> Device | None:
+    """Where they are."""
+    body = body_of(objective)
+    return None if body is None else body.device
 
 
 def group_pass(objective: Objective, numbers: FixedPoint | None, keeps: bool) -> GroupPass | None:
@@ -140,8 +146,8 @@ def group_pass(objective: Objective, numbers: FixedPoint | None, keeps: bool) ->
     numbers: in which sums may be made beforehand; None: they may not. keeps: whether the sums stay
     on the device, until the next pass.
     """
-    if device_of(objective) is None or numbers is None:
+    body = body_of(objective)
+    if body is None or numbers is None:
         return None
     assert isinstance(objective, Classification)
-    assert isinstance(objective.network.body, OnDevice)
-    return GroupPass(objective, objective.network.body, numbers, keeps)
+    return GroupPass(objective, body, numbers, keeps)

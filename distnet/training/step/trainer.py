@@ -44,7 +44,7 @@ from distnet.training.step.diagnosis import (
     first_bad_layer,
 )
 from distnet.training.step.feed import Feed
-from distnet.training.step.group_pass import GroupResult, device_of, group_pass
+from distnet.training.step.group_pass import GroupResult, body_of, group_pass
 from distnet.training.step.islands import Islands, LocalSteps, deal_islands
 from distnet.training.step.replicas import verify
 from distnet.training.step.result import RankWork, StepResult
@@ -153,10 +153,11 @@ class Trainer:
         grads, sums = self._reduce(step, part, wants_stop(), compute)
 
         lr = self.schedule(step)
-        self.optimizer.step(parameters.values, grads, lr, t=step + 1)
+        self.optimizer.step(parameters.place, grads, lr, t=step + 1)
         loss, counts, statistics = self._split(sums)
         parameters.update_statistics(statistics)
-        parameters.refresh()
+        if not parameters.are_away:
+            parameters.refresh()
         seconds = time.perf_counter() - began
         return StepResult(
             step=step,
@@ -213,6 +214,8 @@ class Trainer:
 
     def _exchange(self) -> None:
         """The parameters and the values to be evaluated change places."""
+        if self.parameters.are_away:  # with an optimizer that keeps no others
+            return
         self.optimizer.exchange(self.parameters.values)
         self.parameters.refresh()
 
@@ -434,14 +437,16 @@ def make_trainer(
         )
 
     plain = reduction == "exact" and exchange == "auto" and local is None and not audit
-    device = device_of(objective) if plain and trains_alone(comm, optimizer) else None
+    body = body_of(objective) if plain and trains_alone(comm, optimizer) else None
+    if body is not None:
+        optimizer = DeviceOptimizer(optimizer, parameters, body)
 
     def reducer_of(ranks: Communicator) -> Reducer:
-        if device is None:
+        if body is None:
             return with_parts(make_reducer, ranks)
-        format = DeviceExact(parameters.values.size, num_contributions, device)
+        format = DeviceExact(parameters.values.size, num_contributions, body.device)
         format.result_dtype = parameters.dtype
-        way = sums_on(device, ranks, format)
+        way = sums_on(body.device, ranks, format)
         return Reducer(ranks, way, parameters.grads, tally_size, bucket_bytes=way.total.nbytes)
 
     ranks = (reducing or comm) if local is None else deal_islands(comm, num_parts).ranks
@@ -452,7 +457,7 @@ def make_trainer(
         audited = with_parts(make_checked_reducer, ranks, num_slots=min(audit, num_contributions))
     trainer = Trainer(
         objective=objective,
-        optimizer=optimizer if device is None else DeviceOptimizer(optimizer, device),
+        optimizer=optimizer,
         schedule=schedule,
         sampler=sampler,
         feed=feed,

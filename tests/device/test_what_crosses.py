@@ -1,0 +1,146 @@
+"""What goes over the bus in a step on a device: counted, with NumPy in CuPy's place."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from strict import Strict, StrictArray
+from test_group_pass import LABELS, X, expect_same, run, trainer
+
+from distnet.objectives import Classification
+from distnet.training.evaluation import evaluate
+from distnet.training.run import Run
+from distnet.training.step.feed import Feed
+
+
+class Counting(Strict):
+    """Counts the bytes that go there and come back."""
+
+    def __init__(self):
+        super().__init__()
+        self.sent, self.fetched = [], []
+
+    def to_device(self, array):
+        self.sent.append(array.nbytes)
+        return super().to_device(array)
+
+    def fill(self, array, values):
+        self.sent.append(values.nbytes)
+        array[...] = np.array(values).view(StrictArray)
+
+    def to_host(self, array):
+        self.fetched.append(array.nbytes)
+        return super().to_host(array)
+
+    def counted(self):
+        """Since the last call, sorted."""
+        counts = sorted(self.sent), sorted(self.fetched)
+        self.sent, self.fetched = [], []
+        return counts
+
+
+def made(steps=0):
+    device = Counting()
+    on_device = trainer(device)
+    for step in range(steps):
+        on_device.advance(step, 10)
+    device.counted()
+    return on_device, device
+
+
+def test_a_step_sends_pixels_and_fetches_sums():
+    """Three micro-batches, of 20, 20 and 10, in two passes; parameters are not among it."""
+    on_device, device = made(steps=3)
+    on_device.advance(3, 10)
+    sent, fetched = device.counted()
+    bytes_of_passes = [
+        [n * 36, n * 4, 8, n * 4 * 9]  # pixels, labels, the divisor; what dropout keeps
+        for n in (40, 10)
+    ]
+    factors = 4 * len(on_device.optimizer._rule.factors(0.1, 1))  # of the rule, such as lr
+    assert sent == sorted([*bytes_of_passes[0], *bytes_of_passes[1], factors])
+    assert fetched == sorted(8 * g * (3 + 2 * 4) for g in (2, 1))
+    assert on_device.parameters.place.nbytes not in sent + fetched
+
+
+def test_parameters_come_back_once_for_who_reads_them():
+    on_device, device = made(steps=3)
+    parameters = on_device.parameters
+    assert parameters.are_away
+    for _ in range(2):
+        _ = parameters.values, parameters.named(), parameters.sha256()
+    assert device.counted() == ([], [parameters.place.nbytes])
+    on_device.advance(3, 10)
+    sent, fetched = device.counted()
+    assert parameters.place.nbytes not in sent + fetched
+
+
+def test_an_evaluation_is_no_reason():
+    """Running statistics go there, three numbers of float64 for each channel."""
+    on_device, device = made(steps=3)
+    feed = Feed(on_device.objective, X[:20], LABELS[:20])
+    with on_device.evaluating():
+        evaluate(feed, on_device.comm, 20)
+    sent, fetched = device.counted()
+    assert sent == sorted([20 * 36 * 8, 3 * 4 * 8])
+    assert fetched == [20 * 3 * 8]
+    assert on_device.parameters.are_away
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda network: network.parameters.values.copy(),
+        lambda network: network.body.layers[0].weight.value.copy(),
+        lambda network: network.parameters.sha256(),
+        lambda network: copy.deepcopy(network).parameters.values,
+        lambda network: pickle.loads(pickle.dumps(network)).parameters.values,
+        lambda network: network.predict(X),
+    ],
+    ids=["vector", "layer", "hash", "copy", "pickle", "predict"],
+)
+def test_who_reads_sees_the_newest(read):
+    """After each step, whether somebody else has read in between or not."""
+    seen = []
+    for device in (Strict(), None):
+        one = trainer(device)
+        assert isinstance(one.objective, Classification)
+        network = one.objective.network
+        seen.append([])
+        for step in range(4):
+            one.advance(step, 10)
+            seen[-1].append(read(network))
+    for found, expected in zip(*seen, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_what_is_written_on_the_host_counts():
+    states = []
+    for device in (Strict(), None):
+        one = trainer(device)
+        for step in range(3):
+            one.advance(step, 10)
+            one.parameters.values *= 0.5
+            one.parameters.statistics += 0.25
+            one.parameters.refresh()
+        states.append(run(one, steps=2))
+    expect_same(*states)
+
+
+def test_a_view_from_before_is_not_written_into():
+    """It is of the past while the device is ahead; at the end of a run it is up to date."""
+    on_device, _ = made()
+    held = on_device.parameters.values
+    on_device.advance(0, 10)
+    held[...] = 0
+    with pytest.raises(RuntimeError, match=r"values that a device has changed meanwhile"):
+        on_device.parameters.refresh()
+    Run(on_device, {}, total_steps=4).train()
+    expected = trainer(None)
+    Run(expected, {}, total_steps=3).train()
+    assert not np.array_equal(held, expected.parameters.values)
+    assert held is on_device.parameters.place
+    assert not on_device.parameters.are_away
