@@ -189,17 +189,14 @@ def _steps_of(trainer: Trainer) -> Callable[[], object]:
 
 
 def _pass_of(trainer: Trainer) -> Callable[[], object]:
-    """What of a step is the device's: pixels go there, sums come back."""
+    """What of a step is the device's: the numbers of images go there, sums come back."""
     group_pass = trainer.group_pass
     assert group_pass is not None
     samples = trainer.sampler.micro_batches(0)
     ats = [MicroBatch(number=number) for number in range(len(samples))]
-    inputs, labels = (
-        np.stack([of[each] for each in samples])
-        for of in (trainer.feed.inputs, trainer.feed.targets)
-    )
 
-    return lambda: group_pass(inputs, labels, ats, float(labels.size))
+    num_samples = float(sum(map(len, samples)))
+    return lambda: group_pass(samples, ats, num_samples)
 
 
 def _show_layers(device: Device, n: int, groups: int) -> list[Any]:
@@ -209,7 +206,7 @@ def _show_layers(device: Device, n: int, groups: int) -> list[Any]:
     """
     body = _body(Classification(_network(Portable(), device)))
     images = _images(groups, n)
-    body.bring(images, [MicroBatch(number=g) for g in range(groups)])
+    body.bring(n, [MicroBatch(number=g) for g in range(groups)])
     body.chain.load()
     stages = list(zip((name for name, _ in body.named_layers()), body.chain.inner, strict=True))
     rows: dict[str, list[float]] = {}

@@ -56,14 +56,26 @@ def augmentation(
             )
         )
     elif shift:
-        parts.append(lambda images, bits: random_shift(images, bits, shift))
+        parts.append(portable(Shift(shift)))
     if flip:
         parts.append(random_flip)
     if brightness:
         parts.append(lambda images, bits: random_brightness(images, bits, brightness))
     if cutout:
         parts.append(lambda images, bits: random_cutout(images, bits, cutout))
+    if len(parts) == 1:
+        return portable(parts[0])
     return portable(composed(*parts)) if parts else None
+
+
+class Shift:
+    """`random_shift` by up to so many pixels: known by name, so that a device may do it, too."""
+
+    def __init__(self, pixels: int) -> None:
+        self.pixels = pixels
+
+    def __call__(self, images: Pixels, bits: NDArray[np.uint64]) -> Pixels:
+        return random_shift(images, bits, self.pixels)
 
 
 def composed(*parts: Augment) -> Augment:
@@ -102,12 +114,18 @@ def random_shift(images: Pixels, bits: Words, max_shift: int, out: Pixels | None
     n, _, h, w = images.shape
     if not 0 <= max_shift <= max(h, w):
         raise ValueError(f"random_shift: found max_shift {max_shift}, expected 0 to {max(h, w)}")
-    side = 2 * max_shift + 1
-    row, column = np.divmod(bits % (side * side), side)
+    down, right = drawn_shifts(bits, max_shift)
     windows = sliding_window_view(_zero_padded(images, max_shift), (h, w), axis=(2, 3))
     # An image moves down when its window moves up.
-    moved = windows[np.arange(n), :, 2 * max_shift - row, 2 * max_shift - column]
+    moved = windows[np.arange(n), :, max_shift - down, max_shift - right]
     return _deliver(moved, out)
+
+
+def drawn_shifts(bits: Words, max_shift: int) -> tuple[Integers, Integers]:
+    """By how many rows down and columns right `random_shift` moves each image, `(N,)` both."""
+    side = 2 * max_shift + 1
+    row, column = np.divmod((bits % (side * side)).astype(np.int64), side)
+    return row - max_shift, column - max_shift
 
 
 @portable

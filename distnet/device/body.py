@@ -65,7 +65,8 @@ class OnDevice(Sequential):
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         if at is None:
             x = x[None]
-            self.bring(x, ())
+            self.chain.check(x)
+            self.bring(x.shape[1], ())
             self._is_loaded = False  # what it leaves behind belongs to a recording
             manner = self.chain.manner()
             outputs, shown = self.evaluation(self.as_images(x), manner=manner)
@@ -96,18 +97,16 @@ class OnDevice(Sequential):
         np.copyto(out, dx[0])
         return out
 
-    def bring(self, x: Array, at: Sequence[MicroBatch]) -> None:
-        """Copies over what the next pass, over inputs `(G, N, ...)` of the host, needs of it.
+    def bring(self, n: int, at: Sequence[MicroBatch]) -> None:
+        """Copies over what the next pass needs of the host, over micro-batches of `n` samples.
 
-        at: its micro-batches in training; () is evaluation. Raises ValueError for inputs that the
-        first layer refuses.
+        at: which these are in training; () is evaluation.
         """
-        self.chain.check(x)
         self.bring_parameters()
         if bool(at) in self._unfetched:
             self.chain.fetch(training=bool(at))
             self._unfetched.discard(bool(at))
-        self.chain.prepare(at, x.shape[1])
+        self.chain.prepare(at, n)
 
     def bring_parameters(self) -> None:
         """Copies them over, if the host has others than the device."""
@@ -117,7 +116,8 @@ class OnDevice(Sequential):
 
     def forward_group(self, x: Array, at: Sequence[MicroBatch]) -> Array:
         """The outputs `(G, N, ...)` of G micro-batches of N samples each, in one pass."""
-        self.bring(x, at)
+        self.chain.check(x)
+        self.bring(x.shape[1], at)
         if not self._is_loaded:
             self.chain.load()
             self._is_loaded = True

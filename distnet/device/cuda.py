@@ -33,9 +33,11 @@ TEMPLATES = (
 )
 SUMS = ("sum_rows<float, float>", "sum_rows<float, double>", "sum_rows<double, double>")
 C_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+BYTE = "unsigned char"
 # What of kernels.cu is called, and how it is compiled: no two operations become one.
 NAMES = (
     *(f"{name}<{each}>" for name in TEMPLATES for each in C_TYPES.values()),
+    *(f"gather<{each}>" for each in (*C_TYPES.values(), BYTE)),
     *SUMS,
     *("units", "join_largest"),
 )
@@ -163,6 +165,12 @@ class CudaKernels(Blas):
             x = out
         return x
 
+    def gather(self, pictures: Any, places: Any) -> Any:
+        (g, n, _), (_, c, h, w) = places.shape, pictures.shape
+        out = self.xp.empty((g, n, h, w, c), pictures.dtype)
+        self._launch("gather", (pictures,), (g * n,), pictures, places, out, c, h, w)
+        return out
+
     def sum_by_word(self, x: Any, words: Any, num_words: int) -> Any:
         x, words = (self.xp.ascontiguousarray(each) for each in (x, words))
         g, p, c = x.shape
@@ -179,7 +187,7 @@ class CudaKernels(Blas):
         threads: int = THREADS,
     ) -> None:
         """like: arrays whose types are the template's arguments."""
-        types = ", ".join(C_TYPES[each.dtype] for each in like)
+        types = ", ".join(C_TYPES.get(each.dtype, BYTE) for each in like)
         whole = (np.int32(each) if type(each) is int else each for each in arguments)
         if all(blocks):
             name = f"{name}<{types}>" if types else name

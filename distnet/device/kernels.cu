@@ -143,6 +143,22 @@ __global__ void sum_rows(const T* x, A* out, int rows, int columns, int width) {
     if (!lane && column < columns) out[(long long)blockIdx.y * columns + column] = sums[threadIdx.x];
 }
 
+// Of images (S, C, H, W) those with some numbers, moved: (images, H, W, C). A block: one image.
+// places: (images, 3), its number, and how far it is moved down and to the right.
+template <typename T>
+__global__ void gather(const T* x, const int* places, T* out, int channels, int h, int w) {
+    const int* place = places + 3 * (long long)blockIdx.x;
+    int size = channels * h * w, down = place[1], right = place[2];
+    const T* image = x + (long long)place[0] * size;
+    T* moved = out + (long long)blockIdx.x * size;
+    for (int i = threadIdx.x; i < size; i += blockDim.x) {
+        int channel = i % channels, pixel = i / channels;
+        int row = pixel / w - down, column = pixel % w - right;
+        bool is_inside = row >= 0 && row < h && column >= 0 && column < w;
+        moved[i] = is_inside ? image[(channel * h + row) * w + column] : (T)0;
+    }
+}
+
 // (G, P, C) to (G, words, C), the rows of each word added up in their order. A block: one word of
 // one micro-batch.
 template <typename T>

@@ -132,6 +132,25 @@ class Kernels:
         partial = self.xp.sum(x.reshape(g, cuts, p // cuts, c), axis=2, dtype=dtype)
         return self.xp.sum(partial, axis=1, dtype=dtype)
 
+    def gather(self, pictures: Any, places: Any) -> Any:
+        """Of images `(S, C, H, W)`, of any type, those with some numbers, moved, `(G, N, H, W, C)`.
+
+        places: int32 `(G, N, 3)`, of each its number, and how far it is moved down and to the
+        right; what comes in is 0.
+        """
+        xp = self.xp
+        _, _, h, w = pictures.shape
+        number, down, right = (places[:, :, i] for i in range(3))
+        rows = xp.arange(h) - down[:, :, None]  # where each pixel comes from
+        columns = xp.arange(w) - right[:, :, None]
+        is_inside = ((rows > -1) & (rows < h))[..., None] & ((columns > -1) & (columns < w))[
+            :, :, None
+        ]
+        rows = xp.minimum(xp.maximum(rows, 0), h - 1)[..., None]
+        columns = xp.minimum(xp.maximum(columns, 0), w - 1)[:, :, None]
+        found = images.channels_last(pictures)[number[:, :, None, None], rows, columns]
+        return xp.where(is_inside[..., None], found, found.dtype.type(0))
+
     def sum_by_word(self, x: Any, words: Any, num_words: int) -> Any:
         """`(G, P, C)` to `(G, num_words, C)`: the sums over the rows of each word, in their order.
 

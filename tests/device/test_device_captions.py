@@ -105,7 +105,7 @@ def test_bytes_are_no_words():
     """As on the CPU, where they mean 0 to 1; a group of micro-batches has them as they are."""
     network = compute_on(reader(), Strict())
     with pytest.raises(ValueError, match=r"found the word 0\.00784314"):
-        network.body.bring(np.full((1, 3, 4), 2, np.uint8), [MicroBatch(number=1)])
+        network.body.chain.check(np.full((1, 3, 4), 2, np.uint8))
 
 
 def test_what_is_no_word_and_nobody_saw_is_not_a_number():

@@ -96,6 +96,22 @@ def test_sums_are_those_of_the_array_functions():
         np.testing.assert_array_equal(device.to_host(out), x.sum(axis=0).ravel())
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_images_and_words_are_gathered_as_by_the_array_functions(dtype):
+    rng = np.random.default_rng(2)
+    pictures = rng.integers(0, 256, (9, 3, 5, 7)).astype(dtype)
+    numbers, shifts = rng.integers(0, 9, (2, 40, 1)), rng.integers(-7, 8, (2, 40, 2))
+    places = np.concatenate([numbers, shifts], axis=2).astype(np.int32)
+    rows, words = unlike((2, 300, 5), seed=3), rng.integers(0, 6, (2, 300)).astype(np.int32)
+    found = []
+    for device in (Device(), GPU):
+        images, where, x, of = map(device.to_device, (pictures, places, rows, words))
+        sums = device.kernels.sum_by_word(x, of, 7)
+        found.append(map(device.to_host, (device.kernels.gather(images, where), sums)))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_number_that_is_not_finite_is_the_largest():
     x = unlike((2, 500), seed=6)
     x[1, 77] = np.nan

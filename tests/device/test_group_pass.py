@@ -33,7 +33,7 @@ def trainer(device, *, inputs=X, labels=LABELS, arithmetic=None, frozen=(), loss
     optimizer = settings.pop("optimizer", "adam")
     return make_trainer(
         objective,
-        Feed(objective, inputs, labels),
+        Feed(objective, inputs, labels, settings.pop("augment", None)),
         optimizer=optimizer_for(objective.parameters, optimizer, weight_decay=0.01),
         schedule=make_schedule("linear", 0.01, 10, arithmetic=network.arithmetic),
         batch_size=50,

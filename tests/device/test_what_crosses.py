@@ -10,9 +10,11 @@ import pytest
 from strict import Strict, StrictArray
 from test_group_pass import LABELS, X, expect_same, run, trainer
 
+from distnet.data.augment import augmentation, drawn_shifts, random_shift
 from distnet.objectives import Classification
 from distnet.training.evaluation import evaluate
 from distnet.training.run import Run
+from distnet.training.step import device_images
 from distnet.training.step.feed import Feed
 
 
@@ -42,28 +44,87 @@ class Counting(Strict):
         return counts
 
 
-def made(steps=0):
+def made(steps=0, **settings):
     device = Counting()
-    on_device = trainer(device)
+    on_device = trainer(device, **settings)
     for step in range(steps):
         on_device.advance(step, 10)
     device.counted()
     return on_device, device
 
 
-def test_a_step_sends_pixels_and_fetches_sums():
+BYTES_OF_A_PLACE, BYTES_OF_AN_IMAGE = 3 * 4, 36
+
+
+@pytest.mark.parametrize(
+    ("augment", "bytes_of_one"),
+    [
+        (None, BYTES_OF_A_PLACE),
+        (augmentation(shift=2), BYTES_OF_A_PLACE),
+        (augmentation(flip=True), BYTES_OF_AN_IMAGE),
+        (augmentation(shift=2, flip=True), BYTES_OF_AN_IMAGE),
+    ],
+    ids=["as they are", "moved", "mirrored", "moved and mirrored"],
+)
+def test_a_step_sends_numbers_of_images_and_fetches_sums(augment, bytes_of_one):
     """Three micro-batches, of 20, 20 and 10, in two passes; parameters are not among it."""
-    on_device, device = made(steps=3)
+    on_device, device = made(steps=3, augment=augment)
     on_device.advance(3, 10)
     sent, fetched = device.counted()
     bytes_of_passes = [
-        [n * 36, n * 4, 8, n * 4 * 9]  # pixels, labels, the divisor; what dropout keeps
+        # Where images are or their pixels, labels, the divisor; what dropout keeps.
+        [n * bytes_of_one, n * 4, 8, n * 4 * 9]
         for n in (40, 10)
     ]
     factors = 4 * len(on_device.optimizer._rule.factors(0.1, 1))  # of the rule, such as lr
     assert sent == sorted([*bytes_of_passes[0], *bytes_of_passes[1], factors])
     assert fetched == sorted(8 * g * (3 + 2 * 4) for g in (2, 1))
     assert on_device.parameters.place.nbytes not in sent + fetched
+
+
+def test_images_go_there_once():
+    device = Counting()
+    on_device = trainer(device)
+    device.counted()
+    for step in range(3):
+        on_device.advance(step, 10)
+        sent, _ = device.counted()
+        assert (X.nbytes in sent) is (step == 0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize(
+    "augment", [None, augmentation(shift=2), augmentation(flip=True)], ids=["", "shift", "flip"]
+)
+def test_images_there_are_those_of_the_cpu(augment, dtype):
+    settings = {"augment": augment, "inputs": X.astype(dtype)}
+    expect_same(run(trainer(Strict(), **settings)), run(trainer(None, **settings)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_images_are_moved_as_on_the_host(dtype):
+    """Out of the picture altogether, too; NaN stays where the image is."""
+    rng, most = np.random.default_rng(1), 7
+    pictures = rng.integers(1, 256, (9, 3, 5, 7)).astype(dtype)
+    if dtype != np.uint8:
+        pictures[:, 1, 2, 3] = np.nan
+    numbers = rng.integers(0, 9, 300)
+    words = rng.integers(0, 2**63, 300).astype(np.uint64)
+    expected = random_shift(pictures[numbers], words, most)
+    places = np.stack([numbers, *drawn_shifts(words, most)], axis=1).astype(np.int32)
+    device = Strict()
+    there = map(device.to_device, (pictures, places.reshape(2, 150, 3)))
+    found = device.to_host(device.kernels.gather(*there))
+    assert found.dtype == dtype
+    expected = np.moveaxis(expected, 1, -1).reshape(found.shape)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_images_that_may_change_or_are_too_many_stay_here(monkeypatch):
+    assert trainer(Strict()).group_pass.images is not None
+    assert trainer(Strict(), memory={"images": X}).group_pass.images is None
+    monkeypatch.setattr(device_images, "MOST_BYTES", X.nbytes - 1)
+    assert trainer(Strict()).group_pass.images is None
 
 
 def test_parameters_come_back_once_for_who_reads_them():

@@ -38,8 +38,12 @@ class Feed:
         """Their inputs, augmented, as the data set has them."""
         inputs = self.inputs[samples]
         if self.augment is not None:
-            inputs = self.augment(inputs, self._words.draw(at, len(samples)))
+            inputs = self.augment(inputs, self.words(samples, at))
         return inputs
+
+    def words(self, samples: Array, at: MicroBatch) -> Array:
+        """The random words of their augmentation, uint64 `(N,)`."""
+        return self._words.draw(at, len(samples))
 
     def evaluation(self, samples: slice) -> tuple[Array, Any]:
         """The samples as they are."""

@@ -26,6 +26,8 @@ from distnet.device.recording import Recorded
 from distnet.nn.losses import check_labels
 from distnet.objectives import Classification, Objective
 from distnet.parallel.sums.fixed_point import FixedPoint
+from distnet.training.step.device_images import DeviceImages
+from distnet.training.step.feed import Feed
 
 # Of a pass: numbers in its inputs, which bounds its memory, and micro-batches.
 MOST_NUMBERS, MOST_MICRO_BATCHES = 1 << 20, 1024
@@ -45,10 +47,16 @@ class GroupPass:
     """The passes of a classifier on a device, see above."""
 
     def __init__(
-        self, objective: Classification, body: OnDevice, numbers: FixedPoint, keeps: bool
+        self,
+        objective: Classification,
+        body: OnDevice,
+        feed: Feed,
+        numbers: FixedPoint,
+        keeps: bool,
+        images: DeviceImages | None,
     ) -> None:
         self.objective, self.body, self.device = objective, body, body.device
-        self.numbers, self.keeps = numbers, keeps
+        self.feed, self.numbers, self.keeps, self.images = feed, numbers, keeps, images
         weights = objective.loss.weights
         self._weights = None if weights is None else self.device.to_device(weights)
         self._recorded = Recorded(self.device, self._run)
@@ -62,18 +70,20 @@ class GroupPass:
         return min(MOST_MICRO_BATCHES, max(1, self._most_samples // max(1, num_samples)))
 
     def __call__(
-        self, inputs: Array, labels: Array, at: Sequence[MicroBatch], divisor: float
+        self, samples: Sequence[Array], at: Sequence[MicroBatch], divisor: float
     ) -> GroupResult | None:
-        """inputs `(G, N, ...)`, those of the data set; labels `(G, N)`.
+        """Over G micro-batches of the samples with these numbers, `(N,)` each.
 
         None if a gradient cannot be summed: micro-batch by micro-batch it is to be found which.
         """
         objective, body = self.objective, self.body
+        labels = np.stack([self.feed.targets[each] for each in samples])
         g, n = labels.shape[:2]
         check_labels(
             labels.reshape(g * n, *labels.shape[2:]), g * n, *objective.network.output_shape
         )
-        body.bring(inputs, at)
+        inputs = self._inputs(samples, at)
+        body.bring(n, at)
         divided, manner = np.array([divisor], np.float64), body.chain.manner()
         units, packed, moments = self._recorded(
             inputs, labels.astype(np.int32), divided, manner=manner
@@ -87,6 +97,16 @@ class GroupPass:
         statistics = self._statistics(moments, of_moments, at)
         units = units if self.keeps else self.device.to_host(units)
         return GroupResult(np.hstack([sums, statistics]), units)
+
+    def _inputs(self, samples: Sequence[Array], at: Sequence[MicroBatch]) -> Array:
+        """What goes over of them: pixels `(G, N, ...)`, or where these are there."""
+        if self.images is not None:
+            self.images.bring()
+            return self.images.places(samples, at)
+        pairs = zip(samples, at, strict=True)
+        inputs = np.stack([self.feed.augmented(*each) for each in pairs])
+        self.body.chain.check(inputs)
+        return inputs
 
     def _run(self, inputs: Any, labels: Any, divisor: Any) -> tuple[Any, Any, list[Moments]]:
         """Units; in one vector the largest, losses and counts, moments; whose these are."""
@@ -107,7 +127,9 @@ class GroupPass:
     def _as_input(self, inputs: Any) -> Any:
         """As `Network.as_input`: bytes 0 to 255 mean 0 to 1. Channels come last."""
         xp, dtype = self.device.xp, self.objective.network.dtype
-        if inputs.ndim == 5:
+        if self.images is not None:
+            inputs = self.images.gathered(inputs)
+        elif inputs.ndim == 5:
             inputs = xp.ascontiguousarray(self.body.as_images(inputs))
         if inputs.dtype == np.uint8:
             return inputs.astype(dtype) * dtype.type(1 / 255)
@@ -140,14 +162,17 @@ def device_of(objective: Objective) -> Device | None:
     return None if body is None else body.device
 
 
-def group_pass(objective: Objective, numbers: FixedPoint | None, keeps: bool) -> GroupPass | None:
+def group_pass(
+    objective: Objective, feed: Feed, numbers: FixedPoint | None, *, keeps: bool, changes: bool
+) -> GroupPass | None:
     """That of an objective, or None where there is none.
 
     numbers: in which sums may be made beforehand; None: they may not. keeps: whether the sums stay
-    on the device, until the next pass.
+    on the device, until the next pass. changes: whether the samples change from step to step.
     """
     body = body_of(objective)
     if body is None or numbers is None:
         return None
     assert isinstance(objective, Classification)
-    return GroupPass(objective, body, numbers, keeps)
+    images = None if changes else DeviceImages.of(feed, body.device)
+    return GroupPass(objective, body, feed, numbers, keeps, images)

@@ -89,7 +89,9 @@ class Trainer:
         self.ranks = comm if ranks is None else ranks
         self.synchronization = synchronization or EveryStep()
         keeps = isinstance(reducer.exchange.format, DeviceExact)
-        self.group_pass = group_pass(objective, reducer.units, keeps)
+        self.group_pass = group_pass(
+            objective, feed, reducer.units, keeps=keeps, changes=bool(self.memory)
+        )
         self.speeds: Sequence[int] | None = None
         self.audit: Audit | None = None
 
@@ -136,11 +138,9 @@ class Trainer:
         def compute_together(some: Sequence[int]) -> GroupResult | None:
             if self.group_pass is None:
                 return None
-            at = [place(m) for m in some]
-            pairs = zip(some, at, strict=True)
-            inputs = np.stack([self.feed.augmented(micro_batches[m], each) for m, each in pairs])
-            targets = np.stack([self.feed.targets[micro_batches[m]] for m in some])
-            return self.group_pass(inputs, targets, at, divisor)
+            return self.group_pass(
+                [micro_batches[m] for m in some], [place(m) for m in some], divisor
+            )
 
         reducer.start(mine)
         for some in self._groups(micro_batches, mine):
