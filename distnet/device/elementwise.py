@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arithmetic import Arithmetic
+from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
 from distnet.device.devices import Device
 from distnet.device.images import channels_first, channels_last
@@ -87,14 +88,22 @@ class DeviceDropout(DeviceLayer[Dropout]):
     def __init__(self, layer: Dropout, device: Device, mirror: Mirror) -> None:
         super().__init__(layer, device, mirror)
         self.kept: dict[tuple[int, ...], Any] = {}  # by shape: an array stays where it is
+        self._drawn: tuple[Any, Array] = None, np.zeros(0)  # for what, and its masks
 
-    def prepare(self, at: Sequence[MicroBatch], n: int) -> None:
-        if not at:
+    def draw(self, at: Sequence[MicroBatch], n: int) -> None:
+        if self._drawn[0] == (tuple(at), n):
             return
         shape = (n, *self.layer.output_shape)  # logical: (N, C, H, W) or (N, K)
         kept = np.stack([self.layer.keeps(shape, each) for each in at])
         if len(shape) == 4:
             kept = np.ascontiguousarray(channels_last(kept))
+        self._drawn = (tuple(at), n), kept
+
+    def prepare(self, at: Sequence[MicroBatch], n: int) -> None:
+        if not at:
+            return
+        self.draw(at, n)
+        _, kept = self._drawn
         if kept.shape in self.kept:
             self.device.fill(self.kept[kept.shape], kept)
         else:

@@ -66,6 +66,12 @@ class DeviceLayer(ABC, Generic[L]):
         training: whether for passes in training or in evaluation.
         """
 
+    def draw(self, at: Sequence[MicroBatch], n: int) -> None:
+        """Draws the random numbers that `prepare` is going to bring over, while a device computes.
+
+        Nothing goes there: what does may still be read by the pass before.
+        """
+
     def prepare(self, at: Sequence[MicroBatch], n: int) -> None:
         """Brings over what the next pass needs, for micro-batches of `n` samples each.
 
@@ -115,6 +121,10 @@ class Composed(DeviceLayer[L]):
     def fetch(self, training: bool) -> None:
         for each in self.inner:
             each.fetch(training)
+
+    def draw(self, at: Sequence[MicroBatch], n: int) -> None:
+        for each in self.inner:
+            each.draw(at, n)
 
     def prepare(self, at: Sequence[MicroBatch], n: int) -> None:
         for each in self.inner:

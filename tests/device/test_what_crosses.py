@@ -10,6 +10,7 @@ import pytest
 from strict import Strict, StrictArray
 from test_group_pass import LABELS, X, expect_same, run, trainer
 
+from distnet.base.arithmetic import portable
 from distnet.data.augment import augmentation, drawn_shifts, random_shift
 from distnet.objectives import Classification
 from distnet.training.evaluation import evaluate
@@ -80,6 +81,72 @@ def test_a_step_sends_numbers_of_images_and_fetches_sums(augment, bytes_of_one):
     assert sent == sorted([*bytes_of_passes[0], *bytes_of_passes[1], factors])
     assert fetched == sorted(8 * g * (3 + 2 * 4) for g in (2, 1))
     assert on_device.parameters.place.nbytes not in sent + fetched
+
+
+class Watched(Counting):
+    """Notes in which order a pass is begun, numbers are drawn, and something is waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.events = []
+
+    def record(self, run, *, repeatable=True):
+        def again():
+            self.events.append("begins")
+            return run()
+
+        return again
+
+    def to_host(self, array):
+        self.events.append("waits")
+        return super().to_host(array)
+
+
+@pytest.mark.parametrize("augment", [augmentation(shift=2), augmentation(flip=True)])
+def test_the_next_step_is_drawn_while_the_device_computes(augment, monkeypatch):
+    """Masks and the words of augmentation, but for those of the second pass of each step."""
+    device = Watched()
+    on_device, drawn = trainer(device, augment=augment), []
+    feed, (dropout,) = on_device.feed, on_device.objective.network.body.layers[4:5]
+
+    def watched(real):
+        def draw(count, at):
+            drawn.append(at.step)
+            device.events.append(f"draws for step {at.step}")
+            return real(count, at)
+
+        return draw
+
+    monkeypatch.setattr(feed, "words", watched(feed.words))
+    monkeypatch.setattr(dropout, "keeps", watched(dropout.keeps))
+    for step in range(4):
+        device.events.clear()
+        on_device.advance(step, 10)
+    assert device.events == [
+        *("begins", "waits"),  # for a pass over 40 samples, whose numbers were there
+        *["draws for step 3"] * 2,  # for 10 samples
+        *("begins", *["draws for step 4"] * 4, "waits"),
+        "begins",  # the optimizer
+    ]
+    assert drawn == sorted(drawn)
+    assert [drawn.count(step) for step in range(5)] == [6, 6, 6, 6, 4]
+
+
+def test_what_is_wrong_with_the_next_step_is_told_by_it():
+    """And a step that is never made has nothing to tell."""
+    calls = []
+
+    def augment(images, bits):
+        calls.append(len(images))
+        if len(calls) > 3:
+            raise ValueError("no images")
+        return images
+
+    on_device = trainer(Strict(), augment=portable(augment))
+    on_device.advance(0, 2)
+    assert len(calls) == 4
+    with pytest.raises(ValueError, match="no images"):
+        on_device.advance(1, 2)
 
 
 def test_images_go_there_once():

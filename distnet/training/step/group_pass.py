@@ -11,7 +11,8 @@ how many a rank has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,7 @@ class GroupPass:
         weights = objective.loss.weights
         self._weights = None if weights is None else self.device.to_device(weights)
         self._recorded = Recorded(self.device, self._run)
+        self._drawn: tuple[Any, Any] = None, None  # for which micro-batches: labels and inputs
         num_numbers = int(np.prod(objective.network.input_shape))
         self._most_samples = max(1, MOST_NUMBERS // num_numbers)
 
@@ -70,24 +72,30 @@ class GroupPass:
         return min(MOST_MICRO_BATCHES, max(1, self._most_samples // max(1, num_samples)))
 
     def __call__(
-        self, samples: Sequence[Array], at: Sequence[MicroBatch], divisor: float
+        self,
+        samples: Sequence[Array],
+        at: Sequence[MicroBatch],
+        divisor: float,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> GroupResult | None:
         """Over G micro-batches of the samples with these numbers, `(N,)` each.
 
-        None if a gradient cannot be summed: micro-batch by micro-batch it is to be found which.
+        meanwhile: called while the device computes. Returns None if a gradient cannot be summed:
+        micro-batch by micro-batch it is to be found which.
         """
         objective, body = self.objective, self.body
-        labels = np.stack([self.feed.targets[each] for each in samples])
+        self._draw(samples, at)
+        _, (labels, inputs) = self._drawn
         g, n = labels.shape[:2]
         check_labels(
             labels.reshape(g * n, *labels.shape[2:]), g * n, *objective.network.output_shape
         )
-        inputs = self._inputs(samples, at)
         body.bring(n, at)
         divided, manner = np.array([divisor], np.float64), body.chain.manner()
         units, packed, moments = self._recorded(
             inputs, labels.astype(np.int32), divided, manner=manner
         )
+        meanwhile()
         packed = self.device.to_host(packed)
         largest, sums, of_moments = np.split(packed, [g, 3 * g])
         if not np.all(largest <= self.numbers.limit):
@@ -97,6 +105,23 @@ class GroupPass:
         statistics = self._statistics(moments, of_moments, at)
         units = units if self.keeps else self.device.to_host(units)
         return GroupResult(np.hstack([sums, statistics]), units)
+
+    def draw(self, samples: Sequence[Array], at: Sequence[MicroBatch]) -> None:
+        """Makes on the host what a pass over these is going to need, which is not begun yet.
+
+        If something is wrong with it, that pass will say so.
+        """
+        with suppress(ValueError, OSError):
+            self._draw(samples, at)
+
+    def _draw(self, samples: Sequence[Array], at: Sequence[MicroBatch]) -> None:
+        if self._drawn[0] == tuple(at):
+            return
+        self._drawn = None, None
+        labels = np.stack([self.feed.targets[each] for each in samples])
+        inputs = self._inputs(samples, at)
+        self.body.chain.draw(at, len(samples[0]))
+        self._drawn = tuple(at), (labels, inputs)
 
     def _inputs(self, samples: Sequence[Array], at: Sequence[MicroBatch]) -> Array:
         """What goes over of them: pixels `(G, N, ...)`, or where these are there."""

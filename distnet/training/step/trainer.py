@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -124,13 +124,11 @@ class Trainer:
         divisor = objective.divisor(self.feed.targets[self.sampler.part(step, part)])
         dealt = [self.deal(len(micro_batches), rank) for rank in range(self.ranks.size)]
         mine = dealt[self.ranks.rank]
-
-        def place(m: int) -> MicroBatch:
-            share = len(micro_batches[m]) / num_samples
-            return MicroBatch(self.seed, step, self._number(m, part), share)
+        groups = list(self._groups(micro_batches, mine))
+        places = self._places(micro_batches, step, part)
 
         def compute(m: int, ready: Callable[[int], None] | None = None) -> Array:
-            at = place(m)
+            at = places[m]
             x, targets = self.feed.training(micro_batches[m], at)
             sums = objective.gradients(x, targets, at, divisor, ready)
             return np.concatenate([sums, parameters.batch_statistics])
@@ -138,12 +136,16 @@ class Trainer:
         def compute_together(some: Sequence[int]) -> GroupResult | None:
             if self.group_pass is None:
                 return None
-            return self.group_pass(
-                [micro_batches[m] for m in some], [place(m) for m in some], divisor
-            )
+
+            def meanwhile() -> None:
+                if some is groups[-1]:
+                    self._draw_ahead(step + 1, part)
+
+            samples, at = [micro_batches[m] for m in some], [places[m] for m in some]
+            return self.group_pass(samples, at, divisor, meanwhile)
 
         reducer.start(mine)
-        for some in self._groups(micro_batches, mine):
+        for some in groups:
             if (result := compute_together(some)) is not None:
                 reducer.add_units(some, result.units, result.sums)
                 continue
@@ -177,6 +179,26 @@ class Trainer:
             ),
             stop=reducer.num_flags > 0,
         )
+
+    def _draw_ahead(self, step: int, part: int) -> None:
+        """While a device computes: what the first pass of the next step will need of the host.
+
+        That is known beforehand, unless samples come from something that grows.
+        """
+        if self.group_pass is None or self.memory or type(self.sampler) is not Sampler:
+            return
+        micro_batches = self.sampler.micro_batches(step, part)
+        places = self._places(micro_batches, step, part)
+        for some in islice(self._groups(micro_batches, self.deal(len(micro_batches))), 1):
+            self.group_pass.draw([micro_batches[m] for m in some], [places[m] for m in some])
+
+    def _places(self, micro_batches: Sequence[Array], step: int, part: int) -> list[MicroBatch]:
+        """Which micro-batches these pieces of a part are."""
+        sizes = [len(samples) for samples in micro_batches]
+        return [
+            MicroBatch(self.seed, step, self._number(m, part), size / sum(sizes))
+            for m, size in enumerate(sizes)
+        ]
 
     def _groups(self, micro_batches: Sequence[Array], mine: range) -> Iterator[list[int]]:
         """This rank's micro-batches: one at a time, or as many of one size as a device likes."""
