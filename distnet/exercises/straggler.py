@@ -142,6 +142,7 @@ class Straggler(distnet.Callback):
         self.me = me
         gather = trainer.feed.training
         self._began = time.perf_counter()
+        trainer.compute_apart()
 
         def slowly(*args: Any) -> Any:
             time.sleep(SECONDS * max(SPEEDS) / SPEEDS[me])

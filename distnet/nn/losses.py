@@ -59,6 +59,14 @@ class SoftmaxCrossEntropy:
 
     def forward(self, x: Array, labels: Array, count: float | None = None) -> float:
         """The loss; `count` defaults to N. Raises ValueError for a wrong shape or label."""
+        return self.total(self.losses(x, labels, count))
+
+    def total(self, losses: Array) -> float:
+        """The sum of what `losses` has of some rows, divided by the count."""
+        return float(self.arithmetic.sum(losses, dtype=np.float64)) / self.count
+
+    def losses(self, x: Array, labels: Array, count: float | None = None) -> Array:
+        """As `forward`, `(N,)`: what each row adds to the sum, which is not yet divided."""
         labels = np.asarray(labels)
         check_labels(labels, *x.shape)
         self.count = len(x) if count is None else count
@@ -70,7 +78,7 @@ class SoftmaxCrossEntropy:
             losses = (1 - self.smoothing) * losses - self.smoothing * mean
         if self.weights is not None:
             losses = losses * self.weights[labels]
-        return float(self.arithmetic.sum(losses, dtype=np.float64)) / self.count
+        return losses
 
     def backward(self, dloss: float = 1.0) -> Array:
         """dloss * (softmax(x) - target) / count, `(N, K)`, each row times its weight."""

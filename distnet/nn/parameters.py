@@ -99,7 +99,10 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Slot:
-    """The place of one named array in a flat vector: `vector[start:stop].reshape(shape)`."""
+    """The place of one named array in a flat vector: `vector[start:stop].reshape(shape)`.
+
+    Of a stack of vectors `(k, size)` as well, for gradients: then it is `(k, *shape)`.
+    """
 
     name: str
     start: int
@@ -108,7 +111,7 @@ class Slot:
 
     def of(self, vector: Array) -> Array:
         """The array in `vector`, a view."""
-        return vector[self.start : self.stop].reshape(self.shape)
+        return vector[..., self.start : self.stop].reshape(*vector.shape[:-1], *self.shape)
 
 
 class Part(Protocol):
@@ -268,7 +271,7 @@ class Parameters:
     def _bind(self) -> None:
         """Makes every array of the parts a view of the vectors."""
         # Layers write gradients of what is frozen as well.
-        unread = np.empty(self.constants.size, self.grads.dtype)
+        unread = np.empty((*self.grads.shape[:-1], self.constants.size), self.grads.dtype)
         trained = self.slots, self.place, self.grads
         for places, values, grads in (trained, (self.constant_slots, self.constants, unread)):
             for slot in places:

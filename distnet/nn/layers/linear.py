@@ -37,6 +37,7 @@ class Linear(Layer):
     """
 
     kind = "linear"
+    rows = 0  # of a micro-batch, where several come at once, see `nn.stacks`; 0: one, of any size
 
     def __init__(self, out_features: int, *, init: str | float = "he", bias: bool = True) -> None:
         super().__init__()
@@ -81,25 +82,26 @@ class Linear(Layer):
         if groups.are_summed:
             self._multiply(groups, y)
         else:
-            np.matmul(vectors, self.w, out=y)
+            np.matmul(self._stacked(vectors), self.w, out=self._stacked(y))
         return np.add(y, self.bias.value, out=y) if self.has_bias else y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         groups = self.groups  # x and dy are of one batch
-        dy = self.operand(dy)
-        np.matmul(self.x.transpose(0, 2, 1), dy, out=self._grouped(self.weight.grad, groups))
+        n, dy = len(dy), self._stacked(self.operand(dy))
+        transposed = self.x.transpose(0, 1, 3, 2)
+        np.matmul(transposed, dy, out=self._grouped(self._stack_of(self.weight), groups))
         if self.has_bias:
-            np.add.reduce(dy, axis=0, out=self.bias.grad)  # of rounded numbers: exact
+            np.add.reduce(dy, axis=1, out=self._stack_of(self.bias))  # of rounded numbers: exact
         if not need_dx:
             return None
-        dx = self.input_gradient((len(dy), *self.input_shape), out)
+        dx = self.input_gradient((n, *self.input_shape), out)
         # Vectors (N, K): dx itself, or what is copied to images in the engine's memory order.
         vectors = dx
         if not dx.flags.c_contiguous:
-            vectors = self.memory.temporary((len(dy), self.in_features), self.dtype)
-        by_group = self._by_group(vectors.reshape(len(dy), -1), groups)
-        weight = self._grouped(self.w, groups)
-        np.matmul(dy, weight.transpose(0, 2, 1), out=by_group)
+            vectors = self.memory.temporary((n, self.in_features), self.dtype)
+        by_group = self._by_group(vectors.reshape(n, -1), groups)
+        weight = self._grouped(self.w[None], groups)
+        np.matmul(dy, weight.transpose(0, 1, 3, 2), out=by_group)
         if vectors is not dx:
             np.copyto(dx, vectors.reshape(dx.shape))
         return dx
@@ -124,17 +126,19 @@ class Linear(Layer):
 
     def _multiply(self, groups: _Groups, y: Array) -> None:
         """y = x W, the sum of the groups' products."""
-        weight, size = self._grouped(self.w, groups), groups.at_a_time
+        weight, size = self._grouped(self.w[None], groups), groups.at_a_time
         part, products = self.memory.temporaries(
             (y.shape, self.dtype), ((size, *y.shape), self.dtype)
         )
+        y, part = self._stacked(y), self._stacked(part)
+        products = products.reshape(size, *y.shape)
         for start in range(0, len(self.x), size):
             total = part if start else y
             if size == 1:
                 np.matmul(self.x[start], weight[start], out=total)
             else:
                 group = slice(start, start + size)
-                some = products[: len(self.x) - start]  # (groups, N, out): what each contributes
+                some = products[: len(self.x) - start]  # (groups, k, n, out): what each contributes
                 np.matmul(self.x[group], weight[group], out=some)
                 np.add.reduce(some, axis=0, out=total)
             if start:
@@ -155,11 +159,22 @@ class Linear(Layer):
     def _own_vectors(self, n: int) -> Array:
         return self.memory.array("x", (n, self.in_features), self.dtype)
 
-    def _by_group(self, vectors: Array, groups: _Groups) -> Array:
-        """Vectors (N, K) as (P, N, K / P), a view."""
-        return vectors.reshape(len(vectors), groups.number, -1).transpose(1, 0, 2)
+    def _stacked(self, vectors: Array) -> Array:
+        """Vectors (N, K) of k micro-batches as (k, n, K), a view."""
+        return vectors.reshape(-1, self.rows or len(vectors), vectors.shape[1])
 
-    def _groups(self, n: int) -> _Groups:
+    def _stack_of(self, parameter: Parameter) -> Array:
+        """The gradients of the k micro-batches of x, (k, *shape)."""
+        k = self.x.shape[1]
+        return parameter.grad[:k] if self.rows else parameter.grad[None]
+
+    def _by_group(self, vectors: Array, groups: _Groups) -> Array:
+        """Vectors (N, K) as (P, k, n, K / P), a view."""
+        n, p = self.rows or len(vectors), groups.number
+        return vectors.reshape(-1, n, p, self.in_features // p).transpose(2, 0, 1, 3)
+
+    def _groups(self, num_rows: int) -> _Groups:
+        n = self.rows or num_rows
         out, p = self.out_features, self._num_groups(n)
         self.arithmetic.check_terms("Linear", max(n, out, self.in_features))
         # To add up a group takes n out numbers, beside the K / P out weights that it is made of.
@@ -167,9 +182,10 @@ class Linear(Layer):
         at_a_time = min(p, max(1, _PRODUCTS_BYTES // (n * out * self.dtype.itemsize)))
         return _Groups(p, are_summed, at_a_time)
 
-    def _grouped(self, weight: Array, groups: _Groups) -> Array:
-        """A weight or its gradient (K, out) as (P, K / P, out), a view."""
-        return weight.reshape(groups.number, -1, self.out_features)
+    def _grouped(self, weights: Array, groups: _Groups) -> Array:
+        """Weights or their gradients (k, K, out) as (P, k, K / P, out), a view."""
+        k, p = len(weights), groups.number
+        return weights.reshape(k, p, -1, self.out_features).transpose(1, 0, 2, 3)
 
     def _num_groups(self, n: int) -> int:
         """As few as BLAS multiplies without copies; 1 if these were of too few features."""

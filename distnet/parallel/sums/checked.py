@@ -228,7 +228,7 @@ class CheckedReducer(Reducer):
     def _check_of(self, tally: Array) -> int | None:
         """Of one micro-batch's tally as integers."""
         units = np.zeros((2, tally.size), np.int64)
-        if self._fixed_point.add(units, tally) is not None:
+        if not self._fixed_point.add(units, tally[None]):
             return None
         return self.checked.weights.check(units.ravel(), self._size)
 

@@ -24,6 +24,7 @@ sums, Hallberg & Adcroft 2014, doi:10.1016/j.parco.2014.04.007).
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from collections.abc import Iterator
@@ -83,6 +84,33 @@ class FixedPoint:
                 np.add(total, units, out=total)
         return offender
 
+    def add_stack(self, accumulator: Array, stack: Array, *, first: bool = False) -> bool:
+        """Adds the k rows of `stack` (k, n), as `add` each of them, in fewer passes over memory.
+
+        Returns whether it did. If a number is too large to be rounded by addition, it did nothing:
+        then rows have to be added one by one.
+        """
+        bound = min(self.limit, 2**51 / self.scale)
+        with np.errstate(over="ignore"):
+            norms = [np.dot(row, row) for row in stack]
+        if not all(norm <= bound * bound / 4 for norm in norms):
+            return False
+        constant, bits = rounding_constant(self.scale)
+        # The bits of the constant come off all at once. Modulo 2^64 that is exact.
+        of_constants = np.array(len(stack) * bits % 2**64, np.uint64).view(np.int64)
+        for block in blocks_from_end(accumulator.size):
+            total = accumulator[block]
+            for number, row in enumerate(stack[:, block]):
+                takes_place = first and number == 0
+                units = total if takes_place else self._units[: total.size]
+                shifted = units.view(np.float64)
+                np.copyto(shifted, row)
+                shifted += constant
+                if not takes_place:
+                    np.add(total, units, out=total)
+            total -= of_constants
+        return True
+
     def to_float(self, accumulator: Array, out: Array, scale: float | None = None) -> None:
         """Writes the sum that `accumulator` (n,), integers, holds to `out` (n,), a float vector."""
         unit = out.dtype.type(1 / (scale or self.scale))
@@ -109,24 +137,22 @@ class WideFixedPoint:
         low_bits = 2 * self.HIGH_BITS + round(math.log2(self.limit))
         self._low = FixedPoint(num_contributions, low_bits)
         self._rest = np.empty(size)
-        self._units = np.empty(size, np.int64)
 
-    def add(self, accumulator: Array, values: Array) -> int | None:
-        """Adds `values` (size,), float64, to `accumulator` (2, size), int64; else as FixedPoint."""
-        offender = last_beyond(values, self.limit)
-        if offender is not None:
-            return offender
+    def add(self, accumulator: Array, values: Array) -> bool:
+        """Adds the rows of `values` (k, size), float64, to `accumulator` (2, size), int64.
+
+        Returns whether it did: if a number is NaN, infinite or beyond `limit`, it did nothing.
+        """
+        if not largest_magnitude(values) <= self.limit:
+            return False
         high, low = accumulator
-        rest, units = self._rest, self._units
-        np.multiply(values, self._high.scale, out=rest)
-        np.rint(rest, out=rest)
-        np.copyto(units, rest, casting="unsafe")
-        np.add(high, units, out=high)
-        np.multiply(rest, 1 / self._high.scale, out=rest)
-        np.subtract(values, rest, out=rest)  # exact: of the bits of `values` the last ones
-        round_by_rint(rest, self._low.scale, units)
-        np.add(low, units, out=low)
-        return None
+        whole = np.rint(values * self._high.scale)
+        high += np.add.reduce(whole.astype(np.int64), axis=0)
+        whole *= 1 / self._high.scale
+        rest = values - whole  # exact: of the bits of `values` the last ones
+        rest *= self._low.scale
+        low += np.add.reduce(np.rint(rest, out=rest).astype(np.int64), axis=0)
+        return True
 
     def to_float(self, accumulator: Array, out: Array) -> None:
         """Writes the sum that `accumulator` (2, size) holds to `out` (size,), float64."""
@@ -138,12 +164,19 @@ class WideFixedPoint:
 
 def round_by_addition(x: Array, scale: float, out: Array) -> None:
     """The whole numbers next to `x` * `scale`, all below 2^51, as int64."""
-    constant = ROUNDING / scale
-    (bits,) = struct.unpack("<q", struct.pack("<d", constant))
+    constant, bits = rounding_constant(scale)
     shifted = out.view(np.float64)
     np.copyto(shifted, x)
     shifted += constant
     out -= bits
+
+
+@functools.cache
+def rounding_constant(scale: float) -> tuple[float, int]:
+    """What is added to a float to round it to a multiple of 1 / `scale`; its bits."""
+    constant = ROUNDING / scale
+    (bits,) = struct.unpack("<q", struct.pack("<d", constant))
+    return constant, bits
 
 
 def round_by_rint(x: Array, scale: float, out: Array) -> None:

@@ -34,6 +34,17 @@ class RankSum:
             self.complete(start)
         return self._format.add(self._total[start:stop], values, start, first)
 
+    def add_stack(self, stack: Array) -> bool:
+        """Adds the rows of `stack` (k, size) at once, or does nothing; returns whether it did."""
+        units = self._format.units
+        first = self._stale_stop == self._total.size
+        if not first:
+            self.complete(0)
+        if units is None or not units.add_stack(self._total, stack, first=first):
+            return False
+        self._stale_stop = 0
+        return True
+
     def add_units(self, units: Array) -> None:
         """Adds a sum (size,) of several contributions that is made already."""
         if self._stale_stop == self._total.size:

@@ -45,7 +45,12 @@ from distnet.parallel.sums.exact4 import Exact4
 from distnet.parallel.sums.exact8 import Exact8
 from distnet.parallel.sums.exact32 import Exact32
 from distnet.parallel.sums.exchange import Exchange, Messages
-from distnet.parallel.sums.fixed_point import FixedPoint, WideFixedPoint, blocks_from_end
+from distnet.parallel.sums.fixed_point import (
+    FixedPoint,
+    WideFixedPoint,
+    blocks_from_end,
+    last_beyond,
+)
 from distnet.parallel.sums.formats import Exact, Float32, Format
 from distnet.parallel.sums.half import BFloat16, Float16
 from distnet.parallel.sums.own import OwnAllreduce
@@ -180,7 +185,7 @@ class Reducer:
         waiting = self._buckets[len(self._requests) :]
         full = [bucket for bucket in waiting if bucket.start >= offset]
         if full:
-            self._add_suffix(full[-1].start)
+            self._add_suffix(self._gradients, full[-1].start)
             self._send(full)
         self.progress()
 
@@ -196,15 +201,9 @@ class Reducer:
 
         `micro_batch` is its number in the step; `tally` (tally_size,), float64, is copied.
         """
-        self._require_open()
-        if micro_batch != self._mine[self._num_added]:
-            raise ValueError(
-                f"found micro-batch {micro_batch}, expected {self._mine[self._num_added]}: "
-                "they are added in the order in which start() was told them"
-            )
-        self._add_suffix(0)
-        self._close(tally, micro_batch)
-        self._num_added += 1
+        self._require_next([micro_batch])
+        self._add_suffix(self._gradients, 0)
+        self._close([micro_batch], tally[None])
 
     @property
     def units(self) -> FixedPoint | None:
@@ -217,15 +216,22 @@ class Reducer:
         units: `(size,)` int64, the sum of their gradients, each of which is within `units.limit`;
         tallies: one for each.
         """
-        self._require_open()
-        start = self._num_added
-        expected = list(self._mine[start : start + len(micro_batches)])
-        if list(micro_batches) != expected:
-            raise ValueError(f"found micro-batches {list(micro_batches)}, expected {expected}")
+        self._require_next(micro_batches)
         self._sum.add_units(units)
-        for micro_batch, tally in zip(micro_batches, tallies, strict=True):
-            self._close(tally, micro_batch)
-            self._num_added += 1
+        self._close(micro_batches, tallies)
+
+    def add_stack(self, micro_batches: Sequence[int], gradients: Array, tallies: Array) -> None:
+        """Completes several micro-batches, the next of `mine`, as `add` one by one.
+
+        gradients: `(k, size)`, in place of those given on construction; tallies: one for each.
+        """
+        self._require_next(micro_batches)
+        if self._sum.add_stack(gradients):
+            self._close(micro_batches, tallies)
+            return
+        for number, gradient in enumerate(gradients):
+            self._add_suffix(gradient, 0)
+            self._close(micro_batches[number : number + 1], tallies[number : number + 1])
 
     def finish(self, flag: bool = False) -> tuple[Array, Array]:
         """Combines the sums of all ranks, when all micro-batches of this one are added.
@@ -258,27 +264,43 @@ class Reducer:
         if self._num_added == len(self._mine):
             raise ValueError(f"all {len(self._mine)} micro-batches of this rank are added already")
 
-    def _add_suffix(self, offset: int) -> None:
+    def _require_next(self, micro_batches: Sequence[int]) -> None:
+        self._require_open()
+        start = self._num_added
+        expected = list(self._mine[start : start + len(micro_batches)])
+        if list(micro_batches) != expected:
+            raise ValueError(
+                f"found micro-batches {list(micro_batches)}, expected {expected}: "
+                "they are added in the order in which start() was told them"
+            )
+
+    def _add_suffix(self, gradients: Array, offset: int) -> None:
         """Adds the elements of the micro-batch from `offset` on that are not yet added."""
-        index = self._sum.add(self._gradients[offset : self._open_stop], offset)
+        index = self._sum.add(gradients[offset : self._open_stop], offset)
         if index is not None and self._beyond is None:
-            self._beyond = offset + index, float(self._gradients[offset + index])
+            self._beyond = offset + index, float(gradients[offset + index])
         self._open_stop = offset
 
-    def _close(self, tally: Array, micro_batch: int) -> None:
-        """Completes a contribution by its tally and notes whether it can be summed."""
-        index = self._fixed_point.add(self._tally, tally)
-        where = micro_batch, self._comm.rank
-        offender = None
+    def _close(self, micro_batches: Sequence[int], tallies: Array) -> None:
+        """Completes contributions by their tallies, and notes whether all can be summed."""
+        self._num_added += len(micro_batches)
+        self._counts[0] += len(micro_batches)
+        if self._beyond is not None or not self._fixed_point.add(self._tally, tallies):
+            for micro_batch, tally in zip(micro_batches, tallies, strict=True):
+                self._note_offender(micro_batch, tally)
+        self._final_start, self._open_stop, self._beyond = self._size, self._size, None
+
+    def _note_offender(self, micro_batch: int, tally: Array) -> None:
+        """Notes what of a micro-batch cannot be summed, if anything."""
+        where, offender = (micro_batch, self._comm.rank), None
         if self._beyond is not None:
             offender = Offender("gradient", *self._beyond, self._format.limit, *where)
-        elif index is not None:
+        elif (index := last_beyond(tally, self._fixed_point.limit)) is not None:
             value, limit = float(tally[index]), self._fixed_point.limit
             offender = Offender("tally", index, value, limit, *where)
         if offender is not None:
+            self._counts[1] += 1
             self._offender = min(self._offender or offender, offender, key=lambda o: o.order)
-        self._counts[:2] += (1, offender is not None)
-        self._final_start, self._open_stop, self._beyond = self._size, self._size, None
 
     def _send(self, buckets: Sequence[slice]) -> None:
         """Starts the next buckets, in order."""

@@ -7,8 +7,10 @@ the pixels do not depend on the rank.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch, Purpose, Words
@@ -33,6 +35,17 @@ class Feed:
     def training(self, samples: Array, at: MicroBatch) -> tuple[Array, Any]:
         """The samples with those indices, augmented, and their targets."""
         return self.objective.as_input(self.augmented(samples, at)), self.targets[samples]
+
+    def group(self, groups: Sequence[Array], at: Sequence[MicroBatch]) -> tuple[Array, Any]:
+        """The samples of several micro-batches one after another, augmented, and their targets.
+
+        The inputs are as the data set has them.
+        """
+        samples = np.concatenate(groups)
+        if self.augment is None:
+            return self.inputs[samples], self.targets[samples]
+        pairs = zip(groups, at, strict=True)
+        return np.concatenate([self.augmented(*pair) for pair in pairs]), self.targets[samples]
 
     def augmented(self, samples: Array, at: MicroBatch) -> Array:
         """Their inputs, augmented, as the data set has them."""

@@ -27,6 +27,7 @@ from distnet.device.recording import Recorded
 from distnet.nn.losses import check_labels
 from distnet.objectives import Classification, Objective
 from distnet.parallel.sums.fixed_point import FixedPoint
+from distnet.parallel.sums.reducer import Reducer
 from distnet.training.step.device_images import DeviceImages
 from distnet.training.step.feed import Feed
 
@@ -43,9 +44,15 @@ class GroupResult:
     sums: Array
     units: Any
 
+    def add_to(self, reducer: Reducer, micro_batches: Sequence[int]) -> None:
+        """Completes these micro-batches, the next of a rank's."""
+        reducer.add_units(micro_batches, self.units, self.sums)
+
 
 class GroupPass:
     """The passes of a classifier on a device, see above."""
+
+    smallest_group = 1
 
     def __init__(
         self,

@@ -49,6 +49,7 @@ from distnet.training.step.islands import Islands, LocalSteps, deal_islands
 from distnet.training.step.replicas import verify
 from distnet.training.step.result import RankWork, StepResult
 from distnet.training.step.sharding import Sharded
+from distnet.training.step.stacked_pass import StackResult, stacked_pass
 from distnet.training.step.synchronization import EveryStep, Synchronization
 
 R = TypeVar("R", bound=Reducer)
@@ -89,11 +90,19 @@ class Trainer:
         self.ranks = comm if ranks is None else ranks
         self.synchronization = synchronization or EveryStep()
         keeps = isinstance(reducer.exchange.format, DeviceExact)
+        numbers, changes = reducer.units, bool(self.memory)
         self.group_pass = group_pass(
-            objective, feed, reducer.units, keeps=keeps, changes=bool(self.memory)
-        )
+            objective, feed, numbers, keeps=keeps, changes=changes
+        ) or stacked_pass(objective, feed, numbers, sampler)
         self.speeds: Sequence[int] | None = None
         self.audit: Audit | None = None
+
+    def compute_apart(self) -> None:
+        """From now on every micro-batch has a pass of its own, through the objective's layers.
+
+        For whoever watches these: no bit of the result depends on it, only the time.
+        """
+        self.group_pass = None
 
     def advance(
         self, step: int, total_steps: int, wants_stop: Callable[[], bool] = lambda: False
@@ -133,8 +142,8 @@ class Trainer:
             sums = objective.gradients(x, targets, at, divisor, ready)
             return np.concatenate([sums, parameters.batch_statistics])
 
-        def compute_together(some: Sequence[int]) -> GroupResult | None:
-            if self.group_pass is None:
+        def compute_together(some: Sequence[int]) -> GroupResult | StackResult | None:
+            if self.group_pass is None or len(some) < self.group_pass.smallest_group:
                 return None
 
             def meanwhile() -> None:
@@ -147,7 +156,7 @@ class Trainer:
         reducer.start(mine)
         for some in groups:
             if (result := compute_together(some)) is not None:
-                reducer.add_units(some, result.units, result.sums)
+                result.add_to(reducer, some)
                 continue
             for m in some:  # nothing is sent before the last
                 reducer.add(m, compute(m, reducer.ready if m == mine[-1] else None))
@@ -201,7 +210,7 @@ class Trainer:
         ]
 
     def _groups(self, micro_batches: Sequence[Array], mine: range) -> Iterator[list[int]]:
-        """This rank's micro-batches: one at a time, or as many of one size as a device likes."""
+        """This rank's micro-batches: one at a time, or as many of one size as a pass may have."""
         for size, alike in groupby(mine, key=lambda m: len(micro_batches[m])):
             most = 1 if self.group_pass is None else self.group_pass.largest_group(size)
             numbers = list(alike)

@@ -51,6 +51,7 @@ class Profile(Callback):
 
     def begin(self, run: Run) -> None:
         if not self.times:
+            run.trainer.compute_apart()
             self.times = list(watch_layers(run.trainer.parameters))
 
     def stepped(self, run: Run, result: StepResult) -> None:

@@ -130,7 +130,7 @@ def test_the_mean_may_be_far_larger_than_the_spread(dtype, cuts, scale, ratio):
         x = (scale * (ratio + np.random.default_rng(step).standard_normal((90, 1)))).astype(dtype)
         for part in np.split(x, cuts):
             net.forward(part, MicroBatch(share=len(part) / len(x)))
-            summed.add(words, net.parameters.batch_statistics)
+            assert summed.add(words, net.parameters.batch_statistics[None])
         total = np.empty(words.shape[1])
         summed.to_float(words, total)
         net.parameters.update_statistics(total)

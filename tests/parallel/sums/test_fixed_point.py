@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from distnet.parallel.sums.fixed_point import (
     BLOCK,
@@ -150,7 +151,7 @@ def wide_sum(contributions):
     wide = WideFixedPoint(len(contributions), 1)
     accumulator = np.zeros((2, 1), np.int64)
     for value in contributions:
-        assert wide.add(accumulator, np.array([value])) is None
+        assert wide.add(accumulator, np.array([[value]]))
     out = np.empty(1)
     wide.to_float(accumulator, out)
     return out[0], accumulator
@@ -164,6 +165,9 @@ def test_wide_sums_have_nearly_all_digits_in_any_order(values, random):
     assert error <= Fraction(len(values), 2**65) + abs(exact) / 2**51
     random.shuffle(values)
     np.testing.assert_array_equal(wide_sum(values)[1], words)
+    together = np.zeros((2, 1), np.int64)
+    assert WideFixedPoint(len(values), 1).add(together, np.array(values)[:, None])
+    np.testing.assert_array_equal(together, words)
 
 
 def test_a_variance_from_wide_sums_is_right():
@@ -179,7 +183,7 @@ def test_wide_sums_of_extremes_do_not_wrap(num_contributions):
     wide = WideFixedPoint(num_contributions, 2)
     extreme = np.array([wide.limit, 2.0**-13])  # the largest, and the most that a low word holds
     accumulator = np.zeros((2, 2), np.int64)
-    assert wide.add(accumulator, extreme) is None
+    assert wide.add(accumulator, extreme[None])
     exact = accumulator.astype(object) * num_contributions
     assert (exact < 2**63).all()
     out = np.empty(2)
@@ -189,6 +193,40 @@ def test_wide_sums_of_extremes_do_not_wrap(num_contributions):
 
 def test_wide_sums_refuse_what_is_beyond_the_limit():
     wide, accumulator = WideFixedPoint(10, 3), np.zeros((2, 3), np.int64)
-    assert wide.add(accumulator, np.array([1, np.nan, 0.5])) == 1
-    assert wide.add(accumulator, np.array([1, 2 * wide.limit, 0.5])) == 1
+    assert not wide.add(accumulator, np.array([[1, np.nan, 0.5]]))
+    assert not wide.add(accumulator, np.array([[1, 2, 3], [1, 2 * wide.limit, 0.5]]))
     assert not accumulator.any()
+
+
+# Stacks.
+
+
+@given(
+    arrays(np.float32, (3, 7), elements=st.floats(-90, 90, width=32)), st.booleans(), st.booleans()
+)
+def test_a_stack_adds_what_its_rows_add_one_by_one(stack, first, is_finer):
+    fixed = FixedPoint(1000, 42 if is_finer else 40)
+    together = np.arange(7) << 50
+    one_by_one = together.copy()
+    assert fixed.add_stack(together, stack, first=first)
+    for number, row in enumerate(stack):
+        assert fixed.add(one_by_one, row, first=first and number == 0) is None
+    np.testing.assert_array_equal(together, one_by_one)
+
+
+def test_a_stack_of_several_blocks_wraps_nowhere():
+    rng = np.random.default_rng(0)
+    stack = rng.uniform(-4, 4, (16, BLOCK + 5)).astype(np.float32)
+    fixed, total = FixedPoint(16), np.zeros(BLOCK + 5, np.int64)
+    assert fixed.add_stack(total, stack, first=True)
+    exact = np.rint(stack.astype(np.float64) * fixed.scale).astype(np.int64).sum(axis=0)
+    np.testing.assert_array_equal(total, exact)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 5000.0])
+def test_a_stack_with_what_cannot_be_rounded_by_addition_adds_nothing(value):
+    stack = np.ones((3, 4), np.float32)
+    stack[1, 2] = value
+    total = np.arange(4)
+    assert not FixedPoint(10).add_stack(total, stack, first=True)
+    np.testing.assert_array_equal(total, np.arange(4))

@@ -1,0 +1,97 @@
+"""A pass of several micro-batches at once on the CPU, for small networks; see `nn.stacks`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distnet.base.arrays import Array
+from distnet.base.keys import MicroBatch
+from distnet.data.sampler import Sampler
+from distnet.nn.network import Network
+from distnet.nn.stacks import is_stackable, stacked
+from distnet.objectives import Classification, Objective
+from distnet.parallel.sums.fixed_point import FixedPoint
+from distnet.parallel.sums.reducer import Reducer
+from distnet.training.step.feed import Feed
+
+# Of a pass: numbers in its gradients, which bounds its memory, and micro-batches.
+MOST_NUMBERS, MOST_MICRO_BATCHES = 1 << 19, 16
+
+
+@dataclass(frozen=True)
+class StackResult:
+    """Of k micro-batches: sums `(k, S)`, as `Objective.gradients` has them; gradients `(k, P)`."""
+
+    sums: Array
+    gradients: Array
+
+    def add_to(self, reducer: Reducer, micro_batches: Sequence[int]) -> None:
+        """Completes these micro-batches, the next of a rank's."""
+        reducer.add_stack(micro_batches, self.gradients, self.sums)
+
+
+class StackedPass:
+    """The passes of a classifier over stacks of micro-batches of `rows` samples."""
+
+    smallest_group = 2
+
+    def __init__(self, objective: Classification, feed: Feed, rows: int) -> None:
+        self.objective, self.feed, self.rows = objective, feed, rows
+        self.most = min(MOST_MICRO_BATCHES, MOST_NUMBERS // max(1, objective.parameters.size))
+        self._network: Network | None = None  # made when it is used first
+
+    def largest_group(self, num_samples: int) -> int:
+        """How many micro-batches of so many samples one pass may have: of short ones one."""
+        return self.most if num_samples == self.rows else 1
+
+    def __call__(
+        self,
+        samples: Sequence[Array],
+        at: Sequence[MicroBatch],
+        divisor: float,
+        meanwhile: Callable[[], None],
+    ) -> StackResult:
+        """Over k micro-batches of the samples with these numbers, `(n,)` each.
+
+        meanwhile: not called, since nobody else computes. The result is overwritten by the next.
+        """
+        network, loss = self._stacked(), self.objective.loss
+        k, n = len(samples), self.rows
+        inputs, labels = self.feed.group(samples, at)
+        logits = network.forward(network.as_input(inputs), at[0])
+        sums = np.empty((k, 2))
+        losses = loss.losses(logits, labels, divisor)
+        sums[:, 0] = [loss.total(each) for each in losses.reshape(k, n)]
+        sums[:, 1] = np.count_nonzero((logits.argmax(axis=1) == labels).reshape(k, n), axis=1)
+        network.backward(loss.backward())
+        return StackResult(sums, network.parameters.grads[:k])
+
+    def draw(self, samples: Sequence[Array], at: Sequence[MicroBatch]) -> None:
+        """Nothing: what a pass needs is made when it begins."""
+
+    def _stacked(self) -> Network:
+        """The network that takes stacks, with the parameters as they are now."""
+        network = self._network
+        if network is None or network.parameters.place is not self.objective.parameters.place:
+            network = stacked(self.objective.network, self.rows, self.most)
+            self._network = network
+        network.parameters.refresh()
+        return network
+
+
+def stacked_pass(
+    objective: Objective, feed: Feed, numbers: FixedPoint | None, sampler: Sampler
+) -> StackedPass | None:
+    """That of an objective, where its network takes more than one micro-batch at once, or None.
+
+    numbers: in which sums of several may be made; None: they may not. Classes derived from ours may
+    do something else with a micro-batch: theirs come one by one.
+    """
+    if type(objective) is not Classification or type(feed) is not Feed or numbers is None:
+        return None
+    made = StackedPass(objective, feed, sampler.micro_batch_size)
+    is_worth_it = min(made.most, sampler.max_micro_batches) >= made.smallest_group
+    return made if is_worth_it and is_stackable(objective.network) else None

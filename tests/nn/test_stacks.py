@@ -1,0 +1,112 @@
+"""A stack of micro-batches in one pass against one after another, bit by bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from distnet.models import MODELS
+from distnet.nn import (
+    BatchNorm,
+    Conv2d,
+    Dropout,
+    Flatten,
+    LeakyReLU,
+    Linear,
+    MicroBatch,
+    Network,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Tanh,
+)
+from distnet.nn.stacks import STACKABLE, is_stackable, stacked
+
+# Features in groups of several sizes, a prime number of them, few and many outputs, no bias.
+NETWORKS = {
+    "sigmoid": ((1, 28, 28), lambda: [Linear(50), Sigmoid(), Linear(10)]),
+    "relu": ((3, 16, 16), lambda: [Linear(100), ReLU(), Linear(100, bias=False), ReLU()]),
+    "tanh": ((769,), lambda: [Linear(300), Tanh(), Linear(17)]),
+    "leaky": ((2, 5, 5), lambda: [Flatten(), LeakyReLU(), Linear(3), LeakyReLU(0.2)]),
+    "nested": ((40,), lambda: [Sequential([Linear(9), Sequential([Tanh()])]), Linear(4)]),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("frozen", [(), ("linear1.weight",)])
+@pytest.mark.parametrize(("k", "n"), [(1, 25), (4, 25), (3, 7), (5, 1), (2, 64), (2, 100)])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_stack_has_the_bits_of_its_micro_batches(name, k, n, frozen, dtype):
+    shape, layers = NETWORKS[name]
+    network = Network(layers(), shape, seed=1, dtype=dtype)
+    network.freeze(*(frozen if name != "nested" else ()))
+    rng = np.random.default_rng(n)
+    x = rng.standard_normal((k, n, *shape)).astype(dtype)
+    dy = rng.standard_normal((k, n, *network.output_shape)).astype(dtype)
+    at = MicroBatch()
+
+    together = stacked(network, n, most=5)
+    assert is_stackable(network)
+    y = together.forward(together.as_input(x.reshape(k * n, *shape)), at)
+    outputs = y.copy().reshape(k, n, *network.output_shape)
+    dx = together.backward(dy.reshape(k * n, *network.output_shape), need_dx=True)
+    assert dx is not None
+
+    for i in range(k):
+        np.testing.assert_array_equal(outputs[i], network.forward(network.as_input(x[i]), at))
+        np.testing.assert_array_equal(
+            dx.reshape(k, n, *shape)[i], network.backward(dy[i], need_dx=True)
+        )
+        np.testing.assert_array_equal(together.parameters.grads[i], network.parameters.grads)
+
+
+@pytest.mark.parametrize("function", [np.exp, np.tanh, np.log, np.sqrt])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_element_does_not_depend_on_where_it_lies(function, dtype):
+    """What stacks rest on: vector instructions and what is left over for others agree."""
+    x = np.random.default_rng(0).uniform(0.01, 4, 1000).astype(dtype)
+    whole = function(x)
+    for length in range(1, 70):
+        for start in (0, 1, 3, 500):
+            part = slice(start, start + length)
+            np.testing.assert_array_equal(function(x[part].copy()), whole[part])
+            np.testing.assert_array_equal(function(x[part]), whole[part])
+
+
+def test_values_are_those_of_the_network_and_gradients_are_not():
+    network = Network([Linear(3)], (4,), seed=0)
+    together = stacked(network, 2, most=3)
+    network.parameters.values[...] = 7
+    assert (together.body.layers[0].weight.value == 7).all()
+    before = network.parameters.grads.copy()
+    together.forward(np.ones((4, 4), np.float32), MicroBatch())
+    together.backward(np.ones((4, 3), np.float32))
+    np.testing.assert_array_equal(network.parameters.grads, before)
+    assert together.parameters.grads[:2].all()
+    assert not together.parameters.grads[2].any()
+
+
+class OwnLinear(Linear):
+    """Somebody's, who may look at all rows."""
+
+
+@pytest.mark.parametrize("layer", [Conv2d(2, 3), BatchNorm(), Dropout(0.5), OwnLinear(3)])
+def test_layers_that_know_one_micro_batch_are_not_stacked(layer):
+    assert not is_stackable(Network([layer, Linear(2)], (1, 6, 6)))
+
+
+def test_only_plain_arithmetic_is_stacked():
+    assert is_stackable(MODELS["two_layer"]((1, 28, 28), 10))
+    assert not is_stackable(MODELS["two_layer"]((1, 28, 28), 10).compute_in("portable"))
+    assert not is_stackable(MODELS["two_layer"]((1, 28, 28), 10).compute_in("bfloat16"))
+    assert not is_stackable(MODELS["deep_convnet"]((1, 28, 28), 10))
+
+
+def test_every_stackable_layer_is_tested():
+    tried = {
+        type(leaf)
+        for shape, layers in NETWORKS.values()
+        for layer in layers()
+        for leaf in [layer, *layer.leaves(), *getattr(layer, "layers", [])]
+    }
+    assert tried == STACKABLE
