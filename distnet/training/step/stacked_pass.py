@@ -52,7 +52,7 @@ class StackedPass:
         samples: Sequence[Array],
         at: Sequence[MicroBatch],
         divisor: float,
-        meanwhile: Callable[[], None],
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> StackResult:
         """Over k micro-batches of the samples with these numbers, `(n,)` each.
 

@@ -91,9 +91,8 @@ class Trainer:
         self.synchronization = synchronization or EveryStep()
         keeps = isinstance(reducer.exchange.format, DeviceExact)
         numbers, changes = reducer.units, bool(self.memory)
-        self.group_pass = group_pass(
-            objective, feed, numbers, keeps=keeps, changes=changes
-        ) or stacked_pass(objective, feed, numbers, sampler)
+        on_device = group_pass(objective, feed, numbers, keeps=keeps, changes=changes)
+        self.group_pass = on_device or stacked_pass(objective, feed, numbers, sampler)
         self.speeds: Sequence[int] | None = None
         self.audit: Audit | None = None
 
