@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
-from distnet.nn import arguments, channels
+from distnet.nn import arguments, channels, layout
 from distnet.nn.initializers import constant
 from distnet.nn.layer import Layer
 from distnet.nn.parameters import Parameter, Statistic
@@ -149,11 +149,15 @@ class BatchNorm(Layer):
         """Shaped to broadcast over (N, C) or (N, C, H, W), in the layer's dtype.
 
         For images once for each of the N: in the engine's memory order a pixel of all of them is
-        then one run of N C numbers, for `like` and for what it is combined with.
+        then one run of N C numbers, for `like` and for what it is combined with. Where two such
+        runs fit into NumPy's buffer, it would copy the shorter operand there again and again, so
+        then once for each pixel of a row as well.
         """
         if like.ndim == 2:
             return per_channel.astype(self.dtype)
-        column = np.empty((*like.shape[:2], 1, 1), self.dtype)
+        n, c, h, w = like.shape
+        is_copied = 2 * n * c <= np.getbufsize() and h > 1
+        column = layout.empty((n, c, 1, w if is_copied else 1), self.dtype)
         column[...] = per_channel[:, np.newaxis, np.newaxis]
         return column
 

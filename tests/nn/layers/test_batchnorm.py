@@ -11,8 +11,8 @@ from distnet.nn.network import joined
 from distnet.objectives import Classification
 from distnet.parallel.sums.fixed_point import WideFixedPoint
 
-SHAPES = [(6, 3, 4, 5), (8, 4)]
-in_all_shapes = pytest.mark.parametrize("shape", SHAPES, ids=["images", "vectors"])
+SHAPES = [(6, 3, 4, 5), (8, 4), (550, 8, 2, 3)]
+in_all_shapes = pytest.mark.parametrize("shape", SHAPES, ids=["images", "vectors", "long_runs"])
 
 
 def skewed(shape, dtype=np.float64, seed=0):
@@ -44,6 +44,25 @@ def test_training_normalises_each_channel(shape, dtype, tolerance):
     y = layer.forward(x, at=MicroBatch())
     expected = formula(x, layer.gamma.value, layer.beta.value, layer.eps)
     np.testing.assert_allclose(y, expected, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_bits_are_those_of_operations_on_each_channel(shape):
+    """However often a channel's numbers are repeated beside its pixels."""
+    layer, x = build(BatchNorm(), shape[1:], np.float32), skewed(shape, np.float32)
+    y = layer.forward(x, at=MicroBatch()).copy()
+    normalized, inverse_std = layer.normalized, layer.inverse_std
+    dy = images(shape, np.float32, 1)
+    dx = layer.backward(dy)
+    gamma, beta = (p.value.astype(np.float32) for p in (layer.gamma, layer.beta))
+    terms = (p.grad / (x.size // shape[1]) for p in (layer.beta, layer.gamma))
+    mean, slope = (per_channel(each.astype(np.float32), x.ndim) for each in terms)
+    gamma, beta = per_channel(gamma, x.ndim), per_channel(beta, x.ndim)
+    if x.ndim == 4:
+        inverse_std = inverse_std[..., :1]
+    np.testing.assert_array_equal(y, normalized * gamma + beta)
+    expected = (dy - mean - normalized * slope) * (gamma * inverse_std)
+    np.testing.assert_array_equal(dx, expected)
 
 
 @in_all_shapes
