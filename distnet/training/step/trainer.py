@@ -202,10 +202,10 @@ class Trainer:
 
     def _places(self, micro_batches: Sequence[Array], step: int, part: int) -> list[MicroBatch]:
         """Which micro-batches these pieces of a part are."""
-        sizes = [len(samples) for samples in micro_batches]
+        num_samples = sum(len(samples) for samples in micro_batches)
         return [
-            MicroBatch(self.seed, step, self._number(m, part), size / sum(sizes))
-            for m, size in enumerate(sizes)
+            MicroBatch(self.seed, step, self._number(m, part), len(samples) / num_samples)
+            for m, samples in enumerate(micro_batches)
         ]
 
     def _groups(self, micro_batches: Sequence[Array], mine: range) -> Iterator[list[int]]:
