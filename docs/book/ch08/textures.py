@@ -95,7 +95,7 @@ def patches(number: int, seed: int, *, for_test: bool = False) -> Samples:
 
 
 def texture_network(seed: int) -> Network:
-    """From patches to logits of the 15 pictures: 73,007 parameters.
+    """From patches to logits of the 15 pictures: 72,831 parameters.
 
     Every layer sees but a small part of a picture and the mean over all pixels decides, so that it
     has to learn what pictures are made of, not where things are. Without biases all features grow
