@@ -35,6 +35,7 @@ from distnet.nn.conv.winograd_transforms import POINTS
 from distnet.nn.memory import Memory
 
 _LARGE_BYTES = 8 * 1024 * 1024  # of transformed filters: larger ones stay if needed once more
+_SLICE = 32  # channels of such filters whose gradient is transformed at a time
 _FEW_ROWS, _MANY_PAIRS = 16, 256 * 256  # where a direct product is faster, for 3 x 3 kernels
 
 
@@ -128,6 +129,7 @@ class WinogradConvolution(Algorithm):
         self.ut: Array | None = None
         self.bias_row: Array | None = None  # for each tile of a row: (tiles * N * F)
         self.ones = np.ones((1, t.block_rows * t.tw * n), dtype)
+        self.is_large = math.prod(self.u_shape) * self.dtype.itemsize > _LARGE_BYTES
         self.sums = {len(t.blocks)}  # where a sum of dU ends, as the number of the next block
 
     def load(self, weight: Array, bias: Array | None) -> None:
@@ -153,8 +155,7 @@ class WinogradConvolution(Algorithm):
         it takes to transform them each time is worth more than the memory.
         """
         self.num_passes += 1
-        is_large = math.prod(self.u_shape) * self.dtype.itemsize > _LARGE_BYTES
-        if self.u is None and (self.num_passes > 1 or not is_large):
+        if self.u is None and (self.num_passes > 1 or not self.is_large):
             (points, c, f), take = self.u_shape, self.memory.constant
             self.u = take("u", (points, c, f), self.dtype)
             self.ut = take("ut", (points, f, c), self.dtype)
@@ -203,10 +204,14 @@ class WinogradConvolution(Algorithm):
         for i, block in enumerate(views.blocks):
             run(block.input_to_v)
             run(block.dy_to_m)
-            add_product(i - first, block.v.transpose(0, 2, 1), block.m, views.du, views.du_part)
-            if i + 1 in self.sums:
-                self._add_filter_gradient(views, is_first=first == 0)
-                first = i + 1
+            if self.is_large and len(views.blocks) == 1 and not self.splits:
+                self._filter_gradient_in_slices(block, views)
+            else:
+                v = block.v.transpose(0, 2, 1)
+                add_product(i - first, v, block.m, views.du, views.du_part)
+                if i + 1 in self.sums:
+                    self._add_filter_gradient(views, is_first=first == 0)
+                    first = i + 1
             if dbias is not None:
                 ones = self.ones[:, : len(block.m_bias)]
                 add_product(i, ones, block.m_bias, views.db, views.db_part)
@@ -232,6 +237,20 @@ class WinogradConvolution(Algorithm):
     def _add_filter_gradient(self, views: BackwardViews, is_first: bool) -> None:
         """dg = G^T dU G, (k k, r r) @ (r r, C F), to `views.filters`; there is one sum."""
         np.matmul(self.tiles.gg.T, flat(views.du), out=self._dfilters(views))
+
+    def _filter_gradient_in_slices(self, block: BackwardBlock, views: BackwardViews) -> None:
+        """The same where there is one block, for some channels at a time.
+
+        All of dU, larger than the filters, would be written to memory only to be read again.
+        """
+        dfilters = views.filters.reshape(-1, *self.u_shape[1:])  # (k k, C, F)
+        for start in range(0, self.geometry.c, _SLICE):
+            channels = slice(start, start + _SLICE)
+            v = block.v[:, :, channels].transpose(0, 2, 1)  # (r r, channels, P)
+            shape = *v.shape[:2], self.geometry.f
+            du = views.du.reshape(-1)[: math.prod(shape)].reshape(shape)
+            np.matmul(v, block.m, out=du)
+            np.matmul(self.tiles.gg.T, flat(du), out=flat(dfilters[:, channels]))
 
     def _deliver(self, dfilters: Array, dweight: Array) -> None:
         """From (k, k, C, F), the sum of all, to (F, C, k, k)."""

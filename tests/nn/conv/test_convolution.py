@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from layer_table import build, fits, images
 
 from distnet.nn import Conv2d, Network, blocking
-from distnet.nn.conv import blocked, winograd_tiles, winograd_transforms
+from distnet.nn.conv import blocked, winograd, winograd_tiles, winograd_transforms
 from distnet.nn.conv.choice import ALGORITHMS, fastest_algorithm
 from distnet.nn.conv.geometry import Geometry, output_size
 from distnet.nn.conv.im2col import col2im, im2col
@@ -353,3 +353,18 @@ def test_output_size(size, kernel, stride, pad, expected):
 def test_impossible_geometries_are_refused(options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         Conv2d(**{"filters": 2, **options}).build((3, 4, 4))
+
+
+@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4", "winograd_parts"])
+@pytest.mark.parametrize("block_bytes", [1, 10**9])
+def test_gradients_of_large_filters_are_transformed_in_slices(monkeypatch, algorithm, block_bytes):
+    """Of 5 channels 2, 2 and 1 at a time; all at once where there are several blocks of tiles."""
+    g = Geometry(5, 9, 9, 3, (3, 3), pad=(1, 1))
+    monkeypatch.setattr(winograd, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(winograd, "_SLICE", 2)
+    monkeypatch.setattr(winograd_tiles, "_BLOCK_BYTES", block_bytes)
+    x, dy = images((4, 5, 9, 9)), images((4, 3, 9, 9), seed=1)
+    found = run(layer_of(g, algorithm), x, dy)
+    expected = run(layer_of(g, "im2col"), x, dy)
+    for each, plain in zip(found, expected, strict=True):
+        np.testing.assert_allclose(each, plain, atol=1e-10)
