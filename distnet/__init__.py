@@ -97,7 +97,8 @@ _HOMES = {
     "distnet.training.run": ["Callback", "Run"],
     "distnet.training.step.diagnosis": ["TrainingDiverged"],
     "distnet.training.step.result": ["StepResult"],
-    "distnet.training.step.trainer": ["Trainer", "make_trainer"],
+    "distnet.training.step.assembly": ["make_trainer"],
+    "distnet.training.step.trainer": ["Trainer"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -210,8 +211,8 @@ if TYPE_CHECKING:
     from distnet.training.playing import play as play
     from distnet.training.run import Callback as Callback
     from distnet.training.run import Run as Run
+    from distnet.training.step.assembly import make_trainer as make_trainer
     from distnet.training.step.diagnosis import TrainingDiverged as TrainingDiverged
     from distnet.training.step.result import StepResult as StepResult
     from distnet.training.step.trainer import Trainer as Trainer
-    from distnet.training.step.trainer import make_trainer as make_trainer
     from distnet.training.watching.history import History as History

@@ -35,8 +35,9 @@ from distnet.objectives import Classification, Objective
 from distnet.optim import make_schedule
 from distnet.parallel import SerialCommunicator
 from distnet.training.known_answer import check_device, fingerprint_of
+from distnet.training.step.assembly import make_trainer
 from distnet.training.step.feed import Feed
-from distnet.training.step.trainer import Trainer, make_trainer
+from distnet.training.step.trainer import Trainer
 from distnet.training.step.updates import optimizer_for
 
 # Those of whose layers all are on devices.

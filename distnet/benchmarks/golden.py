@@ -61,9 +61,9 @@ from distnet.objectives import (
 from distnet.optim import OPTIMIZERS, make_optimizer, make_schedule
 from distnet.parallel import Communicator, run_command
 from distnet.training.playing import learn_to_play
+from distnet.training.step.assembly import make_trainer
 from distnet.training.step.feed import Feed
 from distnet.training.step.islands import LocalSteps
-from distnet.training.step.trainer import make_trainer
 
 IMAGES = (1, 28, 28)
 

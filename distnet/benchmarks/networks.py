@@ -19,8 +19,9 @@ from distnet.nn import Conv2d, Layer, Linear, MaxPool2d, Network, ReLU
 from distnet.objectives import Classification
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator
+from distnet.training.step.assembly import make_trainer
 from distnet.training.step.feed import Feed
-from distnet.training.step.trainer import Trainer, make_trainer
+from distnet.training.step.trainer import Trainer
 from distnet.training.step.updates import optimizer_for
 
 

@@ -22,9 +22,10 @@ from distnet.objectives.objective import Objective, Ready
 from distnet.optim import make_optimizer
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator
+from distnet.training.step.assembly import make_trainer
 from distnet.training.step.feed import Feed
 from distnet.training.step.islands import LocalSteps
-from distnet.training.step.trainer import Trainer, make_trainer
+from distnet.training.step.trainer import Trainer
 
 Task = dict[str, Any]
 NUM_LAYERS = 8

@@ -29,9 +29,10 @@ from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator, agree
 from distnet.training.known_answer import expect_same_bits
 from distnet.training.run import Callback, Run
+from distnet.training.step.assembly import make_trainer
 from distnet.training.step.diagnosis import TrainingDiverged
 from distnet.training.step.feed import Augment, Feed
-from distnet.training.step.trainer import Trainer, make_trainer
+from distnet.training.step.trainer import Trainer
 from distnet.training.step.updates import optimizer_for
 from distnet.training.watching.history import History
 from distnet.training.watching.progress import Progress

@@ -32,8 +32,8 @@ from distnet.optim import Averaged, Schedule, make_optimizer, make_schedule
 from distnet.parallel import Communicator, SerialCommunicator, shared_map
 from distnet.training.record import Metrics
 from distnet.training.run import Callback, Run
+from distnet.training.step.assembly import make_trainer
 from distnet.training.step.feed import Feed
-from distnet.training.step.trainer import make_trainer
 from distnet.training.watching.history import History
 
 Values = Callable[[Array], Array]  # from observations (N, ...) to the values of actions (N, A)

@@ -29,9 +29,10 @@ from distnet.planning.memory import bytes_of_rank
 from distnet.planning.model import Way
 from distnet.training.config import TrainConfig
 from distnet.training.fingerprint import one_blas_thread
+from distnet.training.step.assembly import make_trainer
 from distnet.training.step.feed import Feed
 from distnet.training.step.sharding import Sharded
-from distnet.training.step.trainer import Trainer, make_trainer
+from distnet.training.step.trainer import Trainer
 
 CLASSES = 10
 

@@ -11,10 +11,10 @@ from distnet.nn import BatchNorm, Conv2d, Dropout, Linear, MaxPool2d, Network, R
 from distnet.objectives import Classification, Regression
 from distnet.optim import make_schedule
 from distnet.parallel import SerialCommunicator
+from distnet.training.step.assembly import make_trainer
 from distnet.training.step.device_update import DeviceExact, DeviceOptimizer
 from distnet.training.step.diagnosis import TrainingDiverged
 from distnet.training.step.feed import Feed
-from distnet.training.step.trainer import make_trainer
 from distnet.training.step.updates import optimizer_for
 
 X = np.random.default_rng(0).integers(0, 256, (50, 1, 6, 6), np.uint8)

@@ -14,8 +14,8 @@ from distnet.objectives import Objective
 from distnet.optim import make_optimizer
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator
+from distnet.training.step.assembly import make_trainer
 from distnet.training.step.feed import Feed
-from distnet.training.step.trainer import make_trainer
 
 RANKS = [pytest.param(n, marks=pytest.mark.mpi(min_size=n)) for n in (1, 2, 3)]
 SHAPE, NUM_SAMPLES = (1, 6, 6), 23

@@ -16,9 +16,10 @@ from distnet.optim.schedules import constant
 from distnet.parallel import SerialCommunicator
 from distnet.parallel.dealing import deal
 from distnet.parallel.errors import RankAtFault
+from distnet.training.step.assembly import make_trainer
 from distnet.training.step.audit import Check, plan
 from distnet.training.step.feed import Feed
-from distnet.training.step.trainer import TrainingDiverged, make_trainer
+from distnet.training.step.trainer import TrainingDiverged
 
 SEED, NUM_SAMPLES = 3, 46
 ALL = 99  # micro-batches: more than a step has

@@ -15,9 +15,10 @@ from distnet.parallel import NonFiniteGradient, SerialCommunicator
 from distnet.train import train
 from distnet.training.files.checkpoint import latest
 from distnet.training.fit import fit
+from distnet.training.step.assembly import make_trainer
 from distnet.training.step.diagnosis import bad_array, describe, first_bad_layer
 from distnet.training.step.feed import Feed
-from distnet.training.step.trainer import TrainingDiverged, make_trainer
+from distnet.training.step.trainer import TrainingDiverged
 
 
 def network() -> Network:

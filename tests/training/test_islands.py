@@ -13,10 +13,11 @@ from distnet.optim import make_optimizer
 from distnet.optim.schedules import constant
 from distnet.parallel import SerialCommunicator
 from distnet.training.config import ConfigError, TrainConfig
+from distnet.training.step.assembly import make_trainer
 from distnet.training.step.feed import Feed
 from distnet.training.step.islands import LocalSteps, deal_islands
 from distnet.training.step.replicas import ReplicasDiffer
-from distnet.training.step.trainer import Trainer, TrainingDiverged, make_trainer
+from distnet.training.step.trainer import Trainer, TrainingDiverged
 
 SEED, LR = 3, 0.05
 NUM_SAMPLES, BATCH, MICRO_BATCH = 44, 20, 3  # the last batch of an epoch has 4 samples

@@ -16,8 +16,8 @@ from distnet.objectives import Classification
 from distnet.optim.schedules import constant
 from distnet.parallel import RankLost, SerialCommunicator
 from distnet.parallel.communicator import Done, Process
+from distnet.training.step.assembly import make_trainer
 from distnet.training.step.feed import Feed
-from distnet.training.step.trainer import make_trainer
 from distnet.training.step.updates import optimizer_for
 
 STEPS, LOST_IN = 7, 3

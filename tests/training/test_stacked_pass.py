@@ -12,9 +12,10 @@ from distnet.objectives import Classification
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator
 from distnet.training.step import stacked_pass
+from distnet.training.step.assembly import make_trainer
 from distnet.training.step.feed import Feed
 from distnet.training.step.stacked_pass import StackedPass
-from distnet.training.step.trainer import Trainer, TrainingDiverged, make_trainer
+from distnet.training.step.trainer import Trainer, TrainingDiverged
 from distnet.training.step.updates import optimizer_for
 
 SHAPE, NUM_SAMPLES = (1, 5, 5), 60

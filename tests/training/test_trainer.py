@@ -12,8 +12,9 @@ from distnet.objectives import Classification
 from distnet.optim import make_optimizer
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator
+from distnet.training.step.assembly import make_trainer
 from distnet.training.step.feed import Feed
-from distnet.training.step.trainer import Trainer, TrainingDiverged, make_trainer
+from distnet.training.step.trainer import Trainer, TrainingDiverged
 
 SEED = 3
 NUM_SAMPLES, BATCH, MICRO_BATCH = 46, 20, 6  # micro-batches of 6, 6, 6, 2; in the last batch just 6
