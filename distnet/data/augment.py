@@ -56,7 +56,7 @@ def augmentation(
             )
         )
     elif shift:
-        parts.append(portable(Shift(shift)))
+        parts.append(Shift(shift))
     if flip:
         parts.append(random_flip)
     if brightness:

@@ -103,9 +103,7 @@ class FixedPoint:
             for number, row in enumerate(stack[:, block]):
                 takes_place = first and number == 0
                 units = total if takes_place else self._units[: total.size]
-                shifted = units.view(np.float64)
-                np.copyto(shifted, row)
-                shifted += constant
+                add_constant(row, constant, units)
                 if not takes_place:
                     np.add(total, units, out=total)
             total -= of_constants
@@ -165,10 +163,15 @@ class WideFixedPoint:
 def round_by_addition(x: Array, scale: float, out: Array) -> None:
     """The whole numbers next to `x` * `scale`, all below 2^51, as int64."""
     constant, bits = rounding_constant(scale)
+    add_constant(x, constant, out)
+    out -= bits
+
+
+def add_constant(x: Array, constant: float, out: Array) -> None:
+    """The bits of `x` + `constant`, in float64, as int64."""
     shifted = out.view(np.float64)
     np.copyto(shifted, x)
     shifted += constant
-    out -= bits
 
 
 @functools.cache

@@ -37,10 +37,12 @@ class RankSum:
     def add_stack(self, stack: Array) -> bool:
         """Adds the rows of `stack` (k, size) at once, or does nothing; returns whether it did."""
         units = self._format.units
+        if units is None:
+            return False
         first = self._stale_stop == self._total.size
         if not first:
             self.complete(0)
-        if units is None or not units.add_stack(self._total, stack, first=first):
+        if not units.add_stack(self._total, stack, first=first):
             return False
         self._stale_stop = 0
         return True

@@ -125,10 +125,10 @@ class Trainer:
         dealt = [self.deal(len(micro_batches), rank) for rank in range(self.ranks.size)]
         mine = dealt[self.ranks.rank]
         groups = list(self._groups(micro_batches, mine))
-        places = self._places(micro_batches, step, part)
+        place = self._places(micro_batches, step, part)
 
         def compute(m: int, ready: Callable[[int], None] | None = None) -> Array:
-            at = places[m]
+            at = place(m)
             x, targets = self.feed.training(micro_batches[m], at)
             sums = objective.gradients(x, targets, at, divisor, ready)
             return np.concatenate([sums, parameters.batch_statistics])
@@ -141,7 +141,7 @@ class Trainer:
                 if some is groups[-1]:
                     self._draw_ahead(step + 1, part)
 
-            samples, at = [micro_batches[m] for m in some], [places[m] for m in some]
+            samples, at = [micro_batches[m] for m in some], [place(m) for m in some]
             return self.group_pass(samples, at, divisor, meanwhile)
 
         reducer.start(mine)
@@ -188,17 +188,21 @@ class Trainer:
         if self.group_pass is None or self.memory or type(self.sampler) is not Sampler:
             return
         micro_batches = self.sampler.micro_batches(step, part)
-        places = self._places(micro_batches, step, part)
+        place = self._places(micro_batches, step, part)
         for some in islice(self._groups(micro_batches, self.deal(len(micro_batches))), 1):
-            self.group_pass.draw([micro_batches[m] for m in some], [places[m] for m in some])
+            self.group_pass.draw([micro_batches[m] for m in some], [place(m) for m in some])
 
-    def _places(self, micro_batches: Sequence[Array], step: int, part: int) -> list[MicroBatch]:
-        """Which micro-batches these pieces of a part are."""
-        num_samples = sum(len(samples) for samples in micro_batches)
-        return [
-            MicroBatch(self.seed, step, self._number(m, part), len(samples) / num_samples)
-            for m, samples in enumerate(micro_batches)
-        ]
+    def _places(
+        self, micro_batches: Sequence[Array], step: int, part: int
+    ) -> Callable[[int], MicroBatch]:
+        """Says which micro-batch one of these pieces of a part is."""
+        num_samples = sum(map(len, micro_batches))
+
+        def place(m: int) -> MicroBatch:
+            share = len(micro_batches[m]) / num_samples
+            return MicroBatch(self.seed, step, self._number(m, part), share)
+
+        return place
 
     def _groups(self, micro_batches: Sequence[Array], mine: range) -> Iterator[list[int]]:
         """This rank's micro-batches: one at a time, or as many of one size as a pass may have."""
