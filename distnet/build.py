@@ -55,8 +55,8 @@ from distnet.training.resume import resume
 from distnet.training.run import Callback, Run
 from distnet.training.saving import Saving
 from distnet.training.step.assembly import make_trainer
+from distnet.training.step.device_pass import device_of
 from distnet.training.step.feed import Augment, Feed
-from distnet.training.step.group_pass import device_of
 from distnet.training.step.islands import LocalSteps
 from distnet.training.step.trainer import Trainer
 from distnet.training.step.updates import optimizer_for

@@ -3,7 +3,7 @@
 To the rest of distnet it is the `Sequential` of the same layers, with arrays of the host on both
 sides: inputs, outputs and gradients of outputs go over, and the gradients of parameters come back
 into the flat vector. So losses, sums, optimizers and files have nothing to do with it.
-(`training.step.group_pass` knows better, where it can.)
+(`training.step.device_pass` knows better, where it can.)
 """
 
 from __future__ import annotations

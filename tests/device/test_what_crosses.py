@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 from strict import Strict, StrictArray
-from test_group_pass import LABELS, X, expect_same, run, trainer
+from test_device_pass import LABELS, X, expect_same, run, trainer
 
 from distnet.base.arithmetic import portable
 from distnet.data.augment import augmentation, drawn_shifts, random_shift

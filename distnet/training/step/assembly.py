@@ -16,6 +16,7 @@ from distnet.parallel.sums.checked import make_checked_reducer
 from distnet.parallel.sums.own import OwnAllreduce
 from distnet.parallel.sums.reducer import REDUCTIONS, Reducer, make_reducer
 from distnet.training.step.audit import Audit
+from distnet.training.step.device_pass import body_of
 from distnet.training.step.device_update import (
     DeviceExact,
     DeviceOptimizer,
@@ -23,7 +24,6 @@ from distnet.training.step.device_update import (
     trains_alone,
 )
 from distnet.training.step.feed import Feed
-from distnet.training.step.group_pass import body_of
 from distnet.training.step.islands import Islands, LocalSteps, deal_islands
 from distnet.training.step.trainer import Trainer
 

@@ -1,83 +1,48 @@
-"""A whole pass of several micro-batches on a device: forward, loss, backward, and their exact sum.
+"""A pass of several micro-batches of a rank at once: what the trainer asks of it.
 
-For a classifier the loss is computed there as well, and of the gradients of a group only the sum
-comes back, in the whole numbers that exact sums are made of (`parallel.sums.fixed_point`). So the
-host sends pixels, labels and parameters, and fetches one vector: all between is one recording.
-
-In portable arithmetic a group has the bits of its micro-batches one by one. In float32 a product
-of more rows may round otherwise, so there a group is one micro-batch: else the bits would depend on
-how many a rank has.
+`device_pass` makes such passes on a GPU, `stacked_pass` on the CPU. What a pass is made of does not
+change its bits: those of its micro-batches one by one, and of their sum.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import ClassVar
 
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
-from distnet.device import Device
-from distnet.device.body import OnDevice, contribute
-from distnet.device.layer import Moments
-from distnet.device.recording import Recorded
-from distnet.nn.losses import check_labels
-from distnet.objectives import Classification, Objective
-from distnet.parallel.sums.fixed_point import FixedPoint
 from distnet.parallel.sums.reducer import Reducer
-from distnet.training.step.device_images import DeviceImages
-from distnet.training.step.feed import Feed
-
-# Of a pass: numbers in its inputs, which bounds its memory, and micro-batches.
-MOST_NUMBERS, MOST_MICRO_BATCHES = 1 << 20, 1024
 
 
 @dataclass(frozen=True)
-class GroupResult:
-    """Of G micro-batches: sums `(G, S)`, as `Objective.gradients` has them, with statistics; the
-    sum of their gradients `(P,)`, int64 in fixed point.
+class GroupResult(ABC):
+    """Of G micro-batches: sums `(G, S)`, as `Objective.gradients` has them, with statistics.
+
+    Their gradients are as the pass has them.
     """
 
     sums: Array
-    units: Any
 
+    @abstractmethod
     def add_to(self, reducer: Reducer, micro_batches: Sequence[int]) -> None:
         """Completes these micro-batches, the next of a rank's."""
-        reducer.add_units(micro_batches, self.units, self.sums)
 
 
-class GroupPass:
-    """The passes of a classifier on a device, see above."""
+class GroupPass(ABC):
+    """Forward, loss and backward of several micro-batches of one size, a group.
 
-    smallest_group = 1
+    smallest_group: with how many micro-batches it begins to be worth it.
+    """
 
-    def __init__(
-        self,
-        objective: Classification,
-        body: OnDevice,
-        feed: Feed,
-        numbers: FixedPoint,
-        keeps: bool,
-        images: DeviceImages | None,
-    ) -> None:
-        self.objective, self.body, self.device = objective, body, body.device
-        self.feed, self.numbers, self.keeps, self.images = feed, numbers, keeps, images
-        weights = objective.loss.weights
-        self._weights = None if weights is None else self.device.to_device(weights)
-        self._recorded = Recorded(self.device, self._run)
-        self._drawn: tuple[Any, Any] = None, None  # for which micro-batches: labels and inputs
-        num_numbers = int(np.prod(objective.network.input_shape))
-        self._most_samples = max(1, MOST_NUMBERS // num_numbers)
+    smallest_group: ClassVar[int]
 
+    @abstractmethod
     def largest_group(self, num_samples: int) -> int:
         """How many micro-batches of so many samples one pass may have."""
-        if not self.objective.network.arithmetic.rounds:
-            return 1
-        return min(MOST_MICRO_BATCHES, max(1, self._most_samples // max(1, num_samples)))
 
+    @abstractmethod
     def __call__(
         self,
         samples: Sequence[Array],
@@ -87,124 +52,11 @@ class GroupPass:
     ) -> GroupResult | None:
         """Over G micro-batches of the samples with these numbers, `(N,)` each.
 
-        meanwhile: called while the device computes. Returns None if a gradient cannot be summed:
-        micro-batch by micro-batch it is to be found which.
+        meanwhile: called once, if somebody else computes while it runs. Returns None where it is
+        to be done micro-batch by micro-batch, which tells what is wrong with one. The result is
+        overwritten by the next pass.
         """
-        objective, body = self.objective, self.body
-        self._draw(samples, at)
-        _, (labels, inputs) = self._drawn
-        g, n = labels.shape[:2]
-        check_labels(
-            labels.reshape(g * n, *labels.shape[2:]), g * n, *objective.network.output_shape
-        )
-        body.bring(n, at)
-        divided, manner = np.array([divisor], np.float64), body.chain.manner()
-        units, packed, moments = self._recorded(
-            inputs, labels.astype(np.int32), divided, manner=manner
-        )
-        meanwhile()
-        packed = self.device.to_host(packed)
-        largest, sums, of_moments = np.split(packed, [g, 3 * g])
-        if not np.all(largest <= self.numbers.limit):
-            return None
-        sums = sums.reshape(g, 2)
-        sums[:, 0] /= divisor
-        statistics = self._statistics(moments, of_moments, at)
-        units = units if self.keeps else self.device.to_host(units)
-        return GroupResult(np.hstack([sums, statistics]), units)
 
+    @abstractmethod
     def draw(self, samples: Sequence[Array], at: Sequence[MicroBatch]) -> None:
-        """Makes on the host what a pass over these is going to need, which is not begun yet.
-
-        If something is wrong with it, that pass will say so.
-        """
-        with suppress(ValueError, OSError):
-            self._draw(samples, at)
-
-    def _draw(self, samples: Sequence[Array], at: Sequence[MicroBatch]) -> None:
-        if self._drawn[0] == tuple(at):
-            return
-        self._drawn = None, None
-        labels = np.stack([self.feed.targets[each] for each in samples])
-        inputs = self._inputs(samples, at)
-        self.body.chain.draw(at, len(samples[0]))
-        self._drawn = tuple(at), (labels, inputs)
-
-    def _inputs(self, samples: Sequence[Array], at: Sequence[MicroBatch]) -> Array:
-        """What goes over of them: pixels `(G, N, ...)`, or where these are there."""
-        if self.images is not None:
-            self.images.bring()
-            return self.images.places(samples, at)
-        pairs = zip(samples, at, strict=True)
-        inputs = np.stack([self.feed.augmented(*each) for each in pairs])
-        self.body.chain.check(inputs)
-        return inputs
-
-    def _run(self, inputs: Any, labels: Any, divisor: Any) -> tuple[Any, Any, list[Moments]]:
-        """Units; in one vector the largest, losses and counts, moments; whose these are."""
-        chain, kernels = self.body.chain, self.device.kernels
-        chain.load()
-        logits = chain.forward(self._as_input(inputs), training=True)
-        loss = self.objective.loss
-        dlogits, sums = kernels.cross_entropy(logits, labels, self._weights, divisor, loss)
-        chain.backward(dlogits, need_dx=False)
-        trained = (each for p, each in chain.gradients() if not p.is_frozen)
-        rows = [each.reshape(len(inputs), -1) for each in trained]
-        units, largest = kernels.sum_of_units(kernels.concatenate(rows, 1), self.numbers.scale)
-        moments = list(chain.moments())
-        of_layers = [array.reshape(-1) for each in moments for array in (each.mean, each.var)]
-        packed = kernels.concatenate([largest, sums.reshape(-1), *of_layers], 0)
-        return units, packed, moments
-
-    def _as_input(self, inputs: Any) -> Any:
-        """As `Network.as_input`: bytes 0 to 255 mean 0 to 1. Channels come last."""
-        xp, dtype = self.device.xp, self.objective.network.dtype
-        if self.images is not None:
-            inputs = self.images.gathered(inputs)
-        elif inputs.ndim == 5:
-            inputs = xp.ascontiguousarray(self.body.as_images(inputs))
-        if inputs.dtype == np.uint8:
-            return inputs.astype(dtype) * dtype.type(1 / 255)
-        return inputs.astype(dtype)
-
-    def _statistics(self, moments: list[Moments], values: Array, at: Sequence[MicroBatch]) -> Array:
-        """`(G, B)`: what each micro-batch adds to running statistics; values: of all moments."""
-        batch = self.objective.parameters.batch_statistics
-        rows = np.empty((len(at), batch.size))
-        stops = np.cumsum([2 * each.mean.size for each in moments])
-        of_layers = [each.reshape(2, len(at), -1) for each in np.split(values, stops)[:-1]]
-        for g, micro_batch in enumerate(at):
-            for each, (mean, var) in zip(moments, of_layers, strict=True):
-                contribute(each, mean[g], var[g], micro_batch)
-            rows[g] = batch
-        return rows
-
-
-def body_of(objective: Objective) -> OnDevice | None:
-    """The layers of an objective that can have such passes: other losses are the host's."""
-    if type(objective) is not Classification:
-        return None
-    body = objective.network.body
-    return body if isinstance(body, OnDevice) else None
-
-
-def device_of(objective: Objective) -> Device | None:
-    """Where they are."""
-    body = body_of(objective)
-    return None if body is None else body.device
-
-
-def group_pass(
-    objective: Objective, feed: Feed, numbers: FixedPoint | None, *, keeps: bool, changes: bool
-) -> GroupPass | None:
-    """That of an objective, or None where there is none.
-
-    numbers: in which sums may be made beforehand; None: they may not. keeps: whether the sums stay
-    on the device, until the next pass. changes: whether the samples change from step to step.
-    """
-    body = body_of(objective)
-    if body is None or numbers is None:
-        return None
-    assert isinstance(objective, Classification)
-    images = None if changes else DeviceImages.of(feed, body.device)
-    return GroupPass(objective, body, feed, numbers, keeps, images)
+        """Makes beforehand what a pass over these is going to need of the host, if it can."""

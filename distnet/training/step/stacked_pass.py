@@ -16,24 +16,23 @@ from distnet.objectives import Classification, Objective
 from distnet.parallel.sums.fixed_point import FixedPoint
 from distnet.parallel.sums.reducer import Reducer
 from distnet.training.step.feed import Feed
+from distnet.training.step.group_pass import GroupPass, GroupResult
 
 # Of a pass: numbers in its gradients, which bounds its memory, and micro-batches.
 MOST_NUMBERS, MOST_MICRO_BATCHES = 1 << 19, 16
 
 
 @dataclass(frozen=True)
-class StackResult:
-    """Of k micro-batches: sums `(k, S)`, as `Objective.gradients` has them; gradients `(k, P)`."""
+class StackResult(GroupResult):
+    """gradients: `(k, P)`, of k micro-batches."""
 
-    sums: Array
     gradients: Array
 
     def add_to(self, reducer: Reducer, micro_batches: Sequence[int]) -> None:
-        """Completes these micro-batches, the next of a rank's."""
         reducer.add_stack(micro_batches, self.gradients, self.sums)
 
 
-class StackedPass:
+class StackedPass(GroupPass):
     """The passes of a classifier over stacks of micro-batches of `rows` samples."""
 
     smallest_group = 2
@@ -44,7 +43,7 @@ class StackedPass:
         self._network: Network | None = None  # made when it is used first
 
     def largest_group(self, num_samples: int) -> int:
-        """How many micro-batches of so many samples one pass may have: of short ones one."""
+        """Of short ones one."""
         return self.most if num_samples == self.rows else 1
 
     def __call__(
@@ -54,10 +53,6 @@ class StackedPass:
         divisor: float,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> StackResult:
-        """Over k micro-batches of the samples with these numbers, `(n,)` each.
-
-        meanwhile: not called, since nobody else computes. The result is overwritten by the next.
-        """
         network, loss = self._stacked(), self.objective.loss
         k, n = len(samples), self.rows
         inputs, labels = self.feed.group(samples, at)

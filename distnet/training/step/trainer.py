@@ -27,9 +27,8 @@ from distnet.parallel.sums.checked import AnswersDiffer
 from distnet.parallel.sums.reducer import Reducer
 from distnet.training.files.checkpoint import SUM
 from distnet.training.step.audit import Audit, Compute, name_fault
-from distnet.training.step.device_update import (
-    DeviceExact,
-)
+from distnet.training.step.device_pass import device_pass
+from distnet.training.step.device_update import DeviceExact
 from distnet.training.step.diagnosis import (
     TrainingDiverged,
     bad_array,
@@ -38,11 +37,11 @@ from distnet.training.step.diagnosis import (
     first_bad_layer,
 )
 from distnet.training.step.feed import Feed
-from distnet.training.step.group_pass import GroupResult, group_pass
+from distnet.training.step.group_pass import GroupPass, GroupResult
 from distnet.training.step.replicas import verify
 from distnet.training.step.result import RankWork, StepResult
 from distnet.training.step.sharding import Sharded
-from distnet.training.step.stacked_pass import StackResult, stacked_pass
+from distnet.training.step.stacked_pass import stacked_pass
 from distnet.training.step.synchronization import EveryStep, Synchronization
 
 OPTIMIZER, PARAMS, TOTAL = "optimizer.", "params.", "total"
@@ -83,8 +82,10 @@ class Trainer:
         self.synchronization = synchronization or EveryStep()
         keeps = isinstance(reducer.exchange.format, DeviceExact)
         numbers, changes = reducer.units, bool(self.memory)
-        on_device = group_pass(objective, feed, numbers, keeps=keeps, changes=changes)
-        self.group_pass = on_device or stacked_pass(objective, feed, numbers, sampler)
+        on_device = device_pass(objective, feed, numbers, keeps=keeps, changes=changes)
+        self.group_pass: GroupPass | None = on_device or stacked_pass(
+            objective, feed, numbers, sampler
+        )
         self.speeds: Sequence[int] | None = None
         self.audit: Audit | None = None
 
@@ -133,7 +134,7 @@ class Trainer:
             sums = objective.gradients(x, targets, at, divisor, ready)
             return np.concatenate([sums, parameters.batch_statistics])
 
-        def compute_together(some: Sequence[int]) -> GroupResult | StackResult | None:
+        def compute_together(some: Sequence[int]) -> GroupResult | None:
             if self.group_pass is None or len(some) < self.group_pass.smallest_group:
                 return None
 
