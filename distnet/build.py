@@ -8,12 +8,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from distnet.base.arithmetic import FLOAT
 from distnet.base.arrays import Shape, ceil_divide, format_shape
 from distnet.base.options import details
-from distnet.base.words import counted
 from distnet.data import (
     DATASETS,
     Dataset,
@@ -25,7 +23,7 @@ from distnet.data import (
     with_test,
 )
 from distnet.data.cache import checked_files, trust
-from distnet.device import CPU, Device, DeviceError, choose_device, compute_on
+from distnet.device import Device, DeviceError, choose_device, compute_on
 from distnet.models import MODELS
 from distnet.nn import Network
 from distnet.nn.parameters import Parameters
@@ -49,18 +47,15 @@ from distnet.training.files.model_file import about, initialize
 from distnet.training.files.run_directory import RunDirectory
 from distnet.training.job import Job
 from distnet.training.known_answer import expect_same_bits, fingerprint_of
-from distnet.training.model_card import model_card
-from distnet.training.placement import devices, idle_ranks, placement
 from distnet.training.resume import resume
 from distnet.training.run import Callback, Run
 from distnet.training.saving import Saving
 from distnet.training.step.assembly import make_trainer
-from distnet.training.step.device_pass import device_of
 from distnet.training.step.feed import Augment, Feed
-from distnet.training.step.islands import LocalSteps
 from distnet.training.step.trainer import Trainer
 from distnet.training.step.updates import optimizer_for
 from distnet.training.watching.allreduce_report import AllreduceReport
+from distnet.training.watching.particulars import Particulars
 from distnet.training.watching.performance import Performance
 from distnet.training.watching.profile import Profile
 from distnet.training.watching.progress import Progress
@@ -251,7 +246,7 @@ def trainer_of(
         exchange=own_allreduce_of(config, comm) or config.exchange,
         bucket_bytes=config.bucket_bytes,
         audit=config.audit,
-        local=LocalSteps(**config.settings("sync")) if config.sync == "local" else None,
+        local=config.local,
     )
 
 
@@ -348,20 +343,14 @@ def directory_of(
 def callbacks_of(
     config: TrainConfig, dataset: Dataset, run: Run, saving: Saving, terminal: Terminal
 ) -> list[Callback]:
-    """What a run of the command tells, and to whom."""
+    """What a run of the command tells, and to whom; `Particulars` has the words."""
     performance = Performance(balances=config.balance)
-    introduction = introduce(config, dataset, run, saving)
+    told = Particulars(config, dataset, saving)
     callbacks: list[Callback] = [
         performance,
         Progress(terminal),
-        TerminalReport(terminal, introduction, partial(result_line, saving.directory)),
-        RunLog(
-            saving.directory,
-            config.log_every,
-            performance.throughput,
-            partial(_about, config, dataset, saving),
-            partial(_card, config, dataset, saving.directory.path),
-        ),
+        TerminalReport(terminal, told.introduction(run), told.result),
+        RunLog(saving.directory, config.log_every, performance.throughput, told.summary, told.card),
     ]
     if config.hash_every:
         callbacks.append(StepHashes(config.hash_every, saving.directory.log))
@@ -374,79 +363,6 @@ def callbacks_of(
     if config.timeline:
         callbacks.append(TimelineFile(Path(config.timeline), terminal.warn))
     return callbacks
-
-
-def introduce(config: TrainConfig, dataset: Dataset, run: Run, saving: Saving) -> list[str]:
-    """What is said at the start."""
-    comm, start = run.comm, "from these weights" if config.init else "from scratch"
-    if run.num_done:
-        start = f"resumed at step {run.num_done}"
-    parameters = run.trainer.parameters
-    frozen = f", {parameters.constants.size:,} frozen" if parameters.constants.size else ""
-    samples = counted(len(run.trainer.feed.targets), "training sample", spec=",")
-    return [
-        *(f"distnet: {dataset.name}: {note}" for note in dataset.notes),
-        f"distnet: {config.model} ({parameters.size:,} parameters{frozen}) on "
-        f"{dataset.name} ({samples}), {start}",
-        f"ranks {comm.size} on {placement(comm)}, batch {config.batch_size} in "
-        f"micro-batches of {config.micro_batch_size}, {counted(run.total_steps, 'step')}, "
-        f"{_arithmetic(config)}{_devices(config, run)}reduction {config.reduction}, "
-        f"results in {saving.directory.path}",
-        *islands_of(config),
-        *audit_of(config, run),
-        *idle_ranks(comm.size, run.trainer.sampler),
-    ]
-
-
-def _arithmetic(config: TrainConfig) -> str:
-    """Of another arithmetic than that of all runs."""
-    if config.arithmetic == FLOAT.name:
-        return ""
-    bits = f" ({config.arithmetic_bits} bits)" if config.numbers.rounds else ""
-    return f"arithmetic {config.arithmetic}{bits}, "
-
-
-def _devices(config: TrainConfig, run: Run) -> str:
-    """What the layers compute on, if somebody asked for another than the CPU."""
-    if config.device == CPU:
-        return ""
-    return f"device {devices(run.comm, device_of(run.trainer.objective))}, "
-
-
-def islands_of(config: TrainConfig) -> list[str]:
-    """A line about islands, if there are any."""
-    if config.sync != "local":
-        return []
-    local = LocalSteps(**config.settings("sync"))
-    return [
-        f"islands {local.islands}, synchronised every {local.sync_every} steps, their changes "
-        f"summed as {local.sync_reduction}"
-    ]
-
-
-def audit_of(config: TrainConfig, run: Run) -> list[str]:
-    """A line about what is computed twice, if something is."""
-    if not config.audit:
-        return []
-    if run.comm.size == 1:
-        return ["--audit: there is no other rank to compute anything again, so nothing is audited"]
-    most = run.trainer.sampler.max_micro_batches
-    line = f"audit: {min(config.audit, most)} of {most} micro-batches of a step on two ranks"
-    if run.comm.size == 2:
-        line += "; which of the two is at fault can be told only if it contradicts itself"
-    return [line]
-
-
-def result_line(directory: RunDirectory, run: Run) -> str:
-    """What is said at the end."""
-    if not run.is_complete:
-        return f"stopped after step {run.num_done}; go on with --resume"
-    accuracy, why = run.record.evaluated["test"]["accuracy"], run.record.ended
-    reason = f" ({why})" if why else ""
-    return (
-        f"test accuracy {accuracy:.2%} after {counted(run.num_done, 'step')}{reason}; "
-        f"summary in {directory.summary}"
-    )
 
 
 def _go_on(run: Run, config: TrainConfig, saving: Saving, terminal: Terminal) -> None:
@@ -463,39 +379,6 @@ def _go_on(run: Run, config: TrainConfig, saving: Saving, terminal: Terminal) ->
         terminal.say(f"distnet: what an earlier run has left after this step is now in {aside}")
     if not run.trainer.reducer.exact:
         terminal.warn(f"reduction {config.reduction}: the result depends on the number of ranks")
-
-
-def _about(config: TrainConfig, dataset: Dataset, saving: Saving, run: Run) -> dict[str, Any]:
-    """What the summary says beside the results."""
-    return {
-        "model": config.model,
-        "data": dataset.name,
-        "batch_size": config.batch_size,
-        "micro_batch_size": config.micro_batch_size,
-        "seed": config.seed,
-        "arithmetic": repr(config.numbers) if config.numbers.rounds else config.arithmetic,
-        "reduction": config.reduction,
-        **({"audited": run.trainer.audit.num_compared} if run.trainer.audit else {}),
-        "fingerprint": dict(saving.fingerprint),
-    }
-
-
-def _card(
-    config: TrainConfig, dataset: Dataset, path: Path, run: Run, summary: Mapping[str, Any]
-) -> str:
-    """README.md of the run."""
-    network = cast(Classification, run.trainer.objective).network
-    return model_card(
-        path,
-        summary,
-        network=str(network),
-        input_shape=network.input_shape,
-        classes=dataset.classes,
-        num_parameters=network.parameters.values.size,
-        num_samples=len(run.trainer.feed.targets),
-        data_sha256=dataset.sha256,
-        config=config,
-    )
 
 
 def _whole_run(config: TrainConfig) -> str:

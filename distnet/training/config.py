@@ -469,6 +469,11 @@ class TrainConfig:
             return Portable(self.arithmetic_bits)
         return arithmetic_of(self.arithmetic)
 
+    @property
+    def local(self) -> LocalSteps | None:
+        """How islands synchronise, if there are to be any."""
+        return LocalSteps(**self.settings("sync")) if self.sync == "local" else None
+
     def settings(self, registry: str) -> dict[str, Any]:
         """The options that the chosen "model", "optimizer", ... takes, by name."""
         return {name: getattr(self, name) for name in ENTRIES[registry][getattr(self, registry)]}
@@ -571,8 +576,8 @@ def _check_together(config: TrainConfig) -> None:
     if config.class_weights not in ("", "balanced"):
         weights_of(config.class_weights)
     _check_at_most(config, "micro_batch_size", "batch_size")
-    if config.sync == "local":
-        _check_islands(config)
+    if config.local is not None:
+        _check_islands(config, config.local)
     if config.overwrite and config.resume:
         raise ConfigError(
             "--overwrite: found --resume beside it, expected one of them: the run that is there is "
@@ -620,9 +625,8 @@ def _check_allreduce(config: TrainConfig) -> None:
         raise ConfigError("--allreduce: found --sync local beside it, expected --sync step")
 
 
-def _check_islands(config: TrainConfig) -> None:
+def _check_islands(config: TrainConfig, local: LocalSteps) -> None:
     _check_at_most(config, "islands", "batch_size")
-    local = LocalSteps(**config.settings("sync"))
     format = CHANGES[local.sync_reduction]
     if issubclass(format, Exact8) and local.islands > format.most_contributions():
         raise ConfigError(
