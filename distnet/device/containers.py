@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from distnet.base.arrays import Array
+from distnet.device.binary import DeviceBinaryConv2d, DeviceBinaryLinear, DeviceSign
 from distnet.device.captioning import DeviceCaptionDecoder
 from distnet.device.convolution import DeviceConv2d, DeviceConvTranspose2d
 from distnet.device.devices import Device, DeviceError
@@ -40,6 +41,8 @@ from distnet.nn import (
     LSTM,
     AvgPool2d,
     BatchNorm,
+    BinaryConv2d,
+    BinaryLinear,
     Branches,
     CaptionDecoder,
     Conv2d,
@@ -63,6 +66,7 @@ from distnet.nn import (
     Scale,
     Sequential,
     Sigmoid,
+    Sign,
     Standardize,
     Tanh,
     Unflatten,
@@ -142,6 +146,8 @@ class DeviceBranches(_DevicePaths):
 DEVICE_LAYERS: dict[type[Layer], Callable[[Any, Device, Mirror], DeviceLayer[Any]]] = {
     AvgPool2d: DeviceAvgPool2d,
     BatchNorm: DeviceBatchNorm,
+    BinaryConv2d: DeviceBinaryConv2d,
+    BinaryLinear: DeviceBinaryLinear,
     Branches: DeviceBranches,
     CaptionDecoder: DeviceCaptionDecoder,
     Conv2d: DeviceConv2d,
@@ -165,6 +171,7 @@ DEVICE_LAYERS: dict[type[Layer], Callable[[Any, Device, Mirror], DeviceLayer[Any
     Scale: DeviceScale,
     Sequential: Chain,
     Sigmoid: DeviceSigmoid,
+    Sign: DeviceSign,
     Standardize: DeviceStandardize,
     Tanh: DeviceTanh,
     Unflatten: DeviceUnflatten,

@@ -34,7 +34,7 @@ class DeviceConv2d(DeviceLayer[Conv2d]):
     def load(self) -> None:
         """Filters as (R, K, FG), the elements of a window in the order (KH, KW, CG); the bias."""
         g, numbers = self.layer.geometry, self.numbers
-        weight = self.mirror.of(self.layer.weight)[None]
+        weight = self.computing_weight()[None]
         self.bias = None if self.layer.bias is None else self.mirror.of(self.layer.bias)
         if numbers.rounds:
             ninth = self.xp.divide(weight, NINE, dtype=np.float64)
@@ -48,6 +48,10 @@ class DeviceConv2d(DeviceLayer[Conv2d]):
         by_group = weight.reshape(g.groups, -1, *g.weight_shape[1:])  # (R, FG, CG, KH, KW)
         in_order = by_group.transpose(0, 3, 4, 2, 1)
         self.weight = self.xp.ascontiguousarray(in_order).reshape(g.groups, -1, g.f // g.groups)
+
+    def computing_weight(self) -> Any:
+        """As `Conv2d.computing_weight`."""
+        return self.mirror.of(self.layer.weight)
 
     def forward(self, x: Any, training: bool) -> Any:
         g, numbers, kernels = self.layer.geometry, self.numbers, self.kernels

@@ -92,6 +92,9 @@ class DeviceLayer(ABC, Generic[L]):
     def load(self) -> None:
         """Makes operands of the parameters."""
 
+    def settle(self) -> None:
+        """After an update there: does to the parameters what the layer's `refresh` does to them."""
+
     @abstractmethod
     def forward(self, x: Any, training: bool) -> Any:
         """The output for input `x`, in training or evaluation mode."""
@@ -136,6 +139,10 @@ class Composed(DeviceLayer[L]):
     def load(self) -> None:
         for each in self.inner:
             each.load()
+
+    def settle(self) -> None:
+        for each in self.inner:
+            each.settle()
 
     def gradients(self) -> Iterator[tuple[Parameter, Any]]:
         for each in self.inner:

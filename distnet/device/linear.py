@@ -16,9 +16,13 @@ class DeviceLinear(DeviceLayer[Linear]):
     """y = x W + b, images as vectors in (C, H, W) order."""
 
     def load(self) -> None:
-        self.weight = self.numbers.operand(self.mirror.of(self.layer.weight)[None])[0]  # (K, out)
+        self.weight = self.numbers.operand(self.computing_weight()[None])[0]  # (K, out)
         if self.layer.has_bias:
             self.bias = self.mirror.of(self.layer.bias)
+
+    def computing_weight(self) -> Any:
+        """As `Linear.computing_weight`."""
+        return self.mirror.of(self.layer.weight)
 
     def forward(self, x: Any, training: bool) -> Any:
         k, out = self.layer.weight.shape

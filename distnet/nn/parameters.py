@@ -70,6 +70,11 @@ class Parameter:
         self._value = array
 
     @property
+    def is_away(self) -> bool:
+        """Whether a device is ahead of `value`; to read that brings it home."""
+        return self.home is not None and self.home.bring is not None
+
+    @property
     def size(self) -> int:
         return math.prod(self.shape)
 

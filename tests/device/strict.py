@@ -14,7 +14,7 @@ from distnet.device import Device
 UFUNCS = {
     *("abs", "absolute", "add", "subtract", "multiply", "divide", "negative", "maximum", "minimum"),
     *("greater", "equal", "rint", "frexp", "ldexp", "sqrt", "square", "exp", "log", "tanh"),
-    *("copysign", "less", "not_equal", "bitwise_and"),
+    *("copysign", "less", "not_equal", "bitwise_and", "less_equal", "greater_equal"),
 }
 FUNCTIONS = {
     *("max", "sum", "matmul", "ascontiguousarray", "full", "zeros", "ones_like", "full_like"),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from layer_table import CASES, MODE_NAMES, MODES, TRAIN, build, images
+from layer_table import CASES, MODE_NAMES, MODES, TRAIN, all_layers, build, images
 from strict import Strict
 
 from distnet.base.arithmetic import FLOAT, Portable
@@ -41,6 +41,11 @@ def test_there_are_cases_of_every_device_layer():
     leaves = [leaf for case in OF_DEVICES for leaf in build(case.make(), case.shape).leaves()]
     made = {type(case.make()) for case in OF_DEVICES} | set(map(type, leaves))
     assert set(DEVICE_LAYERS) <= made
+
+
+def test_every_layer_is_on_devices():
+    """As docs/device.md says: one that is not, and why, is to be named there and here."""
+    assert all_layers() == set(DEVICE_LAYERS)
 
 
 @pytest.mark.parametrize("at", MODES, ids=MODE_NAMES)

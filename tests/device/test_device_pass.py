@@ -22,10 +22,15 @@ LABELS = np.arange(50) % 3
 RULES = [name for name in CASES if name.startswith("mlp_")]
 
 
+def layers():
+    """What has something of its own on a device."""
+    return [Conv2d(4, 3, pad=1), BatchNorm(), ReLU(), MaxPool2d(2), Dropout(0.3), Linear(3)]
+
+
 def trainer(device, *, inputs=X, labels=LABELS, arithmetic=None, frozen=(), loss=None, **settings):
-    """Of a network with what has something of its own on a device; batches of 20, 20 and 10."""
-    layers = [Conv2d(4, 3, pad=1), BatchNorm(), ReLU(), MaxPool2d(2), Dropout(0.3), Linear(3)]
-    network = Network(layers, (1, 6, 6), arithmetic=arithmetic or Portable(), seed=1)
+    """Of a network of `layers`, or what `make` makes; batches of 20, 20 and 10."""
+    made = settings.pop("make", layers)()
+    network = Network(made, (1, 6, 6), arithmetic=arithmetic or Portable(), seed=1)
     network.freeze(*frozen)
     if device is not None:
         compute_on(network, device)

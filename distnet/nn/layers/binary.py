@@ -64,7 +64,8 @@ class _BinaryWeight(Layer):
     def refresh(self) -> None:
         super().refresh()
         self._signs = None
-        np.clip(self.weight.value, -1, 1, out=self.weight.value)
+        if not self.weight.is_away:  # a device does it there
+            np.clip(self.weight.value, -1, 1, out=self.weight.value)
 
     def computing_weight(self) -> Array:
         if self._signs is None:

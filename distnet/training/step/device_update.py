@@ -96,6 +96,7 @@ class DeviceOptimizer(Optimizer):
     def _step_whole(self) -> None:
         whole, factors = slice(0, self.size), [self._factors[i] for i in range(len(self._factors))]
         self._rule.step_block(whole, self._body.mirror.trained, self._grads, factors)
+        self._body.chain.settle()
 
     def refresh(self) -> None:
         for name, array in self._there.items():
