@@ -13,7 +13,9 @@ from distnet.base.errors import DataError
 from distnet.nn import AvgPool2d, Conv2d, GlobalAvgPool2d, Linear, MicroBatch, Network, ReLU, Tanh
 from distnet.nn.gradient_check import numerical_gradient, relative_error
 from distnet.objectives import StyleTransfer
-from distnet.objectives.style import DARKEST, Canvas, Likeness, as_floats, style_of, total_variation
+from distnet.objectives.canvas import DARKEST, Canvas
+from distnet.objectives.likeness import Likeness, as_floats, style_of
+from distnet.objectives.style import total_variation
 from distnet.parallel import SerialCommunicator
 from distnet.training.fit import fit
 
@@ -159,7 +161,7 @@ def test_tiles_lie_inside_and_elsewhere_in_each_step():
     starts = set()
     for step in range(60):
         for tile in trained.tiles.inputs.tolist():
-            number, _, rows, columns = trained._place(tile, MicroBatch(step=step))
+            number, _, rows, columns = trained.grid.place(tile, MicroBatch(step=step))
             assert rows.stop - rows.start == columns.stop - columns.start == 5
             assert rows.start >= 0 <= columns.start and rows.stop <= 8 and columns.stop <= 12
             seen[number, rows, columns] += 1
@@ -170,7 +172,7 @@ def test_tiles_lie_inside_and_elsewhere_in_each_step():
 
 def test_a_tile_larger_than_the_picture_is_the_picture():
     whole, tiled = two(), two(tile=100)
-    assert tiled.tile_shape == (8, 12) and len(tiled.tiles.inputs) == 2
+    assert tiled.grid.tile_shape == (8, 12) and len(tiled.tiles.inputs) == 2
     for one, other in ((whole, tiled), (tiled, whole)):
         expected = other.gradients(*other.tiles, MicroBatch())
         np.testing.assert_array_equal(one.gradients(*one.tiles, MicroBatch()), expected)

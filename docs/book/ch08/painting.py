@@ -13,7 +13,7 @@ from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
 from distnet.nn import Network
 from distnet.objectives import StyleTransfer
-from distnet.objectives.style import as_floats
+from distnet.objectives.likeness import as_floats
 from distnet.parallel import Communicator
 from distnet.training.fit import fit
 from distnet.training.watching.history import History

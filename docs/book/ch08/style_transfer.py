@@ -19,7 +19,7 @@ from textures import TAPS, photograph, texture_network
 from distnet.base.arrays import Array
 from distnet.experiments import Lab, Numbers, Required, at_least, at_most, main
 from distnet.nn import Network
-from distnet.objectives.style import Likeness, as_floats, style_of
+from distnet.objectives.likeness import Likeness, as_floats, style_of
 from distnet.training.files.model_file import load
 
 if TYPE_CHECKING:
