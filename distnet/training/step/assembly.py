@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from distnet.base.arithmetic import Arithmetic
 from distnet.base.arrays import Array
 from distnet.data.sampler import Sampler
+from distnet.device.body import OnDevice
 from distnet.objectives import Objective
 from distnet.optim.optimizers import Optimizer
 from distnet.optim.schedules import Schedule
 from distnet.parallel.communicator import Communicator
-from distnet.parallel.sums.checked import make_checked_reducer
+from distnet.parallel.sums.checked import CheckedReducer, make_checked_reducer
 from distnet.parallel.sums.own import OwnAllreduce
 from distnet.parallel.sums.reducer import REDUCTIONS, Reducer, make_reducer
 from distnet.training.step.audit import Audit
@@ -27,7 +29,54 @@ from distnet.training.step.feed import Feed
 from distnet.training.step.islands import Islands, LocalSteps, deal_islands
 from distnet.training.step.trainer import Trainer
 
-R = TypeVar("R", bound=Reducer)
+
+@dataclass(frozen=True)
+class Sums:
+    """How the gradients of a step are summed, whichever ranks share it; see `make_trainer`.
+
+    num_contributions: micro-batches of a step at most.
+    """
+
+    objective: Objective
+    num_contributions: int
+    reduction: str
+    exchange: str | OwnAllreduce
+    bucket_bytes: int
+
+    def over(self, ranks: Communicator) -> Reducer:
+        """The reducer of these ranks."""
+        return make_reducer(self.reduction, ranks, **self._shared)
+
+    def checked(self, ranks: Communicator, num_slots: int) -> CheckedReducer:
+        """One that checks its sums, of micro-batches of which so many are computed twice."""
+        num_slots = min(num_slots, self.num_contributions)
+        return make_checked_reducer(self.reduction, ranks, num_slots=num_slots, **self._shared)
+
+    def on_device(self, ranks: Communicator, body: OnDevice) -> Reducer:
+        """One whose sums never leave a device, for a process that trains alone."""
+        parameters = self.objective.parameters
+        format = DeviceExact(parameters.values.size, self.num_contributions, body.device)
+        format.result_dtype = parameters.dtype
+        way, size = sums_on(body.device, ranks, format), self._tally_size
+        return Reducer(ranks, way, parameters.grads, size, bucket_bytes=way.total.nbytes)
+
+    @property
+    def _shared(self) -> dict[str, Any]:
+        """What both kinds of reducers on hosts are told."""
+        return {
+            "gradients": self.objective.parameters.grads,
+            "tally_size": self._tally_size,
+            "num_contributions": self.num_contributions,
+            "bucket_bytes": self.bucket_bytes,
+            "exchange": self.exchange,
+            "result_dtype": self.objective.parameters.dtype,
+        }
+
+    @property
+    def _tally_size(self) -> int:
+        """Numbers that are summed beside the gradients: the loss, counts and statistics."""
+        objective = self.objective
+        return 1 + len(objective.counts) + objective.parameters.batch_statistics.size
 
 
 def check_takes_part(
@@ -86,60 +135,36 @@ def make_trainer(
     """
     parameters = objective.parameters
     check_takes_part(parameters.arithmetic, objective, feed, optimizer, schedule, reduction)
-    num_parts = 1
-    if local is not None:
-        num_parts = local.islands
+    if local is not None and audit:
+        raise ValueError("audit: found islands, whose ranks have no other rank's state")
     if sampler is None:
+        num_parts = 1 if local is None else local.islands
         sampler = Sampler(len(feed.targets), batch_size, micro_batch_size, seed, num_parts)
-    num_contributions = sampler.max_micro_batches
-    tally_size = 1 + len(objective.counts) + parameters.batch_statistics.size
-
-    def with_parts(make: Callable[..., R], ranks: Communicator, **settings: Any) -> R:
-        return make(
-            reduction,
-            ranks,
-            parameters.grads,
-            tally_size,
-            num_contributions=num_contributions,
-            bucket_bytes=bucket_bytes,
-            exchange=exchange,
-            result_dtype=parameters.dtype,
-            **settings,
-        )
-
+    sums = Sums(objective, sampler.max_micro_batches, reduction, exchange, bucket_bytes)
+    ranks = comm if local is None else deal_islands(comm, local.islands).ranks
+    summing = ranks if reducing is None else reducing
     plain = reduction == "exact" and exchange == "auto" and local is None and not audit
     body = body_of(objective) if plain and trains_alone(comm, optimizer) else None
+    checked = sums.checked(summing, audit) if audit else None
     if body is not None:
         optimizer = DeviceOptimizer(optimizer, parameters, body)
-
-    def reducer_of(ranks: Communicator) -> Reducer:
-        if body is None:
-            return with_parts(make_reducer, ranks)
-        format = DeviceExact(parameters.values.size, num_contributions, body.device)
-        format.result_dtype = parameters.dtype
-        way = sums_on(body.device, ranks, format)
-        return Reducer(ranks, way, parameters.grads, tally_size, bucket_bytes=way.total.nbytes)
-
-    ranks = (reducing or comm) if local is None else deal_islands(comm, num_parts).ranks
-    audited = None
-    if audit:
-        if local is not None:
-            raise ValueError("audit: found islands, whose ranks have no other rank's state")
-        audited = with_parts(make_checked_reducer, ranks, num_slots=min(audit, num_contributions))
+        reducer = sums.on_device(summing, body)
+    else:
+        reducer = checked or sums.over(summing)
     trainer = Trainer(
         objective=objective,
         optimizer=optimizer,
         schedule=schedule,
         sampler=sampler,
         feed=feed,
-        reducer=audited or reducer_of(ranks),
+        reducer=reducer,
         comm=comm,
         seed=seed,
         memory=memory,
-        ranks=ranks if local is not None else comm,
+        ranks=ranks,
     )
     if local is not None:
-        trainer.synchronization = Islands(local, trainer, reducer_of, exchange)
-    if audited is not None:
-        trainer.audit = Audit(comm, audited, seed, audit)
+        trainer.synchronization = Islands(local, trainer, sums.over, exchange)
+    if checked is not None:
+        trainer.audit = Audit(comm, checked, seed, audit)
     return trainer
