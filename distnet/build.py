@@ -39,7 +39,7 @@ from distnet.parallel import (
 )
 from distnet.parallel.watch import Watch
 from distnet.training.callbacks import EarlyStopping
-from distnet.training.config import TrainConfig, defaults_of, identity, to_toml, weights_of
+from distnet.training.config import TrainConfig, defaults_of, identity, to_toml
 from distnet.training.files.directory_lock import DirectoryLock
 from distnet.training.files.earlier_runs import claim
 from distnet.training.files.mirrors import MIRRORS
@@ -47,6 +47,7 @@ from distnet.training.files.model_file import about, initialize
 from distnet.training.files.run_directory import RunDirectory
 from distnet.training.job import Job
 from distnet.training.known_answer import expect_same_bits, fingerprint_of
+from distnet.training.options import weights_of
 from distnet.training.resume import resume
 from distnet.training.run import Callback, Run
 from distnet.training.saving import Saving

@@ -120,7 +120,7 @@ def _named(classes: Sequence[str]) -> str:
 def _options(config: Any) -> str:
     """The flags that differ from what they are without being given, as far as they decide."""
     # Not before a script has added its own models to the tables that the options are made of.
-    from distnet.training.config import ENTRIES
+    from distnet.training.options import ENTRIES
 
     chosen = {name: getattr(config, name) for name in ENTRIES}
     plain, with_defaults = type(config)(), type(config)(**chosen)  # models have their own ones

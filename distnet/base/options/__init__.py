@@ -1,7 +1,7 @@
 """Dataclass fields that are command-line flags and TOML keys at once, each with its constraints.
 
 A field is declared once by `option(...)` or `argument(...)`; flags, `--help`, TOML files and
-constructors are held to it by the same `check`. `training/config.py` declares the options of a
+constructors are held to it by the same `check`. `training/options.py` declares the options of a
 training run; networks, optimizers and schedules declare their own.
 """
 
