@@ -28,8 +28,8 @@ from distnet.parallel.sums.exchange import BUCKET_BYTES_BETWEEN_HOSTS
 from distnet.parallel.sums.narrow import MOST_RANKS, USUAL_BITS
 from distnet.parallel.sums.two_level import bucket_bytes
 from distnet.planning.links import Link, Sum, reduction
+from distnet.training.step.island_changes import BUCKET_BYTES as CHANGES_BUCKET_BYTES
 
-CHANGES_BUCKET_BYTES = 1 << 20
 WORD, PARAMETER = 8, 4  # bytes
 NOTHING = Sum(0.0, 0.0, 0.0)
 

@@ -35,20 +35,14 @@ from distnet.base.options import Option
 from distnet.optim.outer import OuterNesterov
 from distnet.parallel.communicator import Communicator, SerialCommunicator
 from distnet.parallel.dealing import deal
-from distnet.parallel.errors import AgreedError, NonFiniteGradient, RankLost
-from distnet.parallel.sums.exact8 import Exact8
+from distnet.parallel.errors import AgreedError, RankLost
 from distnet.parallel.sums.own import OwnAllreduce
-from distnet.parallel.sums.reducer import CHANGES, Reducer, make_reducer
+from distnet.parallel.sums.reducer import CHANGES, Reducer
 from distnet.training.files.checkpoint import ISLAND, OUTER, SUM
-from distnet.training.step.diagnosis import TrainingDiverged
+from distnet.training.step.island_changes import RESIDUAL, Arrival, Changes, Memory
 from distnet.training.step.replicas import ReplicasDiffer, verify
 from distnet.training.step.result import RankWork, StepResult, joined
 from distnet.training.step.synchronization import Learner
-
-BUCKET_BYTES = 1 << 20  # nothing is computed meanwhile, so messages may be long
-RESIDUAL = "residual"
-
-Memory = dict[str, Array]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,20 +120,6 @@ def deal_islands(comm: Communicator, num_islands: int) -> Place:
     return Place(range(mine, mine + 1), ranks, [group[0] for group in groups])
 
 
-@dataclass
-class Arrival:
-    """Where an island is after its steps: how far it has come, and with which memory.
-
-    change: (size,), in the end as it is summed. result: what its steps measured together, None if
-    there were no samples for it.
-    """
-
-    change: Array
-    statistics: Array
-    memory: Memory
-    result: StepResult | None
-
-
 class Islands:
     """The synchronization of `LocalSteps`, see above, for one learner.
 
@@ -153,27 +133,14 @@ class Islands:
         reducer_of: Callable[[Communicator], Reducer],
         exchange: str | OwnAllreduce,
     ) -> None:
-        parameters, comm, number = learner.parameters, learner.comm, options.islands
+        parameters, number = learner.parameters, options.islands
         self._number, self._every = number, options.sync_every
         self._reducer_of = reducer_of
         size, dtype = parameters.values.size, parameters.dtype
         self._outer = OuterNesterov(size, options.outer_lr, options.outer_momentum, dtype=dtype)
-        self._change = np.zeros(size, dtype)
-        self._sum = make_reducer(
-            options.sync_reduction,
-            comm,
-            self._change,
-            2 + len(learner.objective.counts) + parameters.statistics.size,
-            num_contributions=number,
-            bucket_bytes=BUCKET_BYTES,
-            exchange=exchange,
-            formats=CHANGES,
-        )
-        format = self._sum.exchange.format
-        # Of one island nothing travels, and nothing is rounded.
-        self._coarse = format if isinstance(format, Exact8) and number > 1 else None
-        residual = {RESIDUAL: np.zeros(size, dtype)} if self._coarse else {}
-        self._memories = [_copy(learner.step_state() | residual) for _ in range(number)]
+        self._changes = Changes(options.sync_reduction, number, learner, exchange)
+        kept = learner.step_state() | self._changes.residual
+        self._memories = [_copy(kept) for _ in range(number)]
         self._start = _copy(_model(learner))
         self._deal(learner)
         self._untold = ""  # what was repaired since the last comparison
@@ -206,7 +173,7 @@ class Islands:
             stops = self._meet(comm, arrivals, failure, wants_stop())
             result = self.synchronize(learner, step, stop, arrivals)
         if self._number > 1:
-            work.bytes_sent += self._sum.bytes_sent
+            work.bytes_sent += self._changes.bytes_sent
         work.num_steps, work.seconds = stop - step, time.perf_counter() - began
         work.wait_seconds += time.perf_counter() - met
         return replace(result, own=work, stop=stops, num_steps=stop - step)
@@ -260,7 +227,7 @@ class Islands:
     def _arrive(self, learner: Learner, island: int, results: Sequence[StepResult]) -> Arrival:
         memory = _copy(learner.step_state())
         change = learner.parameters.values - self._start["values"]
-        if self._coarse:
+        if RESIDUAL in self._memories[island]:
             memory[RESIDUAL] = self._memories[island][RESIDUAL].copy()
             change += memory[RESIDUAL]
         statistics = learner.parameters.statistics.copy()
@@ -275,22 +242,12 @@ class Islands:
         wants_stop: bool,
     ) -> bool:
         """Whether any rank wants to stop; raises on all ranks what an island has failed with."""
-        largest: list[Array] = []
-        if self._coarse:
-            largest = [self._coarse.magnitudes(each.change) for each in arrivals.values()]
-            largest.append(self._coarse.magnitudes(np.zeros_like(self._change)))
         flags = np.array([failure is not None, wants_stop], np.float64)
-        told = np.concatenate([flags, *([np.max(largest, axis=0)] if largest else [])])
-        told[np.isnan(told)] = np.inf
+        told = np.concatenate([flags, self._changes.magnitudes(arrivals.values())])
         comm.allreduce(told, "max")
         if told[0]:
             raise next(error for error in comm.allgather(failure) if error is not None)
-        if self._coarse:
-            self._coarse.agree_on(told[2:])
-            for each in arrivals.values():
-                sent = self._coarse.rounded(each.change)
-                np.subtract(each.change, sent, out=each.memory[RESIDUAL])
-                each.change = sent
+        self._changes.round(arrivals.values(), told[2:])
         return bool(told[1])
 
     def _combine(
@@ -302,49 +259,19 @@ class Islands:
             result = arrivals[0].result
             assert result is not None
         else:
-            changes, tally = self._total(learner, step, stop, arrivals)
-            np.multiply(changes, 1 / self._number, out=parameters.values)
+            leaders = self._place.leaders
+            mine = {i: each for i, each in arrivals.items() if leaders[i] == learner.comm.rank}
+            total = self._changes.total(mine, f"steps {step} to {stop - 1}")
+            np.multiply(total.change, 1 / self._number, out=parameters.values)
             parameters.values += self._start["values"]
-            measured, statistics = np.split(tally, [2 + len(objective.counts)])
-            np.multiply(statistics, 1 / self._number, out=parameters.statistics)
-            num_samples, counts = int(measured[1]), measured[2:].copy()
-            loss = float(measured[0]) / num_samples
+            np.multiply(total.statistics, 1 / self._number, out=parameters.statistics)
+            counts, num_samples = total.counts, total.num_samples
+            loss = total.loss / num_samples
             metrics, lr = objective.metrics(loss, counts, num_samples), learner.schedule(stop - 1)
             result = StepResult(step, loss, counts, metrics, num_samples, lr, RankWork(), False)
         self._outer.step(self._start["values"], parameters.values)
         parameters.refresh()
         return result
-
-    def _total(
-        self, learner: Learner, step: int, stop: int, arrivals: dict[int, Arrival]
-    ) -> tuple[Array, Array]:
-        """The sums over all islands: of the changes (size,), and what `_tally` holds."""
-        comm, leaders = learner.comm, self._place.leaders
-        mine = [island for island in arrivals if leaders[island] == comm.rank]
-        self._sum.start(mine)
-        for island in mine:
-            np.copyto(self._change, arrivals[island].change)
-            self._sum.add(island, self._tally(learner, arrivals[island]))
-        try:
-            return self._sum.finish()
-        except NonFiniteGradient as error:
-            what = "what was measured"
-            if error.part == "gradient":
-                what = f"the change of {learner.parameters.name_at(error.index)}"
-            raise TrainingDiverged(
-                f"steps {step} to {stop - 1}: {what} is {error.value:g} on island "
-                f"{error.micro_batch}, expected a finite number; lower --lr"
-            ) from error
-
-    def _tally(self, learner: Learner, arrival: Arrival) -> Array:
-        """The loss, times the number of samples; that number; the counts; the statistics."""
-        result = arrival.result
-        num_counts = len(learner.objective.counts)
-        measured = np.zeros(2 + num_counts)
-        if result is not None:
-            measured[:2] = result.loss * result.num_samples, result.num_samples
-            measured[2:] = result.counts
-        return np.concatenate([measured, arrival.statistics])
 
     def _work(self, arrivals: Iterable[Arrival]) -> RankWork:
         """What this rank did in its own steps."""
@@ -377,7 +304,7 @@ class Islands:
     def _state(self, learner: Learner, islands: range) -> dict[str, Array]:
         named_in = learner.parameters.named_in
         state = named_in(self._outer.state["velocity"], f"{OUTER}velocity")
-        state |= {f"{SUM}{OUTER}{name}": array for name, array in self._sum.state.items()}
+        state |= {f"{SUM}{OUTER}{name}": array for name, array in self._changes.state.items()}
         for island in islands:
             for name, array in self._memories[island].items():
                 where = f"{ISLAND}{island}."
