@@ -29,7 +29,7 @@ UNLIKE = ["plain", "2 BLAS threads", "Prescott kernels", "Haswell kernels", "Num
 RANKS = [name for name, setting in SETTINGS.items() if setting.of_ranks]
 # With all layers between them, and quick; the others are trained where no two ranks are waited for.
 ON_RANKS = [
-    *("deep_convnet", "residual", "many_layers", "segmenter", "forger"),
+    *("deep_convnet", "residual", "many_layers", "signs", "segmenter", "forger"),
     *("painting", "captions", "islands", "cart_pole", "mlp_lamb"),
 ]
 

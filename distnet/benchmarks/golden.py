@@ -28,6 +28,8 @@ from distnet.models import NIC, DeepConvNet, ThreeLayerNet
 from distnet.nn import (
     AvgPool2d,
     BatchNorm,
+    BinaryConv2d,
+    BinaryLinear,
     Branches,
     Conv2d,
     ConvTranspose2d,
@@ -44,6 +46,7 @@ from distnet.nn import (
     Residual,
     Resize,
     Sigmoid,
+    Sign,
     Standardize,
     Tanh,
     Unflatten,
@@ -181,6 +184,21 @@ def many_layers() -> Network:
     return Network([*layers, Linear(10, init="xavier")], IMAGES, seed=None)
 
 
+def signs() -> Network:
+    """Weights and activations of one bit, of which many change in a few steps."""
+    layers = [
+        BinaryConv2d(8, 3, stride=2, pad=1, bias=False),
+        BatchNorm(),
+        Sign(),
+        BinaryLinear(20),
+        BatchNorm(),
+        Sign(),
+        BinaryLinear(10, bias=False),
+        BatchNorm(),
+    ]
+    return Network(layers, IMAGES, seed=None)
+
+
 def autoencoder() -> Network:
     """Back to as many numbers as there are pixels."""
     layers = [Linear(40), Tanh(), Linear(30, bias=False), Sigmoid(), Linear(784)]
@@ -272,6 +290,7 @@ CASES: dict[str, GoldenCase | GoldenGame] = {
     "deep_convnet": GoldenCase(deep_network),
     "residual": GoldenCase(residual_network, optimizer="momentum", lr=0.05, schedule="cosine"),
     "many_layers": GoldenCase(many_layers, optimizer="nesterov", lr=0.01, schedule="step"),
+    "signs": GoldenCase(signs, lr=0.1),
     "autoencoder": GoldenCase(autoencoder, task="pixels"),
     "segmenter": GoldenCase(segmenter, task="ink"),
     "forger": GoldenCase(forger, task="forgery"),
@@ -293,6 +312,7 @@ GOLDEN = {
     "deep_convnet": "3924829764a9e5583026e258ff7ffd179e494f2f4a338dc49332638b712e1214",
     "residual": "500f49c535eb5d0e842a34a0d3362073a557e2b399ea22b76985f4ebfa0f14b7",
     "many_layers": "05f1b36a27e443832c1348bc7bab319f99551f7c97b2165a62ff05d73c965a1b",
+    "signs": "bb6528caf8daf2508aad3d0df3ff00a486a6d877a98d79c6eb5e6a0b9ae933b4",
     "autoencoder": "7aeb9394d75ef084422454d7c9e61f9bd277aee390e7b60f2aefda7c9a53aa30",
     "segmenter": "891124dc4a26766e235c6c3f367a9c57fecbbc1f3df9757e873fa42ea2e87bca",
     "forger": "818680842bb8e47d92421a46769abbe766451403fd5e0e6e127389b0ed249cd3",

@@ -52,6 +52,14 @@ class CudaKernels(Blas):
         """Compiled when it is first asked for; CuPy keeps it in a cache on disk."""
         return self.xp.RawModule(code=source(), options=OPTIONS, name_expressions=NAMES)
 
+    def load(self) -> None:
+        """Finds NVIDIA's libraries, and compiles; raises ImportError or RuntimeError if it cannot.
+
+        Otherwise the first pass would.
+        """
+        self._function("units")
+        self._ready()
+
     def unit(self, x: Any, bits: int) -> Any:
         x = self.xp.ascontiguousarray(x)
         groups, parts = len(x), self._largest_parts(x)

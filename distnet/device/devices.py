@@ -84,13 +84,21 @@ class Cuda(Device):
         try:
             count = runtime.getDeviceCount()
         except runtime.CUDARuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise DeviceError(f"device cuda: found no GPU ({reason:.200}), expected one") from None
+            raise DeviceError(
+                f"device cuda: found no GPU ({_reason(error)}), expected one"
+            ) from None
         if not count:
             raise DeviceError("device cuda: found no GPU, expected one")
         self.number = number % count
         self.xp.cuda.Device(self.number).use()
         self.kernels = CudaKernels(self.xp)
+        try:
+            self.kernels.load()
+        except (ImportError, RuntimeError) as error:
+            raise DeviceError(
+                f"device cuda: found no CUDA for CuPy ({_reason(error)}), expected "
+                "NVIDIA's libraries: pip install 'cupy-cuda13x[ctk]' (or 12x, as your CuPy is)"
+            ) from None
         self._recorder = Recorder(self.xp)
 
     @staticmethod
@@ -98,9 +106,8 @@ class Cuda(Device):
         try:
             return import_module("cupy")
         except ImportError as error:
-            reason = " ".join(str(error).split())
             raise DeviceError(
-                f"device cuda: found no CuPy ({reason:.200}), expected it: {INSTALL}"
+                f"device cuda: found no CuPy ({_reason(error)}), expected it: {INSTALL}"
             ) from None
 
     def to_device(self, array: Array) -> Any:
@@ -126,6 +133,11 @@ class Cuda(Device):
             "cupy": self.xp.__version__,
             "cuda": str(runtime.runtimeGetVersion()),
         }
+
+
+def _reason(error: Exception) -> str:
+    """What it says, on one line of bearable length."""
+    return f"{' '.join(str(error).split()):.200}"
 
 
 CPU, AUTO = "cpu", "auto"

@@ -91,6 +91,7 @@ class Network:
         self.dtype = self.arithmetic.dtype(self.parameters.dtype)
         self._build()
         self.parameters.take_anew()
+        self.parameters.refresh()
         self._initialize(seed)
         return self
 
@@ -169,6 +170,7 @@ class Network:
         self.frozen = tuple(dict.fromkeys(names))
         self._build()
         self.parameters.take_anew()
+        self.parameters.refresh()
 
     def predict(self, x: object) -> Array:
         """The outputs `(N, ...)` in evaluation mode, in a new array; for a classifier, the logits.

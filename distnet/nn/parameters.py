@@ -171,10 +171,14 @@ class Parameters:
         )
 
     def take_anew(self) -> None:
-        """For parts that were built again: new vectors with the values of the old ones, by name."""
+        """For parts that were built again: new vectors with the values of the old ones, by name.
+
+        They stay as they are; a layer that keeps its values within bounds does so in `refresh`.
+        """
         held = {name: array.copy() for name, array in self.all_named().items()}
         self._allocate()
-        self.load(held)
+        for name, value in self.all_named().items():
+            np.copyto(value, held[name])
 
     def __getstate__(self) -> dict[str, Any]:
         """The vectors and names; what the layers declared is to be found by `rejoin`."""

@@ -10,7 +10,7 @@ from distnet.benchmarks.device import checks
 
 
 def test_it_runs_and_says_what_holds(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(benchmark, "ON_DEVICES", ())  # the golden hashes have a test of their own
+    monkeypatch.setattr(benchmark, "GOLDEN_CASES", ())  # the golden hashes have a test of their own
     path = tmp_path / "figures.json"
     assert main(["device", "--device", "numpy", "--quick", "--json", str(path)]) == 0
     shown = capsys.readouterr().out

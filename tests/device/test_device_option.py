@@ -12,6 +12,7 @@ from distnet.__main__ import main as command
 from distnet.device import Device, DeviceError, choose_device, devices
 from distnet.device.body import OnDevice
 from distnet.device.containers import DEVICE_LAYERS
+from distnet.device.cuda import CudaKernels
 from distnet.device.devices import Cuda
 from distnet.nn import MaxPool2d
 from distnet.parallel import RankError, SerialCommunicator
@@ -64,8 +65,23 @@ def test_without_a_gpu_cuda_is_one_line_and_auto_the_cpu(monkeypatch, capsys, fo
     assert lines[0].startswith("distnet: error: ")
 
 
+@pytest.mark.parametrize("error", [ImportError("no libcublas"), RuntimeError("no libnvrtc")])
+def test_a_gpu_without_libraries_is_one_line(monkeypatch, error):
+    """CuPy is installed without them, unless it is asked for them, and notices when it computes."""
+
+    def load(kernels):
+        raise error
+
+    monkeypatch.setattr(devices, "import_module", lambda name: module(1))
+    monkeypatch.setattr(CudaKernels, "load", load)
+    assert choose_device("auto") is None
+    with pytest.raises(DeviceError, match=rf"found no CUDA for CuPy \({error}\), .*\[ctk\]"):
+        choose_device("cuda")
+
+
 def test_ranks_of_a_host_take_its_gpus_in_turn(monkeypatch):
     made = module(2)
+    monkeypatch.setattr(CudaKernels, "load", lambda kernels: None)
     monkeypatch.setattr(devices, "import_module", lambda name: made)
     for number in range(3):
         assert choose_device("auto", number).xp is made

@@ -33,7 +33,9 @@ from distnet.training.known_answer import ForeignArithmeticError, check_device, 
 ALONE = SerialCommunicator()
 
 
-@pytest.mark.parametrize("name", ["deep_convnet", "autoencoder", "islands", "captions", "painting"])
+@pytest.mark.parametrize(
+    "name", ["deep_convnet", "autoencoder", "islands", "captions", "painting", "signs"]
+)
 def test_golden_hashes(name):
     assert train(CASES[name], ALONE, device=Strict()) == GOLDEN[name]
 
