@@ -25,12 +25,8 @@ from distnet.parallel.errors import AgreedError
 from distnet.training.comparison import ArrayDifference, Comparison, Evidence, compare
 from distnet.training.config import defaults_of, identity, parse
 from distnet.training.files import checkpoint as checkpoints
-from distnet.training.files.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    check_compatible,
-    with_defaults,
-)
+from distnet.training.files.checkpoint import Checkpoint, CheckpointError
+from distnet.training.files.compatibility import check_compatible, with_defaults
 from distnet.training.fingerprint import one_blas_thread
 from distnet.training.side_by_side import Rerun, rerun
 from distnet.training.step.trainer import Trainer

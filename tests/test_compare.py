@@ -15,7 +15,7 @@ from distnet.compare import main
 from distnet.parallel import SerialCommunicator
 from distnet.train import train
 from distnet.training.files import checkpoint
-from distnet.training.files.checkpoint import checkpoint_path
+from distnet.training.files.checkpoint_directory import checkpoint_path
 from distnet.training.watching.step_hashes import chained
 
 FLAGS = "--model two_layer --batch-size 50 --micro-batch-size 16 --steps 6 --checkpoint-every 1"

@@ -15,7 +15,7 @@ from distnet.planning.failures import Failures
 from distnet.planning.links import Link
 from distnet.planning.model import Way, Workload
 from distnet.planning.options import PlanOptions
-from distnet.training.files import checkpoint as checkpoints
+from distnet.training.files.checkpoint_directory import latest
 from distnet.training.files.metrics import read_events
 from distnet.training.files.model_file import CHECKPOINTS
 
@@ -236,7 +236,7 @@ def _always_unknown(options: PlanOptions) -> Iterator[str]:
 
 def _sizes(path: Path) -> tuple[int, int]:
     """How many numbers are trained, and how many vectors of the optimizer belong to them."""
-    newest = checkpoints.latest(path / CHECKPOINTS).checkpoint
+    newest = latest(path / CHECKPOINTS).checkpoint
     if newest is None:
         return 0, 0
     parameters = sum(a.size for name, a in newest.state.items() if name.startswith("params."))

@@ -20,6 +20,7 @@ import numpy as np
 from distnet.base.arrays import Array
 from distnet.training.files import checkpoint as checkpoints
 from distnet.training.files.checkpoint import Arrays, Checkpoint, CheckpointError
+from distnet.training.files.checkpoint_directory import by_step
 from distnet.training.files.model_file import CHECKPOINTS, network_of
 from distnet.training.watching.step_hashes import Chain, state_sha256
 
@@ -87,7 +88,7 @@ class Evidence:
             return cls(path, {checkpoints.load(path).step: path})
         directory = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
         chain = Chain.read(path / "metrics.jsonl")
-        return cls(path, checkpoints.by_step(directory), chain, _ranks(path / "summary.json"))
+        return cls(path, by_step(directory), chain, _ranks(path / "summary.json"))
 
     def load(self, step: int) -> Checkpoint:
         """The checkpoint after `step` updates."""

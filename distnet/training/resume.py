@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from distnet.base.words import counted
 from distnet.parallel.agreement import together
-from distnet.training.files import checkpoint as checkpoints
-from distnet.training.files.checkpoint import (
-    LATEST,
-    LENGTH,
-    Checkpoint,
-    CheckpointError,
+from distnet.training.files.checkpoint import Checkpoint, CheckpointError, load
+from distnet.training.files.checkpoint_directory import LATEST, latest
+from distnet.training.files.compatibility import (
     check_compatible,
     with_defaults,
+    with_length_of,
     with_reduction_of,
 )
 from distnet.training.fingerprint import difference
@@ -64,7 +61,7 @@ def _find(
             f"of {run.trainer.schedule(found.step):g} in the next step; the result is not that of "
             "an unbroken run"
         )
-        found = replace(found, config=_with_length_of(own, found))
+        found = with_length_of(own, found)
     check_compatible(found, own)
     if found.step > run.total_steps:
         raise CheckpointError(
@@ -82,15 +79,10 @@ def _planned_steps(found: Checkpoint, run: Run) -> float:
     return int(length["epochs"]) * run.steps_per_epoch if "epochs" in length else math.inf
 
 
-def _with_length_of(own: Checkpoint, found: Checkpoint) -> dict[str, Any]:
-    rest = {name: value for name, value in found.config.items() if name not in LENGTH}
-    return rest | {name: own.config[name] for name in LENGTH if name in own.config}
-
-
 def _read(source: str, directory: Path) -> tuple[Checkpoint, list[str]]:
     if source != LATEST:
-        return checkpoints.load(Path(source)), []
-    newest = checkpoints.latest(directory)
+        return load(Path(source)), []
+    newest = latest(directory)
     if newest.checkpoint is None:
         problems = "; ".join(newest.warnings) or "found no checkpoint"
         raise CheckpointError(f"{directory}: {problems}, expected one to go on from")

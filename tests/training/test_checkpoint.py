@@ -14,18 +14,15 @@ import safetensors
 import safetensors.numpy
 
 from distnet.training.files import checkpoint as module
-from distnet.training.files.checkpoint import (
-    Checkpoint,
-    CheckpointError,
+from distnet.training.files.checkpoint import Checkpoint, CheckpointError, load, save
+from distnet.training.files.checkpoint_directory import (
     best_path,
-    check_compatible,
     checkpoint_path,
     latest,
-    load,
     prune,
-    save,
     set_aside,
 )
+from distnet.training.files.compatibility import check_compatible
 
 
 def state(step: int = 7, seed: int = 0) -> Checkpoint:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from distnet.training.files import checkpoint_writer as module
-from distnet.training.files.checkpoint import Checkpoint, best_path, checkpoint_path, load
+from distnet.training.files.checkpoint import Checkpoint, load
+from distnet.training.files.checkpoint_directory import best_path, checkpoint_path
 from distnet.training.files.checkpoint_writer import CheckpointWriter, Written
 
 WEIGHT, MOMENT, MEAN = np.zeros(5, np.float32), np.zeros(5, np.float32), np.zeros(2)

@@ -13,7 +13,7 @@ from distnet.optim import make_optimizer
 from distnet.optim.schedules import constant
 from distnet.parallel import NonFiniteGradient, SerialCommunicator
 from distnet.train import train
-from distnet.training.files.checkpoint import latest
+from distnet.training.files.checkpoint_directory import latest
 from distnet.training.fit import fit
 from distnet.training.step.assembly import make_trainer
 from distnet.training.step.diagnosis import bad_array, describe, first_bad_layer

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distnet.parallel import SerialCommunicator
-from distnet.training.files.checkpoint import checkpoint_path
+from distnet.training.files.checkpoint_directory import checkpoint_path
 from distnet.training.files.directory_lock import DirectoryInUseError, DirectoryLock
 from distnet.training.files.earlier_runs import claim
 

@@ -19,7 +19,8 @@ from distnet.data.formats.idx import format_idx
 from distnet.data.formats.idx_set import IDX_FILES
 from distnet.parallel import RankError, SerialCommunicator
 from distnet.train import train
-from distnet.training.files.checkpoint import best_path, checkpoint_path, load, save
+from distnet.training.files.checkpoint import load, save
+from distnet.training.files.checkpoint_directory import best_path, checkpoint_path
 from distnet.training.fingerprint import numerics_fingerprint
 from distnet.training.step.feed import Feed
 from distnet.training.step.trainer import Trainer

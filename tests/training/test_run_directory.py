@@ -16,7 +16,8 @@ import pytest
 
 from distnet.parallel import SerialCommunicator
 from distnet.training.files import checkpoint_writer
-from distnet.training.files.checkpoint import Checkpoint, checkpoint_path, load
+from distnet.training.files.checkpoint import Checkpoint, load
+from distnet.training.files.checkpoint_directory import checkpoint_path
 from distnet.training.files.run_directory import RunDirectory
 
 

@@ -10,31 +10,24 @@ A file has the tensors of `Trainer.state`, such as `params.NAME`, `optimizer.MOM
 Files are complete or absent, and what was damaged later is noticed (`CheckpointError`).
 """
 
-import contextlib
 import hashlib
 import json
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import count
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
 
-from distnet.base.files import remove_partial_files, write_atomically
+from distnet.base.files import write_atomically
 
 FORMAT, VERSION = "distnet", "2"
 ALIGNMENT = 8  # bytes, of the header of a safetensors file
 SUM = "sum."  # the prefix of what belongs to the gradient sum
 OUTER, ISLAND = "outer.", "island."  # of what belongs to islands, see `islands`
 PREFIXES = ("params.", "optimizer.", "statistics.", "memory.", SUM, OUTER, ISLAND)
-SET_ASIDE = "set-aside"
-LATEST = "latest"  # as a source: the newest valid file of a directory
-LENGTH = ("steps", "epochs")  # of which `config` has the one in force, or none
-NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -67,25 +60,6 @@ class Checkpoint:
         start = f"{prefix}."
         arrays = self.state.items()
         return {name.removeprefix(start): a for name, a in arrays if name.startswith(start)}
-
-
-@dataclass(frozen=True)
-class Latest:
-    """The newest valid checkpoint of a directory, if any, and one warning per damaged newer one."""
-
-    path: Path | None
-    checkpoint: Checkpoint | None
-    warnings: list[str]
-
-
-def checkpoint_path(directory: Path, step: int) -> Path:
-    """Where the checkpoint after `step` updates lies."""
-    return directory / f"step-{step:08d}.safetensors"
-
-
-def best_path(directory: Path) -> Path:
-    """Where the checkpoint with the best test accuracy lies once more, whatever is pruned."""
-    return directory / "best.safetensors"
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -124,141 +98,6 @@ def is_checkpoint(path: Path) -> bool:
             return (file.metadata() or {}).get("format") == FORMAT
     except (safetensors.SafetensorError, OSError):
         return True
-
-
-def latest(directory: Path) -> Latest:
-    """The newest valid checkpoint in `directory`; changes nothing. Raises OSError."""
-    warnings: list[str] = []
-    for _, path in sorted(_files(directory), reverse=True):
-        try:
-            return Latest(path, load(path), warnings)
-        except CheckpointError as error:
-            warnings.append(f"{error}; trying the one before it")
-    return Latest(None, None, warnings)
-
-
-def by_step(directory: Path) -> dict[int, Path]:
-    """The checkpoints in `directory`, by the step after which they were written."""
-    return dict(sorted(_files(directory)))
-
-
-def prune(directory: Path, keep: int, step: int) -> None:
-    """Deletes partial files and, of the checkpoints up to `step`, all but the newest `keep`.
-
-    A `keep` of 0 deletes no checkpoint. For the only writer of the directory, after it saved
-    `step`.
-    """
-    remove_partial_files(directory)
-    if keep:
-        reached = sorted(file for file in _files(directory) if file[0] <= step)
-        for _, path in reached[:-keep]:
-            path.unlink(missing_ok=True)
-
-
-def newest_step(directory: Path) -> int | None:
-    """The step of the newest checkpoint in `directory`, valid or not; None if there is none."""
-    return max((step for step, _ in _files(directory)), default=None)
-
-
-def set_aside(directory: Path, step: int) -> Path | None:
-    """Moves the checkpoints of later steps than `step` to a directory, which is returned, if any.
-
-    For a run that starts at `step` where another one got further: they are not of its own past,
-    and must not be what it is resumed from.
-    """
-    later = [path for number, path in _files(directory) if number > step]
-    best = best_path(directory)
-    if best.exists() and not _is_reached(best, step):
-        later.append(best)
-    if not later:
-        return None
-    aside = new_aside(directory)
-    for path in later:
-        path.replace(aside / path.name)
-    return aside
-
-
-def new_aside(directory: Path) -> Path:
-    """Another directory for what is set aside: "set-aside", "set-aside-2" and so on."""
-    for number in count(1):
-        aside = directory / (SET_ASIDE if number == 1 else f"{SET_ASIDE}-{number}")
-        with contextlib.suppress(FileExistsError):
-            aside.mkdir(parents=True)
-            return aside
-    raise AssertionError("there is no last number")
-
-
-def remove_all(directory: Path) -> None:
-    """Deletes the checkpoints of an earlier run, those set aside excepted."""
-    for _, path in list(_files(directory)):
-        path.unlink()
-    best_path(directory).unlink(missing_ok=True)
-
-
-def _is_reached(path: Path, step: int) -> bool:
-    try:
-        return load(path).step <= step
-    except CheckpointError:
-        return False
-
-
-def check_compatible(checkpoint: Checkpoint, own: Checkpoint) -> None:
-    """Raises CheckpointError unless a run whose state is `own` can go on from `checkpoint`.
-
-    They need the same `config` (where the caller may put more than options, such as a hash of the
-    data) and arrays of the same names, shapes and types.
-    """
-    where = f"checkpoint of step {checkpoint.step}"
-    remedy = "resume with what wrote it, or start a new run in another --out"
-    for what, found, expected in _contents(checkpoint, own):
-        if found != expected:
-            raise CheckpointError(f"{where}: {what}: found {found}, expected {expected}; {remedy}")
-
-
-def with_defaults(
-    own: Checkpoint, checkpoint: Checkpoint, defaults: Mapping[str, Any]
-) -> Checkpoint:
-    """`checkpoint` with `defaults` for the options of `own` that it does not know.
-
-    One of an earlier version was computed as these options are by default. How long a run is
-    (LENGTH) has no default: a checkpoint names it only where the schedule depends on it.
-    """
-    unknown = defaults.keys() & own.config.keys() - checkpoint.config.keys() - set(LENGTH)
-    missing = {name: defaults[name] for name in unknown}
-    return replace(checkpoint, config={**checkpoint.config, **missing})
-
-
-def with_reduction_of(own: Checkpoint, checkpoint: Checkpoint) -> Checkpoint:
-    """`checkpoint` as the start of a run that sums gradients as `own`, whose sum starts anew."""
-    found, new = checkpoint.state.items(), own.state.items()
-    kept = {name: array for name, array in found if not name.startswith(SUM)}
-    fresh = {name: array for name, array in new if name.startswith(SUM)}
-    config = {**checkpoint.config, "reduction": own.config["reduction"]}
-    return replace(checkpoint, state=kept | fresh, config=config)
-
-
-def _contents(checkpoint: Checkpoint, own: Checkpoint) -> Iterator[tuple[str, str, str]]:
-    """What there is on either side, in words, the most telling first."""
-    for key in dict.fromkeys([*own.config, *checkpoint.config]):
-        yield key, _described(checkpoint.config, key, repr), _described(own.config, key, repr)
-    found, expected = checkpoint.state, own.state
-    for name in dict.fromkeys([*expected, *found]):
-        yield name, _described(found, name, _shape), _described(expected, name, _shape)
-
-
-def _described(entries: Mapping[str, Any], name: str, describe: Callable[[Any], str]) -> str:
-    return describe(entries[name]) if name in entries else "nothing"
-
-
-def _shape(array: np.ndarray) -> str:
-    return f"{array.dtype.name} {array.shape}"
-
-
-def _files(directory: Path) -> Iterator[tuple[int, Path]]:
-    if directory.is_dir():
-        for path in directory.iterdir():
-            if match := NAME.fullmatch(path.name):
-                yield int(match[1]), path
 
 
 def _check_size(path: Path) -> None:

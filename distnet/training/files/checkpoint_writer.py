@@ -17,13 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distnet.base.files import write_atomically
-from distnet.training.files.checkpoint import (
-    Checkpoint,
-    best_path,
-    checkpoint_path,
-    prune,
-    save,
-)
+from distnet.training.files.checkpoint import Checkpoint, save
+from distnet.training.files.checkpoint_directory import best_path, checkpoint_path, prune
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from distnet.training.files.checkpoint import LATEST, best_path, newest_step
+from distnet.training.files.checkpoint_directory import LATEST, best_path, newest_step
 from distnet.training.files.directory_lock import DirectoryInUseError, DirectoryLock
 
 FILES = ("config.toml", "metrics.jsonl", "summary.json")  # beside the checkpoints

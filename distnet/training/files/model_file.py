@@ -20,7 +20,8 @@ from distnet.nn.network import Network
 from distnet.nn.parameters import Parameters
 from distnet.nn.quantization import sum_bounds
 from distnet.training.files import checkpoint as checkpoints
-from distnet.training.files.checkpoint import Checkpoint, CheckpointError, best_path
+from distnet.training.files.checkpoint import Checkpoint, CheckpointError
+from distnet.training.files.checkpoint_directory import best_path, latest
 from distnet.training.files.storage import BITS, narrowed, widened
 
 # What a file calls the way in which its parameters are held, and the shapes of those that are bits.
@@ -127,7 +128,7 @@ def _read(path: Path) -> Checkpoint:
     directory = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
     if best_path(directory).exists():
         return checkpoints.load(best_path(directory))
-    newest = checkpoints.latest(directory)
+    newest = latest(directory)
     if newest.checkpoint is None:
         problems = "; ".join(newest.warnings) or "found no checkpoint"
         raise CheckpointError(f"{path}: {problems}, expected the directory of a run")

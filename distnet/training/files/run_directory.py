@@ -20,7 +20,7 @@ from typing import Any
 
 from distnet.base.files import remove_partial_files, write_atomically
 from distnet.parallel.communicator import Communicator
-from distnet.training.files import checkpoint, earlier_runs
+from distnet.training.files import checkpoint_directory, earlier_runs
 from distnet.training.files.checkpoint import Checkpoint
 from distnet.training.files.checkpoint_writer import CheckpointWriter
 from distnet.training.files.directory_lock import DirectoryLock
@@ -62,18 +62,18 @@ class RunDirectory:
         return self._comm.rank == 0
 
     def set_aside(self, step: int) -> Path | None:
-        """Moves checkpoints of later steps than `step` away, see `checkpoint.set_aside`.
+        """Moves checkpoints of later steps than `step` away, see `checkpoint_directory.set_aside`.
 
         With what was told of these steps; where there are no checkpoints yet, that alone.
         """
         if not self.writes:
             return None
         with as_bad_input(self.path):
-            aside = checkpoint.set_aside(self.checkpoints, step)
+            aside = checkpoint_directory.set_aside(self.checkpoints, step)
             metrics = self.path / "metrics.jsonl"
             if aside is None and (step or not metrics.exists() or not metrics.stat().st_size):
                 return None
-            aside = aside or checkpoint.new_aside(self.checkpoints)
+            aside = aside or checkpoint_directory.new_aside(self.checkpoints)
             for path in earlier_runs.files_of(self.path):
                 shutil.copyfile(path, aside / path.name)
             return aside
@@ -83,7 +83,7 @@ class RunDirectory:
         if not self.writes:
             return
         with as_bad_input(self.path):
-            checkpoint.remove_all(self.checkpoints)
+            checkpoint_directory.remove_all(self.checkpoints)
             for path in [*earlier_runs.files_of(self.path), *mirrored(self.path)]:
                 path.unlink()
 

@@ -1,0 +1,117 @@
+"""The checkpoints of a run in their directory: by step, the newest, the best, those set aside."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from distnet.base.files import remove_partial_files
+from distnet.training.files.checkpoint import Checkpoint, CheckpointError, load
+
+SET_ASIDE = "set-aside"
+LATEST = "latest"  # as a source: the newest valid file of a directory
+NAME = re.compile(r"step-(\d{8,})\.safetensors")
+
+
+@dataclass(frozen=True)
+class Latest:
+    """The newest valid checkpoint of a directory, if any, and one warning per damaged newer one."""
+
+    path: Path | None
+    checkpoint: Checkpoint | None
+    warnings: list[str]
+
+
+def checkpoint_path(directory: Path, step: int) -> Path:
+    """Where the checkpoint after `step` updates lies."""
+    return directory / f"step-{step:08d}.safetensors"
+
+
+def best_path(directory: Path) -> Path:
+    """Where the checkpoint with the best test accuracy lies once more, whatever is pruned."""
+    return directory / "best.safetensors"
+
+
+def latest(directory: Path) -> Latest:
+    """The newest valid checkpoint in `directory`; changes nothing. Raises OSError."""
+    warnings: list[str] = []
+    for _, path in sorted(_files(directory), reverse=True):
+        try:
+            return Latest(path, load(path), warnings)
+        except CheckpointError as error:
+            warnings.append(f"{error}; trying the one before it")
+    return Latest(None, None, warnings)
+
+
+def by_step(directory: Path) -> dict[int, Path]:
+    """The checkpoints in `directory`, by the step after which they were written."""
+    return dict(sorted(_files(directory)))
+
+
+def prune(directory: Path, keep: int, step: int) -> None:
+    """Deletes partial files and, of the checkpoints up to `step`, all but the newest `keep`.
+
+    A `keep` of 0 deletes no checkpoint. For the only writer of the directory, after it saved
+    `step`.
+    """
+    remove_partial_files(directory)
+    if keep:
+        reached = sorted(file for file in _files(directory) if file[0] <= step)
+        for _, path in reached[:-keep]:
+            path.unlink(missing_ok=True)
+
+
+def newest_step(directory: Path) -> int | None:
+    """The step of the newest checkpoint in `directory`, valid or not; None if there is none."""
+    return max((step for step, _ in _files(directory)), default=None)
+
+
+def set_aside(directory: Path, step: int) -> Path | None:
+    """Moves the checkpoints of later steps than `step` to a directory, which is returned, if any.
+
+    For a run that starts at `step` where another one got further: they are not of its own past,
+    and must not be what it is resumed from.
+    """
+    later = [path for number, path in _files(directory) if number > step]
+    best = best_path(directory)
+    if best.exists() and not _is_reached(best, step):
+        later.append(best)
+    if not later:
+        return None
+    aside = new_aside(directory)
+    for path in later:
+        path.replace(aside / path.name)
+    return aside
+
+
+def new_aside(directory: Path) -> Path:
+    """Another directory for what is set aside: "set-aside", "set-aside-2" and so on."""
+    for number in count(1):
+        aside = directory / (SET_ASIDE if number == 1 else f"{SET_ASIDE}-{number}")
+        with contextlib.suppress(FileExistsError):
+            aside.mkdir(parents=True)
+            return aside
+    raise AssertionError("there is no last number")
+
+
+def remove_all(directory: Path) -> None:
+    """Deletes the checkpoints of an earlier run, those set aside excepted."""
+    for _, path in list(_files(directory)):
+        path.unlink()
+    best_path(directory).unlink(missing_ok=True)
+
+
+def _is_reached(path: Path, step: int) -> bool:
+    try:
+        return load(path).step <= step
+    except CheckpointError:
+        return False
+
+
+def _files(directory: Path) -> Iterator[tuple[int, Path]]:
+    if directory.is_dir():
+        for path in directory.iterdir():
+            if match := NAME.fullmatch(path.name):
+                yield int(match[1]), path
