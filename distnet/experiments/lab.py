@@ -25,13 +25,13 @@ import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.options import option, parse_values, with_default
-from distnet.convert import converted
 from distnet.data import Dataset, default_cache_dir, load_dataset
 from distnet.data.dataset import Samples
 from distnet.data.formats.pickled import read_pickled_arrays
 from distnet.device import CPU, Device, choose_device, compute_on
 from distnet.experiments.pictures import Draw, can_draw, write_picture
 from distnet.experiments.requirements import Required, Verdict, short
+from distnet.models.book_weights import from_book
 from distnet.nn.network import Network
 from distnet.parallel import Communicator, agree, run_command, together
 from distnet.training.config import TrainConfig
@@ -129,7 +129,7 @@ class Lab:
         path = self.weights / name
 
         def read() -> str:
-            _, params = converted(read_pickled_arrays(path), str(path))
+            _, params = from_book(read_pickled_arrays(path), str(path))
             network.parameters.load(params)
             return hashlib.sha256(path.read_bytes()).hexdigest()
 
