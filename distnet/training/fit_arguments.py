@@ -1,0 +1,187 @@
+"""What `fit` is given, checked once, with one line for what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from distnet.base.errors import DataError
+from distnet.base.images import as_array, channels_last_hint, check_finite, large_floats_hint
+from distnet.base.output import warn
+from distnet.data.arrays import check_same_length, checked_samples
+from distnet.data.dataset import Dataset, Samples
+from distnet.data.splits import split
+from distnet.nn import arguments
+from distnet.nn.network import Network
+from distnet.nn.parameters import Parameters
+from distnet.objectives import Classification, Objective
+from distnet.optim import Optimizer, Schedule
+from distnet.optim.schedules import constant
+from distnet.training.run import Callback
+from distnet.training.step.updates import optimizer_for
+from distnet.training.watching.history import History
+
+# What settings may be, by name: the least whole number, or what a number has to be.
+WHOLE = dict(steps=0, epochs=0, batch_size=1, micro_batch_size=1, evaluate_every=0, seed=0)
+AT_LEAST_0 = "a finite number >= 0", lambda x: x >= 0
+PART = "a number >= 0 and < 1", lambda x: 0 <= x < 1
+REAL = dict(lr=AT_LEAST_0, weight_decay=AT_LEAST_0, clip_norm=AT_LEAST_0, ema=PART, validation=PART)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of `fit`, see there, and what follows from them."""
+
+    steps: int | None
+    epochs: int | None
+    optimizer: str | Optimizer
+    lr: float | Schedule
+    weight_decay: float
+    clip_norm: float
+    ema: float
+    batch_size: int
+    micro_batch_size: int
+    evaluate_every: int
+    validation: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what cannot be, and makes NumPy's numbers Python's."""
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(
+                f"fit: found steps {self.steps} and epochs {self.epochs}, expected one of them"
+            )
+        for name, minimum in WHOLE.items():
+            value = getattr(self, name)
+            if value is not None or name not in ("steps", "epochs"):
+                object.__setattr__(self, name, arguments.whole("fit", name, value, minimum))
+        for name, (expected, accepts) in REAL.items():
+            if not (name == "lr" and callable(self.lr)):
+                value = arguments.real("fit", name, getattr(self, name), expected, accepts)
+                object.__setattr__(self, name, value)
+        if not isinstance(self.optimizer, str | Optimizer):
+            raise arguments.refusal(
+                "fit", "optimizer", self.optimizer, "a name or what make_optimizer returns"
+            )
+
+    def num_steps(self, steps_per_epoch: int) -> int:
+        """The length of this call."""
+        return self.steps if self.steps is not None else (self.epochs or 0) * steps_per_epoch
+
+    def schedule(self) -> Schedule:
+        """The learning rate by the step."""
+        return self.lr if callable(self.lr) else constant(self.lr)
+
+    def optimizer_of(self, parameters: Parameters) -> Optimizer:
+        """What updates these parameters, and averages them if it is to."""
+        return optimizer_for(
+            parameters,
+            self.optimizer,
+            ema=self.ema,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+        )
+
+    def comparable(self) -> dict[str, object]:
+        """Those that ranks can compare: of a schedule or an optimizer only the name, if any."""
+        plain = int, float, str, type(None)
+        return {name: value for name, value in vars(self).items() if isinstance(value, plain)}
+
+
+def check_kinds(
+    network: object,
+    images: object,
+    comm: object,
+    sets: object,
+    callbacks: object,
+    augment: object,
+    after: object,
+) -> None:
+    """Raises TypeError, one line, for what is something else."""
+    if isinstance(images, Dataset):
+        raise TypeError("fit: found a data set, expected images, labels: *dataset.train")
+    kinds = (
+        ("network", network, isinstance(network, Network | Objective), "a Network, or Objective"),
+        ("comm", comm, hasattr(comm, "allgather"), "a communicator, as distnet.run gives it"),
+        ("augment", augment, augment is None or callable(augment), "a function, or None"),
+        ("after", after, isinstance(after, History | None), "what an earlier call has returned"),
+    )
+    for name, value, is_right, expected in kinds:
+        if not is_right:
+            raise TypeError(f"fit: found {name} {value!r:.60}, expected {expected}")
+    if sets is not None and not isinstance(sets, Mapping):
+        raise TypeError(
+            f"evaluate_on: found {type(sets).__name__}, expected sets by name, such as "
+            '{"test": (images, labels)}'
+        )
+    for name, each in (sets or {}).items():
+        if not isinstance(each, tuple | list) or len(each) != 2:
+            kind = type(each).__name__
+            raise TypeError(f"evaluate_on, {name!r:.60}: found {kind}, expected (images, labels)")
+    given = callbacks if isinstance(callbacks, Sequence) else [callbacks]
+    wrong = [each for each in given if not isinstance(each, Callback)]
+    if wrong or given is not callbacks:
+        found = wrong[0] if wrong else callbacks
+        raise TypeError(f"callbacks: found {found!r:.60}, expected a list of Callback objects")
+
+
+def checked(
+    network: Network | Objective,
+    training: tuple[Any, Any],
+    others: Mapping[str, tuple[Any, Any]],
+    settings: Settings,
+) -> tuple[Samples, dict[str, Samples]]:
+    """The samples for training and the sets by name, those held out for validation first."""
+    check = _door(network)
+    samples, sets = check(*training), {}
+    for name, each in others.items():
+        try:
+            sets[name] = check(*each)
+        except DataError as error:
+            raise DataError(f"evaluate_on, {name!r:.60}: {error}") from None
+    if not settings.validation:
+        return samples, sets
+    samples, held_out = split(samples, settings.validation, settings.seed)
+    return samples, {"valid": held_out, **sets}
+
+
+def _door(network: Network | Objective) -> Callable[[Any, Any], Samples]:
+    """Checks samples: those of a classifier by its input shape and classes."""
+    if isinstance(network, Network):
+        shape, (num_classes,) = network.input_shape, network.output_shape
+        return lambda images, labels: checked_samples(images, labels, shape, num_classes)
+    return _targets_of_an_objective
+
+
+def _targets_of_an_objective(inputs: Any, targets: Any) -> Samples:
+    """Only the objective knows what they have to be; there is one for each input."""
+    inputs, targets = as_array(inputs, "inputs"), as_array(targets, "targets")
+    check_finite(inputs, "inputs")
+    check_finite(targets, "targets")
+    check_same_length(inputs, targets, "targets")
+    return Samples(inputs, targets)
+
+
+# By the parameters that a call of `fit` has trained, its seeds.
+_SEEDS: WeakKeyDictionary[Parameters, set[int]] = WeakKeyDictionary()
+
+
+def hint(objective: Objective, training: Samples, seed: int, after: History | None) -> None:
+    """Warns of what is allowed and rarely meant."""
+    seeds = _SEEDS.setdefault(objective.parameters, set())
+    if seed in seeds and after is None:
+        warn(
+            f"fit: this network was trained with seed {seed} before, and begins with the same order"
+            " of samples again; to go on, give after=history with what the call before returned, "
+            "or another seed"
+        )
+    seeds.add(seed)
+    if isinstance(objective, Classification):
+        for text in (
+            large_floats_hint(training.inputs),
+            channels_last_hint(objective.network.input_shape),
+        ):
+            if text:
+                warn(f"fit: {text}")
