@@ -37,6 +37,7 @@ from distnet.training.step.feed import Feed
 from distnet.training.watching.history import History
 
 Values = Callable[[Array], Array]  # from observations (N, ...) to the values of actions (N, A)
+Exploration = Callable[[int], float]  # from the number of a move to the part that is random
 
 GAMES_AT_ONCE = 25  # in an evaluation: the piece that one rank plays
 
@@ -44,10 +45,9 @@ GAMES_AT_ONCE = 25  # in an evaluation: the piece that one rank plays
 class Playing(Callback):
     """Plays beside a run, and puts what it sees into a replay.
 
-    moves_before: moves of each environment before the first step. total_moves: those of the run.
-    explore: the part of moves that are random in the end, towards which it falls from 1 in a
-    straight line during `explore_until` of the moves.
-    mirror: every move counts twice, as it was and as in a mirror, see `games.Game.mirrored`.
+    moves_before: moves of each environment before the first step. exploration: the part of moves
+    that are random, by the number of the move. mirror: every move counts twice, as it was and as in
+    a mirror, see `games.Game.mirrored`.
 
     results: of each evaluation, the means over `num_games` games: reward and length, in moves.
     """
@@ -61,16 +61,14 @@ class Playing(Callback):
         num_environments: int,
         moves_before: int,
         steps_per_move: int,
-        total_moves: int,
-        explore: float,
-        explore_until: float,
+        exploration: Exploration,
         mirror: bool,
         num_games: int,
         seed: int,
     ) -> None:
         self.game, self.objective, self.replay = game, objective, replay
         self.moves_before, self.steps_per_move = moves_before, steps_per_move
-        self.total_moves, self.explore, self.explore_until = total_moves, explore, explore_until
+        self.exploration = exploration
         self.mirror, self.num_games, self.seed = mirror, num_games, seed
         self.results: list[Metrics] = []
         self._starts, self._chances = Words(Purpose.START), Words(Purpose.EXPLORE)
@@ -127,11 +125,6 @@ class Playing(Callback):
         at_random = uniform(words[:, 0]) < self.exploration(number)
         return np.where(at_random, integers(words[:, 1], 0, self.game.num_actions), best)
 
-    def exploration(self, move: int) -> float:
-        """The part of moves that are random."""
-        passed = move / (self.explore_until * self.total_moves)
-        return max(self.explore, 1 - (1 - self.explore) * passed)
-
     def _mirrored(self, moves: Moves) -> Moves:
         """The same moves as in a mirror."""
         return moves._replace(
@@ -144,6 +137,11 @@ class Playing(Callback):
         """Random words for a move of every environment, (E, count)."""
         environments = range(len(self.ages))
         return np.stack([words.draw(MicroBatch(self.seed, move, e), count) for e in environments])
+
+
+def falling(least: float, until: float) -> Exploration:
+    """From 1 in a straight line to `least`, which it is from the move `until` on."""
+    return lambda move: max(least, 1 - (1 - least) * (move / until))
 
 
 def _beside(rows: Array, states: Array) -> Array:
@@ -238,7 +236,9 @@ def learner(
     network: from observations to a value for each action.
     lr: falls to 0 in a straight line, unless it is a schedule of your own. num_steps: how many
     rewards are counted as they came before the target network says what follows. target_decay: how
-    much of the target network stays in each step. For the others see `Playing`.
+    much of the target network stays in each step. explore: the part of moves that are random in the
+    end, towards which it falls from 1 in a straight line during `explore_until` of all moves. For
+    the others see `Playing`.
 
     Evaluations are called "greedy", see `Playing.results`. All is the same on any number of ranks,
     and, if the network computes in portable arithmetic, on any machine: the game then does, too.
@@ -272,9 +272,7 @@ def learner(
         num_environments=num_environments,
         moves_before=moves_before,
         steps_per_move=steps_per_move,
-        total_moves=total_moves,
-        explore=explore,
-        explore_until=explore_until,
+        exploration=falling(explore, explore_until * total_moves),
         mirror=mirror,
         num_games=num_games,
         seed=seed,

@@ -12,7 +12,7 @@ from distnet.nn import Conv2d, Linear, Network, ReLU
 from distnet.objectives.q_learning import DoubleDQN
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator
-from distnet.training.playing import Playing, learn_to_play, learner, play, results
+from distnet.training.playing import Playing, falling, learn_to_play, learner, play, results
 from distnet.training.step.trainer import TrainingDiverged
 from distnet.training.watching.history import History
 
@@ -128,9 +128,7 @@ def playing_of(game, network, **changed) -> Playing:
         num_environments=4,
         moves_before=6,
         steps_per_move=1,
-        total_moves=100,
-        explore=0.1,
-        explore_until=0.5,
+        exploration=falling(0.1, 50),
         mirror=False,
         num_games=10,
         seed=0,
@@ -146,7 +144,7 @@ def test_fewer_and_fewer_moves_are_random():
 
 def test_moves_that_are_not_random_are_the_best_ones():
     network = cart_pole_network()
-    playing = playing_of(CartPole(), network, explore=0.0, explore_until=1e-9)
+    playing = playing_of(CartPole(), network, exploration=falling(0.0, 1e-7))
     playing._play_until(44)
     replay = playing.replay
     rows = slice(4, len(replay))  # all of the first move are random
