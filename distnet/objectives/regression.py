@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from distnet.base.arithmetic import portable
@@ -49,13 +51,19 @@ class Regression(Objective):
         size = int(np.prod(self.network.output_shape))
         return {"loss": loss, "rmse": float(np.sqrt(2 * loss / size))}
 
+    def shaped(self, targets: Array, n: int) -> Array:
+        """The targets of n samples in the shape of outputs; raises ValueError if they are not."""
+        shape = n, *self.network.output_shape
+        if len(targets) != n or targets.size != math.prod(shape):
+            raise ValueError(f"targets: found shape {targets.shape}, expected {shape}")
+        return targets.reshape(shape)
+
     def _difference(self, y: Array, targets: Array) -> Array:
-        if len(targets) != len(y) or targets.size != y.size:
-            raise ValueError(f"targets: found shape {targets.shape}, expected {y.shape}")
+        targets = self.shaped(targets, len(y))
         if targets.dtype == np.uint8:
             targets = targets * y.dtype.type(1 / 255)
         difference = layout.empty(y.shape, y.dtype)
-        return np.subtract(y, targets.reshape(y.shape), out=difference, casting="same_kind")
+        return np.subtract(y, targets, out=difference, casting="same_kind")
 
     def _half_square(self, difference: Array) -> float:
         """The sum is taken in float64, in the order of the memory, that of the micro-batch."""

@@ -6,9 +6,9 @@ from strict import Strict
 
 from distnet.base.arithmetic import FLOAT, Portable
 from distnet.benchmarks.golden import CASES, GOLDEN, train
-from distnet.device import Device, compute_on
+from distnet.device import compute_on
 from distnet.nn import BatchNorm, Conv2d, Dropout, Linear, MaxPool2d, Network, ReLU
-from distnet.objectives import Classification, Regression
+from distnet.objectives import Classification
 from distnet.optim import make_schedule
 from distnet.parallel import SerialCommunicator
 from distnet.training.step.assembly import make_trainer
@@ -34,7 +34,7 @@ def trainer(device, *, inputs=X, labels=LABELS, arithmetic=None, frozen=(), loss
     network.freeze(*frozen)
     if device is not None:
         compute_on(network, device)
-    objective = Classification(network, **(loss or {}))
+    objective = settings.pop("objective", Classification)(network, **(loss or {}))
     optimizer = settings.pop("optimizer", "adam")
     return make_trainer(
         objective,
@@ -98,23 +98,6 @@ def test_groups_are_bounded_by_the_memory_they_take():
     made = trainer(Strict())
     most = made.group_pass.largest_group(20) * 20 * 36
     assert 2**19 < most <= 2**20
-
-
-def test_other_objectives_pass_one_by_one():
-    network = compute_on(Network([Linear(2)], (3,), arithmetic=Portable()), Device())
-    objective = Regression(network)
-    made = make_trainer(
-        objective,
-        Feed(objective, np.ones((4, 3)), np.ones((4, 2))),
-        optimizer=optimizer_for(objective.parameters, "sgd"),
-        schedule=make_schedule("constant", 0.01, 1, arithmetic=network.arithmetic),
-        batch_size=4,
-        micro_batch_size=2,
-        seed=0,
-        comm=SerialCommunicator(),
-    )
-    assert made.group_pass is None
-    assert made.advance(0, 1).loss > 0
 
 
 def test_a_state_can_be_given_back():

@@ -18,7 +18,7 @@ from distnet.parallel.sums.checked import CheckedReducer, make_checked_reducer
 from distnet.parallel.sums.own import OwnAllreduce
 from distnet.parallel.sums.reducer import REDUCTIONS, Reducer, make_reducer
 from distnet.training.step.audit import Audit
-from distnet.training.step.device_pass import body_of
+from distnet.training.step.device_loss import body_of
 from distnet.training.step.device_update import (
     DeviceExact,
     DeviceOptimizer,

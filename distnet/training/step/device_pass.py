@@ -1,8 +1,8 @@
 """A whole pass of several micro-batches on a device: forward, loss, backward, and their exact sum.
 
-For a classifier the loss is computed there as well, and of the gradients of a group only the sum
+Where the loss is computed there as well (`device_loss`), only the sum of the gradients of a group
 comes back, in the whole numbers that exact sums are made of (`parallel.sums.fixed_point`). So the
-host sends pixels, labels and parameters, and fetches one vector: all between is one recording.
+host sends inputs, targets and parameters, and fetches one vector: all between is one recording.
 
 In portable arithmetic a group has the bits of its micro-batches one by one. In float32 a product
 of more rows may round otherwise, so there a group is one micro-batch: else the bits would depend on
@@ -14,21 +14,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
-from distnet.device import Device
 from distnet.device.body import OnDevice, contribute
 from distnet.device.layer import Moments
 from distnet.device.recording import Recorded
-from distnet.nn.losses import check_labels
-from distnet.objectives import Classification, Objective
+from distnet.nn import Network
+from distnet.objectives import Objective
 from distnet.parallel.sums.fixed_point import FixedPoint
 from distnet.parallel.sums.reducer import Reducer
 from distnet.training.step.device_images import DeviceImages
+from distnet.training.step.device_loss import DeviceLoss, body_of, device_loss
 from distnet.training.step.feed import Feed
 from distnet.training.step.group_pass import GroupPass, GroupResult
 
@@ -47,30 +47,29 @@ class DeviceResult(GroupResult):
 
 
 class DevicePass(GroupPass):
-    """The passes of a classifier on a device, see above."""
+    """The passes of a network on a device, see above."""
 
     smallest_group = 1
 
     def __init__(
         self,
-        objective: Classification,
-        body: OnDevice,
+        network: Network,
+        loss: DeviceLoss[Any],
         feed: Feed,
         numbers: FixedPoint,
         keeps: bool,
         images: DeviceImages | None,
     ) -> None:
-        self.objective, self.body, self.device = objective, body, body.device
+        assert isinstance(network.body, OnDevice)
+        self.network, self.body, self.loss, self.device = network, network.body, loss, loss.device
         self.feed, self.numbers, self.keeps, self.images = feed, numbers, keeps, images
-        weights = objective.loss.weights
-        self._weights = None if weights is None else self.device.to_device(weights)
         self._recorded = Recorded(self.device, self._run)
-        self._drawn: tuple[Any, Any] = None, None  # for which micro-batches: inputs and labels
-        num_numbers = int(np.prod(objective.network.input_shape))
+        self._drawn: tuple[Any, Any] = None, None  # for which micro-batches: inputs and targets
+        num_numbers = int(np.prod(network.input_shape))
         self._most_samples = max(1, MOST_NUMBERS // num_numbers)
 
     def largest_group(self, num_samples: int) -> int:
-        if not self.objective.network.arithmetic.rounds:
+        if not self.network.arithmetic.rounds:
             return 1
         return min(MOST_MICRO_BATCHES, max(1, self._most_samples // max(1, num_samples)))
 
@@ -84,18 +83,18 @@ class DevicePass(GroupPass):
         """None if a gradient cannot be summed: micro-batch by micro-batch it is found which."""
         body, (g, n) = self.body, (len(samples), len(samples[0]))
         self._draw(samples, at)
-        _, (inputs, labels) = self._drawn
-        check_labels(labels, g * n, *self.objective.network.output_shape)
-        labels = labels.reshape(g, n, *labels.shape[1:]).astype(np.int32)
+        _, (inputs, targets) = self._drawn
+        targets = self.loss.targets(targets, g, n)
         body.bring(n, at)
         divided, manner = np.array([divisor], np.float64), body.chain.manner()
-        units, packed, moments = self._recorded(inputs, labels, divided, manner=manner)
+        units, packed, moments = self._recorded(inputs, divided, *targets, manner=manner)
         meanwhile()
         packed = self.device.to_host(packed)
-        largest, sums, of_moments = np.split(packed, [g, 3 * g])
+        num_sums = 1 + len(self.loss.objective.counts)
+        largest, sums, of_moments = np.split(packed, [g, g + g * num_sums])
         if not np.all(largest <= self.numbers.limit):
             return None
-        sums = sums.reshape(g, 2)
+        sums = sums.reshape(g, num_sums)
         sums[:, 0] /= divisor
         statistics = self._statistics(moments, of_moments, at)
         units = units if self.keeps else self.device.to_host(units)
@@ -110,30 +109,29 @@ class DevicePass(GroupPass):
         if self._drawn[0] == tuple(at):
             return
         self._drawn = None, None
-        drawn = self._inputs_and_labels(samples, at)
+        drawn = self._inputs_and_targets(samples, at)
         self.body.chain.draw(at, len(samples[0]))
         self._drawn = tuple(at), drawn
 
-    def _inputs_and_labels(
+    def _inputs_and_targets(
         self, samples: Sequence[Array], at: Sequence[MicroBatch]
     ) -> tuple[Array, Array]:
-        """What goes over of them: pixels `(G, N, ...)`, or where these are there; `(G N, ...)`."""
+        """What goes over, `(G, N, ...)`, or where that is there; and the targets `(G N, ...)`."""
         if self.images is not None:
             self.images.bring()
             return self.images.places(samples, at), self.feed.targets[np.concatenate(samples)]
-        inputs, labels = self.feed.group(samples, at)
+        inputs, targets = self.feed.group(samples, at)
         inputs = inputs.reshape(len(samples), len(samples[0]), *inputs.shape[1:])
         self.body.chain.check(inputs)
-        return inputs, labels
+        return inputs, targets
 
-    def _run(self, inputs: Any, labels: Any, divisor: Any) -> tuple[Any, Any, list[Moments]]:
+    def _run(self, inputs: Any, divisor: Any, *targets: Any) -> tuple[Any, Any, list[Moments]]:
         """Units; in one vector the largest, losses and counts, moments; whose these are."""
         chain, kernels = self.body.chain, self.device.kernels
         chain.load()
-        logits = chain.forward(self._as_input(inputs), training=True)
-        loss = self.objective.loss
-        dlogits, sums = kernels.cross_entropy(logits, labels, self._weights, divisor, loss)
-        chain.backward(dlogits, need_dx=False)
+        outputs = chain.forward(self._as_input(inputs), training=True)
+        doutputs, sums = self.loss.gradient(outputs, divisor, *targets)
+        chain.backward(doutputs, need_dx=False)
         trained = (each for p, each in chain.gradients() if not p.is_frozen)
         rows = [each.reshape(len(inputs), -1) for each in trained]
         units, largest = kernels.sum_of_units(kernels.concatenate(rows, 1), self.numbers.scale)
@@ -144,7 +142,7 @@ class DevicePass(GroupPass):
 
     def _as_input(self, inputs: Any) -> Any:
         """As `Network.as_input`: bytes 0 to 255 mean 0 to 1. Channels come last."""
-        xp, dtype = self.device.xp, self.objective.network.dtype
+        xp, dtype = self.device.xp, self.network.dtype
         if self.images is not None:
             inputs = self.images.gathered(inputs)
         elif inputs.ndim == 5:
@@ -155,7 +153,7 @@ class DevicePass(GroupPass):
 
     def _statistics(self, moments: list[Moments], values: Array, at: Sequence[MicroBatch]) -> Array:
         """`(G, B)`: what each micro-batch adds to running statistics; values: of all moments."""
-        batch = self.objective.parameters.batch_statistics
+        batch = self.network.parameters.batch_statistics
         rows = np.empty((len(at), batch.size))
         stops = np.cumsum([2 * each.mean.size for each in moments])
         of_layers = [each.reshape(2, len(at), -1) for each in np.split(values, stops)[:-1]]
@@ -164,20 +162,6 @@ class DevicePass(GroupPass):
                 contribute(each, mean[g], var[g], micro_batch)
             rows[g] = batch
         return rows
-
-
-def body_of(objective: Objective) -> OnDevice | None:
-    """The layers of an objective that can have such passes: other losses are the host's."""
-    if type(objective) is not Classification:
-        return None
-    body = objective.network.body
-    return body if isinstance(body, OnDevice) else None
-
-
-def device_of(objective: Objective) -> Device | None:
-    """Where they are."""
-    body = body_of(objective)
-    return None if body is None else body.device
 
 
 def device_pass(
@@ -191,6 +175,6 @@ def device_pass(
     body = body_of(objective)
     if body is None or numbers is None:
         return None
-    assert isinstance(objective, Classification)
+    network, loss = cast("Any", objective).network, device_loss(objective, body.device)
     images = None if changes else DeviceImages.of(feed, body.device)
-    return DevicePass(objective, body, feed, numbers, keeps, images)
+    return DevicePass(network, loss, feed, numbers, keeps, images)

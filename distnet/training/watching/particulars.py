@@ -16,7 +16,7 @@ from distnet.training.model_card import model_card
 from distnet.training.placement import devices, idle_ranks, placement
 from distnet.training.run import Run
 from distnet.training.saving import Saving
-from distnet.training.step.device_pass import device_of
+from distnet.training.step.device_loss import device_of
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,109 @@
+"""Losses on a device: what a pass computes there of an objective, behind its network.
+
+Objectives that have one, `DEVICE_LOSSES`, are trained in passes of many micro-batches that are
+recorded, see `device_pass`; with any other the host asks for each micro-batch by itself.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast
+
+import numpy as np
+
+from distnet.base.arrays import Array
+from distnet.device import Device
+from distnet.device.body import OnDevice
+from distnet.device.images import channels_last
+from distnet.device.numbers import Numbers
+from distnet.nn.losses import check_labels
+from distnet.objectives import Classification, Objective, Regression
+
+Of = TypeVar("Of", bound=Objective)
+
+
+class DeviceLoss(ABC, Generic[Of]):
+    """That of an objective with one network, for G micro-batches of N samples at a time."""
+
+    def __init__(self, objective: Of, device: Device) -> None:
+        self.objective, self.device, self.xp = objective, device, device.xp
+        self.numbers = Numbers(device, objective.parameters.arithmetic)
+
+    @abstractmethod
+    def targets(self, targets: Array, g: int, n: int) -> list[Array]:
+        """What goes there of the targets `(G N, ...)`; ValueError for what the objective refuses.
+
+        Images have their channels last, as the outputs of a network have there.
+        """
+
+    @abstractmethod
+    def gradient(self, outputs: Any, divisor: Any, *targets: Any) -> tuple[Any, Any]:
+        """That of the outputs `(G, N, ...)`, for the loss divided by `divisor` `(1,)`.
+
+        And what `Objective.gradients` returns, `(G, S)` float64, with the loss not divided.
+        """
+
+
+class DeviceCrossEntropy(DeviceLoss[Classification]):
+    """Of logits `(G, N, K)`."""
+
+    def __init__(self, objective: Classification, device: Device) -> None:
+        super().__init__(objective, device)
+        weights = objective.loss.weights
+        self._weights = None if weights is None else device.to_device(weights)
+
+    def targets(self, targets: Array, g: int, n: int) -> list[Array]:
+        check_labels(targets, g * n, *self.objective.network.output_shape)
+        return [targets.reshape(g, n).astype(np.int32)]
+
+    def gradient(self, outputs: Any, divisor: Any, *targets: Any) -> tuple[Any, Any]:
+        (labels,), loss = targets, self.objective.loss
+        return self.device.kernels.cross_entropy(outputs, labels, self._weights, divisor, loss)
+
+
+class DeviceSquares(DeviceLoss[Regression]):
+    """Half the squares of the differences."""
+
+    def targets(self, targets: Array, g: int, n: int) -> list[Array]:
+        shaped = self.objective.shaped(targets, g * n)
+        shaped = shaped.reshape(g, n, *shaped.shape[1:])
+        return [channels_last(shaped) if shaped.ndim == 5 else shaped]
+
+    def gradient(self, outputs: Any, divisor: Any, *targets: Any) -> tuple[Any, Any]:
+        (expected,), dtype = targets, outputs.dtype
+        if expected.dtype == np.uint8:
+            expected = expected.astype(dtype) * dtype.type(1 / 255)
+        difference = (outputs - expected).astype(dtype)
+        squares = self.xp.square(difference.astype(np.float64)).reshape(len(outputs), -1, 1)
+        squares = self.numbers.addends(squares, squares.shape[1])
+        total = self.device.kernels.sum_rows(squares)[:, 0]
+        return difference * (1 / divisor).astype(dtype), 0.5 * total[:, None]
+
+
+DEVICE_LOSSES: dict[type[Objective], Callable[[Any, Device], DeviceLoss[Any]]] = {
+    Classification: DeviceCrossEntropy,
+    Regression: DeviceSquares,
+}
+
+
+def body_of(objective: Objective) -> OnDevice | None:
+    """The layers of an objective whose loss can be theirs: where there are none, it is the host's.
+
+    A class that is derived from one that has a loss may do something else.
+    """
+    if type(objective) not in DEVICE_LOSSES:
+        return None
+    body = cast("Any", objective).network.body
+    return body if isinstance(body, OnDevice) else None
+
+
+def device_of(objective: Objective) -> Device | None:
+    """Where they are."""
+    body = body_of(objective)
+    return None if body is None else body.device
+
+
+def device_loss(objective: Objective, device: Device) -> DeviceLoss[Any]:
+    """That of an objective which has one."""
+    return DEVICE_LOSSES[type(objective)](objective, device)
