@@ -180,7 +180,8 @@ def _check_range(labels: Array, num_classes: int) -> None:
         return
     if labels.dtype.kind not in "iu":  # True and False would be a mask
         raise ValueError(f"labels: found {labels.dtype}, expected whole numbers")
-    for label in (int(labels.min()), int(labels.max())):
+    ends = [labels.max()] if labels.dtype.kind == "u" else [labels.min(), labels.max()]
+    for label in map(int, ends):
         if not 0 <= label < num_classes:
             raise ValueError(f"labels: found {label}, expected at least 0 and below {num_classes}")
 

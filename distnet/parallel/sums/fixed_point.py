@@ -143,20 +143,21 @@ class WideFixedPoint:
         """
         if not largest_magnitude(values) <= self.limit:
             return False
-        high, low = accumulator
-        whole = np.rint(values * self._high.scale)
-        high += np.add.reduce(whole.astype(np.int64), axis=0)
-        whole *= 1 / self._high.scale
-        rest = values - whole  # exact: of the bits of `values` the last ones
+        units = np.empty((2, *values.shape))
+        whole, rest = units
+        np.rint(values * self._high.scale, out=whole)
+        np.multiply(whole, 1 / self._high.scale, out=rest)
+        np.subtract(values, rest, out=rest)  # exact: of the bits of `values` the last ones
         rest *= self._low.scale
-        low += np.add.reduce(np.rint(rest, out=rest).astype(np.int64), axis=0)
+        np.rint(rest, out=rest)
+        accumulator += np.add.reduce(units.astype(np.int64), axis=1)
         return True
 
     def to_float(self, accumulator: Array, out: Array) -> None:
         """Writes the sum that `accumulator` (2, size) holds to `out` (size,), float64."""
         high, low = accumulator
-        self._high.to_float(high, out)
-        self._low.to_float(low, self._rest)
+        np.multiply(high, 1 / self._high.scale, out=out)
+        np.multiply(low, 1 / self._low.scale, out=self._rest)
         out += self._rest
 
 

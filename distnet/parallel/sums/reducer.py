@@ -182,9 +182,10 @@ class Reducer:
         if not 0 <= offset <= self._final_start:
             raise ValueError(f"found offset {offset}, expected 0 to {self._final_start}")
         self._final_start = offset
-        waiting = self._buckets[len(self._requests) :]
-        full = [bucket for bucket in waiting if bucket.start >= offset]
-        if full:
+        stop = next_one = len(self._requests)
+        while stop < len(self._buckets) and self._buckets[stop].start >= offset:
+            stop += 1
+        if full := self._buckets[next_one:stop]:
             self._add_suffix(self._gradients, full[-1].start)
             self._send(full)
         self.progress()
@@ -314,14 +315,15 @@ class Reducer:
     def _receive(self) -> None:
         """Waits for each message in turn; reads a bucket while the next ones are on their way."""
         self.wait_seconds = 0.0
-        during = self._comm.position.during
-        for number, bucket in enumerate(self._buckets, 1):
-            with during(f"gradient bucket {number} of {len(self._buckets)}"):
+        position = self._comm.position
+        with position.during(""):  # and after it, what was before
+            for number, bucket in enumerate(self._buckets, 1):
+                position.purpose = f"gradient bucket {number} of {len(self._buckets)}"
                 self._wait(self._requests[number - 1])
                 self.exchange.read(bucket)
-        with during("tally"):
+            position.purpose = "tally"
             self._wait(self._requests[-1])
-        with during("others' part of the total"):
+            position.purpose = "others' part of the total"
             self._wait(self.exchange.complete())
         self._fixed_point.to_float(self._tally, self._tally_out)
 

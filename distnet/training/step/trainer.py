@@ -123,8 +123,7 @@ class Trainer:
         micro_batches = self.sampler.micro_batches(step, part)
         num_samples = sum(len(samples) for samples in micro_batches)
         divisor = objective.divisor(self.feed.targets[self.sampler.part(step, part)])
-        dealt = [self.deal(len(micro_batches), rank) for rank in range(self.ranks.size)]
-        mine = dealt[self.ranks.rank]
+        mine = self.deal(len(micro_batches))
         groups = list(self._groups(micro_batches, mine))
         place = self._places(micro_batches, step, part)
 
@@ -152,7 +151,10 @@ class Trainer:
                 continue
             for m in some:  # nothing is sent before the last
                 reducer.add(m, compute(m, reducer.ready if m == mine[-1] else None))
-        others = self.audit.answer(step, dealt, compute) if self.audit else []
+        others: Sequence[int] = []
+        if self.audit is not None:
+            dealt = [self.deal(len(micro_batches), rank) for rank in range(self.ranks.size)]
+            others = self.audit.answer(step, dealt, compute)
         grads, sums = self._reduce(step, part, wants_stop(), compute)
 
         lr = self.schedule(step)
