@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from distnet.base.blas import one_blas_thread
 from distnet.base.command import one_line
 from distnet.base.options import argument, option, parse_options
 from distnet.base.words import counted
@@ -27,7 +28,6 @@ from distnet.training.config import defaults_of, identity, parse
 from distnet.training.files import checkpoint as checkpoints
 from distnet.training.files.checkpoint import Checkpoint, CheckpointError
 from distnet.training.files.compatibility import check_compatible, with_defaults
-from distnet.training.fingerprint import one_blas_thread
 from distnet.training.side_by_side import Rerun, rerun
 from distnet.training.step.trainer import Trainer
 from distnet.training.watching.step_hashes import state_sha256

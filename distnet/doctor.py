@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from distnet.base.blas import one_blas_thread
 from distnet.base.options import ConfigError, option, parse_options
 from distnet.base.output import secure_streams, write_now
 from distnet.checkup.finding import Finding, error, lines, merged, ok, will_train
@@ -27,7 +28,6 @@ from distnet.data import DataError, default_cache_dir, load_dataset
 from distnet.models import MODELS
 from distnet.parallel import Communicator, SerialCommunicator, connect, run_ranks, together
 from distnet.parallel.errors import AgreedError, LaunchError
-from distnet.training.fingerprint import one_blas_thread
 from distnet.training.fit import fit
 
 STEPS, BATCH, MICRO_BATCH = 3, 100, 25

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.base.blas import one_blas_thread
 from distnet.base.options import argument, option, parse_options, read_unchecked, with_default
 from distnet.base.output import write_now
 from distnet.base.tables import aligned
@@ -31,7 +32,6 @@ from distnet.parallel import Communicator, agree, run_command, together
 from distnet.training.config import TrainConfig
 from distnet.training.evaluation import measure
 from distnet.training.files import model_file
-from distnet.training.fingerprint import one_blas_thread
 from distnet.training.job import DONE, NOT_WRITTEN
 from distnet.training.known_answer import expect_same_bits
 from distnet.training.placement import devices

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.base.blas import one_blas_thread
 from distnet.base.images import large_floats_hint
 from distnet.base.options import ConfigError, argument, option, parse_options, with_default
 from distnet.base.output import write_now
@@ -33,7 +34,6 @@ from distnet.parallel import Communicator, agree, run_command, together
 from distnet.parallel.dealing import deal
 from distnet.training.config import TrainConfig
 from distnet.training.files import model_file
-from distnet.training.fingerprint import one_blas_thread
 from distnet.training.job import DONE, NOT_WRITTEN
 from distnet.training.known_answer import expect_same_bits
 from distnet.training.placement import devices

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from distnet.base.arithmetic import FLOAT, Arithmetic, arithmetic_of
+from distnet.base.blas import one_blas_thread
 from distnet.data import Dataset, default_cache_dir
 from distnet.data import registry as _registry
 from distnet.parallel import Communicator, LaunchError, run_command, together, working_alone
 from distnet.parallel import launcher as _launcher
 from distnet.training import fit as _fit
 from distnet.training import playing as _playing
-from distnet.training.fingerprint import one_blas_thread
 from distnet.training.known_answer import expect_same_bits
 from distnet.training.watching.history import History
 

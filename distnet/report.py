@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from distnet.base.blas import one_blas_thread
 from distnet.base.files import write_atomically
 from distnet.base.options import argument, option, parse_options
 from distnet.base.output import write_now
@@ -25,7 +26,6 @@ from distnet.reporting.page import Examined, page
 from distnet.reporting.run_files import RunFiles
 from distnet.training.files.checkpoint import CheckpointError
 from distnet.training.files.model_file import classifier_of
-from distnet.training.fingerprint import one_blas_thread
 from distnet.training.job import DONE
 
 

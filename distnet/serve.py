@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from distnet.base.blas import one_blas_thread
 from distnet.base.command import one_line
 from distnet.base.options import argument, option, parse_options, with_default
 from distnet.base.output import secure_streams, write_now
@@ -25,7 +26,6 @@ from distnet.serving.page import page
 from distnet.serving.reader import Reader
 from distnet.serving.server import Server
 from distnet.training.files import model_file
-from distnet.training.fingerprint import one_blas_thread
 
 ELSEWHERE = "192.0.2.1", 9  # an address for documentation (RFC 5737): nothing is sent to it
 

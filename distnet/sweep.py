@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from distnet.base.blas import one_blas_thread
 from distnet.base.files import write_atomically
 from distnet.base.options import argument, option, parse_options
 from distnet.base.output import write_now
@@ -41,7 +42,6 @@ from distnet.sweeping.outcomes import (
 from distnet.sweeping.page import choice, page, tally
 from distnet.sweeping.spec import Trial, text_of, trials_of
 from distnet.training.config import identity
-from distnet.training.fingerprint import one_blas_thread
 from distnet.training.job import DONE, NOT_WRITTEN, STOPPED_EARLY
 from distnet.training.signals import StopSignals
 

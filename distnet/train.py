@@ -10,9 +10,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from distnet.base.blas import one_blas_thread
 from distnet.parallel import Communicator, run_command, together
 from distnet.training.elastic import survive
-from distnet.training.fingerprint import one_blas_thread
 from distnet.training.job import Job
 from distnet.training.signals import StopSignals
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from distnet.base.blas import one_blas_thread
 from distnet.base.options import ConfigError, option, parse_options
 from distnet.benchmarks.rounds import describe_machine, interleave, ratios
 from distnet.nn import layout
 from distnet.nn.conv.choice import ALGORITHMS, fastest_algorithm
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.memory import Memory
-from distnet.training.fingerprint import one_blas_thread
 
 SHAPE, TIMING = "shape", "measurement"
 COUNT = {">=": 1, "<=": 65536}

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from distnet.base.blas import one_blas_thread
 from distnet.parallel import Communicator, run_command, together
-from distnet.training.fingerprint import one_blas_thread
 from distnet.training.run import Callback, Run
 from distnet.training.step.result import StepResult
 

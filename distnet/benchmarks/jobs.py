@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distnet.base.blas import one_blas_thread
 from distnet.parallel import Communicator, run_command
-from distnet.training.fingerprint import one_blas_thread
 
 TIMEOUT_SECONDS = 900.0
 ROOT = Path(__file__).resolve().parents[2]

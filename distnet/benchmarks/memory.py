@@ -13,12 +13,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from distnet.base.blas import one_blas_thread
 from distnet.base.options import option, parse_options
 from distnet.benchmarks.networks import CASES, DIGITS, random_trainer, torch_step
 from distnet.benchmarks.rounds import describe_machine
 from distnet.benchmarks.step import steps
 from distnet.data import load_dataset
-from distnet.training.fingerprint import one_blas_thread
 
 NUM_STEPS, NUM_LARGE_STEPS = 20, 3
 

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arithmetic import ARITHMETICS, Arithmetic, arithmetic_of
+from distnet.base.blas import one_blas_thread
 from distnet.base.options import option, parse_options
 from distnet.benchmarks.networks import CASES, Case, random_trainer, torch_step
 from distnet.benchmarks.rounds import describe_machine, interleave, ratios
 from distnet.nn import Conv2d, Layer, Sequential
 from distnet.nn.conv.choice import ALGORITHMS, fastest_algorithm
-from distnet.training.fingerprint import one_blas_thread
 from distnet.training.step.trainer import Trainer
 
 # Keeps glibc from returning PyTorch's activations to the kernel at every step.

@@ -8,10 +8,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from distnet.base.blas import one_blas_thread
 from distnet.base.words import counted
 from distnet.checkup.finding import Finding, error, ok, warning
 from distnet.data.cache import default_cache_dir
-from distnet.training.fingerprint import UNKNOWN, numerics_fingerprint, one_blas_thread
+from distnet.training.fingerprint import UNKNOWN, numerics_fingerprint
 from distnet.training.known_answer import ForeignArithmeticError, check_machine
 
 MIB = 1 << 20

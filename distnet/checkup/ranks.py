@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from distnet.base.blas import one_blas_thread
 from distnet.base.words import counted
 from distnet.checkup.finding import Finding, error, ok, warning
 from distnet.checkup.machine import usable_cores
 from distnet.parallel import Communicator
 from distnet.parallel.errors import name_ranks
 from distnet.parallel.segments import share
-from distnet.training.fingerprint import REMEDY, numerics_fingerprint, one_blas_thread
+from distnet.training.fingerprint import REMEDY, numerics_fingerprint
 from distnet.training.placement import placement
 
 NUM_PINGS = 21

@@ -15,13 +15,13 @@ from typing import Any, cast
 import numpy as np
 
 import distnet
+from distnet.base.blas import one_blas_thread
 from distnet.build import job_of
 from distnet.exercises.finding import Finding, NotYet, note, right, until_not_yet, whether
 from distnet.exercises.students_file import StudentsFile
 from distnet.objectives import Classification
 from distnet.parallel import Communicator, SerialCommunicator, run_command, together
 from distnet.training.config import TrainConfig, parse
-from distnet.training.fingerprint import one_blas_thread
 from distnet.training.run import Run
 
 STEPS = 12

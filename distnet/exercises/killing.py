@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 import distnet
+from distnet.base.blas import one_blas_thread
 from distnet.benchmarks.jobs import find_mpirun
 from distnet.build import job_of
 from distnet.exercises.finding import Finding, NotYet, right, until_not_yet, whether
@@ -36,7 +37,6 @@ from distnet.exercises.jobs import (
 from distnet.exercises.students_file import StudentsFile
 from distnet.parallel import Communicator, run_command, together
 from distnet.training.config import parse
-from distnet.training.fingerprint import one_blas_thread
 from distnet.training.job import STOPPED_EARLY, Job
 from distnet.training.run import Run
 from distnet.training.signals import StopSignals

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.base.blas import one_blas_thread
 from distnet.base.options import option, parse_values, with_default
 from distnet.data import Dataset, default_cache_dir, load_dataset
 from distnet.data.dataset import Samples
@@ -36,7 +37,7 @@ from distnet.nn.network import Network
 from distnet.parallel import Communicator, agree, run_command, together
 from distnet.training.config import TrainConfig
 from distnet.training.files.model_file import save as save_network
-from distnet.training.fingerprint import REMEDY, one_blas_thread
+from distnet.training.fingerprint import REMEDY
 from distnet.training.fit import fit
 from distnet.training.known_answer import fingerprint_of
 from distnet.training.placement import devices

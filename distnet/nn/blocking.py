@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.base.blas import terms_of_small_products
 from distnet.nn import layout
 
 SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS works without packing copies
+_PIECE_COLUMNS = 64, 48, 32
+_LEAST_ROWS, _LEAST_PIECE = 16, SMALL_PRODUCT // 8  # multiplications that are worth a call
 _SQUARE = 128  # elements a side: both ways to walk through it stay in the cache
 _FEW = 64  # elements a side that are copied without squares
 _LINE_BYTES = 64  # of the cache: elements that are nearer than this are read together
@@ -39,9 +43,50 @@ def repeated(vector: Array | None, count: int, out: Array | None) -> Array | Non
     return out
 
 
+def multiply(left: Array, right: Array, out: Array) -> None:
+    """out = left @ right, as np.matmul, the fast way."""
+    left, right, out = in_pieces(left, right, out)
+    np.matmul(left, right, out=out)
+
+
+def in_pieces(left: Array, right: Array, out: Array) -> tuple[Array, Array, Array]:
+    """What np.matmul shall be called with for out = left @ right: these, or views of them.
+
+    A large product in float32 is many small ones, of some rows of `left` and some columns of
+    `right`, where BLAS multiplies these faster: without copies of its own, which cost most where
+    there are few rows. Sums stay whole, and are no longer than BLAS adds up in one run, so that no
+    bit depends on it.
+    """
+    (m, k), n = left.shape[-2:], right.shape[-1]
+    if m * k * n <= SMALL_PRODUCT or k > terms_of_small_products():
+        return left, right, out
+    piece = _piece(m, k, n)
+    if piece is None or not left.dtype == right.dtype == out.dtype == np.float32:
+        return left, right, out
+    if not right.strides[-1] == out.strides[-1] == out.itemsize:
+        return left, right, out
+    rows, columns = piece
+    # All rows for some columns of `right` before the next ones, which so stay in the cache.
+    left = left.reshape(*left.shape[:-2], 1, -1, rows, k)
+    right = right.reshape(*right.shape[:-1], -1, 1, columns)  # (.., k, parts, 1, columns)
+    out = out.reshape(*out.shape[:-2], m // rows, rows, -1, columns)
+    return left, right.swapaxes(-4, -3).swapaxes(-3, -2), out.swapaxes(-4, -2).swapaxes(-3, -2)
+
+
+@functools.lru_cache(maxsize=1024)
+def _piece(m: int, k: int, n: int) -> tuple[int, int] | None:
+    """Rows and columns of the small products that an (m, k) @ (k, n) is cut into, or None."""
+    for columns in _PIECE_COLUMNS:
+        rows = m // equal_parts(m, SMALL_PRODUCT // (k * columns))
+        is_worth_it = rows >= _LEAST_ROWS and rows * k * columns >= _LEAST_PIECE
+        if n % columns == 0 and is_worth_it:
+            return rows, columns
+    return None
+
+
 def add_product(i: int, left: Array, right: Array, total: Array, part: Array) -> None:
     """total += left @ right, or total = left @ right for the first of the parts, i = 0."""
-    np.matmul(left, right, out=part if i else total)
+    multiply(left, right, part if i else total)
     if i:
         np.add(total, part, out=total)
 

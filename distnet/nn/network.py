@@ -241,9 +241,9 @@ class Network:
         The array is overwritten by the next call with as many samples.
         """
         out = self._input(x.shape)
-        np.copyto(out, x)
         if x.dtype == np.uint8:
-            np.multiply(out, self._pixel_scale, out=out)
+            return np.multiply(x, self._pixel_scale, out=out)
+        np.copyto(out, x)
         return out
 
     def _input(self, shape: Shape) -> Array:

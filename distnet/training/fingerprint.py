@@ -8,11 +8,11 @@ import hashlib
 import platform
 import sys
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from importlib import import_module
 
 import numpy as np
-import threadpoolctl
+
+from distnet.base.blas import blas_of_numpy
 
 UNKNOWN = "unknown"
 REMEDY = (
@@ -28,7 +28,7 @@ def numerics_fingerprint() -> dict[str, str]:
     Call it inside `one_blas_thread`, where the numbers are computed. What cannot be found out, such
     as the kernels of a BLAS that threadpoolctl does not know, is "unknown".
     """
-    blas = _blas_of_numpy()
+    blas = blas_of_numpy()
     return {
         "numpy": np.__version__,
         "blas": blas.get("internal_api") or _built_with_blas(),
@@ -53,24 +53,12 @@ def difference(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
     return "; ".join([*entries, REMEDY])
 
 
-def one_blas_thread() -> AbstractContextManager[object]:
-    """Within it BLAS computes on one thread: sums have one order, and ranks do not share cores."""
-    return threadpoolctl.threadpool_limits(limits=1, user_api="blas")
-
-
 def describe_features(enabled: list[str]) -> str:
     """The last and most special of NumPy's CPU features, their number, and a hash of them all."""
     if not enabled:
         return UNKNOWN
     digest = hashlib.sha256(" ".join(enabled).encode()).hexdigest()[:8]
     return f"{enabled[-1]} ({len(enabled)} features, {digest})"
-
-
-def _blas_of_numpy() -> dict[str, str]:
-    """The BLAS in NumPy's own wheel, otherwise the first one in the process; empty if none."""
-    libraries = [x for x in threadpoolctl.threadpool_info() if x["user_api"] == "blas"]
-    libraries.sort(key=lambda library: "numpy" not in library["filepath"])
-    return libraries[0] if libraries else {}
 
 
 def _built_with_blas() -> str:

@@ -26,13 +26,13 @@ from statistics import fmean
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.base.blas import one_blas_thread
 from distnet.build import dataset_of, num_steps, objective_of, parts_of, trainer_of
 from distnet.nn.parameters import Slot
 from distnet.parallel import SerialCommunicator
 from distnet.parallel.sums.reducer import Reducer
 from distnet.training.config import TrainConfig
 from distnet.training.evaluation import evaluate
-from distnet.training.fingerprint import one_blas_thread
 from distnet.training.step.feed import Feed
 
 WORKERS, WORD = 4, 4

@@ -20,6 +20,7 @@ from statistics import median
 
 import numpy as np
 
+from distnet.base.blas import one_blas_thread
 from distnet.build import optimizer_of
 from distnet.models import MODELS
 from distnet.objectives import Classification
@@ -28,7 +29,6 @@ from distnet.parallel import Communicator, run_command
 from distnet.planning.memory import bytes_of_rank
 from distnet.planning.model import Way
 from distnet.training.config import TrainConfig
-from distnet.training.fingerprint import one_blas_thread
 from distnet.training.step.assembly import make_trainer
 from distnet.training.step.feed import Feed
 from distnet.training.step.sharding import Sharded

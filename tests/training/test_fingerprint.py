@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import threadpoolctl
 
+from distnet.base.blas import one_blas_thread
 from distnet.training import fingerprint as module
 from distnet.training.fingerprint import (
     REMEDY,
     describe_features,
     difference,
     numerics_fingerprint,
-    one_blas_thread,
 )
 
 KEYS = "numpy blas blas_version blas_architecture blas_threads cpu_features machine byte_order"

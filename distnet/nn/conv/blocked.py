@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, ceil_divide
 from distnet.nn import blocking, layout
-from distnet.nn.blocking import add_product
+from distnet.nn.blocking import add_product, multiply
 from distnet.nn.conv.algorithm import Algorithm
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.memory import Memory
@@ -65,7 +65,7 @@ class BlockedConvolution(Algorithm):
         for rows in self._blocks():
             columns, y = self._unroll(seen, rows, windows), layout.native(out)[rows]
             product = self._rows(y, products)  # (P, F)
-            np.matmul(columns, self.weight, out=self._of_groups(product))
+            multiply(columns, self.weight, out=self._of_groups(product))
             if self.bias_row is not None:
                 by_row = product.reshape(len(y), -1)
                 np.add(by_row, self.bias_row, out=by_row)
@@ -97,7 +97,7 @@ class BlockedConvolution(Algorithm):
                 add_product(i, ones, block, dbias.reshape(1, -1), db_part.reshape(1, -1))
             if dpadded is not None:
                 into = self._pixels(dpadded, rows) if self.is_pointwise else columns
-                np.matmul(of_groups, self._filters(), out=into)
+                multiply(of_groups, self._filters(), out=into)
                 self._fold(columns, dpadded, rows, by_shift)
         if not self.is_pointwise:
             # (G, FG, KH, KW, CG) as (F, CG, KH, KW)

@@ -27,7 +27,7 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, ceil_divide
 from distnet.nn import layout
-from distnet.nn.blocking import add_product, copy_in_squares, repeated
+from distnet.nn.blocking import add_product, copy_in_squares, multiply, repeated
 from distnet.nn.conv.algorithm import Algorithm
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.winograd_tiles import Step, Tiling, product, run
@@ -249,7 +249,7 @@ class WinogradConvolution(Algorithm):
             v = block.v[:, :, channels].transpose(0, 2, 1)  # (r r, channels, P)
             shape = *v.shape[:2], self.geometry.f
             du = views.du.reshape(-1)[: math.prod(shape)].reshape(shape)
-            np.matmul(v, block.m, out=du)
+            multiply(v, block.m, out=du)
             np.matmul(self.tiles.gg.T, flat(du), out=flat(dfilters[:, channels]))
 
     def _deliver(self, dfilters: Array, dweight: Array) -> None:

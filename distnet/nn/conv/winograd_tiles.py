@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape, ceil_divide
 from distnet.nn import layout
-from distnet.nn.blocking import equal_parts
+from distnet.nn.blocking import equal_parts, in_pieces
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.winograd_transforms import (
     EXACT_POINTS,
@@ -34,7 +34,7 @@ Step = Callable[[], object]  # something to be done for a block, on views that a
 
 def product(left: Array, right: Array, destination: Array) -> Step:
     """One matrix product, or one for each of several matrices."""
-    return partial(np.matmul, left, right, destination)
+    return partial(np.matmul, *in_pieces(left, right, destination))
 
 
 def run(steps: list[Step]) -> None:

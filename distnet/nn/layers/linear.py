@@ -82,14 +82,15 @@ class Linear(Layer):
         if groups.are_summed:
             self._multiply(groups, y)
         else:
-            np.matmul(self._stacked(vectors), self.w, out=self._stacked(y))
+            blocking.multiply(self._stacked(vectors), self.w, out=self._stacked(y))
         return np.add(y, self.bias.value, out=y) if self.has_bias else y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         groups = self.groups  # x and dy are of one batch
         n, dy = len(dy), self._stacked(self.operand(dy))
         transposed = self.x.transpose(0, 1, 3, 2)
-        np.matmul(transposed, dy, out=self._grouped(self._stack_of(self.weight), groups))
+        dweight = self._grouped(self._stack_of(self.weight), groups)
+        blocking.multiply(transposed, dy, out=dweight)
         if self.has_bias:
             np.add.reduce(dy, axis=1, out=self._stack_of(self.bias))  # of rounded numbers: exact
         if not need_dx:
