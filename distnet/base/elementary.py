@@ -57,6 +57,7 @@ def log(x: Array, out: Array | None = None) -> Array:
     m, e = np.frexp(np.multiply(x, 1.0, dtype=np.float64))  # a ufunc, as in `_reduced`
     is_zero, is_low = np.equal(m, 0), np.less(m, 0.7071067811865476)
     m, e = np.where(is_low, np.add(m, m), m), np.subtract(e, is_low, dtype=np.float64)
+    e = np.where(is_zero, -np.inf, e)  # (A GPU would have to count what an index of bools means.)
     f = np.divide(np.subtract(m, 1.0), np.add(m, 1.0))
     square = np.multiply(f, f)
     p = np.full_like(f, ODD_INVERSES[-1])
@@ -66,9 +67,7 @@ def log(x: Array, out: Array | None = None) -> Array:
     np.multiply(p, f, out=p)
     np.multiply(p, 2.0, out=p)
     np.add(np.multiply(e, LN2_LO), p, out=p)
-    result = np.add(np.multiply(e, LN2_HI), p, out=out)
-    result[is_zero] = -np.inf
-    return result
+    return np.add(np.multiply(e, LN2_HI), p, out=out)
 
 
 def power(x: float, n: int) -> float:

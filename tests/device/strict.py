@@ -40,6 +40,12 @@ class StrictArray(np.ndarray):
             raise TypeError(f"CuPy does not get np.{function.__name__}")
         return _strictly(function, args, kwargs)
 
+    def __getitem__(self, key):
+        return super().__getitem__(_no_choice(key))
+
+    def __setitem__(self, key, value):
+        super().__setitem__(_no_choice(key), value)
+
     def __float__(self):
         raise TypeError("the host looks at a number of the device, and waits for it")
 
@@ -50,6 +56,14 @@ def _strictly(function, args, kwargs):
     """Calls it with the arrays of the device, and no others; what it returns lies there, too."""
     plain = [_plain(each) for each in args]
     return _own(function(*plain, **{name: _plain(each) for name, each in kwargs.items()}))
+
+
+def _no_choice(key):
+    """An index; TypeError for one that chooses: how many, CuPy has the host find out."""
+    for each in key if isinstance(key, tuple) else (key,):
+        if isinstance(each, np.ndarray) and each.dtype == bool:
+            raise TypeError("the host waits, to count what an array of bools chooses")
+    return key
 
 
 def _plain(x):
