@@ -222,10 +222,10 @@ class Sums:
     """Sums over one axis, which is not lost, as `Arithmetic.sum` has them."""
 
     def __init__(self, kernels: Kernels, arithmetic: Arithmetic) -> None:
-        self.kernels, self.rounds = kernels, arithmetic.rounds
+        self.kernels, self.arithmetic = kernels, arithmetic
 
     def over(self, x: Any, axis: int) -> Any:
-        terms = self.kernels.terms(x, x.shape[axis]) if self.rounds else x
+        terms = self.kernels.terms(x, x.shape[axis]) if self.arithmetic.rounds else x
         return self.kernels.xp.sum(terms, axis=axis, keepdims=True)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from distnet.base.arithmetic import FLOAT, Arithmetic
-from distnet.base.arrays import Array
+from distnet.base.arrays import Array, Shape
 from distnet.nn import layout
 
 
@@ -115,14 +115,12 @@ class PixelCrossEntropy:
         Raises ValueError for a wrong shape or label.
         """
         n, k, h, w = x.shape
-        if labels.shape != (n, h, w):
-            raise ValueError(f"labels: found shape {labels.shape}, expected {(n, h, w)}")
+        known = self.known_of(labels, x.shape)
         self.count = self.weight_of(labels) if count is None else count
         # One row for each class and one column for each pixel, in the order of the memory.
         logits = layout.native(x).reshape(-1, k).T.copy()  # (K, H * W * N)
         t = labels.transpose(1, 2, 0).ravel()
-        self.known = t != self.ignored
-        _check_range(t[self.known], k)
+        self.known = known.transpose(1, 2, 0).ravel()
         self.of_labels = np.where(self.known, t, 0), np.arange(len(t))
         self.predicted = logits.argmax(axis=0).reshape(h, w, n).transpose(2, 0, 1)
         logits -= logits.max(axis=0)
@@ -142,6 +140,18 @@ class PixelCrossEntropy:
         dx = layout.empty((n, len(rows), h, w), rows.dtype)
         np.copyto(layout.native(dx), rows.T.reshape(h, w, n, -1))
         return dx
+
+    def known_of(self, labels: Array, shape: Shape) -> Array:
+        """Which pixels are not ignored, `(N, H, W)` bool, for logits of a shape `(N, K, H, W)`.
+
+        Raises ValueError for a wrong shape or label.
+        """
+        n, k, h, w = shape
+        if labels.shape != (n, h, w):
+            raise ValueError(f"labels: found shape {labels.shape}, expected {(n, h, w)}")
+        known: Array = labels != self.ignored
+        _check_range(labels[known], k)
+        return known
 
     def weight_of(self, labels: Array) -> float:
         """How many pixels are not ignored, but at least 1, to be divided by."""

@@ -34,7 +34,7 @@ ALONE = SerialCommunicator()
 
 
 @pytest.mark.parametrize(
-    "name", ["deep_convnet", "autoencoder", "islands", "captions", "painting", "signs"]
+    "name", ["deep_convnet", "autoencoder", "segmenter", "islands", "captions", "painting", "signs"]
 )
 def test_golden_hashes(name):
     assert train(CASES[name], ALONE, device=Strict()) == GOLDEN[name]

@@ -12,13 +12,15 @@ from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
+from distnet.base.arithmetic import DIGITS, bit_length
 from distnet.base.arrays import Array
 from distnet.device import Device
 from distnet.device.body import OnDevice
 from distnet.device.images import channels_last
+from distnet.device.kernels import Sums
 from distnet.device.numbers import Numbers
 from distnet.nn.losses import check_labels
-from distnet.objectives import Classification, Objective, Regression
+from distnet.objectives import Classification, Objective, Regression, Segmentation
 
 Of = TypeVar("Of", bound=Objective)
 
@@ -77,13 +79,55 @@ class DeviceSquares(DeviceLoss[Regression]):
         difference = (outputs - expected).astype(dtype)
         squares = self.xp.square(difference.astype(np.float64)).reshape(len(outputs), -1, 1)
         squares = self.numbers.addends(squares, squares.shape[1])
-        total = self.device.kernels.sum_rows(squares)[:, 0]
-        return difference * (1 / divisor).astype(dtype), 0.5 * total[:, None]
+        total = self.device.kernels.sum_rows(squares)
+        return difference * (1 / divisor).astype(dtype), 0.5 * total
+
+
+class DevicePixelCrossEntropy(DeviceLoss[Segmentation]):
+    """Of logits `(G, N, H, W, K)`, with the confusion matrix of the pixels."""
+
+    def __init__(self, objective: Segmentation, device: Device) -> None:
+        super().__init__(objective, device)
+        self._sums = Sums(device.kernels, objective.loss.arithmetic)
+
+    def targets(self, targets: Array, g: int, n: int) -> list[Array]:
+        """Labels `(G, N H W)`, -1 where they are ignored; and of each micro-batch the power of two
+        by which a sum over its known pixels may be longer than one of them.
+        """
+        objective = self.objective
+        known = objective.loss.known_of(targets, (g * n, *objective.network.output_shape))
+        labels = np.where(known, targets.astype(np.int32), np.int32(-1)).reshape(g, -1)
+        lengths = [bit_length(int(np.count_nonzero(each))) for each in known.reshape(g, -1)]
+        return [labels, np.ldexp(1.0, lengths).reshape(g, 1, 1)]
+
+    def gradient(self, outputs: Any, divisor: Any, *targets: Any) -> tuple[Any, Any]:
+        (labels, longer), xp, kernels = targets, self.xp, self.device.kernels
+        (g, *_, k), dtype, arithmetic = outputs.shape, outputs.dtype, self._sums.arithmetic
+        # Sums and maxima over an axis in the middle, (G, K, P pixels).
+        logits = xp.ascontiguousarray(outputs.reshape(g, -1, k).transpose(0, 2, 1))
+        classes, known = xp.arange(k)[:, None], (labels >= 0)[:, None]
+        is_label = xp.equal(labels[:, None], classes)
+        is_predicted = xp.equal(xp.argmax(logits, axis=1)[:, None], classes)
+        logits = logits - xp.max(logits, axis=1, keepdims=True)
+        of_labels = xp.sum(xp.where(is_label, logits, 0), axis=1, keepdims=True)
+        p = arithmetic.exp(logits)
+        sums = self._sums.over(p, 1)
+        losses = xp.where(known, arithmetic.log(sums) - of_labels, 0)
+        losses = losses.astype(np.float64).reshape(g, -1, 1)
+        if arithmetic.rounds:
+            losses = kernels.to_grid(losses, kernels.unit(losses, DIGITS) * longer)
+        found = is_predicted.astype(np.float64).transpose(0, 2, 1)
+        matrix = kernels.matmul(is_label.astype(np.float64), found).reshape(g, k * k)
+        p = p / sums
+        dx = xp.where(is_label, p - 1, p) * (known * (1 / divisor).astype(dtype))
+        dx = dx.transpose(0, 2, 1).reshape(outputs.shape)
+        return dx, kernels.concatenate([kernels.sum_rows(losses), matrix], 1)
 
 
 DEVICE_LOSSES: dict[type[Objective], Callable[[Any, Device], DeviceLoss[Any]]] = {
     Classification: DeviceCrossEntropy,
     Regression: DeviceSquares,
+    Segmentation: DevicePixelCrossEntropy,
 }
 
 
