@@ -41,7 +41,7 @@ def test_golden_hashes(name):
 
 
 @pytest.mark.mpi(min_size=2)
-@pytest.mark.parametrize("name", ["residual", "captions", "mlp_adam"])
+@pytest.mark.parametrize("name", ["residual", "captions", "segmenter", "mlp_adam"])
 def test_ranks_with_a_device_and_without_have_the_same_bits(comm, name):
     device = Strict() if comm.rank == 0 else None
     assert train(CASES[name], comm, device=device) == GOLDEN[name]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from segmenting import Task, confusion, digits, draw_masks, draw_miou, roads, trained
 
-from distnet.experiments import Lab, Numbers, Required, at_least, main
+from distnet.experiments import DeviceLabOptions, Lab, Numbers, Required, at_least, main
 from distnet.models import FCN
 from distnet.nn import Network
 from distnet.objectives.segmentation import intersection_over_union
@@ -43,7 +43,7 @@ def compared(lab: Lab, name: str, task: Task, numbers_of_skips: list[int]) -> Nu
     networks: dict[str, Network] = {}
     histories: dict[str, History] = {}
     for skips in numbers_of_skips:
-        network = FCN(task.shape, len(task.classes), skips=skips, seed=lab.seed)
+        network = lab.compute(FCN(task.shape, len(task.classes), skips=skips, seed=lab.seed))
         histories[SKIPS[skips]] = trained(lab, network, task)
         networks[SKIPS[skips]] = network
     lab.keep(f"fcn_{name}", network)
@@ -65,4 +65,4 @@ def compared(lab: Lab, name: str, task: Task, numbers_of_skips: list[int]) -> Nu
 
 
 if __name__ == "__main__":
-    main(__file__, run, REQUIRED)
+    main(__file__, run, REQUIRED, options=DeviceLabOptions)

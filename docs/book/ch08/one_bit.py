@@ -14,7 +14,7 @@ import numpy as np
 
 import distnet
 from distnet.base.arrays import Array
-from distnet.experiments import Lab, Numbers, Required, at_least, main
+from distnet.experiments import DeviceLabOptions, Lab, Numbers, Required, at_least, main
 from distnet.nn import (
     BatchNorm,
     BinaryConv2d,
@@ -62,7 +62,7 @@ def convolutions(lab: Lab) -> Network:
         layers += [BinaryConv2d(channels, 3, pad=1, bias=False), MaxPool2d(2), BatchNorm(), ReLU()]
     layers += [BinaryLinear(256, bias=False), BatchNorm(), ReLU()]
     layers += [BinaryLinear(10, bias=False), BatchNorm()]
-    return Network(layers, (1, 28, 28), seed=lab.seed)
+    return lab.compute(Network(layers, (1, 28, 28), seed=lab.seed))
 
 
 def units(lab: Lab) -> Network:
@@ -71,7 +71,7 @@ def units(lab: Lab) -> Network:
     for _ in range(3):
         layers += [BinaryLinear(512, bias=False), BatchNorm(), Sign()]
     layers += [BinaryLinear(10, bias=False), BatchNorm()]
-    return Network(layers, (1, 28, 28), seed=lab.seed)
+    return lab.compute(Network(layers, (1, 28, 28), seed=lab.seed))
 
 
 def learn(lab: Lab, network: Network, epochs: int) -> float:
@@ -94,14 +94,12 @@ def learn(lab: Lab, network: Network, epochs: int) -> float:
 
 def sizes(network: Network) -> list[int]:
     """Bytes of a file with a bit for each weight, and of one with floats."""
-    found = []
-    for storage in ("bits", "full"):
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / "model.safetensors"
-            distnet.save(network, path, storage=storage)
-            found.append(path.stat().st_size)
-            check_same(network, distnet.load(path))
-    return found
+    with tempfile.TemporaryDirectory() as directory:
+        paths = [Path(directory) / f"{storage}.safetensors" for storage in ("bits", "full")]
+        for path in paths:
+            distnet.save(network, path, storage=path.stem)
+        check_same(*map(distnet.load, paths))
+        return [path.stat().st_size for path in paths]
 
 
 def check_same(network: Network, other: Network) -> None:
@@ -111,4 +109,4 @@ def check_same(network: Network, other: Network) -> None:
 
 
 if __name__ == "__main__":
-    main(__file__, run, REQUIRED)
+    main(__file__, run, REQUIRED, options=DeviceLabOptions)

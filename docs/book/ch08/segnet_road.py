@@ -21,7 +21,7 @@ from segmenting import (
 
 from distnet.base.arrays import Array
 from distnet.data.scenes import ROAD_CLASSES
-from distnet.experiments import Lab, Numbers, Required, at_least, main, show
+from distnet.experiments import DeviceLabOptions, Lab, Numbers, Required, at_least, main, show
 from distnet.models import SegNet
 from distnet.nn import Network
 from distnet.objectives.segmentation import intersection_over_union
@@ -43,7 +43,7 @@ NUM_TIMED = 100
 def run(lab: Lab) -> Numbers:
     steps, batch, lr = QUICK if lab.quick else (STEPS, BATCH, LR)
     task = roads(lab, steps, batch)
-    network = SegNet(task.shape, len(task.classes), seed=lab.seed)
+    network = lab.compute(SegNet(task.shape, len(task.classes), seed=lab.seed))
     history = trained(lab, network, task, lr)
     matrix = confusion(lab, network, task)
     iou = intersection_over_union(matrix)
@@ -88,4 +88,4 @@ def draw_frames(figure: Figure, network: Network, task: Task) -> None:
 
 
 if __name__ == "__main__":
-    main(__file__, run, REQUIRED)
+    main(__file__, run, REQUIRED, options=DeviceLabOptions)
