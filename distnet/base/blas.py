@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 import threadpoolctl
 
-# Kernels of OpenBLAS for AVX-512 multiply small matrices of float32 where they lie; for large ones
-# it copies both to where its loops want them. And the terms that it then adds up in one run.
+# Kernels of OpenBLAS for AVX-512 multiply small matrices of float32 where they lie; large ones it
+# copies to where its loops want them, for so many terms of their sums at a time.
 _SMALL_KERNELS = {"SkylakeX": 448, "Cooperlake": 320, "SapphireRapids": 320}
+_UNROLLED = 16  # rows of their loops, of which a run is a multiple
 
 _num_limits = 0  # how many `one_blas_thread` last just now
 
@@ -38,12 +39,23 @@ def blas_of_numpy() -> dict[str, str]:
 
 
 def terms_of_small_products() -> int:
-    """Sums of how many terms are faster, with the same bits, in many small products of float32.
+    """The terms up to which sums are faster in many small products of float32, with the same bits.
 
-    In place of a large product of the same matrices, on one thread: several share a large one. 0 if
-    they never are.
+    Than in one large product of the same matrices, on one thread: several share a large one. 0 if
+    small ones are not faster. Longer sums BLAS adds up in several runs, see `runs`.
     """
     return _terms_of_small_kernels() if _num_limits else 0
+
+
+def runs(num_terms: int, longest: int) -> Iterator[slice]:
+    """The runs in which OpenBLAS adds up a long sum: whole ones, and of what is left two halves."""
+    start = 0
+    while left := num_terms - start:
+        length = longest if left >= 2 * longest else left
+        if longest < length:
+            length = -(-(left // 2) // _UNROLLED) * _UNROLLED
+        yield slice(start, start + length)
+        start += length
 
 
 @functools.cache

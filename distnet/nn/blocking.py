@@ -8,11 +8,12 @@ import itertools
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.base.blas import terms_of_small_products
+from distnet.base.blas import runs, terms_of_small_products
 from distnet.nn import layout
 
 SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS works without packing copies
 _PIECE_COLUMNS = 64, 48, 32
+_MOST_SUMS = 1 << 18  # of several runs: they stay in the cache
 _LEAST_ROWS, _LEAST_PIECE = 16, SMALL_PRODUCT // 8  # multiplications that are worth a call
 _SQUARE = 128  # elements a side: both ways to walk through it stay in the cache
 _FEW = 64  # elements a side that are copied without squares
@@ -44,9 +45,18 @@ def repeated(vector: Array | None, count: int, out: Array | None) -> Array | Non
 
 
 def multiply(left: Array, right: Array, out: Array) -> None:
-    """out = left @ right, as np.matmul, the fast way."""
-    left, right, out = in_pieces(left, right, out)
-    np.matmul(left, right, out=out)
+    """out = left @ right, as np.matmul, and faster where many small products are, see `in_pieces`.
+
+    No bit depends on that: a sum of too many terms is made of runs in the way of BLAS.
+    """
+    terms, k = terms_of_small_products(), left.shape[-1]
+    is_long = 0 < terms < k and out.size <= _MOST_SUMS and _piece(left, right, out, terms)
+    for i, run in enumerate(runs(k, terms) if is_long else [slice(k)]):
+        total = np.empty_like(out) if i else out
+        factors = in_pieces(left[..., run], right[..., run, :], total)
+        np.matmul(factors[0], factors[1], out=factors[2])
+        if i:
+            np.add(out, total, out=out)
 
 
 def in_pieces(left: Array, right: Array, out: Array) -> tuple[Array, Array, Array]:
@@ -54,28 +64,34 @@ def in_pieces(left: Array, right: Array, out: Array) -> tuple[Array, Array, Arra
 
     A large product in float32 is many small ones, of some rows of `left` and some columns of
     `right`, where BLAS multiplies these faster: without copies of its own, which cost most where
-    there are few rows. Sums stay whole, and are no longer than BLAS adds up in one run, so that no
-    bit depends on it.
+    there are few rows. A sum stays whole, and is no longer than BLAS adds up in one run.
     """
-    (m, k), n = left.shape[-2:], right.shape[-1]
-    if m * k * n <= SMALL_PRODUCT or k > terms_of_small_products():
-        return left, right, out
-    piece = _piece(m, k, n)
-    if piece is None or not left.dtype == right.dtype == out.dtype == np.float32:
-        return left, right, out
-    if not right.strides[-1] == out.strides[-1] == out.itemsize:
+    k = left.shape[-1]
+    piece = _piece(left, right, out, k) if k <= terms_of_small_products() else None
+    if piece is None:
         return left, right, out
     rows, columns = piece
     # All rows for some columns of `right` before the next ones, which so stay in the cache.
     left = left.reshape(*left.shape[:-2], 1, -1, rows, k)
     right = right.reshape(*right.shape[:-1], -1, 1, columns)  # (.., k, parts, 1, columns)
-    out = out.reshape(*out.shape[:-2], m // rows, rows, -1, columns)
+    out = out.reshape(*out.shape[:-2], -1, rows, right.shape[-3], columns)
     return left, right.swapaxes(-4, -3).swapaxes(-3, -2), out.swapaxes(-4, -2).swapaxes(-3, -2)
 
 
+def _piece(left: Array, right: Array, out: Array, k: int) -> tuple[int, int] | None:
+    """Rows and columns of small products of k terms that make a large one, or None."""
+    if not left.dtype == right.dtype == out.dtype == np.float32:
+        return None
+    if not right.strides[-1] == out.strides[-1] == out.itemsize:
+        return None
+    return _rows_and_columns(*out.shape[-2:], k)
+
+
 @functools.lru_cache(maxsize=1024)
-def _piece(m: int, k: int, n: int) -> tuple[int, int] | None:
-    """Rows and columns of the small products that an (m, k) @ (k, n) is cut into, or None."""
+def _rows_and_columns(m: int, n: int, k: int) -> tuple[int, int] | None:
+    """Of a piece of an (m, k) @ (k, n)."""
+    if m * n * k <= SMALL_PRODUCT:
+        return None
     for columns in _PIECE_COLUMNS:
         rows = m // equal_parts(m, SMALL_PRODUCT // (k * columns))
         is_worth_it = rows >= _LEAST_ROWS and rows * k * columns >= _LEAST_PIECE

@@ -49,6 +49,18 @@ def test_pieces_make_the_product(always, sizes, is_transposed):
     assert pieces[0] is left or rows * k * columns <= blocking.SMALL_PRODUCT
 
 
+@pytest.mark.parametrize("k", [449, 896, 1568])
+def test_long_sums_are_made_of_runs(always, k):
+    left, right, out = operands(64, k, 96, 2, True, drawn(np.random.default_rng(3), True))
+    blocking.multiply(left, right, out)
+    np.testing.assert_array_equal(out, left @ right)
+    assert [run.stop - run.start for run in blas.runs(k, 448)] == {
+        449: [224, 225],
+        896: [448, 448],
+        1568: [448, 448, 336, 336],
+    }[k]
+
+
 def test_operands_may_be_shared_by_several_products(always):
     draw = drawn(np.random.default_rng(1), True)
     left, right = draw((2, 3, 64, 200)), draw((3, 200, 128))
@@ -67,7 +79,7 @@ def test_a_product_that_must_not_be_cut_stays_whole(always):
         return np.ones(shape, np.float32)
 
     assert not is_whole(ones(64, 400), ones(400, 64))
-    assert is_whole(ones(64, 449), ones(449, 64))  # BLAS may add up in two runs
+    assert is_whole(ones(64, 449), ones(449, 64))  # BLAS adds up in two runs
     assert is_whole(ones(64, 400).astype(float), ones(400, 64).astype(float))
     assert is_whole(ones(64, 400), ones(64, 400).T)  # its columns are no runs
     assert is_whole(ones(15, 400), ones(400, 640))  # few rows
@@ -98,15 +110,15 @@ def test_it_is_for_one_thread_and_kernels_that_have_it(anew, monkeypatch):
 
 
 def test_no_bit_depends_on_it():
-    """The assumption: up to so many products both kernels add them up one after another."""
+    """The assumption: what kernels for small products add up at once, others add up in one run."""
     rng = np.random.default_rng(2)
     with one_blas_thread():
         longest = terms_of_small_products()
         if not longest:
             pytest.skip("the BLAS of this NumPy has no kernels for small products")
-        lengths = (16, 25, 100, 256, longest - 1, longest)
+        lengths = (16, 25, 256, longest - 1, longest, longest + 1, 640, 895, 896, 897, 1568)
         for k, is_transposed in itertools.product(lengths, (False, True)):
-            for m, n in ((512, 512), (49, 832), (25, 4096), (36, 1152)):
+            for m, n in ((512, 512), (49, 832), (25, 4096), (32, 288)):
                 left, right, out = operands(m, k, n, 1, is_transposed, drawn(rng, False))
                 blocking.multiply(left, right, out)
                 whole = np.matmul(left, right)
