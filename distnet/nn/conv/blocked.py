@@ -84,7 +84,9 @@ class BlockedConvolution(Algorithm):
         if self.is_pointwise:  # the windows are in the order of the weight
             total = dweight
         total, part = total.reshape(shape), part.reshape(shape)
-        dpadded, seen = self._dpadded() if need_dx else None, self._seen()
+        padded_shape = self.n, g.c, *g.padded_size
+        dpadded = self.memory.gradient(padded_shape, self.dtype) if need_dx else None
+        seen = self._seen()
         for i, rows in enumerate(self._blocks()):
             columns, of_rows = self._unroll(seen, rows, windows), layout.native(dy)[rows]
             block = self._rows(of_rows, products)  # (P, F)
@@ -136,14 +138,6 @@ class BlockedConvolution(Algorithm):
         images = self.memory.array("images", x.shape, self.dtype)
         np.copyto(images, x)
         return images
-
-    def _dpadded(self) -> Array:
-        """Room for the gradient of the padded images: zeros, where windows are to be added up."""
-        g = self.geometry
-        dpadded = self.memory.gradient((self.n, g.c, *g.padded_size), self.dtype)
-        if not self.is_pointwise:
-            dpadded[...] = 0
-        return dpadded
 
     def _take(self, *sizes: int) -> list[Array]:
         """Scratch memory: the windows of a block (G P K); products (P, F); the sizes asked for."""
@@ -208,11 +202,20 @@ class BlockedConvolution(Algorithm):
         (sh, sw), (dh, dw), count = g.stride, g.dilation, rows.stop - rows.start
         parts = by_shift[: columns.size].reshape(*g.kernel, count, g.ow, self.n, g.c)
         np.copyto(parts.view(self.run), self._runs(columns).transpose(4, 5, 1, 2, 3, 0))
+        # Zeroed just before they are added to, while they are in the cache.
+        images[self._rows_before(rows.start) : self._rows_before(rows.stop)] = 0
         for i in range(g.kh):
             first = rows.start * sh + i * dh
             for j in range(g.kw):
                 pixels = images[first : first + sh * count : sh, j * dw : j * dw + sw * g.ow : sw]
                 np.add(pixels, parts[i, j], out=pixels)
+
+    def _rows_before(self, row: int) -> int:
+        """How many rows of the padded images the windows of output rows before `row` reach."""
+        g = self.geometry
+        if row == g.oh:
+            return g.padded_size[0]
+        return (row - 1) * g.stride[0] + (g.kh - 1) * g.dilation[0] + 1 if row else 0
 
     def _runs(self, columns: Array) -> Array:
         """Windows (G, P, K) as runs, (G, rows, OW, N, KH, KW)."""
