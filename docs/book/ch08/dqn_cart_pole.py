@@ -82,7 +82,7 @@ def draw_curves(figure: Figure, histories: list[History]) -> None:
     for number, history in enumerate(histories):
         lengths = [evaluated["length"] for evaluated in history.evaluations["greedy"]]
         axes.plot(history.num_updates, lengths, label=f"seed {number}")
-    axes.set(xlabel="step (2 moves of all environments)", ylim=(0, 510))
+    axes.set(xlabel="step (a move of each environment every 4)", ylim=(0, 510))
     axes.set(ylabel="length of a game (moves, mean of 100)")
     axes.legend(loc="lower right")
 

@@ -84,7 +84,7 @@ def draw_curves(figure: Figure, histories: list[History]) -> None:
     for number, history in enumerate(histories):
         axes.plot(history.num_updates, caught(history), label=f"seed {number}")
     axes.set(
-        xlabel="step (1 move of all environments)", ylabel="part of balls caught", ylim=(0, 1.02)
+        xlabel="step (a move of each environment)", ylabel="part of balls caught", ylim=(0, 1.02)
     )
     axes.legend(loc="lower right")
 
