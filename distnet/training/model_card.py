@@ -15,7 +15,11 @@ from typing import Any
 from distnet.base.arrays import format_shape
 from distnet.base.options import details, flag
 from distnet.base.words import counted
+from distnet.data import Dataset
+from distnet.nn import Network
 from distnet.training import columns
+from distnet.training.config import TrainConfig
+from distnet.training.options import ENTRIES
 
 MAX_CLASSES = 12  # that are named
 
@@ -23,16 +27,16 @@ MAX_CLASSES = 12  # that are named
 def model_card(
     path: Path,
     summary: Mapping[str, Any],
+    config: TrainConfig,
     *,
-    network: str,
-    input_shape: Sequence[int],
-    classes: Sequence[str],
-    num_parameters: int,
+    network: Network,
+    dataset: Dataset,
     num_samples: int,
-    data_sha256: str,
-    config: Any,
 ) -> str:
-    """The text, in Markdown. summary: that of the run; network: its table; config: the options."""
+    """The text, in Markdown, of a run in the directory `path`.
+
+    summary: that of the run; num_samples: how many of the data set it was trained on.
+    """
     chosen = "valid" if "best_valid_accuracy" in summary else "test"
     accuracy = columns.text("accuracy", summary[f"best_{chosen}_accuracy"])
     best = f"{accuracy} after step {summary['best_step']}"
@@ -40,8 +44,8 @@ def model_card(
         *_results(summary),
         ("best checkpoint", f"{best}, chosen by the {chosen} samples"),
         ("length", f"{summary['steps']} steps, {summary['epochs']:.4g} epochs"),
-        ("trained on", f"{summary['data']}, {num_samples:,} samples, SHA-256 `{data_sha256}`"),
-        ("parameters", f"{num_parameters:,}, SHA-256 `{summary['params_sha256']}`"),
+        ("trained on", f"{summary['data']}, {num_samples:,} samples, SHA-256 `{dataset.sha256}`"),
+        ("parameters", f"{network.parameters.values.size:,}, SHA-256 `{summary['params_sha256']}`"),
         ("computed by", _computed(summary)),
     ]
     caution = (
@@ -51,7 +55,8 @@ def model_card(
         "little too good; with `--validation` it is not.\n"
     )
     table = "\n".join(f"| {name} | {text} |" for name, text in rows)
-    size, version = format_shape(tuple(input_shape)), import_module("distnet").__version__
+    size, version = format_shape(network.input_shape), import_module("distnet").__version__
+    classes = dataset.classes
     return f"""\
 # {summary["model"]} on {summary["data"]}
 
@@ -117,11 +122,8 @@ def _named(classes: Sequence[str]) -> str:
     return ", ".join(classes[:MAX_CLASSES]) + more
 
 
-def _options(config: Any) -> str:
+def _options(config: TrainConfig) -> str:
     """The flags that differ from what they are without being given, as far as they decide."""
-    # Not before a script has added its own models to the tables that the options are made of.
-    from distnet.training.options import ENTRIES
-
     chosen = {name: getattr(config, name) for name in ENTRIES}
     plain, with_defaults = type(config)(), type(config)(**chosen)  # models have their own ones
     changed = []

@@ -84,13 +84,10 @@ class Particulars:
         return model_card(
             self.saving.directory.path,
             summary,
-            network=str(network),
-            input_shape=network.input_shape,
-            classes=self.dataset.classes,
-            num_parameters=network.parameters.values.size,
+            self.config,
+            network=network,
+            dataset=self.dataset,
             num_samples=len(run.trainer.feed.targets),
-            data_sha256=self.dataset.sha256,
-            config=self.config,
         )
 
 
