@@ -10,6 +10,7 @@ from distnet.nn.conv.unpooling import MaxUnpool2d
 from distnet.nn.conv.upsample import Resize, Upsample
 from distnet.nn.ensemble import Ensemble
 from distnet.nn.folding import fold_batchnorm
+from distnet.nn.joining import joined
 from distnet.nn.layer import Layer
 from distnet.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
 from distnet.nn.layers.binary import BinaryConv2d, BinaryLinear, Sign
@@ -23,7 +24,7 @@ from distnet.nn.layers.quantized import Quantize, Scale
 from distnet.nn.layers.recurrent import LSTM
 from distnet.nn.layers.standardize import Standardize
 from distnet.nn.losses import PixelCrossEntropy, SoftmaxCrossEntropy, log_softmax, softmax
-from distnet.nn.network import Network, joined
+from distnet.nn.network import Network
 from distnet.nn.quantization import quantize
 from distnet.nn.sequential import Sequential
 

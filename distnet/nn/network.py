@@ -18,7 +18,7 @@ from distnet.base.output import warn
 from distnet.nn import arguments
 from distnet.nn.layer import Layer
 from distnet.nn.memory import Memory
-from distnet.nn.parameters import VECTORS, Parameters, num_trained
+from distnet.nn.parameters import Parameters, num_trained
 from distnet.nn.sequential import Sequential
 from distnet.nn.summary import summarize
 
@@ -318,38 +318,3 @@ def check_new(body: Sequential) -> None:
                 "make the layers anew for each network, or copy one with copy.deepcopy(network)"
             )
         places[layer] = name
-
-
-def joined(**networks: Network) -> Parameters:
-    """The parameters of several networks in one vector, in the order given, under their names.
-
-    For an objective that trains them together. Its backward comes to them in reverse order, and
-    adds what `starts` says of a network to the offsets that the network tells `ready`.
-    """
-    bodies = {name: network.body for name, network in networks.items()}
-    whole = Parameters(bodies, _dtype(networks), _arithmetic(networks))
-    starts = [0] * len(VECTORS)
-    for own in (network.parameters for network in networks.values()):
-        stops = [a + getattr(own, name).size for a, name in zip(starts, VECTORS, strict=True)]
-        places = zip(VECTORS, starts, stops, strict=True)
-        own.move_to(**{name: getattr(whole, name)[start:stop] for name, start, stop in places})
-        own.are_joined, starts = True, stops
-    return whole
-
-
-def _dtype(networks: dict[str, Network]) -> np.dtype:
-    dtypes = {network.parameters.dtype for network in networks.values()}
-    if len(dtypes) != 1:
-        found = ", ".join(sorted(map(str, dtypes))) or "no network"
-        raise ValueError(f"joined: found {found}, expected networks of one dtype")
-    return dtypes.pop()
-
-
-def _arithmetic(networks: dict[str, Network]) -> Arithmetic:
-    first, *others = (network.arithmetic for network in networks.values())
-    for other in others:
-        if repr(other) != repr(first):
-            raise ValueError(
-                f"joined: found {first!r} and {other!r}, expected networks of one arithmetic"
-            )
-    return first

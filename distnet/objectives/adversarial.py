@@ -9,8 +9,9 @@ import numpy as np
 from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch, Purpose, stream
+from distnet.nn.joining import joined
 from distnet.nn.losses import binary_cross_entropy
-from distnet.nn.network import Network, joined
+from distnet.nn.network import Network
 from distnet.objectives.objective import Objective, Ready
 
 

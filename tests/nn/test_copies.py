@@ -22,7 +22,7 @@ from distnet.nn import (
     Residual,
     Sequential,
 )
-from distnet.nn.network import joined
+from distnet.nn.joining import joined
 from distnet.objectives import Classification
 from distnet.training.fit import fit
 

@@ -10,7 +10,7 @@ from layer_table import TRAIN, images
 
 from distnet.nn import BatchNorm, Conv2d, Linear, Network, ReLU, Residual
 from distnet.nn.description import describe, rebuild
-from distnet.nn.network import joined
+from distnet.nn.joining import joined
 from distnet.training.files.model_file import load, save
 
 SHAPE = (2, 6, 6)

@@ -7,7 +7,7 @@ import pytest
 from layer_table import build, images
 
 from distnet.nn import BatchNorm, Linear, MicroBatch, Network
-from distnet.nn.network import joined
+from distnet.nn.joining import joined
 from distnet.objectives import Classification
 from distnet.parallel.sums.fixed_point import WideFixedPoint
 
