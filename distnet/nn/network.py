@@ -91,7 +91,6 @@ class Network:
         self.dtype = self.arithmetic.dtype(self.parameters.dtype)
         self._build()
         self.parameters.take_anew()
-        self.parameters.refresh()
         self._initialize(seed)
         return self
 
@@ -280,11 +279,16 @@ class Network:
         self._derived = {"_derived", *(self.__dict__.keys() - before)}
 
     def _initialize(self, seed: int | None) -> None:
-        if seed is None:
-            return
-        for index, (_, parameter) in enumerate(self.body.parameters()):
-            rng = self.arithmetic.generator(stream(seed, Purpose.INIT, layer=index))
-            parameter.value[...] = parameter.init(rng, parameter.shape)
+        """Draws the values, unless the seed is None.
+
+        A layer that keeps them within bounds does so from the beginning: otherwise who saves and
+        restores them before the first step would change them.
+        """
+        if seed is not None:
+            for index, (_, parameter) in enumerate(self.body.parameters()):
+                rng = self.arithmetic.generator(stream(seed, Purpose.INIT, layer=index))
+                parameter.value[...] = parameter.init(rng, parameter.shape)
+        self.parameters.refresh()
 
     def _first_offsets(self) -> dict[Layer, int]:
         """For each layer of the chain, where in the flat vector its parameters begin."""

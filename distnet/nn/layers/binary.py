@@ -5,7 +5,7 @@ it for the identity (straight-through; Hinton 2012, Bengio et al. 2013, arXiv:13
 
 * BinaryConnect (Courbariaux et al. 2015, arXiv:1511.00363, algorithm 1): layers compute with the
   signs of their weights, the gradient with respect to the sign moves the float behind it, and that
-  stays between -1 and 1, since further out it would change nothing.
+  stays between -1 and 1 from the first step on, since further out it would change nothing.
 * BinaryNet (Courbariaux et al. 2016, arXiv:1602.02830, algorithm 1): activations are signs too, and
   their gradient passes where the activation was between -1 and 1.
 
