@@ -10,12 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import groupby, islice
 
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.base.keys import MicroBatch
 from distnet.data.sampler import Sampler
 from distnet.objectives import Objective
 from distnet.optim.optimizers import Optimizer
@@ -26,7 +24,8 @@ from distnet.parallel.errors import NonFiniteGradient, RankAtFault
 from distnet.parallel.sums.checked import AnswersDiffer
 from distnet.parallel.sums.reducer import Reducer
 from distnet.training.files.checkpoint import SUM
-from distnet.training.step.audit import Audit, Compute, name_fault
+from distnet.training.step.audit import Audit, name_fault
+from distnet.training.step.batch import Batch
 from distnet.training.step.device_pass import device_pass
 from distnet.training.step.device_update import DeviceExact
 from distnet.training.step.diagnosis import (
@@ -37,7 +36,7 @@ from distnet.training.step.diagnosis import (
     first_bad_layer,
 )
 from distnet.training.step.feed import Feed
-from distnet.training.step.group_pass import GroupPass, GroupResult
+from distnet.training.step.group_pass import GroupPass
 from distnet.training.step.replicas import verify
 from distnet.training.step.result import RankWork, StepResult
 from distnet.training.step.sharding import Sharded
@@ -120,42 +119,17 @@ class Trainer:
         began = time.perf_counter()
         objective, reducer, parameters = self.objective, self.reducer, self.parameters
         self.comm.position.begin_step(step)
-        micro_batches = self.sampler.micro_batches(step, part)
-        num_samples = sum(len(samples) for samples in micro_batches)
-        divisor = objective.divisor(self.feed.targets[self.sampler.part(step, part)])
-        mine = self.deal(len(micro_batches))
-        groups = list(self._groups(micro_batches, mine))
-        place = self._places(micro_batches, step, part)
-
-        def compute(m: int, ready: Callable[[int], None] | None = None) -> Array:
-            at = place(m)
-            x, targets = self.feed.training(micro_batches[m], at)
-            sums = objective.gradients(x, targets, at, divisor, ready)
-            return np.concatenate([sums, parameters.batch_statistics])
-
-        def compute_together(some: Sequence[int]) -> GroupResult | None:
-            if self.group_pass is None or len(some) < self.group_pass.smallest_group:
-                return None
-
-            def meanwhile() -> None:
-                if some is groups[-1]:
-                    self._draw_ahead(step + 1, part)
-
-            samples, at = [micro_batches[m] for m in some], [place(m) for m in some]
-            return self.group_pass(samples, at, divisor, meanwhile)
-
+        batch = self._batch(step, part)
+        mine = self.deal(len(batch.micro_batches))
         reducer.start(mine)
+        groups = batch.groups(mine, self.group_pass)
         for some in groups:
-            if (result := compute_together(some)) is not None:
-                result.add_to(reducer, some)
-                continue
-            for m in some:  # nothing is sent before the last
-                reducer.add(m, compute(m, reducer.ready if m == mine[-1] else None))
+            self._add(batch, some, is_last=some is groups[-1])
         others: Sequence[int] = []
         if self.audit is not None:
-            dealt = [self.deal(len(micro_batches), rank) for rank in range(self.ranks.size)]
-            others = self.audit.answer(step, dealt, compute)
-        grads, sums = self._reduce(step, part, wants_stop(), compute)
+            dealt = [self.deal(len(batch.micro_batches), r) for r in range(self.ranks.size)]
+            others = self.audit.answer(step, dealt, batch.compute)
+        grads, sums = self._reduce(batch, wants_stop())
 
         lr = self.schedule(step)
         self.optimizer.step(parameters.place, grads, lr, t=step + 1)
@@ -168,8 +142,8 @@ class Trainer:
             step=step,
             loss=loss,
             counts=counts,
-            metrics=objective.metrics(loss, counts, num_samples),
-            num_samples=num_samples,
+            metrics=objective.metrics(loss, counts, batch.num_samples),
+            num_samples=batch.num_samples,
             lr=lr,
             own=RankWork(
                 num_steps=1,
@@ -177,47 +151,43 @@ class Trainer:
                 seconds=seconds,
                 wait_seconds=reducer.wait_seconds,
                 bytes_sent=reducer.bytes_sent,
-                num_samples=sum(len(micro_batches[m]) for m in [*mine, *others]),
+                num_samples=sum(len(batch.micro_batches[m]) for m in [*mine, *others]),
                 compute_squares=(seconds - reducer.wait_seconds) ** 2,
             ),
             stop=reducer.num_flags > 0,
         )
 
-    def _draw_ahead(self, step: int, part: int) -> None:
+    def _batch(self, step: int, part: int) -> Batch:
+        return Batch(self.objective, self.feed, self.sampler, self.seed, step, part)
+
+    def _add(self, batch: Batch, some: Sequence[int], is_last: bool) -> None:
+        """Computes some of this rank's micro-batches, the next ones, and adds them up."""
+        reducer, group_pass = self.reducer, self.group_pass
+        if group_pass is not None and len(some) >= group_pass.smallest_group:
+
+            def meanwhile() -> None:
+                if is_last:
+                    self._draw_ahead(batch, group_pass)
+
+            result = batch.compute_together(group_pass, some, meanwhile)
+            if result is not None:
+                result.add_to(reducer, some)
+                return
+        for m in some:  # nothing is sent before the last
+            ready = reducer.ready if is_last and m == some[-1] else None
+            reducer.add(m, batch.compute(m, ready))
+
+    def _draw_ahead(self, batch: Batch, group_pass: GroupPass) -> None:
         """While a device computes: what the first pass of the next step will need of the host.
 
         That is known beforehand, unless samples come from something that grows.
         """
-        if self.group_pass is None or self.memory or type(self.sampler) is not Sampler:
+        if self.memory or type(self.sampler) is not Sampler:
             return
-        micro_batches = self.sampler.micro_batches(step, part)
-        place = self._places(micro_batches, step, part)
-        for some in islice(self._groups(micro_batches, self.deal(len(micro_batches))), 1):
-            self.group_pass.draw([micro_batches[m] for m in some], [place(m) for m in some])
-
-    def _places(
-        self, micro_batches: Sequence[Array], step: int, part: int
-    ) -> Callable[[int], MicroBatch]:
-        """Says which micro-batch one of these pieces of a part is."""
-        num_samples = sum(map(len, micro_batches))
-
-        def place(m: int) -> MicroBatch:
-            share = len(micro_batches[m]) / num_samples
-            return MicroBatch(self.seed, step, self._number(m, part), share)
-
-        return place
-
-    def _groups(self, micro_batches: Sequence[Array], mine: range) -> Iterator[list[int]]:
-        """This rank's micro-batches: one at a time, or as many of one size as a pass may have."""
-        for size, alike in groupby(mine, key=lambda m: len(micro_batches[m])):
-            most = 1 if self.group_pass is None else self.group_pass.largest_group(size)
-            numbers = list(alike)
-            for start in range(0, len(numbers), most):
-                yield numbers[start : start + most]
-
-    def _number(self, micro_batch: int, part: int) -> int:
-        """Of a micro-batch of a part, the number in the step: no two have the same random bits."""
-        return part * self.sampler.max_micro_batches + micro_batch
+        following = self._batch(batch.step + 1, batch.part)
+        groups = following.groups(self.deal(len(following.micro_batches)), group_pass)
+        if groups:
+            following.draw(group_pass, groups[0])
 
     def deal(self, num_micro_batches: int, rank: int | None = None) -> range:
         """Those that `rank` computes, by default this one.
@@ -356,15 +326,15 @@ class Trainer:
         stop = 1 + len(self.objective.counts)
         return float(sums[0]), sums[1:stop].copy(), sums[stop:]
 
-    def _reduce(self, step: int, part: int, flag: bool, compute: Compute) -> tuple[Array, Array]:
+    def _reduce(self, batch: Batch, flag: bool) -> tuple[Array, Array]:
         """The sums over all micro-batches of all ranks that make this step."""
+        step, compute = batch.step, batch.compute
         try:
             sums = self.reducer.finish(flag)
         except NonFiniteGradient as error:
             if self.audit and (fault := self.audit.judge_value(error, compute, self._replicated())):
                 raise name_fault(fault, self.ranks, step) from error
-            text = self._diagnosis(step, part, error)
-            raise TrainingDiverged(f"step {step}: {text}") from error
+            raise TrainingDiverged(f"step {step}: {self._diagnosis(batch, error)}") from error
         except AnswersDiffer as error:
             assert self.audit is not None
             fault = self.audit.judge_answers(error, compute, self._replicated())
@@ -375,14 +345,13 @@ class Trainer:
             self.audit.passed()
         return sums
 
-    def _diagnosis(self, step: int, part: int, error: NonFiniteGradient) -> str:
+    def _diagnosis(self, batch: Batch, error: NonFiniteGradient) -> str:
         """Found by the rank where the error came up, for all."""
-        text = ""
+        text, m = "", error.micro_batch
         if error.rank == self.ranks.rank:
-            samples = self.sampler.micro_batches(step, part)[error.micro_batch]
+            samples = batch.micro_batches[m]
             text = bad_sample(self.feed.inputs[samples], self.feed.targets[samples], samples)
         if error.rank == self.ranks.rank and not text:
-            at = MicroBatch(self.seed, step, self._number(error.micro_batch, part))
-            x, _ = self.feed.training(samples, at)
-            text = describe(self.objective, error, first_bad_layer(self.objective, x, at))
+            layer = first_bad_layer(self.objective, batch.inputs(m), batch.place(m))
+            text = describe(self.objective, error, layer)
         return self.ranks.allgather(text)[error.rank]
