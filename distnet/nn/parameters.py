@@ -46,6 +46,7 @@ class Home:
 class Parameter:
     """An array that is trained: its shape, how it starts, whether weight decay applies to it.
 
+    bound: the largest magnitude of its elements, if its layer cuts them to one in `refresh`.
     is_frozen: it is not, but stays as it is; see `Network.freeze`.
     home: of the flat vector in which its array is, if it is in one.
     """
@@ -53,6 +54,7 @@ class Parameter:
     shape: Shape
     init: Initializer
     decays: bool = True
+    bound: float = math.inf
     is_frozen: bool = field(init=False, default=False)
     grad: Array = field(init=False, repr=False)
     home: Home | None = field(init=False, repr=False, default=None)
@@ -296,6 +298,16 @@ class Parameters:
     def size(self) -> int:
         """How many parameters there are, trained or frozen."""
         return self.place.size + self.constants.size
+
+    def bounds(self) -> Array | None:
+        """The bound of each of `values`, `(P,)`, infinite where there is none; None: nowhere."""
+        bounds = [(slot, self._parameters[slot.name].bound) for slot in self.slots]
+        if all(np.isinf(bound) for _, bound in bounds):
+            return None
+        vector = np.empty(self.place.shape, self.dtype)
+        for slot, bound in bounds:
+            vector[slot.start : slot.stop] = bound
+        return vector
 
     def named(self) -> dict[str, Array]:
         """Every parameter by name, in forward order, as views.

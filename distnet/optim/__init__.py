@@ -9,6 +9,7 @@ from typing import Any
 
 from distnet.base.options import pick
 from distnet.optim.averaging import Averaged, ExponentialMovingAverage
+from distnet.optim.bounds import Bounded
 from distnet.optim.layerwise import LAMB, LARS
 from distnet.optim.mixed import MasterWeights
 from distnet.optim.optimizers import (
@@ -33,6 +34,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Averaged",
+    "Bounded",
     "ExponentialMovingAverage",
     "MasterWeights",
     "Momentum",

@@ -34,6 +34,7 @@ from distnet.training.record import Metrics
 from distnet.training.run import Callback, Run
 from distnet.training.step.assembly import make_trainer
 from distnet.training.step.feed import Feed
+from distnet.training.step.updates import bounded
 from distnet.training.watching.history import History
 
 Values = Callable[[Array], Array]  # from observations (N, ...) to the values of actions (N, A)
@@ -253,7 +254,7 @@ def learner(
         arithmetic=arithmetic,
         clip_norm=clip_norm,
     )
-    optimizer = Averaged(adam, target_decay, parameters.values)
+    optimizer = Averaged(bounded(adam, parameters), target_decay, parameters.values)
     objective = DoubleDQN(network, optimizer.average.values)
     lanes = num_environments * (2 if mirror else 1)
     replay = Replay(

@@ -52,3 +52,20 @@ def test_they_do_not_come_home_for_that():
     for step in range(3):
         made.advance(step, 3)
         assert made.parameters.are_away
+
+
+def test_who_restores_or_evaluates_before_a_step_changes_nothing():
+    """The first initial weights are beyond the bounds, of a network that moves to a device."""
+    states = []
+    for device in (Strict(), None):
+        for disturbs in (True, False):
+            made = trainer(device, make=binary_layers, optimizer="momentum")
+            for step in range(3):
+                if disturbs:
+                    made.restore({name: x.copy() for name, x in made.state().items()})
+                    with made.evaluating():
+                        pass
+                made.advance(step, 3)
+            states.append({name: x.copy() for name, x in made.state().items()})
+    for state in states[1:]:
+        expect_same(state, states[0])

@@ -1,7 +1,8 @@
 """The state before the first step is one that any later state could be.
 
-Who saves and restores it, or loses a rank, changes no bit of it: layers that keep their parameters
-within bounds do so from the beginning.
+Who saves and restores it, loses a rank or evaluates, then or between later steps, changes no bit of
+it: layers that keep their parameters within bounds do so from the beginning, and optimizers that
+keep parameters of their own keep them within these bounds, too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import pytest
 from layer_table import CASES
 from test_elastic import LosingCommunicator
 
+from distnet.games import CartPole
 from distnet.nn import (
     BatchNorm,
     BinaryConv2d,
@@ -24,6 +26,7 @@ from distnet.nn import (
 from distnet.objectives import Classification, Regression
 from distnet.optim import OPTIMIZERS, make_schedule
 from distnet.parallel import RankLost, SerialCommunicator
+from distnet.training.playing import learn_to_play
 from distnet.training.run import Run
 from distnet.training.step.assembly import make_trainer
 from distnet.training.step.feed import Feed
@@ -92,6 +95,14 @@ def restore(trainer):
     trainer.restore(copied(trainer))
 
 
+def evaluate(trainer):
+    with trainer.evaluating():
+        pass
+
+
+DISTURBANCES = [restore, evaluate]
+
+
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_layers_begin_with_values_that_they_keep(case, arithmetic):
@@ -109,17 +120,22 @@ def test_training_any_layer_does_not_show_what_was_done_before_a_step(case):
     def made():
         return trainer_of(Network([case.make()], case.shape), ema=0.5)
 
-    expect_same(trained(made(), restore), trained(made()))
+    def disturb(trainer):
+        for each in DISTURBANCES:
+            each(trainer)
+
+    expect_same(trained(made(), disturb), trained(made()))
 
 
+@pytest.mark.parametrize("disturb", DISTURBANCES)
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 @pytest.mark.parametrize("ema", [0, 0.5])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_training_by_any_rule_does_not_either(optimizer, ema, arithmetic):
+def test_training_by_any_rule_does_not_either(optimizer, ema, arithmetic, disturb):
     def made():
         return trainer_of(binary_network(arithmetic), optimizer=optimizer, ema=ema)
 
-    expect_same(trained(made(), restore), trained(made()))
+    expect_same(trained(made(), disturb), trained(made()))
 
 
 LOCAL = LocalSteps(islands=3, sync_every=2)
@@ -162,6 +178,20 @@ def test_nor_does_it_where_ranks_share_the_optimizer(comm, arithmetic, ema):
 
     expected = trained(trainer_of(binary_network(arithmetic), ema=ema))
     for sharing in (comm, None):
-        for disturb in (restore, rebuild, adopt):
+        for disturb in (restore, evaluate, rebuild, adopt):
             made = trainer_of(binary_network(arithmetic), comm, ema=ema, sharing=sharing)
             expect_same(trained(made, disturb), expected)
+
+
+@pytest.mark.mpi(min_size=2)
+def test_who_plays_has_a_target_network_within_bounds(comm):
+    """Which the rank that has a micro-batch cuts, in each step, and no other."""
+
+    def sha256(ranks):
+        network = Network([BinaryLinear(8), BatchNorm(), Sign(), BinaryLinear(2)], (4,))
+        settings = {"steps": 6, "lr": 0.5, "num_steps": 2, "moves_before": 20, "num_games": 3}
+        settings |= {"target_decay": 0.5, "evaluate_every": 6, "batch_size": 8}
+        history = learn_to_play(CartPole(), network, **settings, comm=ranks)
+        return history.params_sha256, history.losses
+
+    assert sha256(comm) == sha256(SerialCommunicator())

@@ -25,6 +25,8 @@ from distnet.nn.layer import Layer
 from distnet.nn.layers.linear import Linear
 from distnet.nn.parameters import Parameter
 
+BOUND = 1.0  # of the floats behind signs
+
 
 def signs(x: Array, out: Array) -> Array:
     """+1 where x >= 0, else -1; NaN stays NaN."""
@@ -59,13 +61,15 @@ class _BinaryWeight(Layer):
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         self._signs: Array | None = None
-        return super().build(shape, dtype)
+        output_shape = super().build(shape, dtype)
+        self.weight.bound = BOUND
+        return output_shape
 
     def refresh(self) -> None:
         super().refresh()
         self._signs = None
         if not self.weight.is_away:  # a device does it there
-            np.clip(self.weight.value, -1, 1, out=self.weight.value)
+            np.clip(self.weight.value, -BOUND, BOUND, out=self.weight.value)
 
     def computing_weight(self) -> Array:
         if self._signs is None:

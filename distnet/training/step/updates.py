@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from distnet.nn.parameters import Parameters
-from distnet.optim import OPTIMIZERS, Averaged, MasterWeights, Optimizer, make_optimizer
+from distnet.optim import OPTIMIZERS, Averaged, Bounded, MasterWeights, Optimizer, make_optimizer
 from distnet.parallel.communicator import Communicator
 from distnet.training.step.sharding import Sharded
 
@@ -72,9 +72,21 @@ def _with_memory(
 ) -> Optimizer:
     """What it keeps of the parameters themselves."""
     start, arithmetic = parameters.values[part], parameters.arithmetic
+    if arithmetic.stores or ema:
+        optimizer = bounded(optimizer, parameters, part)
     if arithmetic.stores:
         optimizer = MasterWeights(optimizer, start, arithmetic)
     return Averaged(optimizer, ema, start) if ema else optimizer
+
+
+def bounded(optimizer: Optimizer, parameters: Parameters, part: slice = slice(None)) -> Optimizer:
+    """One for others to keep its results: within the bounds of the layers, if there are any.
+
+    part: that of the vectors which it updates. Without others around it, it does what `optimizer`
+    does, since layers cut what they get.
+    """
+    bounds = parameters.bounds()
+    return optimizer if bounds is None else Bounded(optimizer, bounds[part])
 
 
 def _arrays(parameters: Parameters) -> list[tuple[int, int]]:
