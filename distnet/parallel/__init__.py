@@ -2,7 +2,7 @@
 
 from distnet.parallel.agreement import AgreedExit, agree, together
 from distnet.parallel.command import run_command, run_ranks
-from distnet.parallel.communicator import Communicator, MPICommunicator, SerialCommunicator
+from distnet.parallel.communicator import Communicator, SerialCommunicator
 from distnet.parallel.errors import (
     AgreedError,
     DisagreementError,
@@ -14,6 +14,7 @@ from distnet.parallel.errors import (
 )
 from distnet.parallel.failure import fail_together
 from distnet.parallel.launcher import connect, expect_hosts, working_alone
+from distnet.parallel.mpi_communicator import MPICommunicator
 from distnet.parallel.shared_map import shared_map
 from distnet.parallel.sums.fixed_point import FixedPoint
 from distnet.parallel.sums.own import Judged, OwnAllreduce

@@ -23,9 +23,10 @@ from pathlib import Path
 from types import ModuleType
 
 from distnet.base.words import counted
-from distnet.parallel.communicator import Communicator, MPICommunicator, SerialCommunicator
+from distnet.parallel.communicator import Communicator, SerialCommunicator
 from distnet.parallel.errors import LaunchError, PlacementError
 from distnet.parallel.failure import install_hook
+from distnet.parallel.mpi_communicator import MPICommunicator
 from distnet.parallel.recovery import can_survive_losses
 from distnet.parallel.segments import remove_names
 

@@ -15,7 +15,7 @@ Few of its calls proved dependable, and these are used:
   the root of some broadcasts. So MPI is asked whether it knows of one: see `ReportsLoss`.
 - MPI_Finalize may hang after a loss, so ranks leave by `os._exit` (`leave`).
 
-`communicator.MPICommunicator` uses this; what training does about a loss is in `training.elastic`.
+`mpi_communicator` uses this; what training does about a loss is in `training.elastic`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A thread of rank 0 sends the next number to whoever asks. MPI moves messages onl
 and rank 0 may be busy with a task of its own: without the thread the others wait until that is
 done, with MPICH 5.0 even for one-sided operations. No rank is set aside.
 
-`communicator.MPICommunicator.turns` calls this.
+`mpi_communicator.MPICommunicator.turns` calls this.
 """
 
 from __future__ import annotations

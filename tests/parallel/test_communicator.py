@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distnet.parallel.communicator import MPICommunicator, Node
+from distnet.parallel.communicator import Node
+from distnet.parallel.mpi_communicator import MPICommunicator
 
 DTYPES = [np.int64, np.float32, np.float64]
 

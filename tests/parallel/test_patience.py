@@ -7,13 +7,13 @@ import itertools
 import pytest
 
 from distnet.parallel import patience
-from distnet.parallel.communicator import MPICommunicator
+from distnet.parallel.mpi_communicator import MPICommunicator
 
 
 @pytest.fixture
 def crowded(comm, monkeypatch):
     """The ranks on a host with one core for all of them."""
-    monkeypatch.setattr("distnet.parallel.communicator.num_cores", lambda: 1)
+    monkeypatch.setattr("distnet.parallel.mpi_communicator.num_cores", lambda: 1)
     group = MPICommunicator()
     yield group
     group.close()
@@ -28,7 +28,7 @@ def gathered(monkeypatch):
         values.append(value)
         return gather(comm, value)
 
-    monkeypatch.setattr("distnet.parallel.communicator.gather_patiently", noted)
+    monkeypatch.setattr("distnet.parallel.mpi_communicator.gather_patiently", noted)
     return values
 
 
@@ -55,7 +55,7 @@ def test_a_part_of_crowded_ranks_is_crowded(crowded, gathered):
 
 @pytest.mark.mpi(min_size=2)
 def test_ranks_with_a_core_each_leave_it_to_mpi(comm, gathered, monkeypatch):
-    monkeypatch.setattr("distnet.parallel.communicator.num_cores", lambda: comm.size)
+    monkeypatch.setattr("distnet.parallel.mpi_communicator.num_cores", lambda: comm.size)
     group = MPICommunicator()
     gathered.clear()
     assert group.allgather(group.rank) == list(range(group.size)) and not gathered

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.parallel.communicator import Communicator, Done, MPICommunicator, Request
+from distnet.parallel.communicator import Communicator, Done, Request
 from distnet.parallel.errors import AgreedError
+from distnet.parallel.mpi_communicator import MPICommunicator
 from distnet.parallel.sums.exchange import Exchange, Messages
 from distnet.parallel.sums.formats import Format
 

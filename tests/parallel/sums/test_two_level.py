@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from distnet.parallel import REDUCTIONS, SerialCommunicator, make_reducer
-from distnet.parallel.communicator import MPICommunicator
+from distnet.parallel.mpi_communicator import MPICommunicator
 from distnet.parallel.sums.exchange import Messages
 from distnet.parallel.sums.two_level import TwoLevels, bucket_bytes
 
@@ -23,7 +23,7 @@ EXACT = [kind for kind in REDUCTIONS if REDUCTIONS[kind].exact]
 def hosts(request, comm, monkeypatch):
     """A communicator whose ranks have these host names; any more are on a host of their own."""
     names = request.param + "z" * comm.size
-    monkeypatch.setattr("distnet.parallel.communicator.host_name", lambda: names[comm.rank])
+    monkeypatch.setattr("distnet.parallel.mpi_communicator.host_name", lambda: names[comm.rank])
     communicator = MPICommunicator()
     yield communicator
     communicator.close()
