@@ -18,6 +18,7 @@ from distnet.training.step.feed import Feed
 from distnet.training.step.islands import LocalSteps, deal_islands
 from distnet.training.step.replicas import ReplicasDiffer
 from distnet.training.step.trainer import Trainer, TrainingDiverged
+from distnet.training.step.updates import optimizer_for
 
 SEED, LR = 3, 0.05
 NUM_SAMPLES, BATCH, MICRO_BATCH = 44, 20, 3  # the last batch of an epoch has 4 samples
@@ -55,6 +56,21 @@ def trainer_of(comm, local, network=deep_network, feed=Feed, optimizer="adam", *
         local=local,
         **more,
     )
+
+
+def test_masters_of_16_bits_are_refused():
+    objective = Classification(plain_network().compute_in("bfloat16", seed=0))
+    with pytest.raises(ValueError, match="islands: found bfloat16"):
+        make_trainer(
+            objective,
+            Feed(objective, *images_and_labels()),
+            optimizer=optimizer_for(objective.parameters, "adam"),
+            schedule=constant(LR),
+            batch_size=BATCH,
+            seed=SEED,
+            comm=SerialCommunicator(),
+            local=LocalSteps(),
+        )
 
 
 def train(trainer, total=TOTAL):

@@ -137,6 +137,9 @@ def make_trainer(
     check_takes_part(parameters.arithmetic, objective, feed, optimizer, schedule, reduction)
     if local is not None and audit:
         raise ValueError("audit: found islands, whose ranks have no other rank's state")
+    if local is not None and parameters.arithmetic.stores:
+        name = parameters.arithmetic.name
+        raise ValueError(f"islands: found {name}, whose masters they do not share; use float32")
     if sampler is None:
         num_parts = 1 if local is None else local.islands
         sampler = Sampler(len(feed.targets), batch_size, micro_batch_size, seed, num_parts)
