@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import threadpoolctl
 
 # Kernels of OpenBLAS for AVX-512 multiply small matrices of float32 where they lie; large ones it
@@ -62,4 +63,15 @@ def runs(num_terms: int, longest: int) -> Iterator[slice]:
 def _terms_of_small_kernels() -> int:
     blas = blas_of_numpy()
     is_openblas = blas.get("internal_api") == "openblas"
-    return _SMALL_KERNELS.get(blas.get("architecture", ""), 0) if is_openblas else 0
+    terms = _SMALL_KERNELS.get(blas.get("architecture", ""), 0) if is_openblas else 0
+    # Another version may have other loops: then products stay as they are.
+    return terms if terms and all(_are_alike(k, terms) for k in (terms, terms + 64)) else 0
+
+
+def _are_alike(num_terms: int, longest: int) -> bool:
+    """Whether a small product, in runs, has the bits of a large one that it is half of."""
+    rng = np.random.default_rng(0)
+    left = rng.standard_normal((64, num_terms), np.float32)
+    right = rng.standard_normal((num_terms, 64), np.float32)
+    parts = [left[:32, run] @ right[run] for run in runs(num_terms, longest)]
+    return functools.reduce(np.add, parts).tobytes() == (left @ right)[:32].tobytes()

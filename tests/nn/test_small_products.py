@@ -93,19 +93,32 @@ def anew():
 
 
 def test_it_is_for_one_thread_and_kernels_that_have_it(anew, monkeypatch):
-    for library, kernels, answer in [
-        ("openblas", "SkylakeX", 448),
-        ("openblas", "Haswell", 0),
-        ("mkl", "SkylakeX", 0),
+    for library, kernels, is_alike, answer in [
+        ("openblas", "SkylakeX", True, 448),
+        ("openblas", "SkylakeX", False, 0),
+        ("openblas", "Haswell", True, 0),
+        ("mkl", "SkylakeX", True, 0),
     ]:
         found = {"internal_api": library, "architecture": kernels}
         monkeypatch.setattr(blas, "blas_of_numpy", lambda found=found: found)
+        monkeypatch.setattr(blas, "_are_alike", lambda *_, is_alike=is_alike: is_alike)
         blas._terms_of_small_kernels.cache_clear()
         assert terms_of_small_products() == 0
         with one_blas_thread():
             with one_blas_thread():
                 assert terms_of_small_products() == answer
             assert terms_of_small_products() == answer
+        assert terms_of_small_products() == 0
+
+
+def test_kernels_with_other_runs_than_is_believed_are_found_out(anew, monkeypatch):
+    with one_blas_thread():
+        longest = terms_of_small_products()
+        if not longest:
+            pytest.skip("the BLAS of this NumPy has no kernels for small products")
+        kernels = blas.blas_of_numpy()["architecture"]
+        monkeypatch.setitem(blas._SMALL_KERNELS, kernels, longest - 64)
+        blas._terms_of_small_kernels.cache_clear()
         assert terms_of_small_products() == 0
 
 
