@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import threadpoolctl
@@ -14,19 +16,30 @@ import threadpoolctl
 _SMALL_KERNELS = {"SkylakeX": 448, "Cooperlake": 320, "SapphireRapids": 320}
 _UNROLLED = 16  # rows of their loops, of which a run is a multiple
 
-_num_limits = 0  # how many `one_blas_thread` last just now
+_lock = threading.Lock()
+_num_limits = 0  # how many `one_blas_thread` last just now, in all threads of Python
+_limit: Any = None  # of the first of them, which knows how many threads BLAS had
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Within it BLAS computes on one thread: sums have one order, and ranks do not share cores."""
-    global _num_limits
-    with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
+    """Within it BLAS computes on one thread: sums have one order, and ranks do not share cores.
+
+    It does so for the whole process, until the last one of several is left.
+    """
+    global _num_limits, _limit
+    limit = threadpoolctl.threadpool_limits(limits=1, user_api="blas")
+    with _lock:
         _num_limits += 1
-        try:
-            yield
-        finally:
+        if _num_limits == 1:
+            _limit = limit
+    try:
+        yield
+    finally:
+        with _lock:
             _num_limits -= 1
+            if not _num_limits:
+                _limit.restore_original_limits()
 
 
 def blas_of_numpy() -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 from distnet.device.convolution import DeviceConv2d
 from distnet.device.layer import DeviceLayer
 from distnet.device.linear import DeviceLinear
-from distnet.nn.layers.binary import BOUND, Sign
+from distnet.nn.layers.binary import Sign
 
 
 def signs(xp: Any, x: Any) -> Any:
@@ -32,8 +32,9 @@ class _DeviceBinaryWeight(DeviceLayer[Any]):
 
     def settle(self) -> None:
         weight = self.mirror.of(self.layer.weight)
-        self.xp.maximum(weight, -BOUND, out=weight)
-        self.xp.minimum(weight, BOUND, out=weight)
+        bound = self.layer.weight.bound
+        self.xp.maximum(weight, -bound, out=weight)
+        self.xp.minimum(weight, bound, out=weight)
 
     def computing_weight(self) -> Any:
         return signs(self.xp, self.mirror.of(self.layer.weight))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 
 import numpy as np
 
@@ -47,10 +48,12 @@ def repeated(vector: Array | None, count: int, out: Array | None) -> Array | Non
 def multiply(left: Array, right: Array, out: Array) -> None:
     """out = left @ right, as np.matmul, and faster where many small products are, see `in_pieces`.
 
-    No bit depends on that: a sum of too many terms is made of runs in the way of BLAS.
+    No bit depends on that: a sum of too many terms is made of runs in the way of BLAS. (But for the
+    product of a matrix with its own transpose, for which np.matmul calls another function.)
     """
     terms, k = terms_of_small_products(), left.shape[-1]
-    is_long = 0 < terms < k and out.size <= _MOST_SUMS and _piece(left, right, out, terms)
+    is_long = 0 < terms < k and math.prod(out.shape[-2:]) <= _MOST_SUMS
+    is_long = is_long and _piece(left, right, out, terms) is not None
     for i, run in enumerate(runs(k, terms) if is_long else [slice(k)]):
         total = np.empty_like(out) if i else out
         factors = in_pieces(left[..., run], right[..., run, :], total)

@@ -76,7 +76,8 @@ class SoftmaxCrossEntropy:
         labels = np.asarray(labels)
         check_labels(labels, *x.shape)
         self.count = len(x) if count is None else count
-        self.log_p = log_softmax(x, self.arithmetic)
+        # In the order of memory that `at_labels` counts in, whatever that of x is.
+        self.log_p = np.ascontiguousarray(log_softmax(x, self.arithmetic))
         self.labels = labels
         # Where they are in `log_p`, one row behind the other.
         self.at_labels = np.arange(0, x.size, x.shape[1]) + labels.astype(np.int64)

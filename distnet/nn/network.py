@@ -125,6 +125,7 @@ class Network:
         self.__dict__.update(state)
         self._build()
         self.parameters.rejoin()
+        self.parameters.refresh()  # values of an earlier version may be out of bounds
 
     def __str__(self) -> str:
         """A table of the layers with their outputs, parameters and multiply-adds."""

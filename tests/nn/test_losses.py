@@ -108,6 +108,17 @@ def test_micro_batches_add_up_to_the_batch(cuts):
     np.testing.assert_allclose(np.concatenate(gradients), whole.backward(), rtol=1e-14)
 
 
+@pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.1, "class_weights": (1, 2, 3, 4)}])
+def test_the_order_of_memory_does_not_matter(settings):
+    def gradient(logits):
+        loss = SoftmaxCrossEntropy(**settings)
+        return loss.forward(logits, LABELS), loss.backward()
+
+    (loss, dx), (expected_loss, expected) = map(gradient, (np.asfortranarray(LOGITS), LOGITS))
+    assert loss == expected_loss
+    np.testing.assert_array_equal(dx, expected)
+
+
 def test_logits_are_left_alone():
     loss, x = SoftmaxCrossEntropy(), LOGITS.copy()
     loss.forward(x, LABELS)

@@ -35,6 +35,17 @@ def test_blas_has_one_thread_inside_and_its_own_number_again_outside():
     assert numerics_fingerprint()["blas_threads"] == before
 
 
+def test_blas_has_one_thread_until_the_last_is_outside():
+    """Of two threads of Python, the first to leave was the first to enter."""
+    before = numerics_fingerprint()["blas_threads"]
+    first, second = one_blas_thread(), one_blas_thread()
+    with second:
+        first.__enter__()
+    assert numerics_fingerprint()["blas_threads"] == "1"
+    first.__exit__(None, None, None)
+    assert numerics_fingerprint()["blas_threads"] == before
+
+
 def test_it_sees_the_kernels_that_were_chosen():
     info = threadpoolctl.threadpool_info()
     if not any(library.get("internal_api") == "openblas" for library in info):

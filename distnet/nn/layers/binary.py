@@ -69,7 +69,8 @@ class _BinaryWeight(Layer):
         super().refresh()
         self._signs = None
         if not self.weight.is_away:  # a device does it there
-            np.clip(self.weight.value, -BOUND, BOUND, out=self.weight.value)
+            bound = self.weight.bound
+            np.clip(self.weight.value, -bound, bound, out=self.weight.value)
 
     def computing_weight(self) -> Array:
         if self._signs is None:

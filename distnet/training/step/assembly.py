@@ -137,6 +137,8 @@ def make_trainer(
     check_takes_part(parameters.arithmetic, objective, feed, optimizer, schedule, reduction)
     if local is not None and audit:
         raise ValueError("audit: found islands, whose ranks have no other rank's state")
+    if local is not None and reducing is not None:
+        raise ValueError("reducing: found islands, which say themselves who sums; leave it out")
     if local is not None and parameters.arithmetic.stores:
         name = parameters.arithmetic.name
         raise ValueError(f"islands: found {name}, whose masters they do not share; use float32")

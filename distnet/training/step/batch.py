@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import groupby
 
 import numpy as np
@@ -18,8 +19,7 @@ from distnet.training.step.group_pass import GroupPass, GroupResult
 class Batch:
     """A part of the global batch of `step`, cut into micro-batches; they are the same on all ranks.
 
-    micro_batches: the numbers of their samples. num_samples: of all of them. divisor: what their
-    losses are divided by, so that those of all add up to that of the batch.
+    micro_batches: the numbers of their samples. num_samples: of all of them.
     """
 
     def __init__(
@@ -28,10 +28,15 @@ class Batch:
         self.objective, self.feed = objective, feed
         self.micro_batches = sampler.micro_batches(step, part)
         self.num_samples = sum(map(len, self.micro_batches))
-        self.divisor = objective.divisor(feed.targets[sampler.part(step, part)])
+        self._samples = sampler.part(step, part)
         self.seed, self.step, self.part = seed, step, part
         # No two micro-batches of a step have the same number, and so the same random bits.
         self._first_number = part * sampler.max_micro_batches
+
+    @cached_property
+    def divisor(self) -> float:
+        """What losses are divided by, so that those of all micro-batches add up to the batch's."""
+        return self.objective.divisor(self.feed.targets[self._samples])
 
     def place(self, m: int) -> MicroBatch:
         """What the random bits of a micro-batch depend on."""
