@@ -25,7 +25,6 @@ sums, Hallberg & Adcroft 2014, doi:10.1016/j.parco.2014.04.007).
 from __future__ import annotations
 
 import functools
-import math
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -45,11 +44,8 @@ class FixedPoint:
     """
 
     def __init__(self, num_contributions: int, scale_bits: int = 40) -> None:
-        if num_contributions < 1:
-            raise ValueError(f"found num_contributions {num_contributions}, expected at least 1")
-        head_room_bits = ((2**63 - 1) // num_contributions).bit_length() - 1
         self.scale = 2.0**scale_bits
-        self.limit = 2.0 ** (head_room_bits - scale_bits)
+        self.limit = 2.0 ** (_head_room_bits(num_contributions) - scale_bits)
         self._units = np.empty(BLOCK, np.int64)
 
     def add(
@@ -129,11 +125,10 @@ class WideFixedPoint:
     HIGH_BITS = 12
 
     def __init__(self, num_contributions: int, size: int) -> None:
-        self._high = FixedPoint(num_contributions, self.HIGH_BITS)
-        self.limit = self._high.limit
-        # What is left is at most 2^-(HIGH_BITS + 1), half of the limit that this scale gives.
-        low_bits = 2 * self.HIGH_BITS + round(math.log2(self.limit))
-        self._low = FixedPoint(num_contributions, low_bits)
+        head_room_bits = _head_room_bits(num_contributions)
+        self.limit = 2.0 ** (head_room_bits - self.HIGH_BITS)
+        # What is left is at most 2^-(HIGH_BITS + 1), half of the limit that the low scale gives.
+        self._high, self._low = 2.0**self.HIGH_BITS, 2.0 ** (head_room_bits + self.HIGH_BITS)
         self._rest = np.empty(size)
 
     def add(self, accumulator: Array, values: Array) -> bool:
@@ -145,10 +140,10 @@ class WideFixedPoint:
             return False
         units = np.empty((2, *values.shape))
         whole, rest = units
-        np.rint(values * self._high.scale, out=whole)
-        np.multiply(whole, 1 / self._high.scale, out=rest)
+        np.rint(values * self._high, out=whole)
+        np.multiply(whole, 1 / self._high, out=rest)
         np.subtract(values, rest, out=rest)  # exact: of the bits of `values` the last ones
-        rest *= self._low.scale
+        rest *= self._low
         np.rint(rest, out=rest)
         accumulator += np.add.reduce(units.astype(np.int64), axis=1)
         return True
@@ -156,9 +151,16 @@ class WideFixedPoint:
     def to_float(self, accumulator: Array, out: Array) -> None:
         """Writes the sum that `accumulator` (2, size) holds to `out` (size,), float64."""
         high, low = accumulator
-        np.multiply(high, 1 / self._high.scale, out=out)
-        np.multiply(low, 1 / self._low.scale, out=self._rest)
+        np.multiply(high, 1 / self._high, out=out)
+        np.multiply(low, 1 / self._low, out=self._rest)
         out += self._rest
+
+
+def _head_room_bits(num_contributions: int) -> int:
+    """k for a largest contribution of 2^k units, so that so many of them never wrap; see above."""
+    if num_contributions < 1:
+        raise ValueError(f"found num_contributions {num_contributions}, expected at least 1")
+    return ((2**63 - 1) // num_contributions).bit_length() - 1
 
 
 def round_by_addition(x: Array, scale: float, out: Array) -> None:
