@@ -102,15 +102,18 @@ def torch_step(
     batch_size: int,
     channels_last: bool,
     wrap: Callable[[Any], Any] = lambda model: model,
+    *,
+    pools_first: bool = False,
 ) -> Callable[[], object]:
     """A whole training step in PyTorch: forward, loss, backward, fused optimizer.
 
     wrap: what is trained in place of the model, such as DistributedDataParallel of it.
+    pools_first: see `torch_twin`.
     """
     torch: Any = importlib.import_module("torch")
     torch.set_num_threads(1)
     # Without values, which nobody reads: `memory` measures what PyTorch takes.
-    model = torch_twin(case.network(seed=None).body)
+    model = torch_twin(case.network(seed=None).body, pools_first=pools_first)
     data = random_dataset(case.input_shape, batch_size)
     x = torch.tensor(data.train.inputs.astype(np.float32) / 255)
     labels = torch.tensor(data.train.targets.astype(np.int64))

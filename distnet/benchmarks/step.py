@@ -23,6 +23,7 @@ from distnet.base.blas import one_blas_thread
 from distnet.base.options import option, parse_options
 from distnet.benchmarks.networks import CASES, Case, random_trainer, torch_step
 from distnet.benchmarks.rounds import describe_machine, interleave, ratios
+from distnet.benchmarks.torch_twin import pools_before_relu
 from distnet.nn import Conv2d, Layer, Sequential
 from distnet.nn.conv.choice import ALGORITHMS, fastest_algorithm
 from distnet.training.step.trainer import Trainer
@@ -85,24 +86,35 @@ def _compare(model: str, options: StepOptions, has_torch: bool) -> None:
             label = f"distnet micro-batch {size}" + f", {name}" * (len(options.arithmetic) > 1)
             trainer = random_trainer(case, batch, size, arithmetic=arithmetic_of(name))
             contenders[label] = steps(trainer)
-    ours, rivals = list(contenders), []
-    if has_torch:
+    ours = list(contenders)
+    rivals: dict[str, list[str]] = {}  # with what to compare: a ratio for each
+    for pools_first in _orders(case) if has_torch else ():
+        compared = "the faster PyTorch" + ", pooling first" * pools_first
         for layout in ("NCHW", "channels_last"):
-            rivals.append(f"PyTorch {layout}")
-            contenders[rivals[-1]] = torch_step(case, batch, layout == "channels_last")
+            label = f"PyTorch {layout}" + ", pooling first" * pools_first
+            rivals.setdefault(compared, []).append(label)
+            contenders[label] = torch_step(
+                case, batch, layout == "channels_last", pools_first=pools_first
+            )
     times = interleave(contenders, options.rounds, turn=TURN)
     if not rivals and len(options.arithmetic) > 1:  # then the first of ours is what to compare with
-        rivals = [ours[0]]
-    compared = "the faster PyTorch" if has_torch else rivals[0] if rivals else "PyTorch"
+        rivals = {ours[0]: [ours[0]]}
+    compared = "; to ".join(rivals) or "PyTorch"
     print(f"\n{model}, batch {batch}, {options.rounds} rounds; ratio to {compared}")
-    print(f"{'':<34}{'images/s':>10}{'us/image':>10}{'min':>8}{'ratio':>8}{'(min)':>8}")
+    columns = f"{'ratio':>8}{'(min)':>8}" * max(1, len(rivals))
+    print(f"{'':<36}{'images/s':>10}{'us/image':>10}{'min':>8}{columns}")
     for name, seconds in times.items():
-        row = f"{name:<34}{batch / median(seconds):>10.0f}{median(seconds) / batch * 1e6:>10.1f}"
+        row = f"{name:<36}{batch / median(seconds):>10.0f}{median(seconds) / batch * 1e6:>10.1f}"
         row += f"{min(seconds) / batch * 1e6:>8.1f}"
-        if rivals and name in ours:
-            by_median, by_minimum = ratios(times, name, rivals)
+        for labels in rivals.values() if name in ours else ():
+            by_median, by_minimum = ratios(times, name, labels)
             row += f"{by_median:>8.2f}{by_minimum:>8.2f}"
         print(row)
+
+
+def _orders(case: Case) -> tuple[bool, ...]:
+    """In which orders PyTorch has max pooling and ReLU: `pools_first` of `torch_twin`."""
+    return (False, True) if pools_before_relu(case.network(seed=None).body) else (False,)
 
 
 def steps(trainer: Trainer) -> Callable[[], object]:

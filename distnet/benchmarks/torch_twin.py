@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from itertools import pairwise
 from typing import Any
 
 from distnet.nn import (
@@ -24,17 +25,21 @@ from distnet.nn import (
 )
 
 
-def torch_twin(layer: Layer) -> Any:
+def torch_twin(layer: Layer, *, pools_first: bool = False) -> Any:
     """A torch.nn.Module that computes what `layer`, which has been built, computes.
 
-    Its parameters are PyTorch's own random ones. Raises ValueError for a layer without a twin.
+    Its parameters are PyTorch's own random ones. ReLU comes in front of max pooling, as networks
+    are published and written in PyTorch; pools_first: behind it, where `layer` has it there, which
+    is the same function with fewer numbers to go through. Raises ValueError for a layer without a
+    twin.
     """
     nn: Any = importlib.import_module("torch.nn")
     match layer:
         case Sequential():
-            return nn.Sequential(*map(torch_twin, layer.layers))
+            layers = layer.layers if pools_first else _relu_first(layer.layers)
+            return nn.Sequential(*(torch_twin(each, pools_first=pools_first) for each in layers))
         case Residual() | Branches():
-            return _paths(layer, nn)
+            return _paths(layer, nn, pools_first)
         case Conv2d():
             c, bias = layer.geometry.c, layer.has_bias
             window = layer.kernel, layer.stride, layer.pad, layer.dilation
@@ -63,11 +68,28 @@ def torch_twin(layer: Layer) -> Any:
     raise ValueError(f"{type(layer).__name__}: found no layer of PyTorch that does the same")
 
 
-def _paths(layer: Residual | Branches, nn: Any) -> Any:
+def pools_before_relu(layer: Layer) -> bool:
+    """Whether `pools_first` makes another twin."""
+    parts = layer.layers if isinstance(layer, Sequential) else getattr(layer, "paths", [])
+    own = isinstance(layer, Sequential) and _relu_first(layer.layers) != layer.layers
+    return own or any(map(pools_before_relu, parts))
+
+
+def _relu_first(layers: list[Layer]) -> list[Layer]:
+    """The same function, as max pooling and ReLU commute."""
+    layers = layers.copy()
+    for i, pair in enumerate(pairwise(layers)):
+        if isinstance(pair[0], MaxPool2d) and isinstance(pair[1], ReLU):
+            layers[i : i + 2] = reversed(pair)
+    return layers
+
+
+def _paths(layer: Residual | Branches, nn: Any, pools_first: bool) -> Any:
     """Modules on one input, whose outputs are added up or put side by side."""
     torch: Any = importlib.import_module("torch")
     adds = isinstance(layer, Residual)
-    modules = nn.ModuleList(map(torch_twin, layer.paths))  # not `layer`: the class would keep it
+    # Not `layer`: the class would keep it.
+    modules = nn.ModuleList([torch_twin(path, pools_first=pools_first) for path in layer.paths])
 
     class Paths(nn.Module):
         def __init__(self) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from distnet.benchmarks.networks import CASES
-from distnet.benchmarks.torch_twin import torch_twin
+from distnet.benchmarks.torch_twin import pools_before_relu, torch_twin
 from distnet.nn import (
     AvgPool2d,
     BatchNorm,
@@ -18,6 +18,7 @@ from distnet.nn import (
     Network,
     ReLU,
     Residual,
+    Sequential,
     Sigmoid,
     Tanh,
 )
@@ -53,9 +54,9 @@ def every_kind():
     )
 
 
-def with_equal_values(torch, network):
+def with_equal_values(torch, network, pools_first):
     """The twin, with the parameters of `network`."""
-    twin = torch_twin(network.body)
+    twin = torch_twin(network.body, pools_first=pools_first)
     kinds = torch.nn.Conv2d, torch.nn.Linear, torch.nn.BatchNorm1d, torch.nn.BatchNorm2d
     ours = [layer for layer in network.body.leaves() if isinstance(layer, HOLDERS)]
     theirs = [module for module in twin.modules() if isinstance(module, kinds)]
@@ -73,10 +74,10 @@ def with_equal_values(torch, network):
     return twin
 
 
-def logits_differ_by(torch, network, num_samples=3):
+def logits_differ_by(torch, network, num_samples=3, pools_first=False):
     """The relative difference of the logits in evaluation, of random samples."""
     x = np.random.default_rng(1).random((num_samples, *network.input_shape), np.float32)
-    twin = with_equal_values(torch, network).eval()
+    twin = with_equal_values(torch, network, pools_first).eval()
     with torch.no_grad():
         theirs = twin(torch.tensor(x)).numpy()
     ours = network.predict(x)
@@ -92,6 +93,25 @@ def test_networks_of_the_benchmarks(torch, name):
     network = CASES[name].network()
     assert network.input_shape == CASES[name].input_shape
     assert logits_differ_by(torch, network) < 1e-4
+    assert logits_differ_by(torch, network, pools_first=True) < 1e-4
+
+
+def test_relu_comes_before_max_pooling_as_networks_are_written_in_pytorch(torch):
+    def names(layers, **settings):
+        network = Network(layers, (1, 6, 6))
+        modules = torch_twin(network.body, **settings).modules()
+        assert pools_before_relu(network.body) == (names_of(layers) == ["MaxPool2d", "ReLU"])
+        kinds = torch.nn.ReLU | torch.nn.MaxPool2d
+        return [type(module).__name__ for module in modules if isinstance(module, kinds)]
+
+    def names_of(layers):
+        flat = [inner for layer in layers for inner in getattr(layer, "layers", [layer])]
+        return [type(layer).__name__ for layer in flat if isinstance(layer, MaxPool2d | ReLU)]
+
+    assert names([MaxPool2d(2), ReLU()]) == ["ReLU", "MaxPool2d"]
+    assert names([MaxPool2d(2), ReLU()], pools_first=True) == ["MaxPool2d", "ReLU"]
+    assert names([Sequential([MaxPool2d(2), ReLU()])]) == ["ReLU", "MaxPool2d"]
+    assert names([ReLU(), MaxPool2d(2)], pools_first=True) == ["ReLU", "MaxPool2d"]
 
 
 def test_a_layer_without_a_twin_is_named(torch):
