@@ -63,13 +63,17 @@ class Sampler:
     def part(self, step: int, part: int) -> Indices:
         """Those of them that belong to a part of the batch."""
         batch = self.batch(step)
-        start, stop = (len(batch) * k // self.num_parts for k in (part, part + 1))
-        return batch[start:stop]
+        num_samples, num_parts = len(batch), self.num_parts
+        return batch[num_samples * part // num_parts : num_samples * (part + 1) // num_parts]
 
     def micro_batches(self, step: int, part: int = 0) -> list[Indices]:
         """A part of the batch in at most `max_micro_batches` pieces, only the last one short."""
-        batch, size = self.part(step, part), self.micro_batch_size
-        return [batch[start : start + size] for start in range(0, len(batch), size)]
+        return self.cut(self.part(step, part))
+
+    def cut(self, samples: Indices) -> list[Indices]:
+        """`samples`, a part of a batch, in pieces."""
+        size = self.micro_batch_size
+        return [samples[start : start + size] for start in range(0, len(samples), size)]
 
     def _order_of(self, epoch: int) -> Indices:
         if epoch != self._epoch:

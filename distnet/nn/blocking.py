@@ -5,12 +5,16 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.blas import runs, terms_of_small_products
 from distnet.nn import layout
+
+Call = Callable[[], object]
 
 SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS works without packing copies
 _PIECE_COLUMNS = 64, 48, 32
@@ -51,13 +55,22 @@ def multiply(left: Array, right: Array, out: Array) -> None:
     No bit depends on that: a sum of too many terms is made of runs in the way of BLAS. (But for the
     product of a matrix with its own transpose, for which np.matmul calls another function.)
     """
+    product(left, right, out)()
+
+
+def product(left: Array, right: Array, out: Array) -> Call:
+    """What makes `multiply` of these arrays, as often as it is called."""
     terms, k = terms_of_small_products(), left.shape[-1]
     is_long = 0 < terms < k and math.prod(out.shape[-2:]) <= _MOST_SUMS
-    is_long = is_long and _piece(left, right, out, terms) is not None
-    for i, run in enumerate(runs(k, terms) if is_long else [slice(k)]):
+    if is_long and _piece(left, right, out, terms) is not None:
+        return partial(_multiply_in_runs, left, right, out, list(runs(k, terms)))
+    return partial(np.matmul, *in_pieces(left, right, out))
+
+
+def _multiply_in_runs(left: Array, right: Array, out: Array, slices: list[slice]) -> None:
+    for i, run in enumerate(slices):
         total = np.empty_like(out) if i else out
-        factors = in_pieces(left[..., run], right[..., run, :], total)
-        np.matmul(factors[0], factors[1], out=factors[2])
+        np.matmul(*in_pieces(left[..., run], right[..., run, :], total))
         if i:
             np.add(out, total, out=out)
 

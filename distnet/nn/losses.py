@@ -21,7 +21,7 @@ def log_softmax(x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
     """The logarithm of `softmax(x)`, finite even where that underflows."""
     shifted = x - _largest(x)
     sums = arithmetic.sum(arithmetic.exp(shifted), axis=-1, keepdims=True)
-    return shifted - arithmetic.log(sums)
+    return np.subtract(shifted, arithmetic.log(sums), out=shifted)
 
 
 def _largest(x: Array) -> Array:
@@ -62,6 +62,7 @@ class SoftmaxCrossEntropy:
             raise ValueError(f"label_smoothing: found {label_smoothing}, expected 0 <= e < 1")
         self.smoothing, self.arithmetic = label_smoothing, arithmetic
         self.weights = None if class_weights is None else _checked_weights(class_weights)
+        self._dx = np.empty(())
 
     def forward(self, x: Array, labels: Array, count: float | None = None) -> float:
         """The loss; `count` defaults to N. Raises ValueError for a wrong shape or label."""
@@ -90,8 +91,13 @@ class SoftmaxCrossEntropy:
         return losses
 
     def backward(self, dloss: float = 1.0) -> Array:
-        """dloss * (softmax(x) - target) / count, `(N, K)`, each row times its weight."""
-        dx = self.arithmetic.exp(self.log_p)
+        """dloss * (softmax(x) - target) / count, `(N, K)`, each row times its weight.
+
+        The next call overwrites the result for logits of the same shape.
+        """
+        if self._dx.shape != self.log_p.shape or self._dx.dtype != self.log_p.dtype:
+            self._dx = np.empty_like(self.log_p)
+        dx = self.arithmetic.exp(self.log_p, out=self._dx)
         dx.reshape(-1)[self.at_labels] -= 1 - self.smoothing
         if self.smoothing:
             dx -= dx.dtype.type(self.smoothing / dx.shape[1])

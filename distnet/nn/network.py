@@ -241,9 +241,10 @@ class Network:
         The array is overwritten by the next call with as many samples.
         """
         out = self._input(x.shape)
-        if x.dtype == np.uint8:
-            return np.multiply(x, self._pixel_scale, out=out)
         np.copyto(out, x)
+        # Copied before that: NumPy converts piece by piece what it multiplies.
+        if x.dtype == np.uint8:
+            np.multiply(out, self._pixel_scale, out=out)
         return out
 
     def _input(self, shape: Shape) -> Array:

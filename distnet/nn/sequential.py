@@ -60,7 +60,7 @@ class Sequential(Layer):
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
-        for derived in ("stages", "_in_reverse", "_num_fixed"):
+        for derived in ("stages", "_in_reverse", "_num_fixed", "_that_derive"):
             self.__dict__.pop(derived, None)
         self.input_shape = shape
         for number, layer in enumerate(self.layers):
@@ -156,8 +156,13 @@ class Sequential(Layer):
                 turn = 1 - turn
 
     def refresh(self) -> None:
-        for layer in (*self.layers, *(stage.run for stage in self.stages)):
+        for layer in self._that_derive:
             layer.refresh()
+
+    @cached_property
+    def _that_derive(self) -> list[Layer]:
+        """Those that may have derived something from parameters."""
+        return list(dict.fromkeys([*self.layers, *(stage.run for stage in self.stages)]))
 
     @property
     def needs_output(self) -> bool:  # type: ignore[override]

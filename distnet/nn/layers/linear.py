@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from distnet.base.arithmetic import grid_unit, portable, to_grid
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments, blocking
+from distnet.nn.blocking import Call
 from distnet.nn.initializers import checked_init, constant, weight_initializer
 from distnet.nn.layer import Layer
 from distnet.nn.parameters import Parameter
@@ -63,6 +65,16 @@ class Linear(Layer):
         if self.has_bias:
             yield "bias", self.bias
 
+    def groups(self, num_rows: int) -> _Groups:
+        """How the features are cut for a batch of that size."""
+        n = self.rows or num_rows
+        out, p = self.out_features, self._num_groups(n)
+        self.arithmetic.check_terms("Linear", max(n, out, self.in_features))
+        # To add up a group takes n out numbers, beside the K / P out weights that it is made of.
+        are_summed = p > 1 and n <= 2 * self.in_features // p
+        at_a_time = min(p, max(1, _PRODUCTS_BYTES // (n * out * self.dtype.itemsize)))
+        return _Groups(p, are_summed, at_a_time)
+
     def inbox(self, n: int) -> Array | None:
         """The pixels of one channel are wanted as vectors, not in the engine's memory order.
 
@@ -71,40 +83,28 @@ class Linear(Layer):
         """
         if len(self.input_shape) != 3 or self.input_shape[0] > 1 or self.arithmetic.rounds:
             return None
-        return self._own_vectors(n).reshape(n, *self.input_shape)
+        shape = n, *self.input_shape
+        return self.memory.once(n, "inbox", lambda: self._own_vectors(n).reshape(shape))
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
-        groups = self.groups = self.memory.once(len(x), "groups", lambda: self._groups(len(x)))
-        vectors = self._as_vectors(x)
-        self.x = self._by_group(vectors, groups)
-        self.w = self._weight()
+        x, w = self._as_vectors(x), self._weight()
         y = self.output((len(x), self.out_features), out)
-        if groups.are_summed:
-            self._multiply(groups, y)
-        else:
-            blocking.multiply(self._stacked(vectors), self.w, out=self._stacked(y))
+        self.x, self.w = x, w
+        # Between small products it takes longer to find the way than to multiply.
+        for call in self.memory.views(
+            len(x), "forward", (x, w, y), lambda: self._forward_calls(x, w, y)
+        ):
+            call()
         return np.add(y, self.bias.value, out=y) if self.has_bias else y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
-        groups = self.groups  # x and dy are of one batch
-        n, dy = len(dy), self._stacked(self.operand(dy))
-        transposed = self.x.transpose(0, 1, 3, 2)
-        dweight = self._grouped(self._stack_of(self.weight), groups)
-        blocking.multiply(transposed, dy, out=dweight)
-        if self.has_bias:
-            np.add.reduce(dy, axis=1, out=self._stack_of(self.bias))  # of rounded numbers: exact
-        if not need_dx:
-            return None
-        dx = self.input_gradient((n, *self.input_shape), out)
-        # Vectors (N, K): dx itself, or what is copied to images in the engine's memory order.
-        vectors = dx
-        if not dx.flags.c_contiguous:
-            vectors = self.memory.temporary((n, self.in_features), self.dtype)
-        by_group = self._by_group(vectors.reshape(n, -1), groups)
-        weight = self._grouped(self.w[None], groups)
-        np.matmul(dy, weight.transpose(0, 1, 3, 2), out=by_group)
-        if vectors is not dx:
-            np.copyto(dx, vectors.reshape(dx.shape))
+        dy = self.operand(dy)
+        dx = self.input_gradient((len(dy), *self.input_shape), out) if need_dx else None
+        of = self.x, self.w, dy, dx, *(parameter.grad for _, parameter in self.parameters())
+        for call in self.memory.views(
+            len(dy), "backward", of, lambda: self._backward_calls(dy, dx)
+        ):
+            call()
         return dx
 
     def refresh(self) -> None:
@@ -125,34 +125,60 @@ class Linear(Layer):
         """What inputs are multiplied by: the weight, unless a layer makes something of it."""
         return self.weight.value
 
-    def _multiply(self, groups: _Groups, y: Array) -> None:
-        """y = x W, the sum of the groups' products."""
-        weight, size = self._grouped(self.w[None], groups), groups.at_a_time
+    def _forward_calls(self, x: Array, w: Array, y: Array) -> list[Call]:
+        """What makes y = x W of these arrays."""
+        groups = self.groups(len(x))
+        stacked = self._stacked(y)
+        if not groups.are_summed:
+            return [blocking.product(self._stacked(x), w, stacked)]
+        weight, size = self._grouped(w[None], groups), groups.at_a_time
+        by_group = self._by_group(x, groups)
         part, products = self.memory.temporaries(
             (y.shape, self.dtype), ((size, *y.shape), self.dtype)
         )
-        y, part = self._stacked(y), self._stacked(part)
-        products = products.reshape(size, *y.shape)
-        for start in range(0, len(self.x), size):
-            total = part if start else y
+        part, products = self._stacked(part), products.reshape(size, *stacked.shape)
+        calls: list[Call] = []
+        for start in range(0, groups.number, size):
+            total = part if start else stacked
             if size == 1:
-                np.matmul(self.x[start], weight[start], out=total)
+                calls += [partial(np.matmul, by_group[start], weight[start], out=total)]
             else:
                 group = slice(start, start + size)
-                some = products[: len(self.x) - start]  # (groups, k, n, out): what each contributes
-                np.matmul(self.x[group], weight[group], out=some)
-                np.add.reduce(some, axis=0, out=total)
+                some = products[: len(by_group[group])]  # (groups, k, n, out): contributions
+                calls += [partial(np.matmul, by_group[group], weight[group], out=some)]
+                calls += [partial(np.add.reduce, some, axis=0, out=total)]
             if start:
-                np.add(y, part, out=y)
+                calls += [partial(np.add, stacked, part, out=stacked)]
+        return calls
+
+    def _backward_calls(self, dy: Array, dx: Array | None) -> list[Call]:
+        """What makes the gradients of the parameters, and of the input if it is wanted."""
+        groups, rows = self.groups(len(dy)), self._stacked(dy)
+        x = self._by_group(self.x, groups)
+        dweight = self._grouped(self._stack_of(self.weight), groups)
+        calls: list[Call] = [blocking.product(x.transpose(0, 1, 3, 2), rows, dweight)]
+        if self.has_bias:  # of rounded numbers: exact
+            calls += [partial(np.add.reduce, rows, axis=1, out=self._stack_of(self.bias))]
+        if dx is None:
+            return calls
+        # Vectors (N, K): dx itself, or what is copied to images in the engine's memory order.
+        vectors = dx
+        if not dx.flags.c_contiguous:
+            vectors = self.memory.temporary((len(dy), self.in_features), self.dtype)
+        weight = self._grouped(self.w[None], groups).transpose(0, 1, 3, 2)
+        calls += [partial(np.matmul, rows, weight, out=self._by_group(vectors, groups))]
+        if vectors is not dx:
+            calls += [partial(np.copyto, dx, vectors.reshape(dx.shape))]
+        return calls
 
     def _as_vectors(self, x: Array) -> Array:
-        """`x` as (N, K): where it lies if it lies so, else a copy; rounded if operands are."""
+        """`x` as it lies if it is vectors (N, K) there, else a copy; rounded if operands are."""
         if self.arithmetic.rounds:
             rounded = self._own_vectors(len(x))
             to_grid(x, grid_unit(x, self.arithmetic.bits), rounded.reshape(x.shape))
             return rounded
         if x.flags.c_contiguous:
-            return x.reshape(len(x), self.in_features)
+            return x
         vectors = self._own_vectors(len(x))
         np.copyto(vectors.reshape(x.shape), x)
         return vectors
@@ -162,26 +188,17 @@ class Linear(Layer):
 
     def _stacked(self, vectors: Array) -> Array:
         """Vectors (N, K) of k micro-batches as (k, n, K), a view."""
-        return vectors.reshape(-1, self.rows or len(vectors), vectors.shape[1])
+        n = len(vectors)
+        return vectors.reshape(-1, self.rows or n, vectors.size // n)
 
     def _stack_of(self, parameter: Parameter) -> Array:
         """The gradients of the k micro-batches of x, (k, *shape)."""
-        k = self.x.shape[1]
-        return parameter.grad[:k] if self.rows else parameter.grad[None]
+        return parameter.grad[: len(self.x) // self.rows] if self.rows else parameter.grad[None]
 
     def _by_group(self, vectors: Array, groups: _Groups) -> Array:
         """Vectors (N, K) as (P, k, n, K / P), a view."""
         n, p = self.rows or len(vectors), groups.number
         return vectors.reshape(-1, n, p, self.in_features // p).transpose(2, 0, 1, 3)
-
-    def _groups(self, num_rows: int) -> _Groups:
-        n = self.rows or num_rows
-        out, p = self.out_features, self._num_groups(n)
-        self.arithmetic.check_terms("Linear", max(n, out, self.in_features))
-        # To add up a group takes n out numbers, beside the K / P out weights that it is made of.
-        are_summed = p > 1 and n <= 2 * self.in_features // p
-        at_a_time = min(p, max(1, _PRODUCTS_BYTES // (n * out * self.dtype.itemsize)))
-        return _Groups(p, are_summed, at_a_time)
 
     def _grouped(self, weights: Array, groups: _Groups) -> Array:
         """Weights or their gradients (k, K, out) as (P, k, K / P, out), a view."""

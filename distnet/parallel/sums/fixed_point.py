@@ -129,6 +129,7 @@ class WideFixedPoint:
         self.limit = 2.0 ** (head_room_bits - self.HIGH_BITS)
         # What is left is at most 2^-(HIGH_BITS + 1), half of the limit that the low scale gives.
         self._high, self._low = 2.0**self.HIGH_BITS, 2.0 ** (head_room_bits + self.HIGH_BITS)
+        self._scales = np.array([[[self._high]], [[self._low]]])
         self._rest = np.empty(size)
 
     def add(self, accumulator: Array, values: Array) -> bool:
@@ -138,12 +139,10 @@ class WideFixedPoint:
         """
         if not largest_magnitude(values) <= self.limit:
             return False
-        units = np.empty((2, *values.shape))
+        units = values * self._scales
         whole, rest = units
-        np.rint(values * self._high, out=whole)
-        np.multiply(whole, 1 / self._high, out=rest)
-        np.subtract(values, rest, out=rest)  # exact: of the bits of `values` the last ones
-        rest *= self._low
+        np.rint(whole, out=whole)
+        rest -= whole * (self._low / self._high)  # exact: of the bits of `values` the last ones
         np.rint(rest, out=rest)
         accumulator += np.add.reduce(units.astype(np.int64), axis=1)
         return True

@@ -39,7 +39,7 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array
 from distnet.base.words import counted
-from distnet.parallel.communicator import Communicator, Request
+from distnet.parallel.communicator import Communicator, Done, Request
 from distnet.parallel.errors import NonFiniteGradient
 from distnet.parallel.sums.exact4 import Exact4
 from distnet.parallel.sums.exact8 import Exact8
@@ -108,6 +108,7 @@ class Reducer:
     at a time.
     exchange: how the ranks' sums become one, and in which format.
     bucket_bytes: the largest message; 0 on construction: `Exchange.best_bucket_bytes`.
+    overlaps: whether `ready` can send anything before the last `add`, or else may be left out.
     num_flags: how many ranks raised a flag in the last step.
     words: whole numbers that travel with the tally: a rank's own may be written between `start` and
     `finish`, after which they are the sums over all ranks. (There are none but in derived classes.)
@@ -140,6 +141,7 @@ class Reducer:
         self._tally = tally.reshape(2, -1)
         self._tally_out = np.zeros(tally_size, np.float64)
         self._requests: list[Request] = []
+        self.overlaps = comm.size > 1 and len(self._buckets) > 1
         self.exact = format.exact
         self.num_flags = 0
         self.wait_seconds = 0.0
@@ -328,6 +330,8 @@ class Reducer:
         self._fixed_point.to_float(self._tally, self._tally_out)
 
     def _wait(self, request: Request) -> None:
+        if isinstance(request, Done):
+            return
         begin = time.perf_counter()
         request.wait()
         self.wait_seconds += time.perf_counter() - begin

@@ -26,9 +26,9 @@ class Batch:
         self, objective: Objective, feed: Feed, sampler: Sampler, seed: int, step: int, part: int
     ) -> None:
         self.objective, self.feed = objective, feed
-        self.micro_batches = sampler.micro_batches(step, part)
-        self.num_samples = sum(map(len, self.micro_batches))
         self._samples = sampler.part(step, part)
+        self.num_samples = len(self._samples)
+        self.micro_batches = sampler.cut(self._samples)
         self.seed, self.step, self.part = seed, step, part
         # No two micro-batches of a step have the same number, and so the same random bits.
         self._first_number = part * sampler.max_micro_batches

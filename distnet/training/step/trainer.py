@@ -174,7 +174,7 @@ class Trainer:
                 result.add_to(reducer, some)
                 return
         for m in some:  # nothing is sent before the last
-            ready = reducer.ready if is_last and m == some[-1] else None
+            ready = reducer.ready if reducer.overlaps and is_last and m == some[-1] else None
             reducer.add(m, batch.compute(m, ready))
 
     def _draw_ahead(self, batch: Batch, group_pass: GroupPass) -> None:

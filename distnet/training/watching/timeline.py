@@ -62,7 +62,7 @@ class Timeline:
             for name, _, layer in getattr(body, "stages", ()):
                 self._replace(layer, "forward", f"forward {prefix} {name}".replace("  ", " "))
                 self._replace(layer, "backward", f"backward {prefix} {name}".replace("  ", " "))
-        self._replace(trainer.sampler, "micro_batches", "sampler")
+        self._replace(trainer.sampler, "part", "sampler")
         self._replace(trainer.feed, "training", "feed")
         if hasattr(objective, "loss"):
             self._replace(objective.loss, "forward", "loss")

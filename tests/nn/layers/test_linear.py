@@ -34,7 +34,7 @@ def test_products_of_groups_are_added_up_one_by_one_or_all_at_once_with_the_same
         monkeypatch.setattr(linear, "_PRODUCTS_BYTES", products_bytes)
         layer, x = build(Linear(4), (60,), np.float32), images((5, 60), np.float32)
         y = layer.forward(x)
-        assert layer.groups == (5, True, 1 if products_bytes == 1 else 5)
+        assert layer.groups(5) == (5, True, 1 if products_bytes == 1 else 5)
         return y
 
     np.testing.assert_array_equal(answer(1), answer(1 << 20))
@@ -47,7 +47,7 @@ def test_groups_of_few_features_are_one_product(monkeypatch, features, groups):
     monkeypatch.setattr(blocking, "SMALL_PRODUCT", 5 * 4 * features)
     layer, x = build(Linear(4), (60,)), images((5, 60))
     y = layer.forward(x)
-    assert layer.groups == groups
+    assert layer.groups(5) == groups
     np.testing.assert_allclose(y, x @ layer.weight.value + layer.bias.value, rtol=1e-12)
 
 
@@ -56,7 +56,7 @@ def test_many_samples_are_multiplied_at_once_but_not_their_gradients(monkeypatch
     monkeypatch.setattr(blocking, "SMALL_PRODUCT", 25 * 4 * 12)
     layer, x = build(Linear(4), (60,)), images((25, 60))
     y, dy = layer.forward(x), images((25, 4), seed=1)
-    assert layer.groups == (5, False, 5)
+    assert layer.groups(25) == (5, False, 5)
     np.testing.assert_allclose(y, x @ layer.weight.value + layer.bias.value, rtol=1e-12)
     np.testing.assert_allclose(layer.backward(dy), dy @ layer.weight.value.T, rtol=1e-12)
     np.testing.assert_allclose(layer.weight.grad, x.T @ dy, rtol=1e-12, atol=1e-13)
