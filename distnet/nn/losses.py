@@ -21,7 +21,7 @@ def log_softmax(x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
     """The logarithm of `softmax(x)`, finite even where that underflows."""
     shifted = x - _largest(x)
     sums = arithmetic.sum(arithmetic.exp(shifted), axis=-1, keepdims=True)
-    return np.subtract(shifted, arithmetic.log(sums), out=shifted)
+    return shifted - arithmetic.log(sums)
 
 
 def _largest(x: Array) -> Array:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from distnet.base.arithmetic import Portable
 from distnet.nn import PixelCrossEntropy, SoftmaxCrossEntropy, log_softmax, softmax
 from distnet.nn.gradient_check import numerical_gradient, relative_error
 from distnet.nn.losses import binary_cross_entropy, count_correct, smooth_l1
@@ -124,6 +125,36 @@ def test_logits_are_left_alone():
     loss.forward(x, LABELS)
     loss.backward()
     np.testing.assert_array_equal(x, LOGITS)
+
+
+def test_logits_may_be_whole_numbers():
+    whole = LOGITS.round().astype(int)
+    np.testing.assert_array_equal(log_softmax(whole), log_softmax(whole.astype(float)))
+    loss = SoftmaxCrossEntropy()
+    expected = loss.forward(whole.astype(float), LABELS), loss.backward().copy()
+    assert loss.forward(whole, LABELS) == expected[0]
+    np.testing.assert_array_equal(loss.backward(), expected[1])
+
+
+def test_portable_numbers_are_float64_whatever_the_logits_are():
+    x = LOGITS.astype(np.float32)
+    assert log_softmax(x, Portable()).dtype == np.float64
+    loss = SoftmaxCrossEntropy(arithmetic=Portable())
+    loss.forward(x, LABELS)
+    assert loss.backward().dtype == np.float64
+
+
+def test_logits_of_several_shapes_and_types_take_turns():
+    """The gradients of one shape are in one array."""
+    loss, x = SoftmaxCrossEntropy(label_smoothing=0.1), LOGITS.astype(np.float32)
+    for n, logits in [(7, x), (3, x), (3, LOGITS), (7, LOGITS), (7, LOGITS[::-1]), (7, x)]:
+        once = SoftmaxCrossEntropy(label_smoothing=0.1)
+        for each in (loss, once):
+            each.forward(logits[:n], LABELS[:n])
+        found = loss.backward()
+        assert found is loss.backward()
+        np.testing.assert_array_equal(found, once.backward())
+        assert found.dtype == logits.dtype
 
 
 @pytest.mark.parametrize("labels", [LABELS[:, np.newaxis], LABELS[:-1], np.eye(4)[LABELS]])
