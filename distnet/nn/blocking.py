@@ -59,7 +59,10 @@ def multiply(left: Array, right: Array, out: Array) -> None:
 
 
 def product(left: Array, right: Array, out: Array) -> Call:
-    """What makes `multiply` of these arrays, as often as it is called."""
+    """What makes `multiply` of these arrays, as often as it is called.
+
+    To be made again when `terms_of_small_products` has changed.
+    """
     terms, k = terms_of_small_products(), left.shape[-1]
     is_long = 0 < terms < k and math.prod(out.shape[-2:]) <= _MOST_SUMS
     if is_long and _piece(left, right, out, terms) is not None:

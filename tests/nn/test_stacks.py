@@ -60,6 +60,22 @@ def test_a_stack_has_the_bits_of_its_micro_batches(name, k, n, frozen, dtype):
         np.testing.assert_array_equal(together.parameters.grads[i], network.parameters.grads)
 
 
+def test_stacks_of_several_heights_take_turns():
+    shape, layers = NETWORKS["sigmoid"]
+    network, n = Network(layers(), shape, seed=1), 6
+    together, rng = stacked(network, n, most=4), np.random.default_rng(0)
+    for k in (2, 4, 2, 3, 1, 4, 2):
+        network.parameters.values += np.float32(0.01)
+        x = rng.standard_normal((k, n, *shape), np.float32)
+        dy = rng.standard_normal((k, n, *network.output_shape), np.float32)
+        together.forward(together.as_input(x.reshape(k * n, *shape)), MicroBatch())
+        together.backward(dy.reshape(k * n, *network.output_shape))
+        for i in range(k):
+            network.forward(network.as_input(x[i]), MicroBatch())
+            network.backward(dy[i])
+            np.testing.assert_array_equal(together.parameters.grads[i], network.parameters.grads)
+
+
 @pytest.mark.parametrize("function", [np.exp, np.tanh, np.log, np.sqrt])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_an_element_does_not_depend_on_where_it_lies(function, dtype):

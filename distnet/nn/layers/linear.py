@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arithmetic import grid_unit, portable, to_grid
 from distnet.base.arrays import Array, Shape
+from distnet.base.blas import terms_of_small_products
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments, blocking
 from distnet.nn.blocking import Call
@@ -91,8 +92,9 @@ class Linear(Layer):
         y = self.output((len(x), self.out_features), out)
         self.x, self.w = x, w
         # Between small products it takes longer to find the way than to multiply.
+        name = "forward", terms_of_small_products()
         for call in self.memory.views(
-            len(x), "forward", (x, w, y), lambda: self._forward_calls(x, w, y)
+            len(x), name, (x, w, y), lambda: self._forward_calls(x, w, y)
         ):
             call()
         return np.add(y, self.bias.value, out=y) if self.has_bias else y
@@ -101,9 +103,8 @@ class Linear(Layer):
         dy = self.operand(dy)
         dx = self.input_gradient((len(dy), *self.input_shape), out) if need_dx else None
         of = self.x, self.w, dy, dx, *(parameter.grad for _, parameter in self.parameters())
-        for call in self.memory.views(
-            len(dy), "backward", of, lambda: self._backward_calls(dy, dx)
-        ):
+        name = "backward", terms_of_small_products()
+        for call in self.memory.views(len(dy), name, of, lambda: self._backward_calls(dy, dx)):
             call()
         return dx
 

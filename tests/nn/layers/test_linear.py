@@ -1,11 +1,25 @@
 """Linear: x W + b on vectors and on images, with the book's order of features."""
 
+import copy
+
 import numpy as np
 import pytest
-from layer_table import build, images
+from layer_table import TRAIN, build, images
 
-from distnet.nn import Flatten, Linear, Sequential, Unflatten, blocking
+from distnet.base.arithmetic import FLOAT, Portable, portable
+from distnet.nn import (
+    BinaryLinear,
+    Flatten,
+    Linear,
+    Network,
+    ReLU,
+    Sequential,
+    Unflatten,
+    blocking,
+    layout,
+)
 from distnet.nn.layers import linear
+from distnet.nn.parameters import Parameters
 
 SHAPES = [(7,), (1,), (3, 4, 5), (1, 4, 5), (6, 1, 1), (1, 1, 1), (4, 1, 3)]
 
@@ -90,6 +104,113 @@ def test_pixels_of_one_channel_come_as_vectors():
     assert np.shares_memory(layer.x, inbox)
     np.testing.assert_array_equal(layer.forward(images((5, 1, 4, 5))), y)
     assert build(Linear(4), (3, 4, 5)).inbox(5) is None
+
+
+def whole_numbers(rng, shape, dtype):
+    """Whose sums of products are exact: no bit depends on how they are made."""
+    return rng.integers(-9, 10, shape).astype(dtype)
+
+
+@portable
+class Doubled(Linear):
+    """Makes something of its weight, every time in another array."""
+
+    def computing_weight(self):
+        return 2 * self.weight.value
+
+
+@pytest.mark.parametrize("make", [Linear, BinaryLinear, Doubled])
+@pytest.mark.parametrize("arithmetic", [FLOAT, Portable()], ids=["float", "portable"])
+@pytest.mark.parametrize("shape", [(24,), (2, 3, 4), (1, 4, 6)], ids=str)
+def test_what_was_prepared_for_other_arrays_is_never_used(monkeypatch, make, arithmetic, shape):
+    """Whatever has changed since, the answers are those of a layer that is called once."""
+    monkeypatch.setattr(blocking, "SMALL_PRODUCT", 4 * 5 * 8)
+    rng, dtype = np.random.default_rng(0), arithmetic.dtype(np.float32)
+    layer = build(make(5), shape, np.float32, arithmetic=arithmetic)
+    parameters = Parameters({"": layer}, np.float32, arithmetic)
+    kept = {n: [np.empty(s, dtype) for s in ((n, *shape), (n, 5), (n, *shape))] for n in (3, 4, 9)}
+    for turn in range(150):
+        n = int(rng.choice(list(kept)))
+        x, y, dx = kept[n]
+        x = [x, x.copy(), layout.empty(x.shape, dtype), layer.inbox(n)][rng.integers(4)]
+        x = layout.empty((n, *shape), dtype) if x is None else x
+        x[...] = whole_numbers(rng, x.shape, dtype)
+        if turn % 5 == 0:
+            vectors = parameters.values, parameters.constants
+            others = parameters.statistics, parameters.batch_statistics
+            own = [np.zeros_like(array) for array in (*vectors, *others)]
+            parameters.move_to(own[0], np.zeros_like(parameters.grads), *own[1:])
+        if turn % 3 == 0:
+            parameters.values[...] = whole_numbers(rng, parameters.values.shape, np.float32)
+            parameters.refresh()
+        if turn % 7 == 0:
+            layer.memory.pool._give_up_views()
+        if turn % 11 == 0:  # evaluation
+            layer.forward(whole_numbers(rng, (n + 1, *shape), dtype))
+
+        once = build(make(5), shape, np.float32, arithmetic=arithmetic)
+        for own, other in zip(once.parameters(), layer.parameters(), strict=True):
+            own[1].value[...] = other[1].value
+        once.refresh()
+        found = layer.forward(x, [None, y][rng.integers(2)], TRAIN)
+        np.testing.assert_array_equal(found, once.forward(x.copy(), None, TRAIN))
+        for _ in range(rng.integers(1, 4)):
+            dy = whole_numbers(rng, (5, n), dtype).T if rng.integers(2) else y
+            dy[...] = whole_numbers(rng, (n, 5), dtype)
+            need_dx = bool(rng.integers(2))
+            found = layer.backward(dy, [None, dx][rng.integers(2)], need_dx)
+            expected = once.backward(dy.copy())
+            if need_dx:
+                np.testing.assert_array_equal(found, expected)
+            for own, other in zip(once.parameters(), layer.parameters(), strict=True):
+                np.testing.assert_array_equal(other[1].grad, own[1].grad)
+
+
+def test_a_network_that_was_changed_computes_what_its_copy_does():
+    rng = np.random.default_rng(0)
+    network = Network([Linear(6), ReLU(), Linear(9), Linear(4)], (1, 4, 4))
+    changes = [
+        lambda: None,
+        lambda: network.freeze("linear2.weight"),
+        lambda: network.predict(np.zeros((100, 1, 4, 4))),  # scratch memory moves
+        lambda: network.compute_in("portable"),
+        lambda: network.freeze(),
+        lambda: network.compute_in("bfloat16"),
+        lambda: network.compute_in("float32"),
+        lambda: network.parameters.take_anew(),
+    ]
+    for change in changes:
+        change()
+        values = network.parameters.values
+        values[...] = whole_numbers(rng, values.shape, values.dtype)
+        network.parameters.refresh()
+        twin = copy.deepcopy(network)
+        for n in (3, 3, 5, 2, 3):
+            x, dy = images((n, 1, 4, 4), network.dtype), images((n, 4), network.dtype, seed=1)
+            answers = []
+            for each in (network, twin if n == 5 else copy.deepcopy(twin)):
+                y = each.forward(each.as_input(x), TRAIN)
+                dx = each.backward(dy, need_dx=True)
+                answers.append([y, dx, each.parameters.grads])
+            for found, expected in zip(*answers, strict=True):
+                np.testing.assert_array_equal(found, expected)
+
+
+def test_products_are_prepared_once_for_the_threads_that_blas_has(monkeypatch):
+    """On one thread they are made in another way than where several share one."""
+    layer, x, dy = build(Linear(4), (6,), np.float32), np.ones((5, 6)), np.ones((5, 4))
+    product, made = blocking.product, []
+    monkeypatch.setattr(blocking, "product", lambda *of: made.append(of) or product(*of))
+    counts = []
+    for terms in (0, 0, 0, 448, 448, 0):
+        for module in (blocking, linear):
+            monkeypatch.setattr(module, "terms_of_small_products", lambda terms=terms: terms)
+        made.clear()
+        layer.forward(x)
+        layer.backward(dy)
+        counts.append(len(made))
+    # (The first backward pass makes room for gradients, so that views are made again.)
+    assert counts == [2, 1, 0, 2, 0, 0]
 
 
 def test_unflatten_undoes_flatten():
