@@ -6,6 +6,7 @@ import json
 from itertools import count
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from training_runs import ALONE, SIZES, own_lines, read_summary, succeed, train, write_digits
 
@@ -60,6 +61,8 @@ def test_the_trace_of_a_run(flags, tmp_path, num_ranks, exchange, bucket_bytes, 
         own = [event for event in events if event["pid"] == rank]
         check_spans([event for event in own if event["ph"] == "X"])
         check_messages([event for event in own if event["ph"] in "be"], messages)
+        if num_ranks > 1 and messages == MESSAGES:
+            check_overlap(own)
     steps = [event for event in events if event["name"] == "step 3"]
     latest_begin = max(step["ts"] for step in steps)
     assert latest_begin < min(step["ts"] + step["dur"] for step in steps), "one clock: they overlap"
@@ -76,6 +79,17 @@ def check_spans(spans):
     assert inside >= PHASES
     for layer in ("conv1+pool1", "relu1", "linear1", "relu2", "linear2"):
         assert inside >= {f"forward {layer}", f"backward {layer}"}
+
+
+def check_overlap(events):
+    """Messages leave before the first layer runs backward in the last micro-batch."""
+
+    def begins(name):
+        return [e["ts"] for e in events if e["ph"] in "bX" and e["name"].startswith(name)]
+
+    computed = begins("backward conv1")
+    for sent, stop in zip(begins("reduction 0"), [*begins("step ")[1:], np.inf], strict=True):
+        assert sent < max(begin for begin in computed if begin < stop)
 
 
 def check_messages(events, expected):

@@ -108,7 +108,7 @@ class Reducer:
     at a time.
     exchange: how the ranks' sums become one, and in which format.
     bucket_bytes: the largest message; 0 on construction: `Exchange.best_bucket_bytes`.
-    overlaps: whether `ready` can send anything before the last `add`, or else may be left out.
+    overlaps: whether messages can travel while backward runs; if not, `ready` is better left out.
     num_flags: how many ranks raised a flag in the last step.
     words: whole numbers that travel with the tally: a rank's own may be written between `start` and
     `finish`, after which they are the sums over all ranks. (There are none but in derived classes.)

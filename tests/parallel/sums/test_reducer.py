@@ -373,6 +373,15 @@ def test_a_bucket_leaves_as_soon_as_it_is_ready():
     assert sent == [0, 0, 1, 1, 2, 3]
 
 
+@pytest.mark.parametrize(("bucket_bytes", "several"), [(80, True), (200, False)])
+def test_messages_overlap_where_there_are_others_and_more_than_one_bucket(
+    any_comm, bucket_bytes, several
+):
+    options = {"num_contributions": 1, "bucket_bytes": bucket_bytes}
+    run = make_run("exact", any_comm, 25, 1, **options)
+    assert run.reducer.overlaps == (several and any_comm.size > 1)
+
+
 class Slow(SerialCommunicator):
     """Messages arrive at the third test; counts the tests."""
 
