@@ -25,7 +25,8 @@ def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            error.filename, error.filename2 = str(path), None  # what the caller knows
+            error.filename = str(path)  # what the caller knows
+            del error.filename2  # None would be told as well, as "-> None"
         raise
     _sync_directory(path.parent)
 

@@ -128,8 +128,9 @@ def test_the_old_file_survives_a_writer_that_fails(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as full_disk:
         save(path, state(8))
+    assert str(full_disk.value) == f"[Errno 28] No space left on device: {str(path)!r}"
     assert load(path).step == 7
     assert list(tmp_path.iterdir()) == [path]
 
