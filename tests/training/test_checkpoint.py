@@ -172,9 +172,11 @@ def test_latest_passes_over_damaged_files_and_says_so(tmp_path):
     newest = latest(tmp_path)
     assert newest.path == first
     for path, warning in zip((fourth, third, second), newest.warnings, strict=True):
-        assert warning.startswith(f"{path}: ")
+        assert warning.startswith(f"{path}: ") and warning.endswith("; trying the one before it")
     first.unlink()
-    assert latest(tmp_path).path is None
+    none = latest(tmp_path)
+    assert none.path is None
+    assert not any("before it" in problem for problem in none.problems), "there is none before it"
 
 
 def test_prune_keeps_the_newest_up_to_the_step(tmp_path):

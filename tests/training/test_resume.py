@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -285,6 +286,17 @@ def test_a_damaged_checkpoint_costs_steps_and_a_warning_but_no_bits(run, whole, 
     assert f"distnet: warning: {newest}: damaged" in capsys.readouterr().err
     for read in (final_checkpoint, metrics, summary):
         assert read(out) == read(whole)
+
+
+def test_where_all_checkpoints_are_damaged_one_line_says_so(run, tmp_path):
+    out = tmp_path / "damaged"
+    assert run(out, "--stop-at", "5") == 75
+    for path in (out / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(RankError) as refused:
+        run(out, "--resume")
+    what = r"found no valid checkpoint \(.*found 0 bytes.*\), expected one to go on from"
+    assert re.fullmatch(f".*/checkpoints: {what}", str(refused.value))
 
 
 @pytest.mark.parametrize(

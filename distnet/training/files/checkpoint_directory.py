@@ -17,11 +17,16 @@ NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
 @dataclass(frozen=True)
 class Latest:
-    """The newest valid checkpoint of a directory, if any, and one warning per damaged newer one."""
+    """The newest valid checkpoint of a directory, if any, and what is wrong with newer ones."""
 
     path: Path | None
     checkpoint: Checkpoint | None
-    warnings: list[str]
+    problems: list[str]
+
+    @property
+    def warnings(self) -> list[str]:
+        """A line for each newer one, which was passed over."""
+        return [f"{problem}; trying the one before it" for problem in self.problems]
 
 
 def checkpoint_path(directory: Path, step: int) -> Path:
@@ -36,13 +41,13 @@ def best_path(directory: Path) -> Path:
 
 def latest(directory: Path) -> Latest:
     """The newest valid checkpoint in `directory`; changes nothing. Raises OSError."""
-    warnings: list[str] = []
+    problems: list[str] = []
     for _, path in sorted(_files(directory), reverse=True):
         try:
-            return Latest(path, load(path), warnings)
+            return Latest(path, load(path), problems)
         except CheckpointError as error:
-            warnings.append(f"{error}; trying the one before it")
-    return Latest(None, None, warnings)
+            problems.append(str(error))
+    return Latest(None, None, problems)
 
 
 def by_step(directory: Path) -> dict[int, Path]:

@@ -130,8 +130,9 @@ def _read(path: Path) -> Checkpoint:
         return checkpoints.load(best_path(directory))
     newest = latest(directory)
     if newest.checkpoint is None:
-        problems = "; ".join(newest.warnings) or "found no checkpoint"
-        raise CheckpointError(f"{path}: {problems}, expected the directory of a run")
+        problems = "; ".join(newest.problems)
+        found = f"found no valid checkpoint ({problems})" if problems else "found no checkpoint"
+        raise CheckpointError(f"{path}: {found}, expected the directory of a run")
     return newest.checkpoint
 
 
