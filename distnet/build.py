@@ -41,7 +41,7 @@ from distnet.parallel.watch import Watch
 from distnet.training.callbacks import EarlyStopping
 from distnet.training.config import TrainConfig, defaults_of, identity, to_toml
 from distnet.training.files.directory_lock import DirectoryLock
-from distnet.training.files.earlier_runs import claim
+from distnet.training.files.earlier_runs import claim, init_of
 from distnet.training.files.mirrors import MIRRORS
 from distnet.training.files.model_file import about, initialize
 from distnet.training.files.run_directory import RunDirectory
@@ -113,6 +113,7 @@ def job_of(
         for line in started:
             terminal.say(f"distnet: {line}")
         _go_on(run, config, saving, terminal)
+        config = _as_it_began(config, directory.path, terminal)
         run.callbacks = callbacks_of(config, dataset, run, saving, terminal)
         watch = Watch(
             comm,
@@ -380,6 +381,18 @@ def _go_on(run: Run, config: TrainConfig, saving: Saving, terminal: Terminal) ->
         terminal.say(f"distnet: what an earlier run has left after this step is now in {aside}")
     if not run.trainer.reducer.exact:
         terminal.warn(f"reduction {config.reduction}: the result depends on the number of ranks")
+
+
+def _as_it_began(config: TrainConfig, directory: Path, terminal: Terminal) -> TrainConfig:
+    """The options of the whole run, of which another `--init` may be given when it goes on."""
+    if not config.resume or (began := init_of(directory, config.resume)) is None:
+        return config
+    if config.init and os.path.abspath(config.init) != began:
+        terminal.warn(
+            f"--init {config.init}: not taken, as the run goes on from its checkpoint; it began "
+            + (f"from the weights in {began}" if began else "from scratch")
+        )
+    return replace(config, init=began)
 
 
 def _whole_run(config: TrainConfig) -> str:

@@ -6,6 +6,7 @@ directory later. What only people know, such as what a network is good for, is f
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib import import_module
@@ -22,6 +23,7 @@ from distnet.training.config import TrainConfig
 from distnet.training.options import ENTRIES
 
 MAX_CLASSES = 12  # that are named
+INPUTS = "data_dir", "init"  # what is in them decides, if not their names
 
 
 def model_card(
@@ -80,7 +82,7 @@ right by class, `distnet report {path}` shows it.
 
 ## How it was made
 
-`distnet train {_options(config)}` with distnet {version}. The whole configuration is in
+`{_command(config)}` with distnet {version}. The whole configuration is in
 `config.toml`: `distnet train --config {path}/config.toml --out ANOTHER` makes it
 again{_again(summary)}.
 
@@ -122,17 +124,18 @@ def _named(classes: Sequence[str]) -> str:
     return ", ".join(classes[:MAX_CLASSES]) + more
 
 
-def _options(config: TrainConfig) -> str:
-    """The flags that differ from what they are without being given, as far as they decide."""
+def _command(config: TrainConfig) -> str:
+    """With the flags that differ from what they are without being given, as far as they decide."""
     chosen = {name: getattr(config, name) for name in ENTRIES}
     plain, with_defaults = type(config)(), type(config)(**chosen)  # models have their own ones
     changed = []
     for item in fields(config):
         name, value = item.name, getattr(config, item.name)
         usual = getattr(plain if name in ENTRIES else with_defaults, name)
-        if value is None or value == usual or not details(item).decides:
+        decides = details(item).decides or name in INPUTS
+        if value is None or value == usual or not decides:
             continue
         words = value if isinstance(value, tuple) else (value,)
-        shown = "" if value is True else " " + " ".join(map(str, words))
+        shown = "" if value is True else " " + " ".join(shlex.quote(str(word)) for word in words)
         changed.append(f"{flag(item.name)}{shown}")
-    return " ".join(changed)
+    return " ".join(["distnet train", *changed])

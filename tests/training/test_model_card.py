@@ -11,7 +11,7 @@ from training_runs import ALONE, NUM_TRAIN, SIZES, read_summary, succeed, write_
 import distnet
 from distnet.training.config import TrainConfig, parse
 from distnet.training.files.run_directory import CARD_MARK
-from distnet.training.model_card import _options
+from distnet.training.model_card import _command
 
 FLAGS = ("--model", "lenet5", "--width", "0.5", "--epochs", "2", "--lr", "0.002")
 
@@ -47,7 +47,7 @@ def test_the_card_says_what_the_run_was(data_dir, tmp_path):
     command = re.search(r"`distnet train (--.*?)`", text.replace("\n", " "))
     config = parse(command[1].split())
     assert config == TrainConfig(model="lenet5", width=0.5, epochs=2, lr=0.002, batch_size=50,
-                                 micro_batch_size=16)  # fmt: skip
+                                 micro_batch_size=16, data_dir=str(data_dir))  # fmt: skip
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names = {"images": distnet.load_dataset("mnist", data_dir).test.inputs[:2]}
     exec(code, names)
@@ -63,6 +63,14 @@ def test_a_readme_of_the_user_is_left_alone(data_dir, tmp_path):
 
 
 def test_only_what_was_chosen_is_shown():
-    assert _options(TrainConfig()) == ""
-    assert _options(TrainConfig(optimizer="sgd", seed=3, out="x")) == "--optimizer sgd --seed 3"
-    assert _options(TrainConfig(augment_flip=True)) == "--augment-flip"
+    for command, config in {
+        "distnet train": TrainConfig(),
+        "distnet train --optimizer sgd --seed 3": TrainConfig(optimizer="sgd", seed=3, out="x"),
+        "distnet train --augment-flip": TrainConfig(augment_flip=True),
+    }.items():
+        assert _command(config) == command
+
+
+def test_what_is_read_is_shown_though_its_name_decides_nothing():
+    shown = _command(TrainConfig(data_dir="my data", init="runs/a"))
+    assert shown == "distnet train --data-dir 'my data' --init runs/a"

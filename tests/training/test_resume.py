@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import distnet
+from distnet.base.options import read_unchecked
 from distnet.data.formats.idx import format_idx
 from distnet.data.formats.idx_set import IDX_FILES
 from distnet.parallel import RankError, SerialCommunicator
@@ -351,6 +352,25 @@ def test_a_run_starts_from_the_weights_of_another(run, whole, tmp_path, capsys):
     expected = load(best_path(whole / "checkpoints")).part("params")
     for name, array in load(checkpoint_path(out / "checkpoints", 1)).part("params").items():
         np.testing.assert_allclose(array, expected[name], atol=1e-12)
+
+
+def test_a_run_that_goes_on_tells_with_which_weights_it_began(run, whole, tmp_path, capsys):
+    """Whatever --init is given then: its config.toml makes the whole run again."""
+    out, scratch = tmp_path / "from", tmp_path / "scratch"
+    given = "--init", str(whole)
+    assert run(out, *given, "--stop-at", "1") == 75
+    assert run(out, "--resume", "--stop-at", "2") == 75
+    assert run(out, "--resume", *given) == 0
+    assert read_unchecked(out / "config.toml")["init"] == str(whole)
+    assert f"--init {whole}" in (out / "README.md").read_text()
+    assert "warning" not in capsys.readouterr().err
+    assert run(scratch, "--stop-at", "1") == 75
+    assert run(scratch, "--resume", *given) == 0
+    assert read_unchecked(scratch / "config.toml")["init"] == ""
+    told = "not taken, as the run goes on from its checkpoint; it began from scratch"
+    assert f"warning: --init {whole}: {told}" in capsys.readouterr().err
+    (scratch / "config.toml").write_text("no TOML")
+    assert run(scratch, "--resume", *given) == 0, "nobody knows, so it is as the command says"
 
 
 def test_weights_of_quite_another_network_are_refused(run, whole, tmp_path):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+from distnet.base.options import ConfigError, read_unchecked
 from distnet.training.files.checkpoint_directory import LATEST, best_path, newest_step
 from distnet.training.files.directory_lock import DirectoryInUseError, DirectoryLock
 
@@ -42,6 +43,20 @@ def claim(out: str, default: str, resume: str, *, overwrite: bool, lock: Lock) -
 def files_of(directory: Path) -> list[Path]:
     """All that an earlier run has left beside its checkpoints."""
     return [directory / name for name in FILES if (directory / name).exists()]
+
+
+def init_of(directory: Path, source: str) -> str | None:
+    """The `--init` with which the run began that goes on from `source`; None if nobody knows.
+
+    source: LATEST, of the run in `directory`, or a checkpoint of another one. It does not tell
+    itself, as the weights of the beginning are no part of it.
+    """
+    run = directory if source == LATEST else Path(source).parent.parent
+    try:
+        found = read_unchecked(run / "config.toml").get("init")
+    except ConfigError:
+        return None
+    return found if isinstance(found, str) else None
 
 
 @contextmanager
