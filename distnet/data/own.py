@@ -77,6 +77,8 @@ def assembled(
             "training"
         )
     hint = large_floats_hint(train)
+    if not hint and len(test) and (of_test := large_floats_hint(test)):
+        hint = f"test {of_test}"
     samples = Samples(train, labels[0]), Samples(test, labels[1])
     return Dataset(name, *samples, names, notes + ((hint,) if hint else ()))
 

@@ -168,7 +168,13 @@ def _targets_of_an_objective(inputs: Any, targets: Any) -> Samples:
 _SEEDS: WeakKeyDictionary[Parameters, set[int]] = WeakKeyDictionary()
 
 
-def hint(objective: Objective, training: Samples, seed: int, after: History | None) -> None:
+def hint(
+    objective: Objective,
+    training: Samples,
+    others: Mapping[str, Samples],
+    seed: int,
+    after: History | None,
+) -> None:
     """Warns of what is allowed and rarely meant."""
     seeds = _SEEDS.setdefault(objective.parameters, set())
     if seed in seeds and after is None:
@@ -180,8 +186,18 @@ def hint(objective: Objective, training: Samples, seed: int, after: History | No
     seeds.add(seed)
     if isinstance(objective, Classification):
         for text in (
-            large_floats_hint(training.inputs),
+            _hint_of_floats(training, others),
             channels_last_hint(objective.network.input_shape),
         ):
             if text:
                 warn(f"fit: {text}")
+
+
+def _hint_of_floats(training: Samples, others: Mapping[str, Samples]) -> str:
+    """Of the first images that look like bytes, as the others are most likely alike."""
+    if text := large_floats_hint(training.inputs):
+        return text
+    for name, each in others.items():
+        if text := large_floats_hint(each.inputs):
+            return f"evaluate_on, {name!r:.60}: {text}"
+    return ""

@@ -170,3 +170,10 @@ def test_floats_that_look_like_bytes_are_noted():
     (note,) = data.notes
     assert note.startswith("images are floats up to ") and "divide by 255" in note
     assert dataset_from_arrays(IMAGES / 255, [0, 1] * 3, IMAGES / 255, [0, 1] * 3).notes == ()
+
+
+@pytest.mark.parametrize("train", [IMAGES, IMAGES / 255], ids=["bytes", "floats"])
+def test_test_images_on_another_scale_are_noted(train):
+    (note,) = dataset_from_arrays(train, [0, 1] * 3, IMAGES / 1.0, [0, 1] * 3).notes
+    assert note.startswith("test images are floats up to ")
+    assert dataset_from_arrays(IMAGES / 255, [0, 1] * 3, IMAGES, [0, 1] * 3).notes == ()

@@ -324,6 +324,13 @@ def test_floats_that_look_like_bytes_are_told_once_where_fit_and_predict_are_cal
         net.predict(images)
 
 
+def test_sets_on_another_scale_than_the_training_images_are_told():
+    images, labels = samples(50)
+    sets = {"same": (images, labels), "other": (images.astype(float), labels)}
+    with pytest.warns(UserWarning, match="fit: evaluate_on, 'other': images are floats up to 2"):
+        fit(network(), images, labels, steps=1, evaluate_on=sets)
+
+
 @pytest.mark.mpi(min_size=3)
 def test_a_hint_is_told_by_one_rank(comm):
     images, labels = samples(50)
