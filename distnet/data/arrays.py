@@ -63,10 +63,12 @@ def channels_first(images: Array, layout: str | None = None, what: str = "images
     if images.ndim == 3:
         n, h, w = images.shape
         return images.reshape(n, 1, h, w)
-    if images.ndim != 4 or layout not in (None, "NCHW", "NHWC"):
+    if layout not in (None, "NCHW", "NHWC"):
+        raise DataError(f'{what}: found layout {layout!r:.60}, expected "NCHW" or "NHWC"')
+    if images.ndim != 4:
         raise DataError(
-            f"{what}: found shape {images.shape} in layout {layout}, expected (N, H, W) or 'NCHW' "
-            "or 'NHWC' with four numbers"
+            f"{what}: found shape {images.shape}, expected (N, H, W), (N, C, H, W), (N, H, W, C), "
+            "or rows of numbers, (N, D)"
         )
     first, last = images.shape[1] in CHANNELS, images.shape[3] in CHANNELS
     if layout is None and first == last:

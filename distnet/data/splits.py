@@ -9,6 +9,7 @@ import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.keys import Purpose, stream
+from distnet.base.words import counted
 from distnet.data.dataset import NO_TEST, Dataset, Samples
 from distnet.data.errors import DataError
 from distnet.data.file_array import FileArray
@@ -28,8 +29,8 @@ def split(samples: Samples, fraction: float, seed: int = 0) -> Parts:
     kept = np.setdiff1d(np.arange(len(samples.targets)), held, assume_unique=True)
     if not len(held) or not len(kept):
         raise DataError(
-            f"found {len(samples.targets)} samples of which {fraction} are to be held out, "
-            "expected at least one on either side"
+            f"found {counted(len(samples.targets), 'sample')} of which a part of {fraction:.3g} is "
+            "to be held out, expected enough for at least one on either side"
         )
     return _taken(samples, kept), _taken(samples, held)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.base.errors import DataError
 from distnet.base.images import checked_images, large_floats_hint
 from distnet.data.formats.npy import MAGIC, parse_npy
 from distnet.data.formats.pictures import read_pictures
@@ -47,9 +48,13 @@ class Reader:
             return read_pictures([body], shape, prepare=self.prepare)[0]
         array = parse_npy(body)
         is_picture = array.shape[2:] in ((), (3,)) and array.dtype == np.uint8 and array.size
-        own = shape, shape[1:], (*shape[1:], shape[0]), (1, *shape)
+        own = [shape, (*shape[1:], shape[0]), (1, *shape)]
+        if shape[0] == 1:
+            own.append(shape[1:])
         if array.ndim in (2, 3) and is_picture and array.shape not in own:
             return read_pictures([array], shape, prepare=self.prepare)[0]
+        if array.size and array.shape not in own:
+            raise DataError(f"the array: found shape {array.shape}, expected one image, {shape}")
         if array.shape != (1, *shape):
             array = array[None]
         return checked_images(array, shape, "the array")[0]

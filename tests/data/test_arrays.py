@@ -151,7 +151,7 @@ class TestLayout:
         assert f"found shape {shape}" in refusal(channels_first, RNG.random(shape))
 
     def test_an_unknown_layout(self):
-        assert "layout CHWN" in refusal(channels_first, RNG.random((2, 3, 8, 7)), "CHWN")
+        assert "layout 'CHWN'" in refusal(channels_first, RNG.random((2, 3, 8, 7)), "CHWN")
 
 
 class TestLabels:

@@ -58,6 +58,8 @@ def test_colours():
     large = np.kron(pixels, np.ones((5, 5, 1), np.uint8))
     assert reader.image(npy(large)).shape == (3, 6, 8)
     assert reader.image(npy(large[..., 0])).shape == (3, 6, 8), "what is grey is a colour, too"
+    grey = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    np.testing.assert_array_equal(reader.image(npy(grey)), [grey] * 3, "of the right size as well")
     assert reader.predict(npy(large))["class"] in ("no", "yes")
 
 
@@ -95,14 +97,14 @@ def test_what_the_layers_answer(reader):
         (b"GIF89a", "cannot be read"),
         (npy(np.zeros((28, 28), np.uint8))[:500], "damaged"),
         (npy(np.zeros((300, 280), np.uint8)), "found an empty picture"),
-        (npy(np.zeros((27, 29))), r"found shape \(1, 27, 29\)"),
-        (npy(np.zeros((2, 1, 28, 28), np.uint8)), r"found shape \(1, 2, 1, 28, 28\)"),
+        (npy(np.zeros((27, 29))), r"found shape \(27, 29\), expected one image, \(1, 28, 28\)"),
+        (npy(np.zeros((2, 1, 28, 28), np.uint8)), r"found shape \(2, 1, 28, 28\)"),
         (npy(np.full((28, 28), np.nan)), "NaN"),
         (npy(np.zeros((28, 28), int)), "found int64"),
-        (npy(np.array("text")), "found <U4"),
+        (npy(np.full((28, 28), "text")), "found <U4"),
         (npy(np.zeros((0, 50), np.uint8)), "found an empty array"),
-        (npy(np.zeros(7, np.uint8)), r"found shape \(1, 7\)"),
-        (npy(np.array(5, np.uint8)), r"found shape \(1,\)"),
+        (npy(np.zeros(7, np.uint8)), r"found shape \(7,\)"),
+        (npy(np.array(5, np.uint8)), r"found shape \(\)"),
     ],
 )
 def test_what_is_no_picture(reader, body, message):
