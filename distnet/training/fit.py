@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from distnet.data.dataset import Samples, digest
+from distnet.nn.description import describe
 from distnet.nn.network import Network
 from distnet.objectives import Classification, Objective
 from distnet.optim import Optimizer, Schedule
@@ -173,12 +174,23 @@ def _agree_on(
         **settings,
         "the images and labels": digest(training),
         **{f"the set {name!r}": digest(each) for name, each in others.items()},
+        **_layers(trainer.objective),
         "the values that the network starts with": digest(
             [trainer.parameters.values, trainer.parameters.constants]
         ),
     }
     remedy = "give every rank the same arrays, and networks made with the same seed"
     agree(trainer.comm, given, remedy)
+
+
+def _layers(objective: Objective) -> dict[str, object]:
+    """Those of its network, by their place, as files describe them; of others nobody can tell."""
+    network = getattr(objective, "network", None)
+    try:
+        layers = describe(network)["layers"] if isinstance(network, Network) else []
+    except ValueError:
+        return {}
+    return {f"layer {number} of the network": each for number, each in enumerate(layers)}
 
 
 def _take_state(trainer: Trainer, after: History) -> None:

@@ -257,9 +257,10 @@ def test_a_float64_step_is_that_of_its_gradient():
         ("labels", "the images and labels"),
         ("evaluated", "the set 'same'"),
         ("seed", "the values that the network starts with"),
+        ("ratio", "layer 0 of the network: .*Dropout.* on rank 0"),
     ],
 )
-def test_ranks_with_other_arrays_or_values_are_refused(comm, change, what):
+def test_ranks_with_other_arrays_layers_or_values_are_refused(comm, change, what):
     rng = np.random.default_rng(0)
     images, labels = rng.random((20, 4), np.float32), rng.integers(0, 3, 20)
     evaluated = images.copy()
@@ -267,7 +268,9 @@ def test_ranks_with_other_arrays_or_values_are_refused(comm, change, what):
         images[7, 2] += change == "images"
         labels[5] = (labels[5] + (change == "labels")) % 3
         evaluated[0, 0] += change == "evaluated"
-    net = Network([Linear(3)], (4,), seed=comm.rank * (change == "seed"))
+    changes = {what: comm.rank == 1 and change == what for what in ("seed", "ratio")}
+    layers = [Dropout(0.25 if changes["ratio"] else 0.5), Linear(3)]
+    net = Network(layers, (4,), seed=int(changes["seed"]))
     with pytest.raises(DisagreementError, match=f"the ranks differ in {what}"):
         fit(net, images, labels, steps=2, evaluate_on={"same": (evaluated, labels)}, comm=comm)
 
