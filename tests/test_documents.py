@@ -170,6 +170,8 @@ def test_blocks_run(page, tmp_path):
     assert outputs or page in CLASSROOM
     if page == ROOT / "README.md":
         check_the_claims_of_the_readme(outputs)
+    if page.name == "first-hour.md":
+        check_the_figures_of_the_first_hour(page.read_text(), "".join(outputs))
 
 
 def check_the_claims_of_the_readme(outputs):
@@ -185,6 +187,15 @@ def check_the_claims_of_the_readme(outputs):
     shown = readme.split("```text\n")[1].split("```")[0].splitlines()
     assert shown[2] in same_bits, "the table of the epochs has other columns now"
     assert portable[-1] in readme.splitlines(), "this machine has another hash than the reader's"
+
+
+def check_the_figures_of_the_first_hour(page, printed):
+    """Accuracies and a hash are those of the page, where its NumPy and its kernels compute."""
+    kernels = re.search(r"^ok +kernels .*$", page, re.MULTILINE)[0]
+    figures = re.findall(r"^(?:\[0|test accuracy|runs/first on).*$", page, re.MULTILINE)
+    assert len(figures) == 7
+    if kernels in printed.splitlines():
+        assert [figure for figure in figures if figure not in printed.splitlines()] == []
 
 
 def test_blocks_are_found_with_their_reasons():
