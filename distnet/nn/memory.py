@@ -18,7 +18,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 import numpy as np
@@ -99,7 +99,8 @@ class Memory:
         made = self._kept(n).made
         if name not in made:
             made[name] = make()
-        return cast(T, made[name])
+        found: T = made[name]
+        return found
 
     def array(self, name: str, shape: Shape, dtype: DTypeLike, fill: float | None = None) -> Array:
         """An array `(N, ...)` whose contents stay until the layer writes into it again.
@@ -146,11 +147,11 @@ class Memory:
         They are made again for other arrays, and after that memory has moved.
         """
         kept = self._kept(n)
-        found, made_of = kept.views.get(name, (None, None))
-        if made_of is None or not all(map(operator.is_, made_of, of)):
-            found = make()
-            kept.views[name] = found, of
-        return cast(T, found)
+        entry = kept.views.get(name)
+        if entry is None or not all(map(operator.is_, entry[1], of)):
+            entry = kept.views[name] = make(), of
+        found: T = entry[0]
+        return found
 
     def give_up_views(self) -> None:
         """Forgets what points into shared memory."""

@@ -362,6 +362,8 @@ class Parameters:
 
     def update_statistics(self, batch_sums: Array) -> None:
         """Moves the running averages towards the global batch's sums of `batch_statistics`."""
+        if not self.batch_slots:
+            return
         np.copyto(self.batch_statistics, batch_sums)
         for part in self.parts.values():
             part.update_statistics()

@@ -93,18 +93,17 @@ class Linear(Layer):
         self.x, self.w = x, w
         # Between small products it takes longer to find the way than to multiply.
         name = "forward", terms_of_small_products()
-        for call in self.memory.views(
-            len(x), name, (x, w, y), lambda: self._forward_calls(x, w, y)
-        ):
+        make = partial(self._forward_calls, x, w, y)
+        for call in self.memory.views(len(x), name, (x, w, y), make):
             call()
         return np.add(y, self.bias.value, out=y) if self.has_bias else y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         dy = self.operand(dy)
         dx = self.input_gradient((len(dy), *self.input_shape), out) if need_dx else None
-        of = self.x, self.w, dy, dx, *(parameter.grad for _, parameter in self.parameters())
+        of = self.x, self.w, dy, dx, self.weight.grad, self.bias.grad if self.has_bias else None
         name = "backward", terms_of_small_products()
-        for call in self.memory.views(len(dy), name, of, lambda: self._backward_calls(dy, dx)):
+        for call in self.memory.views(len(dy), name, of, partial(self._backward_calls, dy, dx)):
             call()
         return dx
 

@@ -197,7 +197,8 @@ def blocks_from_end(size: int, length: int = BLOCK) -> Iterator[slice]:
 
 def largest_magnitude(values: Array) -> np.floating[Any]:
     """The largest |x|, 0 of none; NaN, which compares false, if there is a NaN."""
-    return max(-values.min(initial=0), values.max(initial=0))
+    least = np.minimum.reduce(values, axis=None, initial=0)
+    return max(-least, np.maximum.reduce(values, axis=None, initial=0))
 
 
 def last_beyond(values: Array, limit: float) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from itertools import groupby
 
 import numpy as np
@@ -29,14 +28,17 @@ class Batch:
         self._samples = sampler.part(step, part)
         self.num_samples = len(self._samples)
         self.micro_batches = sampler.cut(self._samples)
+        self._divisor: float | None = None  # found when it is asked for
         self.seed, self.step, self.part = seed, step, part
         # No two micro-batches of a step have the same number, and so the same random bits.
         self._first_number = part * sampler.max_micro_batches
 
-    @cached_property
+    @property
     def divisor(self) -> float:
         """What losses are divided by, so that those of all micro-batches add up to the batch's."""
-        return self.objective.divisor(self.feed.targets[self._samples])
+        if self._divisor is None:
+            self._divisor = self.objective.divisor(self.feed.targets[self._samples])
+        return self._divisor
 
     def place(self, m: int) -> MicroBatch:
         """What the random bits of a micro-batch depend on."""
