@@ -374,6 +374,11 @@ def _go_on(run: Run, config: TrainConfig, saving: Saving, terminal: Terminal) ->
         own, defaults = saving.snapshot(run), defaults_of(config)
         for warning in resume(run, config.resume, directory.checkpoints, own, defaults):
             terminal.warn(warning)
+        if 0 < config.stop_at < run.num_done:
+            terminal.warn(
+                f"--stop-at {config.stop_at}: the run is at step {run.num_done} already and goes on"
+                " to its end"
+            )
     if config.overwrite:
         together(run.comm, directory.remove_earlier_run)
     aside = together(run.comm, partial(directory.set_aside, run.num_done))

@@ -373,6 +373,15 @@ def test_a_run_that_goes_on_tells_with_which_weights_it_began(run, whole, tmp_pa
     assert run(scratch, "--resume", *given) == 0, "nobody knows, so it is as the command says"
 
 
+def test_an_end_that_lies_behind_is_told(run, tmp_path, capsys):
+    assert run(tmp_path, "--stop-at", "5") == 75
+    assert run(tmp_path, "--resume", "--stop-at", "5") == 75
+    assert capsys.readouterr().err == ""
+    assert run(tmp_path, "--resume", "--stop-at", "3") == 0
+    told = "warning: --stop-at 3: the run is at step 5 already and goes on to its end"
+    assert told in capsys.readouterr().err
+
+
 def test_weights_of_quite_another_network_are_refused(run, whole, tmp_path):
     source = str(best_path(whole / "checkpoints"))
     with pytest.raises(RankError, match="found no layer with a name and shape of this network"):
