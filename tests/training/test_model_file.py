@@ -35,6 +35,13 @@ def test_what_was_saved_predicts_the_same(network, tmp_path):
     np.testing.assert_array_equal(loaded.predict(IMAGES), network.predict(IMAGES))
 
 
+@pytest.mark.parametrize("name", ["model.pth", "model.pt", "model.onnx"])
+def test_a_name_that_means_another_kind_of_file_is_refused(network, tmp_path, name):
+    with pytest.raises(ValueError, match=rf"{name}, expected a name that ends in \.safetensors; "):
+        distnet.save(network, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_there_is_no_optimizer_in_a_model_file(network, tmp_path):
     distnet.save(network, tmp_path / "x")
     assert {name.split(".")[0] for name in checkpoint.load(tmp_path / "x").state} == {

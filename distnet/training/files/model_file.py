@@ -26,6 +26,7 @@ from distnet.training.files.storage import BITS, narrowed, widened
 
 # What a file calls the way in which its parameters are held, and the shapes of those that are bits.
 STORAGE, SHAPES = "storage", "shapes"
+OTHER_KINDS = (".pt", ".pth", ".onnx")  # names of files that others would not understand
 CHECKPOINTS = "checkpoints"  # the folder of a run that holds them
 
 
@@ -53,8 +54,13 @@ def save(
     as they are, or in fewer bytes: "float16" and "bfloat16" round them; "int8" keeps every bit of a
     network that `quantize` has made, and "bits" the signs of weights of which only the signs are
     computed with. Raises OSError, and ValueError for a layer with an argument
-    that a file cannot hold, or for numbers that do not fit.
+    that a file cannot hold, for numbers that do not fit, or for the name of a file of another kind.
     """
+    if Path(path).suffix in OTHER_KINDS:
+        raise ValueError(
+            f"save: found {path}, expected a name that ends in .safetensors; `distnet convert` "
+            "makes files for PyTorch and ONNX of one"
+        )
     model = about(network, classes or network.classes)
     state = values_of(network.parameters)
     checkpoints.save(Path(path), stored(Checkpoint(0, state, model=model), storage))
