@@ -160,7 +160,7 @@ def working_alone(environ: Mapping[str, str]) -> str:
     return str(
         launch.error(
             "every process trains on its own, all the same",
-            "make the program one of ranks by run_command(main, os.environ), or start it once",
+            "make the program one of ranks, by distnet.run(main) and comm=comm, or start it once",
         )
     )
 

@@ -177,6 +177,7 @@ def test_who_was_not_meant_as_a_rank_is_told_how_to_be_alone():
 def test_a_program_that_does_not_connect_can_ask_whether_it_should(environ, warned):
     """Rank 0 speaks for all."""
     assert ("every process trains on its own" in working_alone(environ)) == warned
+    assert ("by distnet.run(main) and comm=comm" in working_alone(environ)) == warned
 
 
 def test_ranks_on_other_hosts_than_expected(any_comm):
