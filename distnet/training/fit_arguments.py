@@ -184,6 +184,8 @@ def hint(
             "or another seed"
         )
     seeds.add(seed)
+    if objective.parameters.constants.size and not objective.parameters.values.size:
+        warn("fit: all layers are frozen, so nothing is trained; network.freeze() trains all again")
     if isinstance(objective, Classification):
         for text in (
             _hint_of_floats(training, others),

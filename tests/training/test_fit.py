@@ -327,6 +327,13 @@ def test_floats_that_look_like_bytes_are_told_once_where_fit_and_predict_are_cal
         net.predict(images)
 
 
+def test_that_nothing_is_left_to_be_trained_is_told():
+    net = Network([Linear(CLASSES)], SHAPE)
+    net.freeze("linear")
+    with pytest.warns(UserWarning, match="fit: all layers are frozen, so nothing is trained"):
+        fit(net, *samples(50), steps=1)
+
+
 def test_sets_on_another_scale_than_the_training_images_are_told():
     images, labels = samples(50)
     sets = {"same": (images, labels), "other": (images.astype(float), labels)}
