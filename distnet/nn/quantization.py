@@ -59,16 +59,18 @@ def quantize(
     folded = fold_batchnorm(network)
     watches = _watch(folded, images)
     places: list[Place] = []
+    copies: list[tuple[Layer, Layer]] = []
 
     def change(layer: Layer) -> list[Layer]:
         if not _has_plain_weights(layer):
-            return [_new(layer)]
+            copies.append((layer, _new(layer)))
+            return [copies[-1][1]]
         options = {"algorithm": "blocked"} if isinstance(layer, Conv2d) else {}
         first = watches[layer].quantize(activation_bits)
         places.append(Place(layer, first, _new(layer, **options), Scale()))
         return [first, places[-1].layer, places[-1].scale]
 
-    small = _network_like(folded, _changed(folded.body.layers, change))
+    small = _network_like(folded, _changed(folded.body.layers, change), copies)
     for place in places:
         _fill(place, 2 ** (weight_bits - 1) - 1)
     small.parameters.refresh()
@@ -117,14 +119,16 @@ class _Watch(Layer):
 def _watch(network: Network, images: object) -> dict[Layer, _Watch]:
     """What came into each layer of weights while the network predicted `images`."""
     watches: dict[Layer, _Watch] = {}
+    copies: list[tuple[Layer, Layer]] = []
 
     def in_front(layer: Layer) -> list[Layer]:
+        copies.append((layer, _new(layer)))
         if not _has_plain_weights(layer):
-            return [_new(layer)]
+            return [copies[-1][1]]
         watches[layer] = _Watch()
-        return [watches[layer], _new(layer)]
+        return [watches[layer], copies[-1][1]]
 
-    _network_like(network, _changed(network.body.layers, in_front)).predict(images)
+    _network_like(network, _changed(network.body.layers, in_front), copies).predict(images)
     return watches
 
 
@@ -151,14 +155,22 @@ def _new(layer: Layer, **options: Any) -> Layer:
     return type(layer)(*args, **kwargs | options)
 
 
-def _network_like(network: Network, layers: list[Layer]) -> Network:
-    """A network of `layers` with the values of those of `network` that have the same names."""
+def _network_like(
+    network: Network, layers: list[Layer], copies: list[tuple[Layer, Layer]]
+) -> Network:
+    """A network of `layers`, some of which are copies of those of `network`, with their values.
+
+    Not by their names: a `Scale` that has come before changes those of the network's own.
+    """
     new = Network(layers, network.input_shape, seed=None, dtype=network.parameters.dtype)
     new.classes = network.classes
-    values = network.parameters.all_named()
-    for name, array in new.parameters.all_named().items():
-        if name in values:
-            np.copyto(array, values[name])
+    for source, layer in copies:
+        for arrays, own in (
+            (source.parameters(), dict(layer.parameters())),
+            (source.statistics(), dict(layer.statistics())),
+        ):
+            for name, array in arrays:
+                np.copyto(own[name].value, array.value)
     new.parameters.refresh()
     return new
 

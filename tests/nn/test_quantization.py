@@ -86,6 +86,17 @@ def test_units_are_those_of_the_largest_number():
     assert sum_bounds(small) == {"linear1": max(map(int, bounds))}
 
 
+def test_a_scale_of_the_networks_own_stays_what_it_is():
+    layers = [Scale(), Conv2d(4, 3, pad=1), Tanh(), Scale(), Linear(6), Scale()]
+    net, x = Network(layers, SHAPE, seed=3), pixels(seed=1)
+    for leaf in net.body.leaves():
+        if isinstance(leaf, Scale):
+            leaf.factor.value[...] = np.linspace(0.5, 1.5, leaf.factor.size)
+    expected, found = net.predict(x), quantize(net, pixels()).predict(x)
+    spread = np.abs(expected - expected.mean(axis=0)).max()
+    assert 0 < np.abs(found - expected).max() < 0.1 * spread
+
+
 def test_a_layer_of_zeros_stays_one():
     net = Network([Linear(2), ReLU(), Linear(3)], (4,), seed=None)
     small = quantize(net, np.zeros((5, 4), np.float32))
