@@ -240,7 +240,7 @@ class Network:
 
         The array is overwritten by the next call with as many samples.
         """
-        out = self._input(x.shape)
+        out = self._input(self._checked(x).shape)
         np.copyto(out, x)
         # Copied before that: NumPy converts piece by piece what it multiplies.
         if x.dtype == np.uint8:

@@ -335,3 +335,10 @@ print(1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()
 def test_ten_thousand_images_take_little_memory():
     done = subprocess.run([sys.executable, "-c", MANY], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 200 * 2**20
+
+
+@pytest.mark.parametrize("first", [Conv2d(2, 3, pad=1), Linear(2)], ids=["inbox", "plain"])
+def test_one_channel_is_not_taken_for_three(first):
+    network = Network([first, Linear(2)], (3, 4, 4))
+    with pytest.raises(ValueError, match=r"input: found shape \(2, 1, 4, 4\), expected \(N, 3, 4"):
+        network.as_input(np.zeros((2, 1, 4, 4), np.float32))
