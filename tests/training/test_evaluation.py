@@ -74,3 +74,40 @@ def test_an_empty_set_is_one_line(feed):
     nothing = Feed(feed.objective, feed.inputs[:0], feed.targets[:0])
     with pytest.raises(ValueError, match="evaluation: found a set without samples"):
         evaluate(nothing, SerialCommunicator(), 0)
+
+
+class Told(Classification):
+    """Measures what it is told, for each sample."""
+
+    counts = ("told",)
+
+    def __init__(self, network, loss, told):
+        super().__init__(network)
+        self.told = loss, told
+
+    def measure(self, x, targets):
+        loss, told = self.told
+        return self.sums(loss * len(x), told * len(x))
+
+    def metrics(self, loss, counts, num_samples):
+        return {"loss": loss, "told": float(counts[0]) / num_samples}
+
+
+def told(feed, loss, told, micro_batch_size=10):
+    objective = Told(feed.objective.network, loss, told)
+    return evaluate(
+        Feed(objective, feed.inputs, feed.targets), SerialCommunicator(), micro_batch_size
+    )
+
+
+@pytest.mark.parametrize("number", [0.3, 1e-9, -2.5, 12345678.9])
+def test_what_is_counted_need_not_be_whole(feed, number):
+    assert told(feed, 1, number)["told"] == pytest.approx(number, rel=1e-9)
+
+
+def test_losses_and_counts_beyond_the_sum_have_the_right_sign(feed):
+    for beyond in (-np.inf, -1e300, np.inf, 1e300):
+        result = told(feed, beyond, beyond)
+        assert np.sign(result["loss"]) == np.sign(result["told"]) == np.sign(beyond)
+        assert np.abs(list(result.values())).min() > 1e9
+    assert told(feed, np.nan, np.nan)["loss"] > 1e9
