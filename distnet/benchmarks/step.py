@@ -129,9 +129,10 @@ def _print_layers(
     """The share of each layer in a step of one micro-batch, and what products alone would take."""
     parts = random_trainer(case, micro_batch_size, micro_batch_size, arithmetic=arithmetic)
     seconds: dict[str, list[float]] = {}
-    for name, _, layer in _body(parts).stages:
+    for stage in _body(parts).stages:
+        layer = stage.run
         for method in ("forward", "backward"):
-            key = f"{name} {method}"
+            key = f"{stage.name} {method}"
             setattr(layer, method, _timed(getattr(layer, method), seconds.setdefault(key, [])))
     step, whole = steps(parts), []
     for _ in range(num_rounds):
@@ -141,7 +142,7 @@ def _print_layers(
     total = median(whole)
     header = f"\nmicro-batch {micro_batch_size}, {arithmetic.name}: "
     print(f"{header}{total / micro_batch_size * 1e6:.1f} us/image, of it")
-    for name, _, _ in _body(parts).stages:
+    for name in (stage.name for stage in _body(parts).stages):
         both = [median(seconds[f"{name} {method}"]) for method in ("forward", "backward")]
         cells = "".join(f"{s / micro_batch_size * 1e6:>9.1f}" for s in both)
         print(f"  {name:<12}{cells}  {sum(both) / total:>6.1%}")

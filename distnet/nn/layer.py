@@ -9,10 +9,12 @@ NumPy's `out=` convention for where the result goes:
   is there until the layer that wants it, the one in front, has run backward.
 * A layer never writes into `x` or `dy`, unless it is asked to by `out=x` or `out=dy`, which layers
   with `in_place = True` allow. It may read `x` once more in `backward`: leave it alone until then.
+  What it returned may be overwritten before that, unless it says `needs_output = True`.
 * `backward` overwrites `grad` of the layer's parameters with the gradient of the last forward pass.
   It may run again for the same forward pass, with another `dy`.
 
-Where a layer gets its arrays is in `distnet.nn.memory`.
+Where a layer gets its arrays is in `distnet.nn.memory`. Layers of a user's own need not know most
+of this: see `distnet.nn.own_layers`.
 
 A layer has one place in one network, since it remembers what it computed last. A copy of it, by
 `copy.deepcopy` or pickle, is a new layer with the same arguments.

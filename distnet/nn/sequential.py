@@ -16,6 +16,7 @@ from distnet.base.keys import MicroBatch
 from distnet.nn import arguments, layout
 from distnet.nn.layer import Layer
 from distnet.nn.memory import Memory
+from distnet.nn.own_layers import checked_gradient, checked_output, is_own, keeps_output, shown
 from distnet.nn.parameters import Parameter, Statistic, num_trained
 
 
@@ -30,11 +31,15 @@ Destination = Array | Place | None  # None: an array of the layer
 
 
 class Stage(NamedTuple):
-    """What is called for one layer of the chain, `first`, or for it and the next: `run`."""
+    """What is called for one layer of the chain, `first`, or for it and the next: `run`.
+
+    is_own: whether that is a layer of a user's own.
+    """
 
     name: str
     first: Layer
     run: Layer
+    is_own: bool
 
 
 @portable
@@ -102,7 +107,8 @@ class Sequential(Layer):
             pair = layer.fused_with(named[0][1]) if named else None
             if pair is not None:
                 name = f"{name}+{named.pop(0)[0]}"
-            stages.append(Stage(name, layer, pair or layer))
+            run = pair or layer
+            stages.append(Stage(name, layer, run, is_own(run)))
         return stages
 
     @cached_property
@@ -166,7 +172,7 @@ class Sequential(Layer):
 
     @property
     def needs_output(self) -> bool:  # type: ignore[override]
-        return bool(self.stages) and self.stages[-1].run.needs_output
+        return bool(self.stages) and keeps_output(self.stages[-1].run)
 
     def inbox(self, n: int) -> Array | None:
         return self.stages[0].run.inbox(n) if self.stages else None
@@ -175,14 +181,15 @@ class Sequential(Layer):
         destinations = self.memory.once(len(x), "destinations", lambda: self._plan(len(x)))
         stores = self.arithmetic.stores
         for stage, destination in zip(self.stages, destinations, strict=True):
+            there: Array | None
             if destination is Place.HERE:
-                x = stage.run.forward(x, x, at)
+                there = x
             elif destination is Place.OUT:
                 # Layers may work there on the spot: what they compute shall not depend on it.
                 there = None if out is None or not layout.has_whole_rows(out) else out
-                x = stage.run.forward(x, there, at)
             else:
-                x = stage.run.forward(x, destination, at)
+                there = destination
+            x = self._forward_of(stage, x, there, at)
             if stores:
                 self.arithmetic.store(x)
         if out is None or x is out or not self.stages:
@@ -204,12 +211,29 @@ class Sequential(Layer):
             if gradient is None:
                 return None
             there = out if stage is first else gradient if overwrites else None
-            gradient = stage.run.backward(gradient, there, need_dx or needed)
+            gradient = self._backward_of(stage, gradient, there, need_dx or needed)
             if self.arithmetic.stores and gradient is not None:
                 self.arithmetic.store(gradient)
             if after is not None:
                 after(stage.first)
         return gradient
+
+    def _forward_of(
+        self, stage: Stage, x: Array, out: Array | None, at: MicroBatch | None
+    ) -> Array:
+        if not stage.is_own:
+            return stage.run.forward(x, out, at)
+        given = x if out is x else shown(self.memory, f"input of {stage.name}", x)
+        return checked_output(stage.name, stage.run, stage.run.forward(given, out, at), x, out)
+
+    def _backward_of(
+        self, stage: Stage, dy: Array, out: Array | None, need_dx: bool
+    ) -> Array | None:
+        if not stage.is_own:
+            return stage.run.backward(dy, out, need_dx)
+        given = dy if out is dy else shown(self.memory, f"gradient for {stage.name}", dy)
+        dx = stage.run.backward(given, out, need_dx)
+        return checked_gradient(stage.name, stage.run, dx, dy, out) if need_dx else None
 
     def _overwrites_gradient(self, stage: Stage) -> bool:
         """Whether a stage may write its gradient over the one it gets.
@@ -227,7 +251,7 @@ class Sequential(Layer):
         for i in reversed(range(1, len(layers))):
             producer, consumer = layers[i - 1], layers[i]
             plan[i - 1] = consumer.inbox(n)
-            if consumer.in_place and not producer.needs_output:
+            if consumer.in_place and not keeps_output(producer):
                 # The producer writes where the consumer will; the consumer works on the spot.
                 plan[i - 1], plan[i] = plan[i], Place.HERE
         return plan

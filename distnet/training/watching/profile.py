@@ -92,9 +92,9 @@ def watch_layers(parameters: Parameters) -> Iterator[LayerTime]:
     Forward only when they are told of a micro-batch, so that evaluation does not count.
     """
     for prefix, body in parameters.parts.items():
-        for name, first, layer in getattr(body, "stages", ()):
-            each = LayerTime(f"{prefix}.{name}" if prefix else name, first)
-            _time(layer, each)
+        for stage in getattr(body, "stages", ()):
+            each = LayerTime(f"{prefix}.{stage.name}" if prefix else stage.name, stage.first)
+            _time(stage.run, each)
             yield each
 
 

@@ -59,7 +59,8 @@ class Timeline:
         objective, exchange = trainer.objective, trainer.reducer.exchange
         numbers = "fixed point" if trainer.reducer.exact else "sum"
         for prefix, body in objective.parameters.parts.items():
-            for name, _, layer in getattr(body, "stages", ()):
+            for stage in getattr(body, "stages", ()):
+                name, layer = stage.name, stage.run
                 self._replace(layer, "forward", f"forward {prefix} {name}".replace("  ", " "))
                 self._replace(layer, "backward", f"backward {prefix} {name}".replace("  ", " "))
         self._replace(trainer.sampler, "part", "sampler")

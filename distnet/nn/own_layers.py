@@ -1,0 +1,68 @@
+"""Layers of a user's own in a chain: what they hand on is checked, and kept apart.
+
+Ours keep the contract in `distnet.nn.layer`, which says whose memory is whose. One that does not
+would change what another layer still needs, and the gradients would be wrong without a word: by
+returning what it was given, `return dy`, by keeping what it returned, or by writing into `x`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distnet.base.arrays import Array, Shape
+from distnet.nn.layer import Layer
+from distnet.nn.memory import Memory
+
+
+def is_own(layer: Layer) -> bool:
+    """Whether a user wrote the class of a layer."""
+    return not type(layer).__module__.startswith("distnet.")
+
+
+def keeps_output(layer: Layer) -> bool:
+    """Whether backward may read what forward wrote: of an own layer unless its class says no."""
+    if layer.needs_output or not is_own(layer):
+        return layer.needs_output
+    own = (base for base in type(layer).__mro__ if not base.__module__.startswith("distnet."))
+    return not any("needs_output" in vars(base) for base in own)
+
+
+def shown(memory: Memory, name: str, x: Array) -> Array:
+    """`x` for an own layer to read: who writes into it gets NumPy's error for a read-only array."""
+
+    def make() -> Array:
+        view = x.view()
+        view.flags.writeable = False
+        return view
+
+    return memory.views(len(x), name, (x,), make)
+
+
+def checked_output(name: str, layer: Layer, y: object, x: Array, out: Array | None) -> Array:
+    """What forward returned for `x`, in memory of its own; raises ValueError for another shape.
+
+    out: what it was given to write into, which may be `x`.
+    """
+    shape = len(x), *layer.output_shape
+    return _apart(f"{name}: forward", layer, "own output", y, shape, x, out)
+
+
+def checked_gradient(name: str, layer: Layer, dx: object, dy: Array, out: Array | None) -> Array:
+    """The same of what backward returned for `dy`, where it was asked to return something."""
+    shape = len(dy), *layer.input_shape
+    return _apart(f"{name}: backward", layer, "own gradient", dx, shape, dy, out)
+
+
+def _apart(
+    who: str, layer: Layer, name: str, result: object, shape: Shape, given: Array, out: Array | None
+) -> Array:
+    if not isinstance(result, np.ndarray) or result.shape != shape:
+        found = result.shape if isinstance(result, np.ndarray) else type(result).__name__
+        raise ValueError(f"{who} returned {found}, expected an array of shape {shape}")
+    if result is out:
+        return result
+    if result.flags.writeable and not np.may_share_memory(result, given):
+        return result
+    copy = layer.memory.array(name, result.shape, result.dtype)
+    np.copyto(copy, result)
+    return copy

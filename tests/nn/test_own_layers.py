@@ -1,0 +1,202 @@
+"""Layers of a user's own, written without a thought for whose memory is whose: right or refused."""
+
+import numpy as np
+import pytest
+from layer_table import TRAIN, off_kinks
+
+from distnet.nn import (
+    BatchNorm,
+    Branches,
+    Conv2d,
+    Dropout,
+    Layer,
+    LeakyReLU,
+    Linear,
+    Network,
+    ReLU,
+    Residual,
+    Sigmoid,
+    Tanh,
+)
+from distnet.nn.gradient_check import gradient_errors
+
+SHAPE = (2, 4, 4)
+
+
+class Same(Layer):
+    """Returns what it is given."""
+
+    def forward(self, x, out=None, at=None):
+        return x
+
+    def backward(self, dy, out=None, need_dx=True):
+        return dy
+
+
+class Shifted(Same):
+    """The natural way to write y = x + c."""
+
+    def forward(self, x, out=None, at=None):
+        return x + 0.25
+
+
+class Flipped(Layer):
+    """Returns views of what it is given."""
+
+    def forward(self, x, out=None, at=None):
+        return x[..., ::-1]
+
+    def backward(self, dy, out=None, need_dx=True):
+        return dy[..., ::-1]
+
+
+class Keeps(Layer):
+    """Needs for backward what it returned, and does not say so."""
+
+    def forward(self, x, out=None, at=None):
+        self.y = np.tanh(x)
+        return self.y
+
+    def backward(self, dy, out=None, need_dx=True):
+        return dy * (1 - self.y**2)
+
+
+class KeepsItsArray(Keeps):
+    """The same, where it is asked to write."""
+
+    def forward(self, x, out=None, at=None):
+        self.y = np.tanh(x, out=self.output(x.shape, out))
+        return self.y
+
+
+class SaysSo(KeepsItsArray):
+    needs_output = True
+
+
+class Spread(Layer):
+    """The mean of a sample, whose gradient is one number everywhere, and read-only."""
+
+    def forward(self, x, out=None, at=None):
+        self.shape = x.shape
+        return np.broadcast_to(x.mean(axis=(1, 2, 3), keepdims=True), x.shape)
+
+    def backward(self, dy, out=None, need_dx=True):
+        mean = dy.sum(axis=(1, 2, 3), keepdims=True) / np.prod(self.shape[1:])
+        return np.broadcast_to(mean, self.shape)
+
+
+OWN = [Same, Shifted, Flipped, Keeps, KeepsItsArray, SaysSo, Spread]
+CHAINS = {
+    "between convolutions": lambda own: [
+        Conv2d(2, 3, pad=1),
+        Conv2d(2, 3, pad=1),
+        own,
+        Conv2d(2, 1),
+    ],
+    "before one that works in place": lambda own: [Conv2d(2, 1), own, BatchNorm(), Conv2d(2, 1)],
+    "between two of them": lambda own: [Conv2d(2, 1), Tanh(), own, LeakyReLU(), Conv2d(2, 1)],
+    "before dropout, at the end": lambda own: [Sigmoid(), own, Dropout(0.5)],
+    "last": lambda own: [Conv2d(2, 1), Tanh(), own],
+    "first": lambda own: [own, Tanh(), Linear(3)],
+    "alone": lambda own: [own],
+    "alone in a residual": lambda own: [Conv2d(2, 1), Residual([own]), Conv2d(2, 1)],
+    "last in a residual": lambda own: [Residual([Conv2d(2, 1), Tanh(), own], [Conv2d(2, 1)])],
+    "first in a residual": lambda own: [Conv2d(2, 1), Residual([own, Tanh()]), Conv2d(2, 1)],
+    "in branches": lambda own: [Conv2d(2, 1), Branches([own], [Conv2d(2, 1)]), Tanh()],
+}
+
+
+@pytest.mark.parametrize("own", OWN)
+@pytest.mark.parametrize("chain", CHAINS)
+def test_gradients_are_right_wherever_it_stands(chain, own):
+    network = Network(CHAINS[chain](own()), SHAPE, dtype=np.float64)
+    x = off_kinks((3, *SHAPE))
+    before = x.copy()
+    errors = dict(gradient_errors(network.body, x, TRAIN))
+    assert max(errors.values()) < 1e-6, errors
+    np.testing.assert_array_equal(x, before)
+
+
+def test_what_it_is_given_back_stays_as_it_was():
+    network = Network([Conv2d(2, 1), ReLU(), Same()], SHAPE)
+    dy = np.ones((3, *SHAPE), np.float32)
+    network.forward(np.ones((3, *SHAPE), np.float32), TRAIN)
+    network.backward(dy)
+    assert (dy == 1).all()
+
+
+class WritesIntoInput(Same):
+    def forward(self, x, out=None, at=None):
+        x[x < 0] = 0
+        return x
+
+
+class WritesIntoGradient(Same):
+    def backward(self, dy, out=None, need_dx=True):
+        dy *= 2
+        return dy
+
+
+@pytest.mark.parametrize("own", [WritesIntoInput, WritesIntoGradient])
+def test_writing_into_what_others_need_is_refused(own):
+    network = Network([Sigmoid(), own(), Linear(2)], SHAPE)
+    with pytest.raises(ValueError, match="read-only"):
+        network.forward(np.ones((3, *SHAPE), np.float32), TRAIN)
+        network.backward(np.ones((3, 2), np.float32), need_dx=True)
+
+
+class InPlace(WritesIntoInput, WritesIntoGradient):
+    in_place = True
+
+    def forward(self, x, out=None, at=None):
+        return np.multiply(x, 2, out=self.output(x.shape, out))
+
+    def backward(self, dy, out=None, need_dx=True):
+        return np.multiply(dy, 2, out=self.input_gradient(dy.shape, out))
+
+
+def test_one_that_says_so_may_work_in_place():
+    own = InPlace()
+    network = Network([Conv2d(2, 3, pad=1), own, Conv2d(2, 1)], SHAPE, dtype=np.float64)
+    errors = dict(gradient_errors(network.body, off_kinks((3, *SHAPE)), TRAIN))
+    assert max(errors.values()) < 1e-6, errors
+    assert "output" not in own.memory._kept(3).made
+
+
+class Narrow(Same):
+    def forward(self, x, out=None, at=None):
+        return x[:, :1]
+
+
+class NarrowGradient(Same):
+    def backward(self, dy, out=None, need_dx=True):
+        return dy.sum(axis=0, keepdims=True)
+
+
+class Forgets(Same):
+    def backward(self, dy, out=None, need_dx=True):
+        dy.sum()
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (
+            Narrow,
+            r"layer1: forward returned \(3, 1, 4, 4\), expected an array of shape \(3, 2, 4, 4\)",
+        ),
+        (NarrowGradient, r"layer1: backward returned \(1, 2, 4, 4\), expected .* \(3, 2, 4, 4\)"),
+        (Forgets, r"layer1: backward returned NoneType, expected an array of shape \(3, 2, 4, 4\)"),
+    ],
+)
+def test_what_it_returns_has_the_shape_that_was_said(own, message):
+    network = Network([Conv2d(2, 1), own(), Linear(2)], SHAPE)
+    with pytest.raises(ValueError, match=message):
+        network.forward(np.ones((3, *SHAPE), np.float32), TRAIN)
+        network.backward(np.ones((3, 2), np.float32))
+
+
+def test_nothing_is_to_be_returned_where_nobody_asks():
+    network = Network([Forgets(), Linear(2)], SHAPE)
+    network.forward(np.ones((3, *SHAPE), np.float32), TRAIN)
+    assert network.backward(np.ones((3, 2), np.float32)) is None
