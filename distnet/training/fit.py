@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from distnet.base.keys import MicroBatch
 from distnet.data.dataset import Samples, digest
 from distnet.nn.description import describe
 from distnet.nn.network import Network
@@ -28,6 +29,8 @@ from distnet.training.step.trainer import Trainer
 from distnet.training.watching.history import History
 from distnet.training.watching.progress import Progress
 from distnet.training.watching.terminal import Terminal
+
+AUGMENTED = 16  # samples by which augmentations are compared
 
 
 def fit(
@@ -175,11 +178,12 @@ def _agree_on(
         "the images and labels": digest(training),
         **{f"the set {name!r}": digest(each) for name, each in others.items()},
         **_layers(trainer.objective),
+        **_augmentation(trainer.feed, trainer.seed),
         "the values that the network starts with": digest(
             [trainer.parameters.values, trainer.parameters.constants]
         ),
     }
-    remedy = "give every rank the same arrays, and networks made with the same seed"
+    remedy = "give every rank the same arrays and functions, and networks made with the same seed"
     agree(trainer.comm, given, remedy)
 
 
@@ -191,6 +195,23 @@ def _layers(objective: Objective) -> dict[str, object]:
     except ValueError:
         return {}
     return {f"layer {number} of the network": each for number, each in enumerate(layers)}
+
+
+def _augmentation(feed: Feed, seed: int) -> dict[str, object]:
+    """What it makes of the first samples, if there is one: functions themselves tell nothing.
+
+    Raises ValueError if it makes two things of them: no run could be repeated then.
+    """
+    if feed.augment is None:
+        return {}
+    first, at = np.arange(min(AUGMENTED, len(feed.targets))), MicroBatch(seed, 0, 0, 1.0)
+    once, again = (digest([np.asarray(feed.augmented(first, at))]) for _ in range(2))
+    if once != again:
+        raise ValueError(
+            "augment: found two results for the same images and bits, expected one; draw nothing, "
+            "but take what is random from `bits`, a random uint64 for each image"
+        )
+    return {"what `augment` makes of the first images": once}
 
 
 def _take_state(trainer: Trainer, after: History) -> None:

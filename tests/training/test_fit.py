@@ -102,10 +102,20 @@ def test_augmentation_sees_the_micro_batch_and_random_bits():
         return 255 - images
 
     _, history = trained(n=20, steps=1, micro_batch_size=10, augment=invert)
-    assert calls == [((10, *SHAPE), (10,), np.uint64)] * 2
+    assert calls[-2:] == [((10, *SHAPE), (10,), np.uint64)] * 2
     net, (images, labels) = network(), samples(20)
     inverted = fit(net, 255 - images, labels, steps=1, batch_size=20, micro_batch_size=10, seed=3)
     assert history.losses == inverted.losses
+
+
+def test_an_augmentation_that_draws_itself_is_refused():
+    rng = np.random.default_rng(0)
+
+    def noisy(images: np.ndarray, bits: np.ndarray) -> np.ndarray:
+        return images + rng.standard_normal(images.shape)
+
+    with pytest.raises(ValueError, match="augment: found two results for the same images and bits"):
+        trained(steps=1, augment=noisy)
 
 
 def test_weight_decay_spares_biases_and_an_optimizer_may_be_given():
@@ -258,9 +268,10 @@ def test_a_float64_step_is_that_of_its_gradient():
         ("evaluated", "the set 'same'"),
         ("seed", "the values that the network starts with"),
         ("ratio", "layer 0 of the network: .*Dropout.* on rank 0"),
+        ("augment", "what `augment` makes of the first images"),
     ],
 )
-def test_ranks_with_other_arrays_layers_or_values_are_refused(comm, change, what):
+def test_ranks_with_other_arrays_layers_values_or_functions_are_refused(comm, change, what):
     rng = np.random.default_rng(0)
     images, labels = rng.random((20, 4), np.float32), rng.integers(0, 3, 20)
     evaluated = images.copy()
@@ -271,8 +282,10 @@ def test_ranks_with_other_arrays_layers_or_values_are_refused(comm, change, what
     changes = {what: comm.rank == 1 and change == what for what in ("seed", "ratio")}
     layers = [Dropout(0.25 if changes["ratio"] else 0.5), Linear(3)]
     net = Network(layers, (4,), seed=int(changes["seed"]))
+    factor = np.float32(2 if comm.rank == 1 and change == "augment" else 1)
+    settings = dict(evaluate_on={"same": (evaluated, labels)}, augment=lambda x, bits: factor * x)
     with pytest.raises(DisagreementError, match=f"the ranks differ in {what}"):
-        fit(net, images, labels, steps=2, evaluate_on={"same": (evaluated, labels)}, comm=comm)
+        fit(net, images, labels, steps=2, comm=comm, **settings)
 
 
 def test_a_set_that_is_not_there_is_named():
