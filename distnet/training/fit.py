@@ -65,7 +65,8 @@ def fit(
     images: `(N, ...)` of the network's input shape, bytes (0 to 255 mean 0 to 1) or floats; labels:
     `(N,)` integers, or the targets of the objective. An epoch is a permutation of all of them, its
     last batch may be short.
-    optimizer: a name (see OPTIMIZERS; with `weight_decay` on weights alone) or one of your own.
+    optimizer: a name (see OPTIMIZERS; with `weight_decay` on weights alone) or one of your own,
+    with a weight decay and limit of the gradient of its own.
     clip_norm: a gradient that is longer is scaled down to this Euclidean norm; 0: never.
     ema: decay of an exponential moving average of the parameters, which is what is evaluated and,
     in the end, what the network has; 0: none.
@@ -110,7 +111,7 @@ def fit(
     samples = checked(network, (images, labels), evaluate_on or {}, settings)
     run, history = _arranged(objective, *samples, settings, augment, after, comm)
     if comm.rank == 0:
-        hint(objective, *samples, seed, after)
+        hint(objective, *samples, seed, optimizer, after)
     with Terminal(comm, progress) as terminal:
         run.callbacks = [history, Progress(terminal), *callbacks]
         return _trained(run, history, may_diverge)
@@ -163,6 +164,8 @@ def _trained(run: Run, history: History, may_diverge: bool) -> History:
         history.diverged = str(error)
         run.evaluate()
     history.complete(run)
+    remedy = "an optimizer, a callback or an objective of your own has to do the same on every rank"
+    agree(run.comm, {"the parameters after training": history.params_sha256}, remedy)
     return history
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from distnet.base.errors import DataError
 from distnet.base.images import as_array, channels_last_hint, check_finite, large_floats_hint
@@ -64,6 +64,11 @@ class Settings:
         if not isinstance(self.optimizer, str | Optimizer):
             raise arguments.refusal(
                 "fit", "optimizer", self.optimizer, "a name or what make_optimizer returns"
+            )
+        if isinstance(self.optimizer, Optimizer) and (self.weight_decay or self.clip_norm):
+            raise ValueError(
+                f"fit: found weight_decay {self.weight_decay} and clip_norm {self.clip_norm} beside"
+                " an optimizer that was made already, expected 0; give them to make_optimizer"
             )
 
     def num_steps(self, steps_per_epoch: int) -> int:
@@ -166,6 +171,8 @@ def _targets_of_an_objective(inputs: Any, targets: Any) -> Samples:
 
 # By the parameters that a call of `fit` has trained, its seeds.
 _SEEDS: WeakKeyDictionary[Parameters, set[int]] = WeakKeyDictionary()
+# Those made by a user that have trained.
+_OPTIMIZERS: WeakSet[Optimizer] = WeakSet()
 
 
 def hint(
@@ -173,9 +180,17 @@ def hint(
     training: Samples,
     others: Mapping[str, Samples],
     seed: int,
+    optimizer: str | Optimizer,
     after: History | None,
 ) -> None:
     """Warns of what is allowed and rarely meant."""
+    if isinstance(optimizer, Optimizer):
+        if optimizer in _OPTIMIZERS and after is None and optimizer.state:
+            warn(
+                "fit: this optimizer has trained before, and begins with what it remembers of that;"
+                " make a new one, or give after=history to go on"
+            )
+        _OPTIMIZERS.add(optimizer)
     seeds = _SEEDS.setdefault(objective.parameters, set())
     if seed in seeds and after is None:
         warn(

@@ -15,7 +15,7 @@ from distnet.data import dataset_from_arrays
 from distnet.models import TwoLayerNet
 from distnet.nn import BatchNorm, Conv2d, Dropout, Linear, Network, ReLU
 from distnet.objectives import Regression
-from distnet.optim import make_optimizer
+from distnet.optim import Optimizer, make_optimizer
 from distnet.optim.schedules import step_decay
 from distnet.parallel import DisagreementError, SerialCommunicator
 from distnet.training.fit import fit
@@ -224,6 +224,32 @@ def test_the_same_order_again_is_told():
     fit(net, *samples(50), epochs=1, batch_size=20, seed=4)
 
 
+def test_an_optimizer_that_has_trained_before_is_told():
+    net, images = network(), samples(50)
+    optimizer = make_optimizer("momentum", net.parameters.values.size)
+    first = fit(net, *images, epochs=1, optimizer=optimizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(net, *images, epochs=1, optimizer=optimizer, after=first)
+    with pytest.warns(UserWarning, match="this optimizer has trained before, and begins with what"):
+        fit(network(), *images, epochs=1, optimizer=optimizer)
+
+
+class Noisy(Optimizer):
+    """Adds noise that is another on each rank."""
+
+    def _walk(self, params, grads, lr, t, factor):
+        params -= lr * grads * np.random.default_rng().random()
+
+
+@pytest.mark.mpi(min_size=2)
+def test_ranks_whose_networks_have_come_apart_are_noticed(comm):
+    net = network()
+    optimizer = Noisy(net.parameters.values.size)
+    with pytest.raises(DisagreementError, match=r"the parameters after training: .* of your own"):
+        fit(net, *samples(50), steps=1, optimizer=optimizer, comm=comm)
+
+
 def test_another_optimizer_cannot_go_on():
     net, history = trained(epochs=1, optimizer="momentum")
     with pytest.raises(ValueError, match="found after a history of Momentum, expected"):
@@ -394,6 +420,10 @@ PIXELS, LABELS = samples(50)
         (dict(lr=np.nan), "fit: found lr nan, expected a finite number >= 0"),
         (dict(weight_decay=-1), "fit: found weight_decay -1, expected a finite number >= 0"),
         (dict(ema=1), "fit: found ema 1, expected a number >= 0 and < 1"),
+        (
+            dict(weight_decay=0.1, optimizer=make_optimizer("sgd", 100)),
+            "fit: found weight_decay 0.1 and clip_norm 0.0 beside an optimizer that was",
+        ),
         (dict(validation=(PIXELS, LABELS)), "fit: found validation \\(array.*expected a number >="),
         (dict(optimizer=type), "fit: found optimizer <class 'type'>, expected a name or what ma"),
         (dict(optimizer="Adam"), "unknown optimizer 'Adam', .*; did you mean adam?"),
