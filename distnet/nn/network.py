@@ -18,6 +18,7 @@ from distnet.base.output import warn
 from distnet.nn import arguments
 from distnet.nn.layer import Layer
 from distnet.nn.memory import Memory
+from distnet.nn.own_layers import is_own
 from distnet.nn.parameters import Parameters, num_trained
 from distnet.nn.sequential import Sequential
 from distnet.nn.summary import summarize
@@ -213,6 +214,8 @@ class Network:
         Returns the gradient of the input if `need_dx`. During it `ready(start)` says that
         `parameters.grads[start:]` is final.
         """
+        for parameter in self._of_own_layers:  # which may add to their gradients
+            parameter.grad[...] = 0
         if self.arithmetic.stores:
             return self._backward_scaled(dy, need_dx, ready or (lambda start: None))
         after = None if ready is None else lambda layer: ready(self._starts[layer])
@@ -274,6 +277,8 @@ class Network:
             if layer.arithmetic.rounds != self.arithmetic.rounds:
                 raise ValueError(f"{name}: found a container that does not hand `compute_in` on")
             layer.index, layer.in_network = index, True
+        own = (leaf for leaf in self.body.leaves() if is_own(leaf))
+        self._of_own_layers = [parameter for leaf in own for _, parameter in leaf.parameters()]
         self._starts = self._first_offsets()
         self._pixel_scale = np.array(1 / 255, self.dtype)
         self._memory = Memory()

@@ -14,9 +14,9 @@ from distnet.nn.layer import Layer
 from distnet.nn.memory import Memory
 
 
-def is_own(layer: Layer) -> bool:
-    """Whether a user wrote the class of a layer."""
-    return not type(layer).__module__.startswith("distnet.")
+def is_own(thing: object) -> bool:
+    """Whether a user wrote the class of a layer, or of anything else."""
+    return not type(thing).__module__.startswith("distnet.")
 
 
 def keeps_output(layer: Layer) -> bool:

@@ -20,7 +20,8 @@ class Objective(ABC):
 
     parameters: what is trained, in flat vectors.
     counts: the names of what is counted beside the loss, such as ("correct",). Counts are summed
-    exactly over micro-batches and ranks, as the loss is; a confusion matrix is many of them.
+    exactly over micro-batches and ranks, as the loss is; a confusion matrix is many of them. They
+    need not be whole numbers.
 
     The loss of a batch is a sum over its samples divided by `divisor` of the *whole* batch, so that
     the losses and gradients of its micro-batches add up to those of the batch.
@@ -44,6 +45,7 @@ class Objective(ABC):
     ) -> Array:
         """One forward and backward pass over a micro-batch: fills `parameters.grads`.
 
+        Those of an objective of a user's own are zero before it: what it does not come to stays so.
         Returns `(1 + len(counts),)` float64: the loss, that is the sum over the micro-batch divided
         by `divisor` (None: its own), and the counts. Running statistics go to
         `parameters.batch_statistics`. During backward, `ready(start)` says that
@@ -69,3 +71,16 @@ class Objective(ABC):
     def sums(self, loss: float, *counts: float) -> Array:
         """As `gradients` and `measure` return them."""
         return np.array([loss, *counts], np.float64)
+
+    def checked(self, sums: Array) -> Array:
+        """What they returned, float64; raises ValueError unless it is the loss and all counts."""
+        if np.shape(sums) != (1 + len(self.counts),):
+            found = f"shape {np.shape(sums)}" if np.ndim(sums) else f"{sums!r:.60}"
+            names = ", ".join(("loss", *self.counts[:3])) + (
+                ", ..." if len(self.counts) > 3 else ""
+            )
+            raise ValueError(
+                f"{type(self).__name__}: found sums of {found}, expected ({1 + len(self.counts)},),"
+                f" {names}"
+            )
+        return np.asarray(sums, np.float64)

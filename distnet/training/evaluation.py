@@ -58,7 +58,7 @@ def measure(
             totals[-1] = 1
             break
         x, targets = feed.evaluation(slice(starts[m], starts[m] + micro_batch_size))
-        sums = objective.measure(x, targets)
+        sums = objective.checked(objective.measure(x, targets))
         exact.add(totals[:1], _bounded(sums[:1], exact.limit))
         wide.add(counts, _bounded(sums[np.newaxis, 1:], wide.limit))
     comm.allreduce(totals)

@@ -19,6 +19,8 @@ from distnet.nn import (
     Tanh,
 )
 from distnet.nn.gradient_check import gradient_errors
+from distnet.nn.initializers import constant
+from distnet.nn.parameters import Parameter
 
 SHAPE = (2, 4, 4)
 
@@ -194,6 +196,34 @@ def test_what_it_returns_has_the_shape_that_was_said(own, message):
     with pytest.raises(ValueError, match=message):
         network.forward(np.ones((3, *SHAPE), np.float32), TRAIN)
         network.backward(np.ones((3, 2), np.float32))
+
+
+class Adds(Layer):
+    """Adds to its gradients, as other libraries have it."""
+
+    def build(self, shape, dtype=np.float32):
+        super().build(shape, dtype)
+        self.bias = Parameter(shape, constant(0))
+        return shape
+
+    def parameters(self):
+        yield "bias", self.bias
+
+    def forward(self, x, out=None, at=None):
+        return x + self.bias.value
+
+    def backward(self, dy, out=None, need_dx=True):
+        self.bias.grad += dy.sum(axis=0)
+        return dy
+
+
+def test_gradients_that_are_added_begin_at_zero():
+    own = Adds()
+    network = Network([Linear(3), own], (4,), dtype=np.float64)
+    for _ in range(3):
+        network.forward(np.ones((2, 4)), TRAIN)
+        network.backward(np.ones((2, 3)))
+        assert (own.bias.grad == 2).all()
 
 
 def test_nothing_is_to_be_returned_where_nobody_asks():

@@ -10,6 +10,7 @@ import numpy as np
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
 from distnet.data.sampler import Sampler
+from distnet.nn.own_layers import is_own
 from distnet.objectives import Objective
 from distnet.training.step.feed import Feed
 from distnet.training.step.group_pass import GroupPass, GroupResult
@@ -56,8 +57,11 @@ class Batch:
         """
         at, parameters = self.place(m), self.objective.parameters
         x, targets = self.feed.training(self.micro_batches[m], at)
+        if is_own(self.objective):  # it may not come to all parameters in every micro-batch
+            parameters.grads[...] = 0
+            parameters.batch_statistics[...] = 0
         sums = self.objective.gradients(x, targets, at, self.divisor, ready)
-        return np.concatenate([sums, parameters.batch_statistics])
+        return np.concatenate([self.objective.checked(sums), parameters.batch_statistics])
 
     def compute_together(
         self, group_pass: GroupPass, some: Sequence[int], meanwhile: Callable[[], None]

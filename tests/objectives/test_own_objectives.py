@@ -1,0 +1,102 @@
+"""Objectives of a user's own that do not come to all parameters, or return too little."""
+
+import numpy as np
+import pytest
+
+from distnet.nn import BatchNorm, Linear, Network, Tanh, joined
+from distnet.objectives import Objective
+from distnet.training.fit import fit
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((60, 6)).astype(np.float32)
+T = X.sum(axis=1, keepdims=True)
+SETTINGS = dict(steps=12, batch_size=30, micro_batch_size=2, lr=0.1)
+
+
+class Margin(Objective):
+    """Differences of less than 2 cost nothing, and a micro-batch without others has no backward."""
+
+    def __init__(self, network):
+        self.network, self.parameters = network, network.parameters
+
+    def as_input(self, inputs):
+        return self.network.as_input(inputs)
+
+    def gradients(self, x, targets, at, divisor=None, ready=None):
+        difference = self.network.forward(x, at) - targets
+        dy = np.where(abs(difference) > 2, np.sign(difference), 0)
+        if not dy.any():
+            return self.sums(0)
+        self.network.backward((dy / divisor).astype(np.float32), ready=ready)
+        return self.sums(float(np.maximum(abs(difference) - 2, 0).sum()) / divisor)
+
+    def measure(self, x, targets):
+        return self.sums(float(np.maximum(abs(self.network.forward(x) - targets) - 2, 0).sum()))
+
+
+class ClearsFirst(Margin):
+    def gradients(self, *args, **kwargs):
+        self.parameters.grads[...] = 0
+        return super().gradients(*args, **kwargs)
+
+
+class TakesTurns(Margin):
+    """Two networks, one of which learns in each step."""
+
+    def __init__(self, first, second):
+        self.networks, self.parameters = [first, second], joined(first=first, second=second)
+
+    def as_input(self, inputs):
+        return inputs
+
+    def gradients(self, x, targets, at, divisor=None, ready=None):
+        network = self.networks[at.step % 2]
+        difference = network.forward(x, at) - targets
+        network.backward(difference / np.float32(divisor))
+        return self.sums(float(np.square(difference).sum()) / 2 / divisor)
+
+
+def network(*layers, seed=0):
+    return Network([Linear(8), *layers, Tanh(), Linear(1)], (6,), seed=seed)
+
+
+def test_a_micro_batch_without_backward_has_no_gradients():
+    found = [fit(kind(network()), X, T, **SETTINGS) for kind in (Margin, ClearsFirst)]
+    assert found[0] == found[1]
+    assert 0 < found[0].losses[-1] < found[0].losses[0]
+
+
+@pytest.mark.mpi(min_size=3)
+def test_it_does_not_matter_which_rank_had_it(comm):
+    alone, together = (fit(Margin(network()), X, T, **SETTINGS, comm=c) for c in (None, comm))
+    assert alone == together
+
+
+def test_a_network_that_is_not_its_turn_stays_as_it_is():
+    networks = network(seed=1), network(seed=2)
+    before = [each.parameters.sha256() for each in networks]
+    objective = TakesTurns(*networks)
+    first = fit(objective, X, T, **SETTINGS | {"steps": 1})
+    second = networks[1].parameters.sha256()
+    assert second == before[1]
+    after = networks[0].parameters.sha256()
+    assert after != before[0]
+    fit(objective, X, T, **SETTINGS | {"steps": 1}, after=first)
+    assert networks[0].parameters.sha256() == after
+    assert networks[1].parameters.sha256() != second
+
+
+class TooFew(Margin):
+    counts = ("right", "wrong")
+
+
+class TooFewMeasured(TooFew):
+    def gradients(self, *args, **kwargs):
+        return np.append(super().gradients(*args, **kwargs), [1, 2])
+
+
+@pytest.mark.parametrize("kind", [TooFew, TooFewMeasured])
+def test_too_few_sums_are_refused(kind):
+    message = r"found sums of shape \(1,\), expected \(3,\), loss, right, wrong"
+    with pytest.raises(ValueError, match=message):
+        fit(kind(network(BatchNorm())), X, T, **SETTINGS, evaluate_on={"same": (X, T)})
