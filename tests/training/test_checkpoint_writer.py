@@ -91,6 +91,37 @@ def test_the_newest_and_the_best_are_kept(writer, tmp_path):
     assert load(best_path(tmp_path)).step == 2
 
 
+def test_the_best_is_written_later_if_there_was_no_room_for_it(writer, monkeypatch, tmp_path):
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    write(writer, 1, is_best=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_atomically", full)
+        assert write(writer, 2, is_best=True).error
+        assert [write(writer, step).error is None for step in (3, 4)] == [False, False]
+        assert writer.owed == 2 and load(best_path(tmp_path)).step == 1
+    assert write(writer, 5) == Written(5, None)
+    assert writer.owed is None and load(best_path(tmp_path)).step == 2
+    steps = {path for path in tmp_path.iterdir() if path != best_path(tmp_path)}
+    assert steps == {checkpoint_path(tmp_path, step) for step in (4, 5)}
+
+
+def test_a_best_that_could_not_be_saved_stays_owed_until_there_is_a_better(
+    writer, monkeypatch, tmp_path
+):
+    def full(path: Path, checkpoint: Checkpoint) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "save", full)
+        write(writer, 1, is_best=True)
+    assert write(writer, 2) == Written(2, None)
+    assert writer.owed == 1 and not best_path(tmp_path).exists()
+    write(writer, 3, is_best=True)
+    assert writer.owed is None and load(best_path(tmp_path)).step == 3
+
+
 def test_a_second_write_waits_to_hear_of_the_first(writer):
     writer.start(state(1))
     with pytest.raises(ValueError, match="before finished"):

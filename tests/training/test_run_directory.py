@@ -80,6 +80,65 @@ def test_every_line_says_when(tmp_path):
     assert 0 <= first["seconds"] < second["seconds"] < 5
 
 
+def with_best(step: int, best_step: int) -> Checkpoint:
+    return Checkpoint(step, state(step).state, record={"best_step": best_step})
+
+
+@pytest.mark.parametrize("left", ["an earlier one", "none", "a damaged one"])
+def test_a_best_checkpoint_that_a_kill_has_left_out_is_made_when_the_run_goes_on(tmp_path, left):
+    warnings: list[str] = []
+    directory = opened(tmp_path, warnings)
+    directory.save(with_best(1, 1), is_best=left == "an earlier one")
+    directory.save(with_best(2, 2), is_best=False)  # it is, but the copy is not made
+    directory.close()
+    best = directory.checkpoints / "best.safetensors"
+    if left == "a damaged one":
+        best.write_bytes(b"x" * 100)
+    directory.open("config", with_best(2, 2))
+    directory.close()
+    assert load(best).step == 2 and warnings == []
+
+
+def test_a_best_checkpoint_that_is_nowhere_is_told_of(tmp_path):
+    warnings: list[str] = []
+    directory = opened(tmp_path, warnings)
+    directory.save(with_best(1, 1), is_best=True)
+    directory.save(with_best(3, 2), is_best=False)
+    directory.close()
+    directory.open("config", with_best(3, 2))
+    assert directory.close() and len(warnings) == 1
+    assert "found that of an earlier step, expected that of step 2" in warnings[0]
+
+
+def test_a_best_checkpoint_for_which_there_was_no_room_is_a_problem_in_the_end(
+    tmp_path, monkeypatch
+):
+    warnings: list[str] = []
+    directory = opened(tmp_path, warnings)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_writer, "save", full)
+        directory.save(state(1), is_best=True)
+        directory.check(wait=True)
+    directory.save(state(2), is_best=False)
+    assert not directory.close()
+    assert "found none, expected that of step 1" in warnings[-1]
+
+
+def test_a_summary_comes_after_the_last_checkpoint(tmp_path, monkeypatch):
+    directory = opened(tmp_path, [])
+    there: list[bool] = []
+
+    def slow(path: Path, checkpoint: Checkpoint) -> None:
+        time.sleep(0.2)
+        there.append(directory.summary.exists())
+
+    monkeypatch.setattr(checkpoint_writer, "save", slow)
+    directory.save(state(1), is_best=False)
+    directory.summarize({})
+    directory.close()
+    assert there == [False]
+
+
 def test_a_rank_that_does_not_write_leaves_nothing(tmp_path):
     other = SerialCommunicator()
     other.rank = 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from distnet.base.files import remove_partial_files
+from distnet.base.files import remove_partial_files, write_atomically
 from distnet.training.files.checkpoint import Checkpoint, CheckpointError, load
 
 SET_ASIDE = "set-aside"
@@ -55,17 +55,36 @@ def by_step(directory: Path) -> dict[int, Path]:
     return dict(sorted(_files(directory)))
 
 
-def prune(directory: Path, keep: int, step: int) -> None:
+def complete_best(directory: Path, step: int) -> bool:
+    """Makes the best checkpoint that of `step`; whether it is. Raises OSError.
+
+    It is copied when that of its step is on disk. A writer that was killed in between, or a disk
+    that was full, left the best one of an earlier step there, or none.
+    """
+    with contextlib.suppress(CheckpointError):
+        if load(best_path(directory)).step == step:
+            return True
+    path = checkpoint_path(directory, step)
+    try:
+        load(path)
+    except CheckpointError:
+        return False
+    write_atomically(best_path(directory), path.read_bytes())
+    return True
+
+
+def prune(directory: Path, keep: int, step: int, spared: int | None = None) -> None:
     """Deletes partial files and, of the checkpoints up to `step`, all but the newest `keep`.
 
-    A `keep` of 0 deletes no checkpoint. For the only writer of the directory, after it saved
-    `step`.
+    A `keep` of 0 deletes no checkpoint, and that of the step `spared` stays. For the only writer
+    of the directory, after it saved `step`.
     """
     remove_partial_files(directory)
     if keep:
         reached = sorted(file for file in _files(directory) if file[0] <= step)
-        for _, path in reached[:-keep]:
-            path.unlink(missing_ok=True)
+        for number, path in reached[:-keep]:
+            if number != spared:
+                path.unlink(missing_ok=True)
 
 
 def newest_step(directory: Path) -> int | None:

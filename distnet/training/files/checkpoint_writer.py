@@ -35,13 +35,16 @@ class Written:
 class CheckpointWriter:
     """Keeps the newest `keep` checkpoints (0: all) and the best one of a run in `directory`.
 
-    like: any checkpoint of the run, for the names and shapes of its arrays.
+    like: any checkpoint of the run, for the names and shapes of its arrays. owed: the step of the
+    best checkpoint, if its copy under the second name is missing; None if it is there.
     """
 
-    def __init__(self, directory: Path, keep: int, like: Checkpoint) -> None:
+    def __init__(
+        self, directory: Path, keep: int, like: Checkpoint, owed: int | None = None
+    ) -> None:
         from concurrent.futures import ThreadPoolExecutor  # on one rank alone
 
-        self.directory, self.keep = directory, keep
+        self.directory, self.keep, self.owed = directory, keep, owed
         self._copies = {name: array.copy() for name, array in like.state.items()}
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[Written] | None = None
@@ -73,12 +76,23 @@ class CheckpointWriter:
         return replace(checkpoint, state=self._copies)
 
     def _write(self, checkpoint: Checkpoint, is_best: bool) -> Written:
-        path = checkpoint_path(self.directory, checkpoint.step)
+        if is_best:
+            self.owed = checkpoint.step
         try:
-            save(path, checkpoint)
-            if is_best:
-                write_atomically(best_path(self.directory), path.read_bytes())
-            prune(self.directory, self.keep, checkpoint.step)
+            save(checkpoint_path(self.directory, checkpoint.step), checkpoint)
+            # This goes first, as it makes room; what is owed is spared until it is copied.
+            prune(self.directory, self.keep, checkpoint.step, spared=self.owed)
+            self._copy_best(checkpoint.step)
         except OSError as error:
             return Written(checkpoint.step, error)
         return Written(checkpoint.step, None)
+
+    def _copy_best(self, step: int) -> None:
+        """If it is owed, and its own checkpoint could be written; then nothing is spared."""
+        if self.owed is None or not checkpoint_path(self.directory, self.owed).exists():
+            return
+        content = checkpoint_path(self.directory, self.owed).read_bytes()
+        write_atomically(best_path(self.directory), content)
+        is_older, self.owed = self.owed != step, None
+        if is_older:
+            prune(self.directory, self.keep, step)

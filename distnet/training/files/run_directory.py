@@ -114,8 +114,17 @@ class RunDirectory:
             self._mirrors = {name: MIRRORS[name](self.path) for name in self._mirror_names}
             for line in map(json.loads, self._metrics.kept):
                 self._mirror(line)
-        self._writer = CheckpointWriter(self.checkpoints, self._keep, like=start)
+            owed = self._owed_best(start)
+        self._writer = CheckpointWriter(self.checkpoints, self._keep, like=start, owed=owed)
+        self._began_at = start.step
         self._is_open = True
+
+    def _owed_best(self, start: Checkpoint) -> int | None:
+        """The step of the best checkpoint so far, if that is not there and cannot be made."""
+        step = start.record.get("best_step", 0)
+        if not 0 < step <= start.step or checkpoint_directory.complete_best(self.checkpoints, step):
+            return None
+        return int(step)
 
     def log(self, event: str, step: int, **values: object) -> None:
         """A line of metrics.jsonl, with the time (UTC) and the seconds since this run began."""
@@ -153,8 +162,9 @@ class RunDirectory:
         return False
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
-        """Writes summary.json, the sign that the run has ended."""
+        """Writes summary.json, the sign that the run has ended: after its last checkpoint."""
         if self.writes:
+            self.check(wait=True)
             self._try("summary.json", lambda: write_summary(self.summary, summary))
 
     def close(self) -> bool:
@@ -162,6 +172,7 @@ class RunDirectory:
         if self._is_open:
             self._is_open = False
             self.check(wait=True)
+            self._tell_of_best(self._writer.owed)
             self._try("metrics.jsonl", self._metrics.flush)
             self._writer.close()
             self._metrics.close()
@@ -170,6 +181,18 @@ class RunDirectory:
                 mirror.close()
         self.release()
         return not self._problems
+
+    def _tell_of_best(self, owed: int | None) -> None:
+        """That the best checkpoint, of step `owed`, is missing; a problem if it is of this run."""
+        if owed is None:
+            return
+        path = checkpoint_directory.best_path(self.checkpoints)
+        found = "that of an earlier step" if path.exists() else "none"
+        text = f"{path}: found {found}, expected that of step {owed}, the best so far, which is not"
+        text += " on disk; to have it, go on from a checkpoint before that step"
+        self._warn(text)
+        if owed > self._began_at:
+            self._problems["best"] = text
 
     def release(self) -> None:
         """Leaves the directory to other jobs."""
