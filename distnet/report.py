@@ -28,6 +28,8 @@ from distnet.training.files.checkpoint import CheckpointError
 from distnet.training.files.model_file import classifier_of
 from distnet.training.job import DONE
 
+NOT_WRITTEN = "--out: found {out}, which cannot be written ({why}), expected a file for the page"
+
 
 @dataclass(frozen=True)
 class ReportOptions:
@@ -65,12 +67,11 @@ def report(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]) 
                 examined[run.name] = examine(run, options.picture, comm, environ)
             except (DataError, CheckpointError) as error:  # the rest of the page is worth having
                 notes.append(f"distnet: warning: {run.path}: no pictures of it: {error}\n")
-    if comm.rank:
-        return DONE
-    for note in notes:
+    for note in notes if comm.rank == 0 else []:
         write_now(sys.stderr, note)
-    write_atomically(out, page(runs, examined).encode())
-    write_now(sys.stdout, f"{out}: {counted(len(runs), 'run')}\n")
+    together(comm, lambda: write(out, None if comm.rank else page(runs, examined)))
+    if comm.rank == 0:
+        write_now(sys.stdout, f"{out}: {counted(len(runs), 'run')}\n")
     return DONE
 
 
@@ -88,6 +89,18 @@ def check(out: Path, runs: Sequence[RunFiles], options: ReportOptions) -> None:
         raise FileExistsError(f"{out}: found a file there already; give --overwrite, or another")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"{out.parent}: found no directory, expected one for the page")
+    if not os.access(out.parent, os.W_OK):  # before anything is computed
+        raise PermissionError(NOT_WRITTEN.format(out=out, why="a directory that is read-only"))
+
+
+def write(out: Path, text: str | None) -> None:
+    """On the rank that has the text; raises OSError, one line."""
+    if text is None:
+        return
+    try:
+        write_atomically(out, text.encode())
+    except OSError as error:
+        raise OSError(NOT_WRITTEN.format(out=out, why=error.strerror)) from error
 
 
 def examine(

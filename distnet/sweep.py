@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ from distnet.sweeping.outcomes import (
 from distnet.sweeping.page import choice, page, tally
 from distnet.sweeping.spec import Trial, text_of, trials_of
 from distnet.training.config import identity
+from distnet.training.files.earlier_runs import as_bad_input
 from distnet.training.job import DONE, NOT_WRITTEN, STOPPED_EARLY
 from distnet.training.signals import StopSignals
 
@@ -79,6 +81,7 @@ def sweep(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]) -
     out = Path(options.out or f"sweeps/{spec.stem}")
     trials = together(comm, lambda: trials_of(spec, out))
     agree(comm, {f"trial {each.name}": identity(each.config) for each in trials})
+    together(comm, lambda: check_out(out, comm))
     todo = comm.allgather(together(comm, lambda: left_to_do(trials, options.retry)))[0]
     say(comm, f"distnet: {counted(len(trials), 'trial')}, {len(todo)} to be trained, all in {out}")
     with StopSignals() as signals, one_blas_thread():
@@ -96,6 +99,15 @@ def sweep(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]) -
 def main(argv: Sequence[str]) -> int:
     """`distnet sweep`; returns the exit code."""
     return run_command(lambda comm: sweep(comm, argv, os.environ), os.environ)
+
+
+def check_out(out: Path, comm: Communicator) -> None:
+    """Rank 0 makes the directory; raises OSError, one line, if nothing can be written there."""
+    if comm.rank:
+        return
+    with as_bad_input(out):
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
 
 
 def left_to_do(trials: Sequence[Trial], retry: bool) -> list[int]:
@@ -139,7 +151,11 @@ def train(
             raise  # the others of the group may wait for this rank
         problem = f"{type(error).__name__}: {error}"
     if problem and group.rank == 0:
-        note_problem(trial, problem)
+        try:
+            note_problem(trial, problem)
+        except OSError as error:  # the trial is not finished then, and tried again the next time
+            text = f"{trial.name}: {problem}; it could not be noted ({error.strerror})"
+            write_now(sys.stderr, f"distnet: warning: {text}\n")
 
 
 def conclude(title: str, out: Path, trials: Sequence[Trial]) -> int:

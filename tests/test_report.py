@@ -204,6 +204,18 @@ def test_wrong_use_is_one_line(runs, monkeypatch, capsys, argv, says):
     assert says in line
 
 
+def test_a_page_that_cannot_be_written_is_one_line(runs, monkeypatch, capsys, tmp_path):
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("distnet.report.write_atomically", full)
+    with pytest.raises(SystemExit) as left:
+        main([str(runs["one"]), "--out", str(tmp_path / "page.html")])
+    assert left.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "page.html, which cannot be written (No space left on device)" in line
+
+
 def test_pictures_are_what_they_were_made_of():
     rng = np.random.default_rng(1)
     for shape in ((3, 5), (4, 2, 2), (2, 7, 3), (6, 3, 4)):

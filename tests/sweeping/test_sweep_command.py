@@ -179,3 +179,11 @@ def test_trials_are_compared_by_validation_data_where_there_are_some(tmp_path, d
 def test_a_file_that_is_not_there_is_one_line(tmp_path, alone):
     done = alone(tmp_path / "none.toml")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+def test_a_directory_that_cannot_be_made_is_one_line(tmp_path, spec, alone):
+    (tmp_path / "file").touch()
+    done = alone(spec, "--out", tmp_path / "file")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "where nothing can be written" in line
