@@ -28,7 +28,7 @@ from distnet.models import MODELS
 from distnet.nn import Network
 from distnet.nn.parameters import Parameters
 from distnet.objectives import Classification, balanced_weights
-from distnet.optim import Optimizer, make_schedule
+from distnet.optim import Optimizer, Schedule, make_schedule
 from distnet.parallel import (
     REDUCTIONS,
     Communicator,
@@ -63,7 +63,7 @@ from distnet.training.watching.progress import Progress
 from distnet.training.watching.report import RunLog, TerminalReport
 from distnet.training.watching.step_hashes import StepHashes
 from distnet.training.watching.terminal import Terminal
-from distnet.training.watching.timeline import TimelineFile
+from distnet.training.watching.timeline import TimelineFile, check_file
 
 
 def job_of(
@@ -95,6 +95,7 @@ def job_of(
     total_steps = num_steps(config, trainer.sampler.steps_per_epoch)
     has_line = config.progress and environ.get("TERM") != "dumb"
     terminal = Terminal(comm, has_line, config.quiet)
+    together(comm, lambda: check_timeline(config, comm))
     with ExitStack() as undo:
         directory = directory_of(config, dataset, comm, terminal.warn, undo)
         model = about(objective.network, dataset.classes, name=dataset.name, sha256=dataset.sha256)
@@ -229,17 +230,12 @@ def trainer_of(
     """What makes the steps."""
     steps_per_epoch = ceil_divide(len(training.targets), config.batch_size)
     augment = together(comm, lambda: augment_of(config, training.inputs.shape[1:]))
+    schedule = together(comm, lambda: schedule_of(config, steps_per_epoch))
     return make_trainer(
         objective,
         Feed(objective, *training, augment),
         optimizer=optimizer_of(config, objective.parameters, comm),
-        schedule=make_schedule(
-            config.schedule,
-            config.lr,
-            num_steps(config, steps_per_epoch),
-            arithmetic=config.numbers,
-            **config.settings("schedule"),
-        ),
+        schedule=schedule,
         batch_size=config.batch_size,
         micro_batch_size=config.micro_batch_size,
         seed=config.seed,
@@ -302,6 +298,17 @@ def optimizer_of(config: TrainConfig, parameters: Parameters, comm: Communicator
     )
 
 
+def schedule_of(config: TrainConfig, steps_per_epoch: int) -> Schedule:
+    """The course of the learning rate; raises ValueError for milestones that do not rise."""
+    return make_schedule(
+        config.schedule,
+        config.lr,
+        num_steps(config, steps_per_epoch),
+        arithmetic=config.numbers,
+        **config.settings("schedule"),
+    )
+
+
 def num_steps(config: TrainConfig, steps_per_epoch: int) -> int:
     """The length of the whole run, to which schedules refer."""
     return config.steps or config.epochs * steps_per_epoch
@@ -340,6 +347,12 @@ def directory_of(
     mirrors = [name for name in MIRRORS if getattr(config, name)]
     lock_of_path = held or lock(path)
     return RunDirectory(path, config.keep, comm=comm, warn=warn, lock=lock_of_path, mirrors=mirrors)
+
+
+def check_timeline(config: TrainConfig, comm: Communicator) -> None:
+    """Rank 0, which writes it, looks whether it can; raises OSError."""
+    if config.timeline and comm.rank == 0:
+        check_file(Path(config.timeline), config.out)
 
 
 def callbacks_of(

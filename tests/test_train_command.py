@@ -86,6 +86,10 @@ def error_line(num_ranks: int, *args: str | Path, code: int = 2) -> str:
         ("--batch-size 10 --micro-batch-size 11", "--micro-batch-size: found 11, expected at most"),
         ("--config /nowhere/at-all.toml", "/nowhere/at-all.toml: found no file, expected a TOML"),
         ("--config /", "/: found no file, expected a TOML file"),
+        (
+            "--schedule step --milestones 0.9 0.1",
+            "schedule: milestones: found (0.9, 0.1), expected",
+        ),
         ("--data-dir /nowhere/at-all", "/nowhere/at-all: found no such directory, expected one"),
     ],
 )

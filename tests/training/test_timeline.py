@@ -112,6 +112,19 @@ def test_a_file_that_cannot_be_written(flags, tmp_path):
     assert "nowhere" in line
 
 
+@pytest.mark.mpi_launch
+def test_a_file_that_cannot_be_written_ends_a_run_before_it_replaces_another(flags, tmp_path):
+    out = tmp_path / "out"
+    done = train(1, *flags, "--timeline", out / "trace.json", "--out", out)
+    assert done.returncode == 0, done.stderr
+    for wrong in (tmp_path / "nowhere" / "x", tmp_path):
+        again = train(1, *flags, "--timeline", wrong, "--out", out, "--overwrite")
+        assert again.returncode == 2
+        (line,) = own_lines(again)
+        assert line.startswith("distnet: error: --timeline: found ")
+    assert (out / "summary.json").exists() and any((out / "checkpoints").iterdir())
+
+
 def test_a_trace_that_is_full_keeps_the_first_spans(monkeypatch):
     monkeypatch.setattr(timeline, "MAX_SPANS", 3)
     trace = Timeline(SerialCommunicator())

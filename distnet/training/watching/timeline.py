@@ -15,6 +15,7 @@ clocks after 21 barriers: about as precise as a barrier is sharp, some network l
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -244,6 +245,22 @@ def _one_after_another(comm: Communicator, own: bytes) -> Iterator[bytes]:
         comm.broadcast(piece, rank)
         if comm.rank == 0:
             yield piece.tobytes()
+
+
+def check_file(path: Path, out: str) -> None:
+    """Raises OSError, one line, if `path` cannot be written, before anything of a run is replaced.
+
+    out: the directory of the run, if it is known, which may be made later.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"--timeline: found the directory {path}, expected a file to write")
+    parent = path.parent
+    is_to_come = not parent.exists() and Path(out or "runs") in (parent, *parent.parents)
+    if not (is_to_come or os.access(parent, os.W_OK)):
+        raise PermissionError(
+            f"--timeline: found {path}, whose directory is not there or cannot be written, "
+            "expected a file to write"
+        )
 
 
 class TimelineFile(Callback):
