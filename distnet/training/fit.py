@@ -7,15 +7,18 @@ are arranged as its settings say (`_arranged`), and it trains (`_trained`).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
 from distnet.data.dataset import Samples, digest
 from distnet.nn.description import describe
 from distnet.nn.network import Network
+from distnet.nn.own_layers import is_own
 from distnet.objectives import Classification, Objective
 from distnet.optim import Optimizer, Schedule
 from distnet.parallel import Communicator, SerialCommunicator, agree
@@ -30,7 +33,7 @@ from distnet.training.watching.history import History
 from distnet.training.watching.progress import Progress
 from distnet.training.watching.terminal import Terminal
 
-AUGMENTED = 16  # samples by which augmentations are compared
+FIRST = 16  # samples by which augmentations and layers are tried
 
 
 def fit(
@@ -143,6 +146,7 @@ def _arranged(
     if after is not None:
         _take_state(trainer, after)
     _agree_on(trainer, training, others, settings.comparable())
+    _check_own_layers(objective, training, settings.seed)
     run = Run(
         trainer,
         {name: Feed(objective, *each) for name, each in others.items()},
@@ -207,7 +211,7 @@ def _augmentation(feed: Feed, seed: int) -> dict[str, object]:
     """
     if feed.augment is None:
         return {}
-    first, at = np.arange(min(AUGMENTED, len(feed.targets))), MicroBatch(seed, 0, 0, 1.0)
+    first, at = np.arange(min(FIRST, len(feed.targets))), MicroBatch(seed, 0, 0, 1.0)
     once, again = (digest([np.asarray(feed.augmented(first, at))]) for _ in range(2))
     if once != again:
         raise ValueError(
@@ -215,6 +219,39 @@ def _augmentation(feed: Feed, seed: int) -> dict[str, object]:
             "but take what is random from `bits`, a random uint64 for each image"
         )
     return {"what `augment` makes of the first images": once}
+
+
+def _check_own_layers(objective: Objective, training: Samples, seed: int) -> None:
+    """Raises ValueError if a layer of a user's own makes two things of one micro-batch.
+
+    A copy of the network is asked, so that the network itself stays as it is.
+    """
+    network = getattr(objective, "network", None)
+    if not isinstance(network, Network) or not any(map(is_own, network.body.leaves())):
+        return
+    x = np.array(objective.as_input(training.inputs[: min(FIRST, len(training.inputs))]))
+    if x.shape[1:] != network.input_shape:  # only the objective knows what it makes of it
+        return
+    asked, at = copy.deepcopy(network), MicroBatch(seed, 0, 0, 1.0)
+    answers = [asked.forward(x, mode).copy() for mode in (None, at, at, None)]
+    own = ", ".join(name for name, leaf in network.body.named_leaves() if is_own(leaf))
+    if not _are_close(*answers[1:3]):
+        raise ValueError(
+            f"{own}: found two answers to the same micro-batch in training, expected one; random "
+            "numbers have to follow from `at`, and nothing may be kept from one to the next"
+        )
+    if not _are_close(answers[0], answers[3]):
+        raise ValueError(
+            f"{own}: found another answer in evaluation after a pass in training, expected "
+            "the same; what a layer keeps of a micro-batch has to be a Statistic, which ranks share"
+        )
+
+
+def _are_close(one: Array, other: Array) -> bool:
+    """Whether they differ by rounding at most."""
+    with np.errstate(all="ignore"):
+        scale = np.nanmax(np.abs(one), initial=0)
+        return np.allclose(one, other, rtol=0, atol=1e-4 * scale, equal_nan=True)
 
 
 def _take_state(trainer: Trainer, after: History) -> None:

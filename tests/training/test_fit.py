@@ -13,7 +13,7 @@ from distnet.base.errors import DataError
 from distnet.base.images import channels_last_hint
 from distnet.data import dataset_from_arrays
 from distnet.models import TwoLayerNet
-from distnet.nn import BatchNorm, Conv2d, Dropout, Linear, Network, ReLU
+from distnet.nn import BatchNorm, Conv2d, Dropout, Layer, Linear, Network, ReLU
 from distnet.objectives import Regression
 from distnet.optim import Optimizer, make_optimizer
 from distnet.optim.schedules import step_decay
@@ -108,11 +108,89 @@ def test_augmentation_sees_the_micro_batch_and_random_bits():
     assert history.losses == inverted.losses
 
 
+def brighter(images, bits):
+    return images * 1.5
+
+
+def test_an_augmentation_that_makes_floats_of_bytes_is_refused():
+    message = "augment: found float64 up to .* of bytes, expected uint8, which means 0 to 1, or fl"
+    with pytest.raises(ValueError, match=message):
+        trained(steps=1, augment=brighter)
+    pixels, labels = samples(20)
+    fit(network(), pixels / 255, labels, steps=1, augment=brighter)
+    fit(network(), pixels, labels, steps=1, augment=lambda images, bits: images / 200)
+    with pytest.raises(ValueError, match="augment: found 32 images, expected 16"):
+        trained(steps=1, augment=lambda images, bits: np.concatenate([images, images]))
+
+
+class Noise(Layer):
+    """Adds what it draws by itself."""
+
+    kind = "noise"
+
+    def forward(self, x, out=None, at=None):
+        return x if at is None else x + self.draw(at).normal(0, 0.1, x.shape).astype(x.dtype)
+
+    def backward(self, dy, out=None, need_dx=True):
+        return dy
+
+    def draw(self, at):
+        return np.random.default_rng()
+
+
+class KeyedNoise(Noise):
+    kind = "keyed"
+
+    def draw(self, at):
+        return np.random.default_rng([at.seed, at.step, at.number, self.index])
+
+
+class Centre(Layer):
+    """Takes off a mean that it keeps to itself."""
+
+    kind = "centre"
+    mean = 0.0
+
+    def forward(self, x, out=None, at=None):
+        if at is not None:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(axis=0)
+            return x - x.mean(axis=0)
+        return x - self.mean
+
+    def backward(self, dy, out=None, need_dx=True):
+        return dy - dy.mean(axis=0)
+
+
+def test_layers_that_draw_or_keep_something_by_themselves_are_refused():
+    images = samples(50)
+    for layer, message in (
+        (Noise(), "noise1: found two answers to the same micro-batch in training, expected one; "),
+        (Centre(), "centre1: found another answer in evaluation after a pass in training, expec"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit(Network([Linear(8), layer, Linear(CLASSES)], SHAPE), *images, steps=1)
+
+
+@pytest.mark.mpi(min_size=2)
+def test_a_layer_that_draws_by_its_key_gives_the_same_bits_on_any_number_of_ranks(comm):
+    settings = dict(steps=4, batch_size=20, micro_batch_size=5)
+    alone, together = (
+        fit(
+            Network([Linear(8), KeyedNoise(), Linear(CLASSES)], SHAPE),
+            *samples(50),
+            **settings,
+            comm=c,
+        )
+        for c in (None, comm)
+    )
+    assert alone == together
+
+
 def test_an_augmentation_that_draws_itself_is_refused():
     rng = np.random.default_rng(0)
 
     def noisy(images: np.ndarray, bits: np.ndarray) -> np.ndarray:
-        return images + rng.standard_normal(images.shape)
+        return (images + rng.integers(0, 9, images.shape)).astype(np.uint8)
 
     with pytest.raises(ValueError, match="augment: found two results for the same images and bits"):
         trained(steps=1, augment=noisy)

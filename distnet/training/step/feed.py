@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.base.images import large_floats_hint
 from distnet.base.keys import MicroBatch, Purpose, Words
 from distnet.objectives import Objective
 
@@ -50,9 +51,18 @@ class Feed:
     def augmented(self, samples: Array, at: MicroBatch) -> Array:
         """Their inputs, augmented, as the data set has them."""
         inputs = self.inputs[samples]
-        if self.augment is not None:
-            inputs = self.augment(inputs, self.words(samples, at))
-        return inputs
+        if self.augment is None:
+            return inputs
+        augmented = self.augment(inputs, self.words(samples, at))
+        found = np.asarray(augmented)
+        if len(found) != len(samples):
+            raise ValueError(f"augment: found {len(found)} images, expected {len(samples)}")
+        if inputs.dtype == np.uint8 and large_floats_hint(found):
+            raise ValueError(
+                f"augment: found {found.dtype} up to {found.max():.4g} of bytes, expected uint8, "
+                "which means 0 to 1, or floats from 0 to 1"
+            )
+        return augmented
 
     def words(self, samples: Array, at: MicroBatch) -> Array:
         """The random words of their augmentation, uint64 `(N,)`."""
