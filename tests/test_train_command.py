@@ -98,6 +98,13 @@ def test_a_wrong_command_line(num_ranks, arguments, message):
 
 
 @on_1_and_3_ranks
+@pytest.mark.parametrize("more", [(), ("--audit", "1"), ("--sync", "local", "--islands", "2")])
+def test_a_way_of_sums_that_the_ranks_cannot_have(num_ranks, flags, tmp_path, more):
+    line = error_line(num_ranks, *flags, "--exchange", "leaders", "--out", tmp_path, *more)
+    assert "exchange leaders: found" in line and line.endswith("take exchange auto")
+
+
+@on_1_and_3_ranks
 @pytest.mark.parametrize(
     ("content", "message"),
     [

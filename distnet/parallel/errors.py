@@ -10,6 +10,7 @@
         ├── RankAtFault          a rank computes something else than the others
         └── NonFiniteGradient    a gradient that cannot be summed
 
+An `ExchangeError` is a ValueError: of all ranks of a group, of which there may be others.
 Every other exception concerns one rank alone; `failure.fail_together` ends the job for all of them.
 """
 
@@ -31,6 +32,10 @@ class LaunchError(RuntimeError):
 
 class RankLost(Exception):  # noqa: N818  the condition is the name
     """Another rank is gone; raised on some ranks earlier than on others, see `recovery`."""
+
+
+class ExchangeError(ValueError):
+    """The ranks of a group cannot have the way for their sums that was asked for."""
 
 
 class AgreedError(Exception):

@@ -40,7 +40,7 @@ from numpy.typing import DTypeLike
 from distnet.base.arrays import Array
 from distnet.base.words import counted
 from distnet.parallel.communicator import Communicator, Done, Request
-from distnet.parallel.errors import NonFiniteGradient
+from distnet.parallel.errors import ExchangeError, NonFiniteGradient
 from distnet.parallel.sums.exact4 import Exact4
 from distnet.parallel.sums.exact8 import Exact8
 from distnet.parallel.sums.exact32 import Exact32
@@ -367,8 +367,8 @@ def make_reducer(
     gradients: the flat vector (size,), float32 or float64, that backward fills; the sum has its
     type, or else `result_dtype`, though no format keeps all digits of float64. exchange: one of
     EXCHANGES, or a user's all-reduce.
-    All ranks have to call it. Raises ValueError for an unknown kind or exchange, and, on all ranks
-    alike, for an exchange that these ranks cannot have.
+    All ranks have to call it. Raises ValueError for an unknown kind or exchange and, on all ranks
+    alike, ExchangeError for one that these ranks cannot have.
     """
     if kind not in formats:
         raise ValueError(f"found reduction {kind!r}, expected one of: {', '.join(formats)}")
@@ -395,7 +395,7 @@ def make_exchange(name: str | OwnAllreduce, comm: Communicator, format: Format) 
         if exchange is not None:
             return exchange
     ranks, hosts = counted(comm.size, "rank"), counted(comm.node.count, "host")
-    raise ValueError(
+    raise ExchangeError(
         f"exchange {name}: found {ranks} on {hosts} that cannot use it; take exchange auto"
     )
 

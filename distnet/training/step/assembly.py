@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from distnet.base.arithmetic import Arithmetic
 from distnet.base.arrays import Array
@@ -13,7 +13,9 @@ from distnet.device.body import OnDevice
 from distnet.objectives import Objective
 from distnet.optim.optimizers import Optimizer
 from distnet.optim.schedules import Schedule
+from distnet.parallel.agreement import together
 from distnet.parallel.communicator import Communicator
+from distnet.parallel.errors import ExchangeError
 from distnet.parallel.sums.checked import CheckedReducer, make_checked_reducer
 from distnet.parallel.sums.own import OwnAllreduce
 from distnet.parallel.sums.reducer import REDUCTIONS, Reducer, make_reducer
@@ -28,6 +30,8 @@ from distnet.training.step.device_update import (
 from distnet.training.step.feed import Feed
 from distnet.training.step.islands import Islands, LocalSteps, deal_islands
 from distnet.training.step.trainer import Trainer
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,8 @@ def make_trainer(
     key of REDUCTIONS; exchange: how the sums travel, a key of EXCHANGES or a user's all-reduce.
     reducing: the ranks over which they are summed, if not all of `comm`. local: how rarely ranks
     synchronise; None: at every step. audit: micro-batches of a step that two ranks compute, in
-    exact reductions and not with `local`.
+    exact reductions and not with `local`. Raises RankError on all ranks for an exchange that some
+    cannot have.
     """
     parameters = objective.parameters
     check_takes_part(parameters.arithmetic, objective, feed, optimizer, schedule, reduction)
@@ -150,12 +155,12 @@ def make_trainer(
     summing = ranks if reducing is None else reducing
     plain = reduction == "exact" and exchange == "auto" and local is None and not audit
     body = body_of(objective) if plain and trains_alone(comm, optimizer) else None
-    checked = sums.checked(summing, audit) if audit else None
+    checked = _agreed(comm, exchange, lambda: sums.checked(summing, audit)) if audit else None
     if body is not None:
         optimizer = DeviceOptimizer(optimizer, parameters, body)
         reducer = sums.on_device(summing, body)
     else:
-        reducer = checked or sums.over(summing)
+        reducer = checked or _agreed(comm, exchange, lambda: sums.over(summing))
     trainer = Trainer(
         objective=objective,
         optimizer=optimizer,
@@ -169,7 +174,15 @@ def make_trainer(
         ranks=ranks,
     )
     if local is not None:
-        trainer.synchronization = Islands(local, trainer, sums.over, exchange)
+        islands = _agreed(comm, exchange, lambda: Islands(local, trainer, sums.over, exchange))
+        trainer.synchronization = islands
     if checked is not None:
         trainer.audit = Audit(comm, checked, seed, audit)
     return trainer
+
+
+def _agreed(comm: Communicator, exchange: str | OwnAllreduce, make: Callable[[], T]) -> T:
+    """What `make` returns; RankError on all ranks if some have no way for their sums as asked."""
+    if exchange == "auto":
+        return make()
+    return together(comm, make, (ExchangeError,))
