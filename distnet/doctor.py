@@ -83,6 +83,8 @@ def examine(comm: Communicator, options: DoctorOptions) -> int:
         found = machines(comm, os.environ)
         found += comm.allgather([results(Path.cwd())] if comm.rank == 0 else [])[0]
         if isinstance(comm, SerialCommunicator):
+            if options.expect_hosts > 1:
+                found.append(alone(options.expect_hosts))
             found += cores([myself(comm, 0.0)])
             begin("starting two ranks with mpirun")
             found += starting(os.environ)
@@ -96,6 +98,15 @@ def examine(comm: Communicator, options: DoctorOptions) -> int:
     if comm.rank == 0:
         report(found, options)
     return WORKS if will_train(found) else WORKS_NOT
+
+
+def alone(expected: int) -> Finding:
+    """Hosts that the ranks are to be on cannot be told of without any."""
+    return error(
+        "hosts",
+        f"one process without a launcher, while --expect-hosts says {expected} hosts",
+        "start it as the job will be started: mpirun -n RANKS python -m distnet doctor",
+    )
 
 
 def machines(comm: Communicator, environ: Mapping[str, str]) -> list[Finding]:

@@ -36,6 +36,15 @@ def test_alone_it_starts_two_ranks_and_trains():
 
 
 @pytest.mark.mpi_launch
+def test_alone_it_is_not_on_several_hosts():
+    process = run_python(*COMMAND, "--expect-hosts", "2")
+    report = json.loads(process.stdout)
+    (hosts,) = [each for each in report["findings"] if each["check"] == "hosts"]
+    assert (process.returncode, hosts["level"]) == (1, "error")
+    assert "without a launcher, while --expect-hosts says 2 hosts" in hosts["text"]
+
+
+@pytest.mark.mpi_launch
 @pytest.mark.parametrize(("hosts", "code"), [("1", 0), ("2", 1)])
 def test_on_ranks_one_of_them_reports(mpirun, hosts, code):
     process = mpirun(2, *COMMAND, "--seconds", "0.2", "--expect-hosts", hosts)
