@@ -135,6 +135,7 @@ def main(argv: Sequence[str]) -> int:
     source, target = Path(options.source), Path(options.target)
     if target.suffix not in (SAFETENSORS, ONNX, *TORCH):
         raise ValueError(f"{target}: found no name of a file of arrays, {EXPECTED}, or {ONNX}")
+    _check_target(target)
     what, model = _reader(source)(source, options)
     if options.classes:
         model = _with_classes(model, read_class_names(Path(options.classes)), source)
@@ -161,6 +162,18 @@ def main(argv: Sequence[str]) -> int:
         note = f", {target.stat().st_size:,} bytes{note}"
     print(f"{target}: {what}, {size:,} parameters{note}")
     return 0
+
+
+def _check_target(target: Path) -> None:
+    """Raises ValueError for a file from which training can go on, as no model file can be."""
+    if not target.is_file():
+        return
+    try:
+        is_of_run = bool(checkpoint.load(target).record)
+    except checkpoint.CheckpointError:
+        return
+    if is_of_run:
+        raise ValueError(f"{target}: found a checkpoint of a run there, expected another name")
 
 
 def _described(model: Checkpoint, classes: Sequence[str]) -> dict[str, str]:

@@ -342,6 +342,20 @@ def test_a_checkpoint_becomes_a_model_file(tmp_path, capsys):
         target.unlink()
 
 
+def test_a_checkpoint_of_a_run_is_not_replaced(tmp_path, capsys):
+    network = SimpleConvNet((1, 8, 8), 10)
+    state = {f"params.{name}": array for name, array in network.parameters.named().items()}
+    path = tmp_path / "step-00000002.safetensors"
+    model = about(network, [], name="digits8x8", sha256="")
+    save(path, Checkpoint(2, state, record={"best_step": 2}, model=model))
+    before = path.read_bytes()
+    assert main([str(path), str(path)]) == 2
+    assert "found a checkpoint of a run there, expected another name" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    for _ in range(2):  # a model file is
+        assert main([str(path), str(tmp_path / "model.safetensors")]) == 0
+
+
 def test_an_average_of_parameters_is_what_becomes_the_model(tmp_path):
     network = distnet.Network([distnet.Linear(3)], (4,), seed=2)
     state = {f"params.{name}": array for name, array in network.parameters.named().items()}
