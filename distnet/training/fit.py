@@ -76,6 +76,7 @@ def fit(
     micro_batch_size: None is one micro-batch a step, so that the ranks have nothing to share out
     and BatchNorm sees the whole batch, as in the book.
     augment(images, bits): new uint8 images from those of a micro-batch and a random uint64 each.
+    Targets stay as they are, masks and boxes too.
     validation: part of the samples, of every class alike, that is held out and evaluated first of
     all, as "valid"; which ones is decided by the seed.
     evaluate_on: sets of (images, labels) by name, evaluated before the first update, then every
@@ -114,7 +115,7 @@ def fit(
     samples = checked(network, (images, labels), evaluate_on or {}, settings)
     run, history = _arranged(objective, *samples, settings, augment, after, comm)
     if comm.rank == 0:
-        hint(objective, *samples, seed, optimizer, after)
+        hint(objective, *samples, seed, optimizer, augment, after)
     with Terminal(comm, progress) as terminal:
         run.callbacks = [history, Progress(terminal), *callbacks]
         return _trained(run, history, may_diverge)

@@ -16,7 +16,13 @@ from distnet.data.splits import split
 from distnet.nn import arguments
 from distnet.nn.network import Network
 from distnet.nn.parameters import Parameters
-from distnet.objectives import Classification, Objective
+from distnet.objectives import (
+    Classification,
+    Detection,
+    Objective,
+    RegionDetection,
+    Segmentation,
+)
 from distnet.optim import Optimizer, Schedule
 from distnet.optim.schedules import constant
 from distnet.training.run import Callback
@@ -181,9 +187,15 @@ def hint(
     others: Mapping[str, Samples],
     seed: int,
     optimizer: str | Optimizer,
+    augment: object,
     after: History | None,
 ) -> None:
     """Warns of what is allowed and rarely meant."""
+    if augment is not None and isinstance(objective, Segmentation | Detection | RegionDetection):
+        warn(
+            "fit: augment changes the images alone; one that moves, turns or mirrors them leaves "
+            "masks and boxes where they were, so change both before fit"
+        )
     if isinstance(optimizer, Optimizer):
         if optimizer in _OPTIMIZERS and after is None and optimizer.state:
             warn(

@@ -11,10 +11,10 @@ import pytest
 
 from distnet.base.errors import DataError
 from distnet.base.images import channels_last_hint
-from distnet.data import dataset_from_arrays
+from distnet.data import augmentation, dataset_from_arrays
 from distnet.models import TwoLayerNet
 from distnet.nn import BatchNorm, Conv2d, Dropout, Layer, Linear, Network, ReLU
-from distnet.objectives import Regression
+from distnet.objectives import Regression, Segmentation
 from distnet.optim import Optimizer, make_optimizer
 from distnet.optim.schedules import step_decay
 from distnet.parallel import DisagreementError, SerialCommunicator
@@ -300,6 +300,14 @@ def test_the_same_order_again_is_told():
     with pytest.warns(UserWarning, match=r"seed 3 before.*order of samples again.*after=history"):
         fit(net, *samples(50), epochs=1, batch_size=20, seed=3)
     fit(net, *samples(50), epochs=1, batch_size=20, seed=4)
+
+
+def test_masks_that_an_augmentation_leaves_where_they_were_are_told_of():
+    images, _ = samples(20)
+    masks = (images[:, 0] > 100).astype(np.uint8)
+    objective = Segmentation(Network([Conv2d(2, 3, pad=1)], SHAPE))
+    with pytest.warns(UserWarning, match="augment changes the images alone; .* masks and boxes wh"):
+        fit(objective, images, masks, steps=1, augment=augmentation(flip=True))
 
 
 def test_an_optimizer_that_has_trained_before_is_told():
