@@ -9,6 +9,7 @@ everywhere.
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -49,7 +50,9 @@ class CartPole(Game):
 
     def compute_in(self, arithmetic: Arithmetic) -> Game:
         arithmetic.check(type(self), type(self).__name__)
-        return CartPole(arithmetic)
+        game = copy.copy(self)  # of its own class, which may be one that is derived from this
+        game.arithmetic = arithmetic
+        return game
 
     def start(self, words: Array) -> Array:
         return START * (2 * uniform(words) - 1)

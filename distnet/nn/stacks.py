@@ -16,9 +16,11 @@ import copy
 
 import numpy as np
 
+from distnet.nn.layer import Layer
 from distnet.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
 from distnet.nn.layers.linear import Flatten, Linear
 from distnet.nn.network import Network
+from distnet.nn.own_layers import is_own
 from distnet.nn.sequential import Sequential
 
 # A layer that is derived from one of these may do something else with its rows.
@@ -29,8 +31,19 @@ def is_stackable(network: Network) -> bool:
     """Whether `stacked` takes the network: all of its layers can, in plain arithmetic."""
     if network.arithmetic.rounds or network.arithmetic.stores or network.parameters.are_joined:
         return False
+    if is_own(network):  # it may do something else with what it is given
+        return False
     layers = [network.body, *network.body.layers, *network.body.leaves()]
-    return all(type(layer) in STACKABLE for layer in layers)
+    return all(type(layer) in STACKABLE for layer in layers) and all(map(_is_as_made, layers))
+
+
+def _is_as_made(layer: Layer) -> bool:
+    """Whether a copy is like it, which has nothing that was changed after it was made."""
+    copied, held = vars(copy.copy(layer)), vars(layer)
+    of_kind = copied.keys() - vars(Layer()).keys()
+    plain = [name for name in of_kind if isinstance(copied[name], int | float | str)]
+    is_patched = "forward" in held or "backward" in held
+    return not is_patched and all(copied[name] == held[name] for name in plain)
 
 
 def stacked(network: Network, rows: int, most: int) -> Network:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distnet.base.arithmetic import Portable
+from distnet.base.arithmetic import FLOAT, Portable
 from distnet.games import CartPole
 
 GAME = CartPole()
@@ -107,3 +107,17 @@ def test_games_begin_near_the_middle():
     assert np.abs(states).max() <= 0.05
     assert np.all(states.max(axis=0) > 0.049)
     assert np.all(states.min(axis=0) < -0.049)
+
+
+class Heavier(CartPole):
+    """A game of a user's own."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+
+def test_a_game_that_is_derived_stays_what_it_is():
+    game = Heavier(3).compute_in(FLOAT)
+    assert type(game) is Heavier
+    assert game.weight == 3

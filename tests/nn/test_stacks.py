@@ -111,6 +111,25 @@ def test_layers_that_know_one_micro_batch_are_not_stacked(layer):
     assert not is_stackable(Network([layer, Linear(2)], (1, 6, 6)))
 
 
+class OwnNetwork(Network):
+    def forward(self, x, at=None):
+        y = super().forward(x, at)
+        return y - y.mean(axis=0)
+
+
+def test_what_a_copy_would_not_do_is_not_stacked():
+    def make(kind=Network):
+        return kind([Linear(4), LeakyReLU(0.2), Linear(2)], (3,))
+
+    changed, patched = make(), make()
+    assert is_stackable(changed)
+    changed.body.layers[1].slope = 0.5
+    leaky = patched.body.layers[1]
+    leaky.forward = lambda x, out=None, at=None: LeakyReLU.forward(leaky, 2 * x, out, at)
+    for network in (changed, patched, make(OwnNetwork)):
+        assert not is_stackable(network)
+
+
 def test_only_plain_arithmetic_is_stacked():
     assert is_stackable(MODELS["two_layer"]((1, 28, 28), 10))
     assert not is_stackable(MODELS["two_layer"]((1, 28, 28), 10).compute_in("portable"))

@@ -104,6 +104,20 @@ def test_a_game_that_may_depend_on_the_machine_is_refused():
     learn_to_play(OwnCatch(5), catch_network(), steps=1, **SETTINGS)
 
 
+class InPlace(CartPole):
+    def step(self, states, actions):
+        states += 0
+        return super().step(states, actions)
+
+
+def test_a_game_that_changes_the_states_it_is_given_is_refused():
+    network = Network([Linear(2)], (4,))
+    with pytest.raises(ValueError, match="read-only"):
+        learn_to_play(InPlace(), network, steps=1, lr=0.01)
+    with pytest.raises(ValueError, match="read-only"):
+        play(InPlace(), network.predict, range(2))
+
+
 def test_a_game_that_is_over_stays_where_it_was():
     seen: list[Array] = []
     _, lengths = play(CartPole(), lambda x: np.zeros((len(x), 2)), range(7), seen=seen)
