@@ -113,8 +113,9 @@ def _plain(value: Any, layer: Layer) -> Any:
 
 def _layer(description: Mapping[str, Any]) -> Layer:
     name = description[LAYER]
-    # A class of two bases comes up once for each.
-    kinds = dict.fromkeys(kind for kind in _kinds(Layer) if kind.__name__ == name)
+    # A class of two bases comes up once for each; one that a notebook defines again, as the newest.
+    found_at = {(k.__module__, k.__qualname__): k for k in _kinds(Layer) if k.__name__ == name}
+    kinds = list(found_at.values())
     own = [kind for kind in kinds if kind.__module__.startswith("distnet.")]
     if len(own or kinds) != 1:
         found = "no layer" if not kinds else f"{len(kinds)} layers"

@@ -20,6 +20,7 @@ from distnet.nn.layer import Layer
 from distnet.nn.layers.linear import Linear
 from distnet.nn.layers.normalization import BatchNorm
 from distnet.nn.network import Network
+from distnet.nn.own_layers import computes_as
 from distnet.nn.sequential import Sequential
 
 
@@ -54,7 +55,7 @@ def _pairs(layers: Iterable[Layer]) -> Iterator[tuple[Layer, BatchNorm | None]]:
     while rest:
         layer = rest.pop(0)
         following = rest[0] if rest else None
-        if type(layer) in (Conv2d, Linear) and isinstance(following, BatchNorm):
+        if type(layer) in (Conv2d, Linear) and computes_as(following, BatchNorm):
             yield layer, following
             del rest[0]
         else:
@@ -67,10 +68,11 @@ def _folded(layers: Iterable[Layer]) -> list[Layer]:
 
 
 def _new(layer: Layer, needs_bias: bool) -> Layer:
-    if isinstance(layer, Sequential):
+    if computes_as(layer, Sequential):
         return Sequential(_folded(layer.layers))
-    if isinstance(layer, Residual | Branches):
-        return type(layer)(*(_folded(path.layers) for path in layer.paths))
+    for kind in (Residual, Branches):
+        if computes_as(layer, kind):
+            return kind(*(_folded(path.layers) for path in layer.paths))
     args, kwargs = copy.deepcopy(layer.made_with)
     return type(layer)(*args, **kwargs | ({"bias": True} if needs_bias else {}))
 
@@ -78,13 +80,15 @@ def _new(layer: Layer, needs_bias: bool) -> Layer:
 def _sources(layers: Iterable[Layer]) -> Iterator[tuple[Layer, BatchNorm | None]]:
     """For each leaf of the folded layers the one it is made from, and what is folded into it."""
     for layer, norm in _pairs(layers):
-        if isinstance(layer, Sequential):
+        if computes_as(layer, Sequential):
             yield from _sources(layer.layers)
-        elif isinstance(layer, Residual | Branches):
+        elif computes_as(layer, Residual) or computes_as(layer, Branches):
             for path in layer.paths:
                 yield from _sources(path.layers)
-        else:
+        elif norm is not None:
             yield layer, norm
+        else:  # a layer, or a block of a user's own, which is copied as it is
+            yield from ((leaf, None) for leaf in layer.leaves())
 
 
 def _with_normalization(weight: Array, bias: Array | None, norm: BatchNorm) -> dict[str, Array]:

@@ -7,16 +7,28 @@ returning what it was given, `return dy`, by keeping what it returned, or by wri
 
 from __future__ import annotations
 
+from typing import TypeGuard, TypeVar
+
 import numpy as np
 
 from distnet.base.arrays import Array, Shape
 from distnet.nn.layer import Layer
 from distnet.nn.memory import Memory
 
+L = TypeVar("L", bound=Layer)
+
 
 def is_own(thing: object) -> bool:
     """Whether a user wrote the class of a layer, or of anything else."""
     return not type(thing).__module__.startswith("distnet.")
+
+
+def computes_as(layer: Layer | None, kind: type[L]) -> TypeGuard[L]:
+    """Whether a layer is of that kind, and if its class is derived from it, computes as that."""
+    if not isinstance(layer, kind):
+        return False
+    own = type(layer)
+    return own.forward is kind.forward and own.backward is kind.backward
 
 
 def keeps_output(layer: Layer) -> bool:

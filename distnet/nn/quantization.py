@@ -29,6 +29,7 @@ from distnet.nn.layer import Layer
 from distnet.nn.layers.linear import Linear
 from distnet.nn.layers.quantized import Quantize, Scale
 from distnet.nn.network import Network
+from distnet.nn.own_layers import computes_as
 from distnet.nn.sequential import Sequential
 
 EXACT = 2**24  # float32 has every whole number up to this
@@ -136,10 +137,11 @@ def _changed(layers: Iterable[Layer], change: Callable[[Layer], list[Layer]]) ->
     """New layers: containers of them, and what `change` makes of each of the others."""
     new: list[Layer] = []
     for layer in layers:
-        if isinstance(layer, Sequential):
+        if computes_as(layer, Sequential):
             new.append(Sequential(_changed(layer.layers, change)))
-        elif isinstance(layer, Residual | Branches):
-            new.append(type(layer)(*(_changed(path.layers, change) for path in layer.paths)))
+        elif computes_as(layer, Residual) or computes_as(layer, Branches):
+            kind = Residual if isinstance(layer, Residual) else Branches
+            new.append(kind(*(_changed(path.layers, change) for path in layer.paths)))
         else:
             new += change(layer)
     return new

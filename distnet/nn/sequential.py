@@ -16,7 +16,14 @@ from distnet.base.keys import MicroBatch
 from distnet.nn import arguments, layout
 from distnet.nn.layer import Layer
 from distnet.nn.memory import Memory
-from distnet.nn.own_layers import checked_gradient, checked_output, is_own, keeps_output, shown
+from distnet.nn.own_layers import (
+    checked_gradient,
+    checked_output,
+    computes_as,
+    is_own,
+    keeps_output,
+    shown,
+)
 from distnet.nn.parameters import Parameter, Statistic, num_trained
 
 
@@ -58,7 +65,8 @@ class Sequential(Layer):
         if not isinstance(layers, Iterable):
             raise arguments.refusal("Sequential", "layers", layers, f"a list, such as [{layers!r}]")
         self.layers = list(layers)
-        self.made_with = (self.layers,), {}
+        if type(self).__init__ is Sequential.__init__:  # not that of a user's own block
+            self.made_with = (self.layers,), {}
         for layer in self.layers:
             if not isinstance(layer, Layer):
                 raise arguments.refusal("Sequential", "a layer", layer, "objects such as ReLU()")
@@ -258,4 +266,4 @@ class Sequential(Layer):
 
 
 def _is_empty(layer: Layer) -> bool:
-    return isinstance(layer, Sequential) and not layer.stages
+    return isinstance(layer, Sequential) and not layer.stages and computes_as(layer, Sequential)

@@ -55,6 +55,19 @@ def test_a_layer_of_a_users_own_is_found_by_its_name():
     assert_alike(network, through_json(network))
 
 
+def test_a_class_that_is_defined_again_is_the_newest():
+    def define(factor):
+        class Again(Doubled):
+            def __init__(self):
+                super().__init__(factor)
+
+        return Again
+
+    first, second = define(2.0), define(3.0)
+    network = Network([first(), Linear(2)], (3,))
+    assert type(through_json(network).body.layers[0]) is second
+
+
 def test_an_argument_that_a_file_cannot_hold():
     network = Network([Doubled(np.ones(3))], (3,))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Doubled: found an argument of type ndarray"):

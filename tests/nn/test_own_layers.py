@@ -1,5 +1,8 @@
 """Layers of a user's own, written without a thought for whose memory is whose: right or refused."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from layer_table import TRAIN, off_kinks
@@ -12,15 +15,20 @@ from distnet.nn import (
     Layer,
     LeakyReLU,
     Linear,
+    MaxPool2d,
     Network,
     ReLU,
     Residual,
+    Sequential,
     Sigmoid,
     Tanh,
+    fold_batchnorm,
+    quantize,
 )
 from distnet.nn.gradient_check import gradient_errors
 from distnet.nn.initializers import constant
 from distnet.nn.parameters import Parameter
+from distnet.training.files.model_file import load, save
 
 SHAPE = (2, 4, 4)
 
@@ -230,3 +238,101 @@ def test_nothing_is_to_be_returned_where_nobody_asks():
     network = Network([Forgets(), Linear(2)], SHAPE)
     network.forward(np.ones((3, *SHAPE), np.float32), TRAIN)
     assert network.backward(np.ones((3, 2), np.float32)) is None
+
+
+class Block(Sequential):
+    """A block of layers, made from a number."""
+
+    def __init__(self, channels):
+        super().__init__([Conv2d(channels, 3, pad=1), BatchNorm(), ReLU()])
+
+
+class ShortCut(Residual):
+    def __init__(self, channels):
+        super().__init__([Conv2d(channels, 3, pad=1), BatchNorm()], [Conv2d(channels, 1)])
+
+
+class Wide(Branches):
+    def __init__(self, num_branches):
+        super().__init__(*([Conv2d(2, 1), BatchNorm()] for _ in range(num_branches)))
+
+
+class Tripled:
+    """Computes three times what the next class does."""
+
+    def forward(self, x, out=None, at=None):
+        return super().forward(x, None, at) * 3
+
+    def backward(self, dy, out=None, need_dx=True):
+        return super().backward(dy * 3, None, need_dx)
+
+
+class TripledBlock(Tripled, Block):
+    kind = "tripled"
+
+
+class TripledShort(Tripled, ShortCut):
+    kind = "short"
+
+
+class TripledNorm(Tripled, BatchNorm):
+    pass
+
+
+class TripledConv(Tripled, Conv2d):
+    pass
+
+
+class TripledPool(Tripled, MaxPool2d):
+    pass
+
+
+class Nothing(Tripled, Sequential):
+    """No layers, and yet it does something."""
+
+    def __init__(self):
+        super().__init__([])
+
+
+DERIVED = {
+    "block": lambda: [Block(2)],
+    "residual": lambda: [ShortCut(2)],
+    "branches": lambda: [Wide(3)],
+    "a block that computes": lambda: [TripledBlock(2)],
+    "a residual that computes": lambda: [TripledShort(2)],
+    "a norm behind a convolution": lambda: [Conv2d(2, 1), TripledNorm()],
+    "a convolution in front of a norm": lambda: [TripledConv(2, 1), BatchNorm()],
+    "a convolution in front of a pool": lambda: [TripledConv(4, 3, pad=1), MaxPool2d(2)],
+    "a pool behind a convolution": lambda: [Conv2d(4, 3, pad=1), TripledPool(2)],
+    "no layers": lambda: [Nothing(), Tanh()],
+}
+
+
+def derived(name, dtype=np.float64):
+    network = Network([*DERIVED[name](), Linear(3)], SHAPE, dtype=dtype)
+    network.parameters.statistics[...] = np.linspace(0.5, 1.5, network.parameters.statistics.size)
+    return network
+
+
+@pytest.mark.parametrize("name", DERIVED)
+def test_what_is_derived_from_a_layer_computes_what_it_says(name):
+    network, x = derived(name), off_kinks((3, *SHAPE))
+    expected = x
+    for layer in network.body.layers:
+        expected = layer.forward(expected).copy()
+    np.testing.assert_allclose(network.predict(x), expected, rtol=1e-9)
+    errors = dict(gradient_errors(network.body, x, TRAIN))
+    assert max(errors.values()) < 1e-6, errors
+
+
+@pytest.mark.parametrize("name", DERIVED)
+def test_what_is_derived_from_a_layer_is_copied_saved_folded_and_quantized(name, tmp_path):
+    network, x = derived(name), off_kinks((3, *SHAPE))
+    expected = network.predict(x)
+    save(network, tmp_path / "own.safetensors")
+    copies = [copy.deepcopy(network), pickle.loads(pickle.dumps(network))]
+    for each in (*copies, load(tmp_path / "own.safetensors")):
+        np.testing.assert_array_equal(each.predict(x), expected)
+    np.testing.assert_allclose(fold_batchnorm(network).predict(x), expected, rtol=1e-9)
+    error = np.abs(quantize(network, x).predict(x) - expected).max()
+    assert error < 0.1 * np.abs(expected).max()

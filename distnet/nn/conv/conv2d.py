@@ -18,6 +18,7 @@ from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.pooling import MaxPool2d, Pair
 from distnet.nn.initializers import checked_init, constant, weight_initializer
 from distnet.nn.layer import Layer
+from distnet.nn.own_layers import computes_as
 from distnet.nn.parameters import Parameter
 
 BIAS_BITS = 40  # of a bias in units of the products
@@ -184,7 +185,9 @@ class Conv2d(_Convolution):
         return faster_for(n, self._compute, self.geometry)
 
     def fused_with(self, following: Layer) -> Layer | None:
-        if not isinstance(following, MaxPool2d) or not following.halves or following.is_undone:
+        if not computes_as(following, MaxPool2d) or not following.halves or following.is_undone:
+            return None
+        if not computes_as(self, Conv2d):
             return None
         pooled = self._compute.pooled(self.geometry)
         return None if pooled is None else _PooledConvolution(self, pooled)

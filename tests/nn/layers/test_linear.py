@@ -112,14 +112,14 @@ def whole_numbers(rng, shape, dtype):
 
 
 @portable
-class Doubled(Linear):
+class DoubledLinear(Linear):
     """Makes something of its weight, every time in another array."""
 
     def computing_weight(self):
         return 2 * self.weight.value
 
 
-@pytest.mark.parametrize("make", [Linear, BinaryLinear, Doubled])
+@pytest.mark.parametrize("make", [Linear, BinaryLinear, DoubledLinear])
 @pytest.mark.parametrize("arithmetic", [FLOAT, Portable()], ids=["float", "portable"])
 @pytest.mark.parametrize("shape", [(24,), (2, 3, 4), (1, 4, 6)], ids=str)
 def test_what_was_prepared_for_other_arrays_is_never_used(monkeypatch, make, arithmetic, shape):
