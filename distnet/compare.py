@@ -89,7 +89,8 @@ def lines(paths: Sequence[Path], found: Comparison, again: Rerun | None) -> Iter
     yield from (f"likely cause: {cause}" for cause in found.causes)
     if not found.causes:
         yield OTHERWISE
-    if again is None and found.parted > (found.same or 0) + 1:
+    can_rerun = all(path.is_dir() for path in paths)  # a checkpoint alone does not tell how
+    if again is None and can_rerun and found.parted > (found.same or 0) + 1:
         one, other = paths
         yield f"which step it is, and which part of it: distnet compare {one} {other} --rerun"
 

@@ -244,6 +244,15 @@ def test_two_checkpoints_are_compared_as_well(run, capsys):
     assert "found no step of which both" in capsys.readouterr().err
 
 
+def test_two_checkpoints_alone_cannot_be_made_again_and_nobody_is_told_to(run, capsys):
+    one, other = run("one"), run("other", "--lr", "0.01")
+    capsys.readouterr()
+    paths = [str(path / "checkpoints" / "step-00000006.safetensors") for path in (one, other)]
+    assert main(paths) == 1
+    said = capsys.readouterr().out
+    assert "likely cause: option lr: 0.004 and 0.01" in said and "--rerun" not in said
+
+
 def test_what_is_no_run(tmp_path, capsys):
     assert main([str(tmp_path / "none"), str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
