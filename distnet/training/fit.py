@@ -15,6 +15,7 @@ import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
+from distnet.base.output import warn
 from distnet.data.dataset import Samples, digest
 from distnet.nn.description import describe
 from distnet.nn.network import Network
@@ -161,6 +162,8 @@ def _arranged(
 
 def _trained(run: Run, history: History, may_diverge: bool) -> History:
     """Trains to the end and leaves the network with what was evaluated last."""
+    parameters, first_step = run.trainer.parameters, run.num_done
+    before = parameters.statistics.copy()
     try:
         run.train()
     except TrainingDiverged as error:
@@ -169,6 +172,12 @@ def _trained(run: Run, history: History, may_diverge: bool) -> History:
         history.diverged = str(error)
         run.evaluate()
     history.complete(run)
+    stayed = bool(parameters.batch_slots) and np.array_equal(before, parameters.statistics)
+    if stayed and run.num_done > first_step and is_own(run.trainer.objective):
+        text = "fit: running averages have not moved, so all passes were made as in evaluation; "
+        text += "an objective of your own hands `at` to network.forward in `gradients`"
+        if run.comm.rank == 0:
+            warn(text)
     remedy = "an optimizer, a callback or an objective of your own has to do the same on every rank"
     agree(run.comm, {"the parameters after training": history.params_sha256}, remedy)
     return history

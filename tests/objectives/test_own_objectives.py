@@ -1,5 +1,7 @@
 """Objectives of a user's own that do not come to all parameters, or return too little."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -84,6 +86,20 @@ def test_a_network_that_is_not_its_turn_stays_as_it_is():
     fit(objective, X, T, **SETTINGS | {"steps": 1}, after=first)
     assert networks[0].parameters.sha256() == after
     assert networks[1].parameters.sha256() != second
+
+
+class ForgetsAt(Margin):
+    def gradients(self, x, targets, at, divisor=None, ready=None):
+        return super().gradients(x, targets, None, divisor, ready)
+
+
+def test_an_objective_that_trains_as_in_evaluation_is_told_of():
+    with pytest.warns(UserWarning, match="running averages have not moved.* hands `at` to network"):
+        fit(ForgetsAt(network(BatchNorm())), X, T, **SETTINGS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(Margin(network(BatchNorm())), X, T, **SETTINGS)
+        fit(ForgetsAt(network()), X, T, **SETTINGS)
 
 
 class TooFew(Margin):
