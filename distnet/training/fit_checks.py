@@ -1,0 +1,129 @@
+"""What would make the result of `fit` depend on the ranks, found before and after it trains.
+
+Ranks may have been given unlike arrays, networks or functions; and what a user wrote may draw or
+keep something by itself, where the contracts let it depend on the micro-batch alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import numpy as np
+
+from distnet.base.arrays import Array
+from distnet.base.keys import MicroBatch
+from distnet.base.output import warn
+from distnet.data.dataset import Samples, digest
+from distnet.nn.description import describe
+from distnet.nn.network import Network
+from distnet.nn.own_layers import is_own
+from distnet.objectives import Objective
+from distnet.parallel import agree
+from distnet.training.run import Run
+from distnet.training.step.feed import Feed
+from distnet.training.step.trainer import Trainer
+from distnet.training.watching.history import History
+
+FIRST = 16  # samples by which augmentations and layers are tried
+
+
+def check_beginning(
+    trainer: Trainer,
+    training: Samples,
+    others: Mapping[str, Samples],
+    settings: Mapping[str, object],
+) -> None:
+    """Raises DisagreementError if ranks train on unlike arrays, or in unlike ways.
+
+    And ValueError for functions or layers of a user's own that make two things of one micro-batch.
+    """
+    given = {
+        **settings,
+        "the images and labels": digest(training),
+        **{f"the set {name!r}": digest(each) for name, each in others.items()},
+        **_layers(trainer.objective),
+        **_augmentation(trainer.feed, trainer.seed),
+        "the values that the network starts with": digest(
+            [trainer.parameters.values, trainer.parameters.constants]
+        ),
+    }
+    remedy = "give every rank the same arrays and functions, and networks made with the same seed"
+    agree(trainer.comm, given, remedy)
+    _check_own_layers(trainer.objective, training, trainer.seed)
+
+
+def check_end(run: Run, history: History, statistics: Array) -> None:
+    """Raises DisagreementError if the ranks have come apart; warns of averages that have not moved.
+
+    statistics: the running averages before training.
+    """
+    parameters = run.trainer.parameters
+    stayed = bool(parameters.batch_slots) and np.array_equal(statistics, parameters.statistics)
+    if stayed and is_own(run.trainer.objective) and run.comm.rank == 0:
+        warn(
+            "fit: running averages have not moved, so all passes were made as in evaluation; an "
+            "objective of your own hands `at` to network.forward in `gradients`"
+        )
+    remedy = "an optimizer, a callback or an objective of your own has to do the same on every rank"
+    agree(run.comm, {"the parameters after training": history.params_sha256}, remedy)
+
+
+def _layers(objective: Objective) -> dict[str, object]:
+    """Those of its network, by their place, as files describe them; of others nobody can tell."""
+    network = getattr(objective, "network", None)
+    try:
+        layers = describe(network)["layers"] if isinstance(network, Network) else []
+    except ValueError:
+        return {}
+    return {f"layer {number} of the network": each for number, each in enumerate(layers)}
+
+
+def _augmentation(feed: Feed, seed: int) -> dict[str, object]:
+    """What it makes of the first samples, if there is one: functions themselves tell nothing.
+
+    Raises ValueError if it makes two things of them: no run could be repeated then.
+    """
+    if feed.augment is None:
+        return {}
+    first, at = np.arange(min(FIRST, len(feed.targets))), MicroBatch(seed, 0, 0, 1.0)
+    once, again = (digest([np.asarray(feed.augmented(first, at))]) for _ in range(2))
+    if once != again:
+        raise ValueError(
+            "augment: found two results for the same images and bits, expected one; draw nothing, "
+            "but take what is random from `bits`, a random uint64 for each image"
+        )
+    return {"what `augment` makes of the first images": once}
+
+
+def _check_own_layers(objective: Objective, training: Samples, seed: int) -> None:
+    """Raises ValueError if a layer of a user's own makes two things of one micro-batch.
+
+    A copy of the network is asked, so that the network itself stays as it is.
+    """
+    network = getattr(objective, "network", None)
+    if not isinstance(network, Network) or not any(map(is_own, network.body.leaves())):
+        return
+    x = np.array(objective.as_input(training.inputs[: min(FIRST, len(training.inputs))]))
+    if x.shape[1:] != network.input_shape:  # only the objective knows what it makes of it
+        return
+    asked, at = copy.deepcopy(network), MicroBatch(seed, 0, 0, 1.0)
+    answers = [asked.forward(x, mode).copy() for mode in (None, at, at, None)]
+    own = ", ".join(name for name, leaf in network.body.named_leaves() if is_own(leaf))
+    if not _are_close(*answers[1:3]):
+        raise ValueError(
+            f"{own}: found two answers to the same micro-batch in training, expected one; random "
+            "numbers have to follow from `at`, and nothing may be kept from one to the next"
+        )
+    if not _are_close(answers[0], answers[3]):
+        raise ValueError(
+            f"{own}: found another answer in evaluation after a pass in training, expected "
+            "the same; what a layer keeps of a micro-batch has to be a Statistic, which ranks share"
+        )
+
+
+def _are_close(one: Array, other: Array) -> bool:
+    """Whether they differ by rounding at most."""
+    with np.errstate(all="ignore"):
+        scale = np.nanmax(np.abs(one), initial=0)
+        return np.allclose(one, other, rtol=0, atol=1e-4 * scale, equal_nan=True)
