@@ -14,7 +14,7 @@ from distnet.base.arrays import Array
 from distnet.base.blas import runs, terms_of_small_products
 from distnet.nn import layout
 
-Call = Callable[[], object]
+Step = Callable[[], object]  # something to be done on views that are made once
 
 SMALL_PRODUCT = 1_000_000  # multiplications up to which OpenBLAS works without packing copies
 _PIECE_COLUMNS = 64, 48, 32
@@ -23,6 +23,12 @@ _LEAST_ROWS, _LEAST_PIECE = 16, SMALL_PRODUCT // 8  # multiplications that are w
 _SQUARE = 128  # elements a side: both ways to walk through it stay in the cache
 _FEW = 64  # elements a side that are copied without squares
 _LINE_BYTES = 64  # of the cache: elements that are nearer than this are read together
+
+
+def run(steps: list[Step]) -> None:
+    """Does one after the other."""
+    for step in steps:
+        step()
 
 
 def equal_parts(length: int, longest: int) -> int:
@@ -58,7 +64,7 @@ def multiply(left: Array, right: Array, out: Array) -> None:
     product(left, right, out)()
 
 
-def product(left: Array, right: Array, out: Array) -> Call:
+def product(left: Array, right: Array, out: Array) -> Step:
     """What makes `multiply` of these arrays, as often as it is called.
 
     To be made again when `terms_of_small_products` has changed.

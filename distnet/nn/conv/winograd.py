@@ -27,10 +27,10 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, ceil_divide
 from distnet.nn import layout
-from distnet.nn.blocking import add_product, copy_in_squares, multiply, repeated
+from distnet.nn.blocking import Step, add_product, copy_in_squares, multiply, repeated, run
 from distnet.nn.conv.algorithm import Algorithm
 from distnet.nn.conv.geometry import Geometry
-from distnet.nn.conv.winograd_tiles import Step, Tiling, product, run
+from distnet.nn.conv.winograd_tiles import Tiling, whole_product
 from distnet.nn.conv.winograd_transforms import POINTS
 from distnet.nn.memory import Memory
 
@@ -288,7 +288,7 @@ class WinogradConvolution(Algorithm):
             input_to_v = t.input_steps(rows, self.padded, half, v_block)
             block = ForwardBlock(
                 m_bias=m_points[t.r + 1].reshape(len(rows), -1),
-                input_to_m=[*input_to_v, product(v_points, views.u, m_points)],
+                input_to_m=[*input_to_v, whole_product(v_points, views.u, m_points)],
                 m_to_output=t.output_steps(rows, m, half, views.y),
             )
             views.blocks.append(block)
@@ -348,7 +348,9 @@ class WinogradConvolution(Algorithm):
                 # dV = dM U^T, for each tile row all points: (tile rows, r r, tiles N, F) @ ut
                 by_row = m_points.reshape(t.r**2, len(rows), -1, g.f).transpose(1, 0, 2, 3)
                 of_rows = dv[t.r * rows.start : t.r * rows.stop]
-                m_to_dv = product(by_row, views.ut, of_rows.reshape(len(rows), t.r**2, -1, g.c))
+                m_to_dv = whole_product(
+                    by_row, views.ut, of_rows.reshape(len(rows), t.r**2, -1, g.c)
+                )
                 block.m_to_dx = [m_to_dv, *t.gather_steps(rows, dv, z, whole_dx)]
             views.blocks.append(block)
         return views

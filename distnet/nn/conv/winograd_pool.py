@@ -19,9 +19,10 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array
 from distnet.nn import layout
+from distnet.nn.blocking import Step
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.pooling import give_to_larger, take_larger
-from distnet.nn.conv.winograd_tiles import Step, Tiling, chunks, product
+from distnet.nn.conv.winograd_tiles import Tiling, chunks, whole_product
 from distnet.nn.layout import view
 
 
@@ -79,12 +80,12 @@ class PooledTiling(Tiling):
         k, p = chunks(r * e)
         kt, pt = chunks(e)
         return [
-            product(
+            whole_product(
                 self.at,
                 view(products, (k, r, p), (p, r * e, 1)),
                 view(half, (k, m, p), (p, r * e, 1)),
             ),
-            product(
+            whole_product(
                 self.at,
                 view(half, (m, kt, r, pt), (r * e, pt, e, 1)),
                 view(products, (m, kt, m, pt), (e, pt, m * e, 1)),
@@ -100,12 +101,12 @@ class PooledTiling(Tiling):
         kt, pt = chunks(e)
         return [
             self._slabs(rows, products, dy).unpool,
-            product(
+            whole_product(
                 self.a,
                 view(products, (k, m, p), (p, m * e, 1)),
                 view(half, (k, r, p), (p, m * e, 1)),
             ),
-            product(
+            whole_product(
                 self.a,
                 view(half, (r, kt, m, pt), (m * e, pt, e, 1)),
                 view(products, (r, kt, r, pt), (e, pt, r * e, 1)),

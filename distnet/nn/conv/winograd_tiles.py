@@ -7,7 +7,6 @@ once. The docstrings give the memory order of what is read and written, outermos
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -16,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape, ceil_divide
 from distnet.nn import layout
-from distnet.nn.blocking import equal_parts, in_pieces
+from distnet.nn.blocking import Step, equal_parts, in_pieces
 from distnet.nn.conv.geometry import Geometry
 from distnet.nn.conv.winograd_transforms import (
     EXACT_POINTS,
@@ -29,18 +28,13 @@ from distnet.nn.layout import view
 _CHUNK = 16384  # columns of one product: short enough for BLAS to work without packing copies
 _BLOCK_BYTES = 2 * 1024 * 1024  # products of one block of tile rows: long enough for few calls
 
-Step = Callable[[], object]  # something to be done for a block, on views that are made once
 
+def whole_product(left: Array, right: Array, destination: Array) -> Step:
+    """One matrix product, or one for each of several matrices; long sums are not cut into runs.
 
-def product(left: Array, right: Array, destination: Array) -> Step:
-    """One matrix product, or one for each of several matrices."""
+    Of many channels the filters leave the cache: what `blocking.product` does there saves nothing.
+    """
     return partial(np.matmul, *in_pieces(left, right, destination))
-
-
-def run(steps: list[Step]) -> None:
-    """Does one after the other."""
-    for step in steps:
-        step()
 
 
 def chunks(width: int) -> tuple[int, int]:
@@ -129,12 +123,12 @@ class Tiling:
         k, p = chunks(row)
         pixels = layout.native(padded)[m * rows.start :]
         return [
-            product(
+            whole_product(
                 self.bt,
                 view(pixels, (tb, k, r, p), (m * row, p, row, 1)),
                 view(half, (tb, k, r, p), (r * row, p, row, 1)),
             ),
-            product(
+            whole_product(
                 self.bt,
                 view(half, (tb, r, tw, r, nc), (r * row, row, m * nc, nc, 1)),
                 view(v, (tb, r, tw, r, nc), (tw * nc, r * e, nc, e, 1)),
@@ -148,12 +142,12 @@ class Tiling:
         k, p = chunks(r * e)
         row = y.strides[0] // y.itemsize
         return [
-            product(
+            whole_product(
                 self.at,
                 view(products, (k, r, p), (p, r * e, 1)),
                 view(half, (k, m, p), (p, r * e, 1)),
             ),
-            product(
+            whole_product(
                 self.at,
                 view(half, (m, tb, tw, r, nf), (r * e, tw * nf, nf, e, 1)),
                 view(y[m * rows.start :], (m, tb, tw, m, nf), (row, m * row, m * nf, nf, 1)),
@@ -167,12 +161,12 @@ class Tiling:
         k, p = chunks(width)
         row = dy.strides[0] // dy.itemsize
         return [
-            product(
+            whole_product(
                 self.a,
                 view(dy[m * rows.start :], (tb, k, m, p), (m * row, p, row, 1)),
                 view(half, (tb, k, r, p), (r * width, p, width, 1)),
             ),
-            product(
+            whole_product(
                 self.a,
                 view(half, (tb, r, tw, m, nf), (r * width, width, m * nf, nf, 1)),
                 view(products, (tb, r, tw, r, nf), (tw * nf, r * e, nf, e, 1)),
@@ -196,12 +190,12 @@ class Tiling:
             high = min(r * t + first + k, r * self.th)
             used = self._gather[:, low - r * t - first : high - r * t - first]
             steps += [
-                product(
+                whole_product(
                     used,
                     view(dv[low:], (r, tw, high - low, nc), (tw * nc, nc, point, 1)),
                     view(z[:, before:], (r, tw, m, nc), (nc, r * nc, z_row, 1)),
                 ),
-                product(
+                whole_product(
                     self._gather,
                     view(z[:, before + first :], (m, self.dtw, k, nc), (z_row, r * nc, nc, 1)),
                     view(pixels[m * t :], (m, self.dtw, m, nc), (dx_row, m * nc, nc, 1)),

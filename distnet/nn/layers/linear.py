@@ -14,7 +14,7 @@ from distnet.base.arrays import Array, Shape
 from distnet.base.blas import terms_of_small_products
 from distnet.base.keys import MicroBatch
 from distnet.nn import arguments, blocking
-from distnet.nn.blocking import Call
+from distnet.nn.blocking import Step
 from distnet.nn.initializers import checked_init, constant, weight_initializer
 from distnet.nn.layer import Layer
 from distnet.nn.parameters import Parameter
@@ -93,9 +93,8 @@ class Linear(Layer):
         self.x, self.w = x, w
         # Between small products it takes longer to find the way than to multiply.
         name = "forward", terms_of_small_products()
-        make = partial(self._forward_calls, x, w, y)
-        for call in self.memory.views(len(x), name, (x, w, y), make):
-            call()
+        make = partial(self._forward_steps, x, w, y)
+        blocking.run(self.memory.views(len(x), name, (x, w, y), make))
         return np.add(y, self.bias.value, out=y) if self.has_bias else y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
@@ -103,8 +102,8 @@ class Linear(Layer):
         dx = self.input_gradient((len(dy), *self.input_shape), out) if need_dx else None
         of = self.x, self.w, dy, dx, self.weight.grad, self.bias.grad if self.has_bias else None
         name = "backward", terms_of_small_products()
-        for call in self.memory.views(len(dy), name, of, partial(self._backward_calls, dy, dx)):
-            call()
+        make = partial(self._backward_steps, dy, dx)
+        blocking.run(self.memory.views(len(dy), name, of, make))
         return dx
 
     def refresh(self) -> None:
@@ -125,7 +124,7 @@ class Linear(Layer):
         """What inputs are multiplied by: the weight, unless a layer makes something of it."""
         return self.weight.value
 
-    def _forward_calls(self, x: Array, w: Array, y: Array) -> list[Call]:
+    def _forward_steps(self, x: Array, w: Array, y: Array) -> list[Step]:
         """What makes y = x W of these arrays."""
         groups = self.groups(len(x))
         stacked = self._stacked(y)
@@ -137,39 +136,39 @@ class Linear(Layer):
             (y.shape, self.dtype), ((size, *y.shape), self.dtype)
         )
         part, products = self._stacked(part), products.reshape(size, *stacked.shape)
-        calls: list[Call] = []
+        steps: list[Step] = []
         for start in range(0, groups.number, size):
             total = part if start else stacked
             if size == 1:
-                calls += [partial(np.matmul, by_group[start], weight[start], out=total)]
+                steps += [partial(np.matmul, by_group[start], weight[start], out=total)]
             else:
                 group = slice(start, start + size)
                 some = products[: len(by_group[group])]  # (groups, k, n, out): contributions
-                calls += [partial(np.matmul, by_group[group], weight[group], out=some)]
-                calls += [partial(np.add.reduce, some, axis=0, out=total)]
+                steps += [partial(np.matmul, by_group[group], weight[group], out=some)]
+                steps += [partial(np.add.reduce, some, axis=0, out=total)]
             if start:
-                calls += [partial(np.add, stacked, part, out=stacked)]
-        return calls
+                steps += [partial(np.add, stacked, part, out=stacked)]
+        return steps
 
-    def _backward_calls(self, dy: Array, dx: Array | None) -> list[Call]:
+    def _backward_steps(self, dy: Array, dx: Array | None) -> list[Step]:
         """What makes the gradients of the parameters, and of the input if it is wanted."""
         groups, rows = self.groups(len(dy)), self._stacked(dy)
         x = self._by_group(self.x, groups)
         dweight = self._grouped(self._stack_of(self.weight), groups)
-        calls: list[Call] = [blocking.product(x.transpose(0, 1, 3, 2), rows, dweight)]
+        steps: list[Step] = [blocking.product(x.transpose(0, 1, 3, 2), rows, dweight)]
         if self.has_bias:  # of rounded numbers: exact
-            calls += [partial(np.add.reduce, rows, axis=1, out=self._stack_of(self.bias))]
+            steps += [partial(np.add.reduce, rows, axis=1, out=self._stack_of(self.bias))]
         if dx is None:
-            return calls
+            return steps
         # Vectors (N, K): dx itself, or what is copied to images in the engine's memory order.
         vectors = dx
         if not dx.flags.c_contiguous:
             vectors = self.memory.temporary((len(dy), self.in_features), self.dtype)
         weight = self._grouped(self.w[None], groups).transpose(0, 1, 3, 2)
-        calls += [partial(np.matmul, rows, weight, out=self._by_group(vectors, groups))]
+        steps += [partial(np.matmul, rows, weight, out=self._by_group(vectors, groups))]
         if vectors is not dx:
-            calls += [partial(np.copyto, dx, vectors.reshape(dx.shape))]
-        return calls
+            steps += [partial(np.copyto, dx, vectors.reshape(dx.shape))]
+        return steps
 
     def _as_vectors(self, x: Array) -> Array:
         """`x` as it lies if it is vectors (N, K) there, else a copy; rounded if operands are."""
