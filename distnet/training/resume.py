@@ -84,7 +84,5 @@ def _read(source: str, directory: Path) -> tuple[Checkpoint, list[str]]:
         return load(Path(source)), []
     newest = latest(directory)
     if newest.checkpoint is None:
-        problems = "; ".join(newest.problems)
-        found = f"found no valid checkpoint ({problems})" if problems else "found no checkpoint"
-        raise CheckpointError(f"{directory}: {found}, expected one to go on from")
+        raise CheckpointError(f"{directory}: {newest.nothing}, expected one to go on from")
     return newest.checkpoint, newest.warnings

@@ -28,6 +28,13 @@ class Latest:
         """A line for each newer one, which was passed over."""
         return [f"{problem}; trying the one before it" for problem in self.problems]
 
+    @property
+    def nothing(self) -> str:
+        """What was found where there is no valid one."""
+        if not self.problems:
+            return "found no checkpoint"
+        return f"found no valid checkpoint ({'; '.join(self.problems)})"
+
 
 def checkpoint_path(directory: Path, step: int) -> Path:
     """Where the checkpoint after `step` updates lies."""

@@ -136,9 +136,7 @@ def _read(path: Path) -> Checkpoint:
         return checkpoints.load(best_path(directory))
     newest = latest(directory)
     if newest.checkpoint is None:
-        problems = "; ".join(newest.problems)
-        found = f"found no valid checkpoint ({problems})" if problems else "found no checkpoint"
-        raise CheckpointError(f"{path}: {found}, expected the directory of a run")
+        raise CheckpointError(f"{path}: {newest.nothing}, expected the directory of a run")
     return newest.checkpoint
 
 
