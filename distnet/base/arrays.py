@@ -14,6 +14,13 @@ class StoredArray:
     """Stands for an array that lies elsewhere and is read when it is indexed, see `data`."""
 
 
+def read_only(array: Array) -> Array:
+    """A view of `array`: who writes into it gets NumPy's error for a read-only array."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def format_shape(shape: Shape) -> str:
     """A shape as it is read: `1 x 28 x 28`."""
     return " x ".join(map(str, shape))

@@ -15,6 +15,7 @@ from distnet.base.arithmetic import FLOAT, Arithmetic, Portable, arithmetic_of
 from distnet.base.arrays import Shape
 from distnet.nn.layer import Layer
 from distnet.nn.network import Network
+from distnet.nn.own_layers import is_ours
 from distnet.nn.sequential import Sequential
 
 Description = dict[str, Any]
@@ -116,7 +117,7 @@ def _layer(description: Mapping[str, Any]) -> Layer:
     # A class of two bases comes up once for each; one that a notebook defines again, as the newest.
     found_at = {(k.__module__, k.__qualname__): k for k in _kinds(Layer) if k.__name__ == name}
     kinds = list(found_at.values())
-    own = [kind for kind in kinds if kind.__module__.startswith("distnet.")]
+    own = [kind for kind in kinds if is_ours(kind)]
     if len(own or kinds) != 1:
         found = "no layer" if not kinds else f"{len(kinds)} layers"
         raise ValueError(

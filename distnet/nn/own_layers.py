@@ -11,16 +11,21 @@ from typing import TypeGuard, TypeVar
 
 import numpy as np
 
-from distnet.base.arrays import Array, Shape
+from distnet.base.arrays import Array, Shape, read_only
 from distnet.nn.layer import Layer
 from distnet.nn.memory import Memory
 
 L = TypeVar("L", bound=Layer)
 
 
+def is_ours(kind: type) -> bool:
+    """Whether a class is part of distnet."""
+    return kind.__module__.startswith("distnet.")
+
+
 def is_own(thing: object) -> bool:
     """Whether a user wrote the class of a layer, or of anything else."""
-    return not type(thing).__module__.startswith("distnet.")
+    return not is_ours(type(thing))
 
 
 def computes_as(layer: Layer | None, kind: type[L]) -> TypeGuard[L]:
@@ -35,19 +40,13 @@ def keeps_output(layer: Layer) -> bool:
     """Whether backward may read what forward wrote: of an own layer unless its class says no."""
     if layer.needs_output or not is_own(layer):
         return layer.needs_output
-    own = (base for base in type(layer).__mro__ if not base.__module__.startswith("distnet."))
+    own = (base for base in type(layer).__mro__ if not is_ours(base))
     return not any("needs_output" in vars(base) for base in own)
 
 
 def shown(memory: Memory, name: str, x: Array) -> Array:
-    """`x` for an own layer to read: who writes into it gets NumPy's error for a read-only array."""
-
-    def make() -> Array:
-        view = x.view()
-        view.flags.writeable = False
-        return view
-
-    return memory.views(len(x), name, (x,), make)
+    """`x` for an own layer to read, see `read_only`."""
+    return memory.views(len(x), name, (x,), lambda: read_only(x))
 
 
 def checked_output(name: str, layer: Layer, y: object, x: Array, out: Array | None) -> Array:

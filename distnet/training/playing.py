@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from distnet.base.arrays import Array
+from distnet.base.arrays import Array, read_only
 from distnet.base.keys import MicroBatch, Purpose, Words, integers, uniform
 from distnet.data.replay import Moves, Replay
 from distnet.data.sampler import Draws
@@ -109,7 +109,8 @@ class Playing(Callback):
         game, number = self.game, self.num_moves
         observations = game.observe(self.states)
         actions = self._actions(observations, number)
-        after, rewards, over = game.step(_read_only(self.states), actions)
+        # One that writes into the states would spoil the replay.
+        after, rewards, over = game.step(read_only(self.states), actions)
         self.ages += 1
         last = over | (self.ages >= game.time_limit)
         moves = Moves(observations, game.observe(after), actions, rewards, over, last)
@@ -138,13 +139,6 @@ class Playing(Callback):
         """Random words for a move of every environment, (E, count)."""
         environments = range(len(self.ages))
         return np.stack([words.draw(MicroBatch(self.seed, move, e), count) for e in environments])
-
-
-def _read_only(states: Array) -> Array:
-    """For a game: one that writes into them gets NumPy's error, and spoils no replay."""
-    view = states.view()
-    view.flags.writeable = False
-    return view
 
 
 def falling(least: float, until: float) -> Exploration:
@@ -180,7 +174,7 @@ def play(
         if seen is not None:
             seen.append(states)
         actions = values(game.observe(states)).argmax(axis=1)
-        after, gained, over = game.step(_read_only(states), actions)
+        after, gained, over = game.step(read_only(states), actions)
         rewards += gained * running
         lengths += running
         running &= ~over
