@@ -88,7 +88,8 @@ def _compare(model: str, options: StepOptions, has_torch: bool) -> None:
             contenders[label] = steps(trainer)
     ours = list(contenders)
     rivals: dict[str, list[str]] = {}  # with what to compare: a ratio for each
-    for pools_first in _orders(case) if has_torch else ():
+    orders = (False, True) if pools_before_relu(_body(trainer)) else (False,)
+    for pools_first in orders if has_torch else ():
         compared = "the faster PyTorch" + ", pooling first" * pools_first
         for layout in ("NCHW", "channels_last"):
             label = f"PyTorch {layout}" + ", pooling first" * pools_first
@@ -110,11 +111,6 @@ def _compare(model: str, options: StepOptions, has_torch: bool) -> None:
             by_median, by_minimum = ratios(times, name, labels)
             row += f"{by_median:>8.2f}{by_minimum:>8.2f}"
         print(row)
-
-
-def _orders(case: Case) -> tuple[bool, ...]:
-    """In which orders PyTorch has max pooling and ReLU: `pools_first` of `torch_twin`."""
-    return (False, True) if pools_before_relu(case.network(seed=None).body) else (False,)
 
 
 def steps(trainer: Trainer) -> Callable[[], object]:
