@@ -83,8 +83,8 @@ class FasterRCNN:
 
     def look(self, x: Array, at: MicroBatch | None = None) -> tuple[Array, Array, Array]:
         """Features, the scores of all anchors `(N, G)` and their offsets `(N, G, 4)`."""
-        features = self.trunk.forward(x, at)
-        told, num_anchors = self.proposer.forward(features, at), len(ANCHORS)
+        features = self.trunk.forward(x, at, copy=False)
+        told, num_anchors = self.proposer.forward(features, at, copy=False), len(ANCHORS)
         n, _, h, w = told.shape
         scores = told[:, :num_anchors].transpose(0, 2, 3, 1).reshape(n, -1)
         offsets = told[:, num_anchors:].reshape(n, num_anchors, 4, h, w)
@@ -114,11 +114,11 @@ class FasterRCNN:
         found, proposed = [], []
         for start in range(0, len(images), BLOCK):
             features, scores, offsets = self.look(
-                self.trunk.as_input(images[start : start + BLOCK])
+                self.trunk.as_input(images[start : start + BLOCK], copy=False)
             )
             proposals = [self.propose(*each) for each in zip(scores, offsets, strict=True)]
             boxes = padded(proposals, NUM_PROPOSALS)
-            told = self.head.forward(self.align.forward(features, boxes))
+            told = self.head.forward(self.align.forward(features, boxes), copy=False)
             told = told.reshape(len(boxes), NUM_PROPOSALS, -1)
             proposed += proposals
             found += [self._decide(*each) for each in zip(proposals, told, strict=True)]

@@ -46,7 +46,7 @@ class Ensemble:
 
     def forward(self, x: Array) -> Array:
         """The outputs `(N, K)` for a micro-batch of inputs as a data set holds them, at once."""
-        return self._mean([net.forward(net.as_input(x)).copy() for net in self.networks])
+        return self._mean([net.forward(net.as_input(x, copy=False)) for net in self.networks])
 
     def _mean(self, logits: list[Array]) -> Array:
         return log_mean_softmax(logits, self.arithmetic)

@@ -15,11 +15,12 @@ from distnet.base.arrays import Array, Shape, format_shape
 from distnet.base.images import channels_last_hint, checked_images, large_floats_hint
 from distnet.base.keys import MicroBatch, Purpose, stream
 from distnet.base.output import warn
-from distnet.nn import arguments
+from distnet.nn import arguments, layout
 from distnet.nn.layer import Layer
 from distnet.nn.memory import Memory
 from distnet.nn.own_layers import is_own
 from distnet.nn.parameters import Parameters, num_trained
+from distnet.nn.passes import Passes
 from distnet.nn.sequential import Sequential
 from distnet.nn.summary import summarize
 
@@ -190,7 +191,8 @@ class Network:
         with self._predicting:
             for start in range(0, len(x), size):
                 block = x[start : start + size]
-                result[start : start + len(block)] = self.forward(self.as_input(block))
+                outputs = self.forward(self.as_input(block, copy=False), copy=False)
+                result[start : start + len(block)] = outputs
         return result
 
     def _samples_of_a_pass(self) -> int:
@@ -198,28 +200,37 @@ class Network:
         divisors = (n for n in range(1, PREDICT_BLOCK + 1) if PREDICT_BLOCK % n == 0)
         return max((n for n in divisors if n <= most), default=1)
 
-    def forward(self, x: Array, at: MicroBatch | None = None) -> Array:
+    def forward(self, x: Array, at: MicroBatch | None = None, *, copy: bool = True) -> Array:
         """The outputs `(N, *output_shape)` for x `(N, *input_shape)` in the network's dtype.
 
-        `at` says which micro-batch this is in training; None is evaluation mode. The result belongs
-        to the network, and the next call with as many samples overwrites it.
+        `at` says which micro-batch this is in training; None is evaluation mode. `copy=False` saves
+        a copy: the result is an array of the network, which the next call may overwrite.
         """
-        return self.body.forward(self._checked(x), at=at)
+        y = self.body.forward(self._checked(x), at=at)
+        self._passes.went_forward(y.shape, in_training=at is not None, alone=not copy)
+        return y.copy(order="K") if copy else y
 
     def backward(
-        self, dy: Array, *, need_dx: bool = False, ready: Ready | None = None
+        self, dy: Array, *, need_dx: bool = False, ready: Ready | None = None, copy: bool = True
     ) -> Array | None:
         """Fills `parameters.grads` from the gradient `dy` of the last forward pass's outputs.
 
-        Returns the gradient of the input if `need_dx`. During it `ready(start)` says that
-        `parameters.grads[start:]` is final.
+        It overwrites what was there, and may run again for the same pass, with another `dy`.
+        Returns the gradient of the input if `need_dx`, with `copy=False` in an array that the next
+        call may overwrite. During it `ready(start)` says that `parameters.grads[start:]` is final.
+
+        Raises ValueError if a later pass has overwritten what it needs: a network keeps that of one
+        pass. What a loss compares goes through it in one, or forward again before its backward.
         """
+        self._passes.go_back(dy.shape)
         for parameter in self._of_own_layers:  # which may add to their gradients
             parameter.grad[...] = 0
         if self.arithmetic.stores:
-            return self._backward_scaled(dy, need_dx, ready or (lambda start: None))
-        after = None if ready is None else lambda layer: ready(self._starts[layer])
-        return self.body.backward(dy, need_dx=need_dx, after=after)
+            dx = self._backward_scaled(dy, need_dx, ready or (lambda start: None))
+        else:
+            after = None if ready is None else lambda layer: ready(self._starts[layer])
+            dx = self.body.backward(dy, need_dx=need_dx, after=after)
+        return dx.copy(order="K") if copy and dx is not None else dx
 
     def _backward_scaled(self, dy: Array, need_dx: bool, ready: Ready) -> Array | None:
         """Gradients are larger by a power of two on their way, which changes no digit of them."""
@@ -238,12 +249,13 @@ class Network:
         dx = self.body.backward(dy, need_dx=need_dx, after=after)
         return None if dx is None else dx * dx.dtype.type(1 / scale)
 
-    def as_input(self, x: Array) -> Array:
-        """`x` as the network reads it, where its first layer reads it: bytes 0 to 255 mean 0 to 1.
+    def as_input(self, x: Array, *, copy: bool = True) -> Array:
+        """`x` as the network reads it: bytes 0 to 255 mean 0 to 1.
 
-        The array is overwritten by the next call with as many samples.
+        With `copy=False` it is where the first layer reads it, which the next pass may overwrite.
         """
-        out = self._input(self._checked(x).shape)
+        shape = self._checked(x).shape
+        out = layout.empty(shape, self.dtype) if copy else self._input(shape)
         np.copyto(out, x)
         # Copied before that: NumPy converts piece by piece what it multiplies.
         if x.dtype == np.uint8:
@@ -282,6 +294,7 @@ class Network:
         self._starts = self._first_offsets()
         self._pixel_scale = np.array(1 / 255, self.dtype)
         self._memory = Memory()
+        self._passes = Passes()
         self._predicting = threading.Lock()
         self._derived = {"_derived", *(self.__dict__.keys() - before)}
 

@@ -53,7 +53,7 @@ class Adversarial(Objective):
 
     def as_input(self, inputs: Array) -> Array:
         """Pixels from -1 to 1: bytes 0 to 255 as they mean it, floats of 0 to 1."""
-        x = self.discriminator.as_input(inputs)
+        x = self.discriminator.as_input(inputs, copy=False)
         np.multiply(x, 2, out=x)
         return np.subtract(x, 1, out=x)
 
@@ -68,21 +68,21 @@ class Adversarial(Objective):
         divisor = self.divisor(targets) if divisor is None else divisor
         discriminator, own = self.discriminator, self.discriminator.parameters
         scale = np.asarray(1 / divisor, own.dtype)
-        fakes = self.generator.forward(self.noise(at, len(x)), at)
+        fakes = self.generator.forward(self.noise(at, len(x)), at, copy=False)
 
-        real = discriminator.forward(x, at)  # (N, 1)
+        real = discriminator.forward(x, at, copy=False)  # (N, 1)
         loss, dy = self._loss(real, self.real_label)
         told = int(np.count_nonzero(real > 0))
         discriminator.backward(dy * scale)
         grads, statistics = own.grads.copy(), own.batch_statistics.copy()
 
-        fake = discriminator.forward(fakes, at)
+        fake = discriminator.forward(fakes, at, copy=False)
         loss_of_fakes, dy = self._loss(fake, 0.0)
         loss_of_generator, dy_of_generator = self._loss(fake, 1.0)
         fakes_told = int(np.count_nonzero(fake < 0))
         discriminator.backward(dy * scale)
         grads += own.grads
-        dx = discriminator.backward(dy_of_generator * scale, need_dx=True)
+        dx = discriminator.backward(dy_of_generator * scale, need_dx=True, copy=False)
 
         own.grads[...] = grads
         own.batch_statistics[...] = (statistics + own.batch_statistics) / 2
@@ -94,9 +94,9 @@ class Adversarial(Objective):
 
     def measure(self, x: Array, targets: Array) -> Array:
         """With noise of its own for each set, the same in every evaluation."""
-        fakes = self.generator.forward(self.noise(MicroBatch(), len(x)))
-        real = self.discriminator.forward(x).copy()
-        fake = self.discriminator.forward(fakes)
+        fakes = self.generator.forward(self.noise(MicroBatch(), len(x)), copy=False)
+        real = self.discriminator.forward(x)
+        fake = self.discriminator.forward(fakes, copy=False)
         loss = 0.0
         for logits, target in ((real, self.real_label), (fake, 0.0), (fake, 1.0)):
             loss += self._loss(logits, target)[0]

@@ -46,7 +46,7 @@ class Captioning(Objective):
         self.loss = PixelCrossEntropy(PADDING, arithmetic=network.arithmetic)
 
     def as_input(self, inputs: Array) -> Array:
-        return self.network.as_input(inputs)
+        return self.network.as_input(inputs, copy=False)
 
     def gradients(
         self,
@@ -87,7 +87,7 @@ class Captioning(Objective):
         """The logits `(N, V, 1 + T)` with the right words in front of each place."""
         self.decoder.given = targets
         try:
-            return self.network.forward(x, at)
+            return self.network.forward(x, at, copy=False)
         finally:
             self.decoder.given = None
 

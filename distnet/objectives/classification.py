@@ -54,7 +54,7 @@ class Classification(Objective):
         )
 
     def as_input(self, inputs: Array) -> Array:
-        return self.network.as_input(inputs)
+        return self.network.as_input(inputs, copy=False)
 
     def gradients(
         self,
@@ -64,7 +64,7 @@ class Classification(Objective):
         divisor: float | None = None,
         ready: Ready | None = None,
     ) -> Array:
-        logits = self.network.forward(x, at)
+        logits = self.network.forward(x, at, copy=False)
         divisor = self.divisor(targets) if divisor is None else divisor
         loss = self.loss.forward(logits, targets, divisor)
         counted = self.count(logits, targets)
@@ -72,7 +72,7 @@ class Classification(Objective):
         return self.sums(loss, *counted)
 
     def measure(self, x: Array, targets: Array) -> Array:
-        logits = self.network.forward(x)
+        logits = self.network.forward(x, copy=False)
         loss = self.loss.forward(logits, targets, 1)
         return self.sums(loss, *self.count(logits, targets))
 

@@ -63,7 +63,7 @@ class Detection(Objective):
         self.arithmetic = self.parameters.arithmetic
 
     def as_input(self, inputs: Array) -> Array:
-        return self.detector.trunk.as_input(inputs)
+        return self.detector.trunk.as_input(inputs, copy=False)
 
     def gradients(
         self,
@@ -80,17 +80,19 @@ class Detection(Objective):
         first, dscores, doffsets = self._of_anchors(scores, offsets, targets, 1 / divisor)
         pooled = detector.align.forward(features, regions.boxes)
         second, dtold = of_regions(
-            detector.head.forward(pooled, at), regions, 1 / divisor, self.arithmetic
+            detector.head.forward(pooled, at, copy=False), regions, 1 / divisor, self.arithmetic
         )
 
         def later(name: str) -> Ready | None:
             return None if ready is None else lambda start: ready(starts[name] + start)
 
-        dpooled = detector.head.backward(dtold, need_dx=True, ready=later("head"))
+        dpooled = detector.head.backward(dtold, need_dx=True, ready=later("head"), copy=False)
         assert dpooled is not None
         dfeatures = detector.align.backward(dpooled)
         dtold = detector.told(dscores, doffsets)
-        of_proposer = detector.proposer.backward(dtold, need_dx=True, ready=later("proposer"))
+        of_proposer = detector.proposer.backward(
+            dtold, need_dx=True, ready=later("proposer"), copy=False
+        )
         assert of_proposer is not None
         dfeatures += of_proposer
         detector.trunk.backward(dfeatures, ready=later("trunk"))
@@ -101,7 +103,7 @@ class Detection(Objective):
         features, scores, offsets = detector.look(x)
         regions, *counted = self._regions(scores, offsets, targets)
         first, _, _ = self._of_anchors(scores, offsets, targets, 1.0)
-        told = detector.head.forward(detector.align.forward(features, regions.boxes))
+        told = detector.head.forward(detector.align.forward(features, regions.boxes), copy=False)
         second, _ = of_regions(told, regions, 1.0, self.arithmetic)
         return self.sums(first + second, *counted)
 
@@ -213,7 +215,7 @@ class RegionDetection(Objective):
     def _told(self, x: Array, regions: Regions, at: MicroBatch | None) -> Array:
         detector = self.detector
         images = detector.cut(detector.as_input(x), regions.boxes)
-        return detector.network.forward(images, at)
+        return detector.network.forward(images, at, copy=False)
 
     def _drawn(self, x: Array, targets: Array, at: MicroBatch) -> Regions:
         arithmetic = self.arithmetic

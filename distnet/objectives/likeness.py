@@ -107,7 +107,7 @@ class Likeness:
         return square(x, self._arithmetic)
 
     def _look(self, picture: Array) -> list[Array]:
-        return self.features.forward(self.features.network.as_input(picture[None]))
+        return self.features.forward(self.features.network.as_input(picture[None], copy=False))
 
     def _style(self, features: list[Array]) -> list[Array]:
         return [g.forward(features[at]) for g, at in zip(self._grams, self._style_at, strict=True)]

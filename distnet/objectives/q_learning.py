@@ -52,7 +52,7 @@ class DoubleDQN(Objective):
 
     def as_input(self, inputs: Array) -> Array:
         """In an array of their own: the network's is needed first, for what follows them."""
-        return self.network.as_input(inputs).copy(order="K")
+        return self.network.as_input(inputs)
 
     def gradients(
         self,
@@ -64,7 +64,7 @@ class DoubleDQN(Objective):
     ) -> Array:
         divisor = self.divisor(targets) if divisor is None else divisor
         wanted = self._wanted(targets)
-        values = self.network.forward(x, at)  # (N, A)
+        values = self.network.forward(x, at, copy=False)  # (N, A)
         loss, gradient = self._compared(values, targets, wanted)
         dy = np.zeros_like(values)
         dy[np.arange(len(dy)), targets["action"]] = gradient * values.dtype.type(1 / divisor)
@@ -73,18 +73,18 @@ class DoubleDQN(Objective):
 
     def measure(self, x: Array, targets: Array) -> Array:
         wanted = self._wanted(targets)
-        values = self.network.forward(x)
+        values = self.network.forward(x, copy=False)
         return self.sums(self._compared(values, targets, wanted)[0])
 
     def target(self, observations: Array) -> Array:
         """The outputs of the target network as it is now, `(N, A)`, until the next call."""
         self.target_network.parameters.refresh()
-        return self.target_network.forward(self.target_network.as_input(observations))
+        return _values(self.target_network, observations)
 
     def _wanted(self, targets: Array) -> Array:
         """To what the values of the actions are drawn, `(N,)`."""
         following = targets["following"]
-        chosen = self.network.forward(self.network.as_input(following)).argmax(axis=1)
+        chosen = _values(self.network, following).argmax(axis=1)
         worth = self.target(following)[np.arange(len(chosen)), chosen]
         return targets["returned"] + targets["discount"] * worth
 
@@ -94,3 +94,8 @@ class DoubleDQN(Objective):
         losses, gradient = smooth_l1(errors)  # with beta = 1 that is Huber's
         loss = self.network.arithmetic.sum(losses, dtype=np.float64)
         return float(loss), gradient
+
+
+def _values(network: Network, observations: Array) -> Array:
+    """The outputs of a network in evaluation mode, `(N, A)`, until its next call."""
+    return network.forward(network.as_input(observations, copy=False), copy=False)

@@ -29,7 +29,7 @@ class Regression(Objective):
         self.network, self.parameters = network, network.parameters
 
     def as_input(self, inputs: Array) -> Array:
-        return self.network.as_input(inputs)
+        return self.network.as_input(inputs, copy=False)
 
     def gradients(
         self,
@@ -39,13 +39,15 @@ class Regression(Objective):
         divisor: float | None = None,
         ready: Ready | None = None,
     ) -> Array:
-        difference = self._difference(self.network.forward(x, at), targets)
+        difference = self._difference(self.network.forward(x, at, copy=False), targets)
         divisor = self.divisor(targets) if divisor is None else divisor
         self.network.backward(difference * difference.dtype.type(1 / divisor), ready=ready)
         return self.sums(self._half_square(difference) / divisor)
 
     def measure(self, x: Array, targets: Array) -> Array:
-        return self.sums(self._half_square(self._difference(self.network.forward(x), targets)))
+        return self.sums(
+            self._half_square(self._difference(self.network.forward(x, copy=False), targets))
+        )
 
     def metrics(self, loss: float, counts: Array, num_samples: int) -> dict[str, float]:
         size = int(np.prod(self.network.output_shape))

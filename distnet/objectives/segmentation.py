@@ -42,7 +42,7 @@ class Segmentation(Objective):
         self.counts = confusion_names(self.num_classes)
 
     def as_input(self, inputs: Array) -> Array:
-        return self.network.as_input(inputs)
+        return self.network.as_input(inputs, copy=False)
 
     def gradients(
         self,
@@ -52,13 +52,13 @@ class Segmentation(Objective):
         divisor: float | None = None,
         ready: Ready | None = None,
     ) -> Array:
-        loss = self.loss.forward(self.network.forward(x, at), targets, divisor)
+        loss = self.loss.forward(self.network.forward(x, at, copy=False), targets, divisor)
         counted = self._count(targets)
         self.network.backward(self.loss.backward(), ready=ready)
         return self.sums(loss, *counted)
 
     def measure(self, x: Array, targets: Array) -> Array:
-        loss = self.loss.forward(self.network.forward(x), targets, 1)
+        loss = self.loss.forward(self.network.forward(x, copy=False), targets, 1)
         return self.sums(loss, *self._count(targets))
 
     def divisor(self, targets: Array) -> float:

@@ -342,3 +342,26 @@ def test_one_channel_is_not_taken_for_three(first):
     network = Network([first, Linear(2)], (3, 4, 4))
     with pytest.raises(ValueError, match=r"input: found shape \(2, 1, 4, 4\), expected \(N, 3, 4"):
         network.as_input(np.zeros((2, 1, 4, 4), np.float32))
+
+
+def test_a_pass_may_be_gone_back_through_again_but_no_other_one():
+    net, x, at = network(), images((2, *SHAPE), np.float32), MicroBatch()
+    dy = np.ones((2, *net.output_shape), np.float32)
+    with pytest.raises(ValueError, match="found no forward pass before it"):
+        net.backward(dy)
+    net.forward(x)
+    net.forward(x, at)  # as a generator that makes images twice, and learns of the second ones
+    net.forward(x, at)
+    net.backward(dy)
+    with pytest.raises(ValueError, match="found a second one after 2 forward passes"):
+        net.backward(dy)
+    net.forward(x, at)
+    for _ in range(3):
+        net.backward(dy)
+    net.forward(x, at)
+    net.predict(x)
+    with pytest.raises(ValueError, match="found a pass in evaluation after the one in training"):
+        net.backward(dy)
+    net.forward(x, at)
+    with pytest.raises(ValueError, match=r"a gradient of shape \(1, .*, that of the outputs"):
+        net.backward(dy[:1])

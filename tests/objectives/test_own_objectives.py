@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from distnet.nn import BatchNorm, Linear, Network, Tanh, joined
+from distnet.nn import BatchNorm, Conv2d, Linear, MicroBatch, Network, Tanh, joined
 from distnet.objectives import Objective
 from distnet.training.fit import fit
 
@@ -116,3 +116,91 @@ def test_too_few_sums_are_refused(kind):
     message = r"found sums of shape \(1,\), expected \(3,\), loss, right, wrong"
     with pytest.raises(ValueError, match=message):
         fit(kind(network(BatchNorm())), X, T, **SETTINGS, evaluate_on={"same": (X, T)})
+
+
+class Siamese(Objective):
+    """Pairs (N, 2, ...), of which the outputs shall be as far apart as the targets say."""
+
+    def __init__(self, network):
+        self.network, self.parameters = network, network.parameters
+
+    def as_input(self, inputs):
+        return inputs
+
+    def gradients(self, x, targets, at, divisor=None, ready=None):
+        one, other = (self.network.forward(each, at) for each in (x[:, 0], x[:, 1]))
+        difference = one - other - targets
+        dy = difference / np.float32(divisor)
+        self._go_back(x, at, dy)
+        return self.sums(0.5 * float(np.square(difference).sum()) / divisor)
+
+    def measure(self, x, targets):
+        one, other = (self.network.forward(each) for each in (x[:, 0], x[:, 1]))
+        return self.sums(0.5 * float(np.square(one - other - targets).sum()))
+
+
+class GoesForwardAgain(Siamese):
+    def _go_back(self, x, at, dy):
+        self.network.backward(-dy)  # of the last pass
+        grads = self.parameters.grads.copy()
+        self.network.forward(x[:, 0], at)
+        self.network.backward(dy)
+        self.parameters.grads += grads
+
+
+class InOnePass(Siamese):
+    def _go_back(self, x, at, dy):
+        self.network.forward(np.concatenate([x[:, 0], x[:, 1]]), at)
+        self.network.backward(np.concatenate([dy, -dy]))
+
+
+class GoesBackTwice(Siamese):
+    def _go_back(self, x, at, dy):
+        self.network.backward(-dy)
+        self.network.backward(dy)
+
+
+class EvaluatesLast(Siamese):
+    def _go_back(self, x, at, dy):
+        self.measure(x, 0)
+        self.network.backward(dy)
+
+
+PAIRS = RNG.standard_normal((30, 2, 6)).astype(np.float32)
+APART = PAIRS[:, 0].sum(axis=1, keepdims=True) - PAIRS[:, 1].sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("kind", [GoesForwardAgain, InOnePass])
+def test_what_two_passes_gave_can_be_compared(kind):
+    objective = kind(network())
+    at, loss = MicroBatch(), objective.measure(PAIRS, APART)[0] / len(PAIRS)
+    assert objective.gradients(PAIRS, APART, at, len(PAIRS))[0] == pytest.approx(loss)
+    gradient, parameters = objective.parameters.grads.copy(), objective.parameters
+    parameters.values -= 1e-3 * gradient
+    parameters.refresh()
+    decrease = loss - objective.measure(PAIRS, APART)[0] / len(PAIRS)
+    assert decrease == pytest.approx(1e-3 * float(gradient @ gradient), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (GoesBackTwice, "found a second one after 2 forward passes, expected one, since a network"),
+        (EvaluatesLast, "found a pass in evaluation after the one in training"),
+    ],
+)
+def test_a_pass_that_was_overwritten_has_no_gradients(kind, message):
+    with pytest.raises(ValueError, match=f"backward: {message}"):
+        fit(kind(network()), PAIRS, APART, **SETTINGS)
+
+
+def test_what_an_objective_of_ones_own_gets_stays():
+    net = Network([Conv2d(2, 3, pad=1), Tanh()], (1, 4, 4))
+    given = RNG.integers(0, 256, (2, 3, 1, 4, 4), np.uint8)
+    inputs = [net.as_input(each) for each in given]
+    outputs = [net.forward(each) for each in inputs]
+    net.forward(inputs[0], MicroBatch())
+    gradients = [net.backward(np.full_like(outputs[0], dy), need_dx=True) for dy in (1, -1)]
+    np.testing.assert_array_equal(inputs, given * np.float32(1 / 255))
+    np.testing.assert_array_equal(outputs, [net.predict(each) for each in given])
+    np.testing.assert_array_equal(gradients[0], -gradients[1])

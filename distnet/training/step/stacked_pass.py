@@ -56,7 +56,7 @@ class StackedPass(GroupPass):
         network, loss = self._stacked(), self.objective.loss
         k, n = len(samples), self.rows
         inputs, labels = self.feed.group(samples, at)
-        logits = network.forward(network.as_input(inputs), at[0])
+        logits = network.forward(network.as_input(inputs, copy=False), at[0], copy=False)
         sums = np.empty((k, 2))
         losses = loss.losses(logits, labels, divisor)
         sums[:, 0] = [loss.total(each) for each in losses.reshape(k, n)]
