@@ -49,7 +49,10 @@ class Objective(ABC):
         Returns `(1 + len(counts),)` float64: the loss, that is the sum over the micro-batch divided
         by `divisor` (None: its own), and the counts. Running statistics go to
         `parameters.batch_statistics`. During backward, `ready(start)` says that
-        `parameters.grads[start:]` is final.
+        `parameters.grads[start:]` is final: it may be sent from then on, and stays as it is.
+
+        Any rank may be given any micro-batch. So what is random follows from `at`, and nothing is
+        kept from one to the next.
         """
 
     @abstractmethod

@@ -19,7 +19,7 @@ from distnet.objectives import Classification, Objective
 from distnet.optim import Optimizer, Schedule
 from distnet.parallel import Communicator, SerialCommunicator
 from distnet.training.fit_arguments import Settings, check_kinds, checked, hint
-from distnet.training.fit_checks import check_beginning, check_end
+from distnet.training.fit_checks import check_beginning, check_end, check_own_objective
 from distnet.training.known_answer import expect_same_bits
 from distnet.training.run import Callback, Run
 from distnet.training.step.assembly import make_trainer
@@ -142,6 +142,8 @@ def _arranged(
     if after is not None:
         _take_state(trainer, after)
     check_beginning(trainer, training, others, settings.comparable())
+    if after is None:
+        check_own_objective(trainer)
     run = Run(
         trainer,
         {name: Feed(objective, *each) for name, each in others.items()},

@@ -53,6 +53,27 @@ def check_beginning(
     _check_own_layers(trainer.objective, training, trainer.seed)
 
 
+def check_own_objective(trainer: Trainer) -> None:
+    """Raises ValueError if one of a user's own makes two things of the first micro-batch.
+
+    And if it changes gradients that it has announced, which would show only where there are ranks
+    to which they are sent.
+    """
+    if not is_own(trainer.objective):
+        return
+    batch, answers = trainer.batch(0), []
+    for _ in range(2):
+        sums = batch.compute(0, ready=lambda start: None)
+        answers.append((sums[:1], sums[1:], trainer.parameters.grads.copy()))
+    if not all(map(_are_close, *answers)):
+        raise ValueError(
+            f"{type(trainer.objective).__name__}: found two answers to the same micro-batch, "
+            "expected one, on whichever rank; random numbers have to follow from `at`, such as "
+            "np.random.default_rng([at.seed, at.step, at.number]), and nothing may be kept from "
+            "one micro-batch to the next"
+        )
+
+
 def check_end(run: Run, history: History, statistics: Array) -> None:
     """Raises DisagreementError if the ranks have come apart; warns of averages that have not moved.
 

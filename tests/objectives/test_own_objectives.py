@@ -7,7 +7,11 @@ import pytest
 
 from distnet.nn import BatchNorm, Conv2d, Linear, MicroBatch, Network, Tanh, joined
 from distnet.objectives import Objective
+from distnet.optim import make_optimizer
+from distnet.optim.schedules import constant
 from distnet.training.fit import fit
+from distnet.training.step.assembly import make_trainer
+from distnet.training.step.feed import Feed
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((60, 6)).astype(np.float32)
@@ -204,3 +208,89 @@ def test_what_an_objective_of_ones_own_gets_stays():
     np.testing.assert_array_equal(inputs, given * np.float32(1 / 255))
     np.testing.assert_array_equal(outputs, [net.predict(each) for each in given])
     np.testing.assert_array_equal(gradients[0], -gradients[1])
+
+
+class ChangesTheAnnounced(Margin):
+    def gradients(self, x, targets, at, divisor=None, ready=None):
+        sums = super().gradients(x, targets, at, divisor, ready)
+        if at.step >= self.first_step:
+            self.parameters.grads[-1] *= 2
+        return sums
+
+    first_step = 0
+
+
+class AnnouncesTwice(Margin):
+    def gradients(self, x, targets, at, divisor=None, ready=None):
+        sums = super().gradients(x, targets, at, divisor, ready)
+        return sums + super().gradients(x, targets, at, divisor, ready)
+
+
+ALL_APART = dict(images=X, labels=T + 9)  # so that no micro-batch is without backward
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            ChangesTheAnnounced,
+            r"found other values in parameters.grads\[56:65\], of linear2.weight",
+        ),
+        (AnnouncesTwice, r"found ready\(56\) after ready\(0\), .*: hand `ready` to the last back"),
+    ],
+)
+def test_gradients_that_were_announced_stay_on_one_rank_too(kind, message):
+    with pytest.raises(ValueError, match=message):
+        fit(kind(network()), **ALL_APART, **SETTINGS)
+
+
+@pytest.mark.mpi(min_size=2)
+def test_gradients_that_were_announced_stay_in_later_steps(comm):
+    objective = ChangesTheAnnounced(network())
+    objective.first_step = 2
+    trainer = make_trainer(
+        objective,
+        Feed(objective, X, T + 9),
+        optimizer=make_optimizer("sgd", objective.parameters.values.size),
+        schedule=constant(0.01),
+        batch_size=30,
+        micro_batch_size=2,
+        seed=0,
+        comm=comm,
+        bucket_bytes=100,
+    )
+    for step in range(2):
+        trainer.step(step)
+    with pytest.raises(ValueError, match=r"found other values in parameters.grads\[56:65\]"):
+        trainer.step(2)
+
+
+class Draws(Margin):
+    def __init__(self, network):
+        super().__init__(network)
+        self.rng = np.random.default_rng(0)
+
+    def gradients(self, x, *args, **kwargs):
+        return super().gradients(x + self.rng.standard_normal(x.shape, np.float32), *args, **kwargs)
+
+
+class DrawsByPlace(Margin):
+    def gradients(self, x, targets, at, *args, **kwargs):
+        noise = np.random.default_rng([at.seed, at.step, at.number])
+        x = x + noise.standard_normal(x.shape, np.float32)
+        return super().gradients(x, targets, at, *args, **kwargs)
+
+
+class Remembers(Margin):
+    mean = 0.0
+
+    def gradients(self, x, targets, *args, **kwargs):
+        self.mean += 0.1 * (targets.mean() - self.mean)
+        return super().gradients(x, targets - np.float32(self.mean), *args, **kwargs)
+
+
+@pytest.mark.parametrize("kind", [Draws, Remembers])
+def test_what_would_depend_on_the_rank_is_refused(kind):
+    with pytest.raises(ValueError, match=f"{kind.__name__}: found two answers to the same micro-"):
+        fit(kind(network()), **ALL_APART, **SETTINGS)
+    assert fit(DrawsByPlace(network()), **ALL_APART, **SETTINGS).losses[-1] > 0

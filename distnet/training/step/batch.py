@@ -12,6 +12,7 @@ from distnet.base.keys import MicroBatch
 from distnet.data.sampler import Sampler
 from distnet.nn.own_layers import is_own
 from distnet.objectives import Objective
+from distnet.training.step.announced import Announced
 from distnet.training.step.feed import Feed
 from distnet.training.step.group_pass import GroupPass, GroupResult
 
@@ -57,10 +58,14 @@ class Batch:
         """
         at, parameters = self.place(m), self.objective.parameters
         x, targets = self.feed.training(self.micro_batches[m], at)
+        announced = None
         if is_own(self.objective):  # it may not come to all parameters in every micro-batch
             parameters.grads[...] = 0
             parameters.batch_statistics[...] = 0
+            ready = announced = Announced(parameters, ready) if ready is not None else None
         sums = self.objective.gradients(x, targets, at, self.divisor, ready)
+        if announced is not None:
+            announced.check()
         return np.concatenate([self.objective.checked(sums), parameters.batch_statistics])
 
     def compute_together(

@@ -119,7 +119,7 @@ class Trainer:
         began = time.perf_counter()
         objective, reducer, parameters = self.objective, self.reducer, self.parameters
         self.comm.position.begin_step(step)
-        batch = self._batch(step, part)
+        batch = self.batch(step, part)
         mine = self.deal(len(batch.micro_batches))
         reducer.start(mine)
         groups = batch.groups(mine, self.group_pass)
@@ -157,7 +157,8 @@ class Trainer:
             stop=reducer.num_flags > 0,
         )
 
-    def _batch(self, step: int, part: int) -> Batch:
+    def batch(self, step: int, part: int = 0) -> Batch:
+        """The batch of a step, or its part for one island."""
         return Batch(self.objective, self.feed, self.sampler, self.seed, step, part)
 
     def _add(self, batch: Batch, some: Sequence[int], is_last: bool) -> None:
@@ -184,7 +185,7 @@ class Trainer:
         """
         if self.memory or type(self.sampler) is not Sampler:
             return
-        following = self._batch(batch.step + 1, batch.part)
+        following = self.batch(batch.step + 1, batch.part)
         groups = following.groups(self.deal(len(following.micro_batches)), group_pass)
         if groups:
             following.draw(group_pass, groups[0])
