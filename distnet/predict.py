@@ -24,6 +24,7 @@ from distnet.base.images import large_floats_hint
 from distnet.base.options import ConfigError, argument, option, parse_options, with_default
 from distnet.base.output import write_now
 from distnet.base.tables import aligned
+from distnet.data.dataset import digest
 from distnet.data.formats.pictures import PREPARATIONS
 from distnet.data.image_files import read_images
 from distnet.device import CPU, choose_device
@@ -95,12 +96,14 @@ def predict(comm: Communicator, argv: Sequence[str]) -> int:
     agree(comm, asdict(options))
     files = together(comm, lambda: options.images)
     checkpoints = together(comm, lambda: [model_file.read(path) for path in options.models])
+    agree(comm, {f: each.sha256 for f, each in zip(options.models, checkpoints, strict=True)})
     device = together(comm, lambda: choose_device(options.device, comm.node.rank))
     network = together(comm, lambda: model_file.classifiers_of(checkpoints, options.models, device))
     expect_same_bits(comm, network.arithmetic, device)
     computing = devices(comm, device)
     prepare = preparation(options.pictures, checkpoints[0].model)
     found = together(comm, lambda: _read(files, network, prepare))
+    agree(comm, {file: digest([images]) for file, images in found})
     for file, images in found:
         if comm.rank == 0 and (hint := large_floats_hint(images)):
             write_now(sys.stderr, f"distnet: warning: {file}: {hint}\n")

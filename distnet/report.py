@@ -59,6 +59,7 @@ def report(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]) 
     agree(comm, asdict(options))
     out = Path(options.out) if options.out else Path(options.runs[0]) / "report.html"
     runs = together(comm, lambda: [RunFiles.read(Path(path)) for path in options.runs])
+    agree(comm, {run.name: run.best and run.best.sha256 for run in runs})
     together(comm, lambda: check(out, runs, options))
     examined, notes = {}, []
     with one_blas_thread():

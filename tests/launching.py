@@ -6,6 +6,7 @@ Works with the mpirun of MPICH and Open MPI, as root and with more ranks than co
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -120,6 +121,13 @@ def mpirun(num_ranks: int, *args: str, timeout: float = HUNG_SECONDS, **settings
             output = _kill(process)
             raise subprocess.TimeoutExpired(process.args, timeout, *output) from None
     return Finished(process.args, process.returncode, stdout, stderr)
+
+
+def mpirun_apart(directory: Path, *args: str) -> Finished:
+    """Runs a program on two ranks, the first in `directory`/0 and the second in `directory`/1."""
+    second = f'cd {shlex.quote(str(directory / "1"))} && exec "$0" "$@"'
+    apart = (":", "-n", "1", "sh", "-c", second, sys.executable, *args)
+    return mpirun(1, *args, *apart, cwd=directory / "0")
 
 
 def _kill(process: subprocess.Popen[str], patience: float = 3) -> tuple[str, str]:

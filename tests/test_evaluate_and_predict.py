@@ -13,7 +13,7 @@ import launching
 import numpy as np
 import pytest
 from PIL import Image
-from training_runs import ALONE, SIZES, succeed, write_digits
+from training_runs import ALONE, SIZES, own_lines, succeed, write_digits
 
 import distnet
 from distnet.__main__ import main
@@ -141,6 +141,30 @@ def test_evaluation_and_prediction_say_the_same_on_ranks(run, data_dir, mpirun, 
     ):
         process = mpirun(3, "-m", "distnet", *map(str, argv))
         assert (process.returncode, process.stdout) == (0, said(capsys, *argv))
+
+
+@pytest.mark.mpi_launch
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_ranks_that_find_different_files(voters, data_dir, tmp_path, command):
+    """Each host has a copy of its own, of which one is old."""
+    for rank in (0, 1):
+        (tmp_path / str(rank)).mkdir()
+        shutil.copy(voters[1 + rank], tmp_path / str(rank) / "model.safetensors")
+    shutil.copy(data_dir / TEST_IMAGES, tmp_path / "0" / "images")
+    shutil.copy(data_dir / "train-images-idx3-ubyte", tmp_path / "1" / "images")
+
+    def line() -> str:
+        more = ("--data-dir", str(data_dir)) if command == "evaluate" else ("images",)
+        words = ("-m", "distnet", command, "model.safetensors", *more)
+        process = launching.mpirun_apart(tmp_path, *words)
+        assert (process.returncode, process.stdout) == (2, ""), process.stderr
+        (said,) = own_lines(process)
+        return said
+
+    assert line().startswith("distnet: error: the ranks differ in model.safetensors: ")
+    if command == "predict":
+        shutil.copy(tmp_path / "0" / "model.safetensors", tmp_path / "1")
+        assert line().startswith("distnet: error: the ranks differ in images: ")
 
 
 def test_the_table_for_people(run, data_dir, capsys):

@@ -220,6 +220,22 @@ def test_resuming_another_run(num_ranks, flags, finished, changed, message):
     assert message in line
 
 
+def test_ranks_that_find_different_checkpoints(flags, finished, tmp_path):
+    """The results are on no file system that the hosts share, or one that shows them late."""
+    for rank in (0, 1):
+        shutil.copytree(finished, tmp_path / str(rank) / "run")
+        (tmp_path / str(rank) / "run" / "summary.json").unlink()
+    checkpoint(tmp_path / "1" / "run", STEPS).unlink()
+    process = launching.mpirun_apart(
+        tmp_path, "-m", "distnet.train", *flags, "--out", "run", "--resume"
+    )
+    assert process.returncode == 2, process.stderr
+    (line,) = own_lines(process)
+    assert line.startswith(
+        "distnet: error: the ranks differ in the step of the checkpoint: 10 on rank 0; 5 on rank 1"
+    )
+
+
 def test_resuming_beyond_the_end(flags, tmp_path):
     """Without a schedule that refers to it, the length of a run may be changed."""
     run = (*flags, "--schedule", "constant", "--out", tmp_path)
@@ -271,6 +287,22 @@ def test_ranks_with_different_configurations(flags, tmp_path, other, message):
     second = (":", "-n", "1", sys.executable, "-m", "distnet.train", *command, *other.split())
     assert error_line(1, *command, *second).startswith(message)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ranks_with_different_code(flags, tmp_path):
+    """A host on which another version is installed than on the others."""
+    other, out = tmp_path / "other", tmp_path / "out"
+    shutil.copytree(launching.ROOT / "distnet", other / "distnet")
+    with (other / "distnet" / "nn" / "losses.py").open("a") as file:
+        file.write("# of another day\n")
+    command = ("-m", "distnet.train", *flags, "--out", str(out))
+    second = (":", "-n", "1", "env", f"PYTHONPATH={other}", sys.executable, *command)
+    process = launching.mpirun(1, *command, *second, cwd=tmp_path)
+    assert process.returncode == 2, process.stderr
+    (line,) = own_lines(process)
+    assert line.startswith("distnet: error: the ranks differ in distnet's code: ")
+    assert line.endswith("; install the same environment on all hosts")
+    assert not out.exists()
 
 
 # The files of a run.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import time
@@ -18,7 +17,12 @@ from distnet.checkup.machine import usable_cores
 from distnet.parallel import Communicator
 from distnet.parallel.errors import name_ranks
 from distnet.parallel.segments import share
-from distnet.training.fingerprint import REMEDY, numerics_fingerprint
+from distnet.training.fingerprint import (
+    CODE_REMEDY,
+    REMEDY,
+    code_sha256,
+    numerics_fingerprint,
+)
 from distnet.training.placement import placement
 
 NUM_PINGS = 21
@@ -155,7 +159,7 @@ def alike(everyone: Sequence[Rank]) -> Iterator[Finding]:
     ):
         if len(set(values)) > 1:
             text = f"the ranks differ in {what}: {_who(values)}"
-            yield error("code", text, "install the same environment on all hosts")
+            yield error("code", text, CODE_REMEDY)
 
 
 def clocks(everyone: Sequence[Rank]) -> Finding:
@@ -191,15 +195,6 @@ def clock_skew(comm: Communicator) -> float:
         readings.append(time.time())
     of_zero = comm.allgather(readings)[0]
     return median(a - b for a, b in zip(readings, of_zero, strict=True))
-
-
-def code_sha256() -> str:
-    """A hash of all files of the package that is running here."""
-    package = Path(__file__).parents[1]
-    sha = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        sha.update(str(path.relative_to(package)).encode() + path.read_bytes())
-    return sha.hexdigest()[:12]
 
 
 def _who(values: Sequence[str]) -> str:

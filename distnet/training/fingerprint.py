@@ -9,6 +9,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +21,7 @@ REMEDY = (
     "Haswell) and NPY_DISABLE_CPU_FEATURES (such as X86_V4) to what all hosts have; or compute in "
     "portable arithmetic (--arithmetic portable), whose bits are the same on all"
 )
+CODE_REMEDY = "install the same environment on all hosts"
 
 
 def numerics_fingerprint() -> dict[str, str]:
@@ -51,6 +53,15 @@ def difference(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
         for name in names
     ]
     return "; ".join([*entries, REMEDY])
+
+
+def code_sha256() -> str:
+    """A hash of all files of the package that is running here; takes some 10 ms."""
+    package = Path(__file__).parents[1]
+    sha = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        sha.update(str(path.relative_to(package)).encode() + path.read_bytes())
+    return sha.hexdigest()[:12]
 
 
 def describe_features(enabled: list[str]) -> str:

@@ -30,7 +30,12 @@ from distnet.nn import (
 from distnet.objectives import Classification
 from distnet.optim import make_optimizer
 from distnet.parallel import Communicator, agree, together
-from distnet.training.fingerprint import REMEDY, numerics_fingerprint
+from distnet.training.fingerprint import (
+    CODE_REMEDY,
+    REMEDY,
+    code_sha256,
+    numerics_fingerprint,
+)
 
 # SHA-256 of the parameters of `tiny_network` after `NUM_STEPS` steps, on every machine.
 KNOWN_SHA256 = "92c0a88c5ea74a5c909e62b7faeed23dcaacafe47c8e12aad6f4eeb758e31beb"
@@ -44,10 +49,13 @@ class ForeignArithmeticError(ValueError):
 def expect_same_bits(
     comm: Communicator, arithmetic: Arithmetic, device: Device | None = None
 ) -> None:
-    """Raises AgreedError on all ranks unless they compute the same bits in an arithmetic.
+    """Raises AgreedError on all ranks unless they compute the same bits in an arithmetic, by the
+    same code.
 
     device: on which this rank's layers compute; None: on the CPU.
     """
+    if comm.size > 1:
+        agree(comm, {"distnet's code": code_sha256()}, CODE_REMEDY)
     if arithmetic.rounds:
         together(comm, check_machine)
         together(comm, lambda: None if device is None else check_device(device))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distnet.base.words import counted
-from distnet.parallel.agreement import together
+from distnet.parallel.agreement import agree, together
 from distnet.training.files.checkpoint import Checkpoint, CheckpointError, load
 from distnet.training.files.checkpoint_directory import LATEST, latest
 from distnet.training.files.compatibility import (
@@ -34,6 +34,8 @@ def resume(
     """
     find = partial(_find, run, source, directory, own, defaults)
     found, record, warnings = together(run.comm, find)
+    # Each rank has read it, from a file system of its host.
+    agree(run.comm, {"the step of the checkpoint": found.step, "the checkpoint": found.sha256})
     other = difference(found=own.fingerprint, expected=found.fingerprint)
     if other and not run.trainer.parameters.arithmetic.rounds:
         warnings.append(f"the result may differ in its last bits from an unbroken run: {other}")

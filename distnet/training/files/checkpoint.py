@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Checkpoint:
     config: the options that decide the results (`config.identity`), as JSON can hold them;
     fingerprint: `fingerprint.numerics_fingerprint` of the writer; record: what the run has measured
     so far (`record.Record`), by name; model: what the network is made of, and for which data, see
-    `model_file`.
+    `model_file`. sha256: of all this, as the file has it from which it was read.
     """
 
     step: int
@@ -54,6 +54,7 @@ class Checkpoint:
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
 
     def part(self, prefix: str) -> dict[str, np.ndarray]:
         """The arrays whose names begin with `prefix` and a dot, by the rest of their names."""
@@ -86,9 +87,10 @@ def load(path: Path) -> Checkpoint:
     _check_size(path)
     metadata, tensors = _read(path)
     _check_format(path, metadata)
-    if metadata.pop("sha256", "") != _digest(tensors, metadata):
+    sha256 = metadata.pop("sha256", "")
+    if sha256 != _digest(tensors, metadata):
         raise CheckpointError(f"{path}: damaged (SHA-256 of the content is not the recorded one)")
-    return _from_file(path, tensors, metadata)
+    return replace(_from_file(path, tensors, metadata), sha256=sha256)
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -144,8 +146,8 @@ def _from_file(path: Path, tensors: Arrays, metadata: Mapping[str, str]) -> Chec
         for name in tensors:
             if not name.startswith(PREFIXES):
                 raise ValueError(f"found an array {name!r:.60}")
-        read = {name: dict(json.loads(metadata[name])) for name in about}
-        return Checkpoint(step=int(metadata["step"]), state=tensors, **read)
+        config, prints, record, model = (dict(json.loads(metadata[name])) for name in about)
+        return Checkpoint(int(metadata["step"]), tensors, config, prints, record, model)
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a distnet checkpoint ({_one_line(error)})") from None
 
