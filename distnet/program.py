@@ -28,10 +28,10 @@ def run(main: Callable[[Communicator], Any], *, arithmetic: str | Arithmetic = F
         distnet.run(main)  # the last line of a script
 
     `comm` is what `fit` and others take as their `comm`. The exit code is what `main` returns, if
-    that is a whole number, else 0. An exception on one rank ends all of them. Ranks whose NumPy
-    would compute other bits are refused with one line and exit code 2, and so is what is no
-    function of one argument. arithmetic: in which all networks of the program compute; in
-    "portable" ranks may be of any kind.
+    that is a whole number, else 0. An exception on one rank ends all of them; a DataError does so
+    with one line and exit code 2. In the same way ranks are refused whose NumPy would compute other
+    bits, and what is no function of one argument. arithmetic: in which all networks of the program
+    compute; in "portable" ranks may be of any kind.
     """
 
     def program(comm: Communicator) -> int:

@@ -10,4 +10,7 @@ class InputChangedError(ValueError):
 
 
 class DataError(ValueError):
-    """Data that cannot be used; one line says where, what was found and what was expected."""
+    """Data that cannot be used; one line says where, what was found and what was expected.
+
+    A program that it leaves ends with that line and exit code 2, as well.
+    """

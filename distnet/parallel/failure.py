@@ -23,11 +23,13 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import NoReturn
 
-from distnet.base.errors import InputChangedError
+from distnet.base.errors import DataError, InputChangedError
 from distnet.base.output import write_now
 from distnet.parallel.agreement import AgreedExit
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.errors import AgreedError
+
+SAY_ALL = (DataError, InputChangedError)  # in one line, which no traceback explains
 
 
 @contextmanager
@@ -76,7 +78,7 @@ def _report(error: BaseException, comm: Communicator) -> str:
     """The traceback of `error`, or the line that says all; each line marked with the rank."""
     if isinstance(error, KeyboardInterrupt):
         lines = ["interrupted"]
-    elif isinstance(error, InputChangedError):
+    elif isinstance(error, SAY_ALL):
         lines = [f"distnet: error: {error}"]
     elif isinstance(error, SystemExit):
         lines = [f"left by sys.exit({error.code!r}) on its own; commands return their exit code"]
@@ -91,6 +93,6 @@ def _exit_code(error: BaseException) -> int:
         return 130  # 128 + SIGINT, as shells count
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code or 1
-    if isinstance(error, InputChangedError):
+    if isinstance(error, SAY_ALL):
         return 2
     return 1

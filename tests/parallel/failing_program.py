@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from distnet.base.errors import InputChangedError
+from distnet.base.errors import DataError, InputChangedError
 from distnet.parallel import Communicator, agree, run_command, together
 
 
@@ -16,6 +16,8 @@ def misbehave(what: str) -> None:
         sys.exit(int(what.removeprefix("exit")))
     if what == "changed":
         raise InputChangedError("x: found another file")
+    if what == "data":
+        raise DataError("labels: found 11")
     if what == "interrupt":
         raise KeyboardInterrupt
     if what == "kill":

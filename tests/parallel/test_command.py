@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from launching import codes_of_abort
 
-from distnet.base.errors import InputChangedError
+from distnet.base.errors import DataError, InputChangedError
 from distnet.parallel import AgreedExit, RankError, fail_together
 
 PROGRAM = str(Path(__file__).with_name("failing_program.py"))
@@ -26,6 +26,7 @@ def test_agreed_errors_are_shown_by_rank_0_alone(any_comm, capsys):
         (ZeroDivisionError("no"), 1, "ZeroDivisionError: no\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (InputChangedError("x: found another file"), 2, "distnet: error: x: found another file\n"),
+        (DataError("labels: found 11"), 2, "distnet: error: labels: found 11\n"),
         (SystemExit(3), 3, "left by sys.exit(3) on its own; commands return their exit code\n"),
         (SystemExit(), 1, "left by sys.exit(None) on its own; commands return their exit code\n"),
         (SystemExit("text"), 1, "left by sys.exit('text') on its own; commands return"),
@@ -51,6 +52,7 @@ def own_lines(process: subprocess.CompletedProcess[str]) -> list[str]:
     ("what", "code", "line"),
     [
         ("changed", 2, "[rank 1] distnet: error: x: found another file"),
+        ("data", 2, "[rank 1] distnet: error: labels: found 11"),
         ("exception", 1, "[rank 1] ZeroDivisionError: this cannot be computed"),
         ("exit3", 3, "[rank 1] left by sys.exit(3) on its own; commands return their exit code"),
         ("exit0", 1, "[rank 1] left by sys.exit(0) on its own; commands return their exit code"),
