@@ -66,7 +66,7 @@ def _check_main(main: object) -> None:
 
 
 @wraps(_fit.fit)
-def fit(network: Any, images: Any, labels: Any, **settings: Any) -> History:
+def fit(network: Any, images: Any, labels: Any = None, **settings: Any) -> History:
     _refuse_ranks_that_work_alone("fit", settings)
     return _fit.fit(network, images, labels, **settings)
 

@@ -34,7 +34,7 @@ from distnet.training.watching.terminal import Terminal
 def fit(
     network: Network | Objective,
     images: Any,
-    labels: Any,
+    labels: Any = None,
     *,
     steps: int | None = None,
     epochs: int | None = None,
@@ -105,7 +105,7 @@ def fit(
         validation=validation,
         seed=seed,
     )
-    check_kinds(network, images, comm, evaluate_on, callbacks, augment, after)
+    check_kinds(network, images, labels, comm, evaluate_on, callbacks, augment, after)
     objective = network if isinstance(network, Objective) else Classification(network)
     samples = checked(network, (images, labels), evaluate_on or {}, settings)
     run, history = _arranged(objective, *samples, settings, augment, after, comm)

@@ -104,6 +104,7 @@ class Settings:
 def check_kinds(
     network: object,
     images: object,
+    labels: object,
     comm: object,
     sets: object,
     callbacks: object,
@@ -113,6 +114,13 @@ def check_kinds(
     """Raises TypeError, one line, for what is something else."""
     if isinstance(images, Dataset):
         raise TypeError("fit: found a data set, expected images, labels: *dataset.train")
+    if isinstance(images, Samples):
+        raise TypeError("fit: found images and labels in one, expected two: *dataset.train")
+    if labels is None:
+        raise TypeError(
+            "fit: found no labels, expected fit(network, images, labels, ...), or the targets of an"
+            " objective of your own in their place"
+        )
     kinds = (
         ("network", network, isinstance(network, Network | Objective), "a Network, or Objective"),
         ("comm", comm, hasattr(comm, "allgather"), "a communicator, as distnet.run gives it"),

@@ -519,7 +519,16 @@ PIXELS, LABELS = samples(50)
         (dict(after=3), "fit: found after 3, expected what an earlier call has returned"),
         (dict(evaluate_on=(PIXELS, LABELS)), "evaluate_on: found tuple, expected sets by name"),
         (dict(evaluate_on={"test": PIXELS}), "evaluate_on, 'test': found ndarray, expected .imag"),
+        (dict(labels=None), r"fit: found no labels, expected fit\(network, images, labels, "),
         (dict(images=dataset_from_arrays(PIXELS, LABELS)), "fit: found a data set, expected"),
+        (
+            dict(images=dataset_from_arrays(PIXELS, LABELS), labels=None),
+            r"fit: found a data set, expected images, labels: \*dataset.train",
+        ),
+        (
+            dict(images=dataset_from_arrays(PIXELS, LABELS).train, labels=None),
+            r"fit: found images and labels in one, expected two: \*dataset.train",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
