@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from distnet.base.arithmetic import FLOAT
 from distnet.base.arrays import ceil_divide
 from distnet.base.options import ConfigError, details, parse_values, settle, to_toml
 from distnet.optim import depends_on_length
@@ -77,8 +76,6 @@ def identity(config: TrainConfig) -> dict[str, Any]:
         idle = {"epochs", "steps"}
     if not config.numbers.rounds:
         idle |= {"arithmetic_bits"}
-    if config.arithmetic == FLOAT.name:
-        idle |= {"arithmetic"}  # as runs have it that know no other
     values = {
         item.name: getattr(config, item.name)
         for item in fields(config)

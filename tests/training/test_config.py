@@ -369,7 +369,7 @@ def test_identity_holds_what_decides_the_results_and_nothing_else():
     free += " balance stall_timeout stall_action verify_every log_every timeline profile progress"
     free += " expect_hosts audit init hash_every quiet csv tensorboard"
     free += " overwrite allreduce shard_optimizer"
-    free += " arithmetic arithmetic_bits"  # of float32, as checkpoints have it that know no other
+    free += " arithmetic_bits"  # of float32
     taken = {name for name, value in DEFAULTS.items() if value is not None}
     assert set(identity(config)) == taken - set(free.split()) - {"steps"}
     assert identity(replace(config, out="x", keep=1, stop_at=3)) == identity(config)

@@ -305,6 +305,7 @@ def test_where_all_checkpoints_are_damaged_one_line_says_so(run, tmp_path):
     [
         ("--seed 1", "seed: found 0, expected 1"),
         ("--optimizer sgd", "optimizer: found 'adam', expected 'sgd'"),
+        ("--arithmetic bfloat16", "arithmetic: found 'float32', expected 'bfloat16'"),
     ],
 )
 def test_another_run_is_refused(run, whole, flags, message):
@@ -315,12 +316,15 @@ def test_another_run_is_refused(run, whole, flags, message):
 def test_a_checkpoint_that_does_not_know_an_option_was_computed_without_it(run, whole, tmp_path):
     """As an earlier version has written it: it goes on, unless the option is used now."""
     earlier = load(checkpoint_path(whole / "checkpoints", 3))
-    config = {name: value for name, value in earlier.config.items() if name != "freeze"}
-    assert len(config) == len(earlier.config) - 1
+    later = {"freeze", "arithmetic"}
+    config = {name: value for name, value in earlier.config.items() if name not in later}
+    assert len(config) == len(earlier.config) - len(later)
     source, out = tmp_path / "earlier.safetensors", tmp_path / "on"
     save(source, replace(earlier, config=config))
     with pytest.raises(RankError, match="freeze: found '', expected 'linear1'"):
         run(out, "--resume", str(source), "--freeze", "linear1")
+    with pytest.raises(RankError, match="arithmetic: found 'float32', expected 'portable'"):
+        run(out, "--resume", str(source), "--arithmetic", "portable")
     assert run(out, "--resume", str(source)) == 0
     assert summary(out)["params_sha256"] == summary(whole)["params_sha256"]
 
