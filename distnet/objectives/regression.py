@@ -8,6 +8,7 @@ import numpy as np
 
 from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
+from distnet.base.errors import DataError
 from distnet.base.keys import MicroBatch
 from distnet.nn import layout
 from distnet.nn.network import Network
@@ -19,8 +20,9 @@ class Regression(Objective):
     """Trains outputs y `(N, ...)` to be targets t, with the loss 1/2 sum (y - t)^2 of a sample.
 
     The book's error, whose gradient is y - t. Targets have as many elements a sample as outputs, in
-    (C, H, W) order; bytes are pixels and mean 0 to 1, so that images may be targets. Metrics: loss,
-    and rmse, the root of the mean of (y - t)^2 over all samples and elements.
+    (C, H, W) order. Those of images, `(N, H, W)` or `(N, C, H, W)`, may be bytes: they are pixels
+    and mean 0 to 1. Other bytes are refused, as they might be pixels or numbers. Metrics: loss, and
+    rmse, the root of the mean of (y - t)^2 over all samples and elements.
     """
 
     counts = ()
@@ -54,10 +56,16 @@ class Regression(Objective):
         return {"loss": loss, "rmse": float(np.sqrt(2 * loss / size))}
 
     def shaped(self, targets: Array, n: int) -> Array:
-        """The targets of n samples in the shape of outputs; raises ValueError if they are not."""
+        """The targets of n samples in the shape of outputs; raises DataError if they are not."""
         shape = n, *self.network.output_shape
         if len(targets) != n or targets.size != math.prod(shape):
-            raise ValueError(f"targets: found shape {targets.shape}, expected {shape}")
+            raise DataError(f"targets: found shape {targets.shape}, expected {shape}")
+        if targets.dtype == np.uint8 and targets.ndim < 3:
+            raise DataError(
+                f"targets: found uint8 of shape {targets.shape}, expected floats, or images if "
+                "they are pixels; targets.astype(np.float32) are numbers as they are, and divided "
+                "by 255 what pixels mean"
+            )
         return targets.reshape(shape)
 
     def _difference(self, y: Array, targets: Array) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from distnet.base.errors import DataError
 from distnet.nn import Conv2d, Linear, MicroBatch, Network, Tanh
 from distnet.nn.gradient_check import numerical_gradient, relative_error
 from distnet.objectives import Regression
@@ -35,6 +36,17 @@ def test_bytes_as_targets_mean_0_to_1():
     (of_bytes,) = trained.measure(x, images)
     (of_floats,) = trained.measure(x, images / 255)
     assert of_bytes == pytest.approx(of_floats, rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 1)])
+def test_bytes_that_are_no_images_are_neither_pixels_nor_numbers(shape):
+    trained = Regression(Network([Linear(1)], (3,)))
+    x, ages = np.zeros((5, 3), np.float32), np.arange(20, 25).reshape(shape)
+    with pytest.raises(DataError, match=r"targets: found uint8 .*, expected floats, or images"):
+        trained.measure(x, ages.astype(np.uint8))
+    for kind in (np.int64, np.uint16, np.float32):
+        (loss,) = trained.measure(x, ages.astype(kind))
+        assert loss == pytest.approx(0.5 * np.square(ages).sum())
 
 
 def test_vectors_may_be_trained_to_be_images():
