@@ -73,15 +73,14 @@ class Classifier:
         """
         inputs = _inputs(X)
         labels = _labels(y, len(inputs))
-        self.classes_, targets = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
+        classes, targets = np.unique(labels, return_inverse=True)
+        if len(classes) < 2:
             raise DataError(
                 f"y: found one class, {labels.tolist()[0]!r:.40}, expected at least two"
             )
-        self.n_features_in_ = int(np.prod(inputs.shape[1:]))
-        self.network_ = self._network(inputs.shape[1:])
-        self.history_ = fit(
-            self.network_,
+        network = self._network(inputs.shape[1:], len(classes))
+        history = fit(
+            network,
             inputs,
             targets,
             epochs=self.epochs,
@@ -94,6 +93,9 @@ class Classifier:
             progress=self.progress,
             comm=self.comm,
         )
+        # All at the end: a fit that fails leaves what an earlier one has found as it was.
+        self.classes_, self.network_, self.history_ = classes, network, history
+        self.n_features_in_ = int(np.prod(inputs.shape[1:]))
         return self
 
     def predict(self, X: Any) -> Array:
@@ -135,8 +137,7 @@ class Classifier:
         """The labels of the largest of the logits `(N, K)`."""
         return self.classes_[logits.argmax(axis=1)]
 
-    def _network(self, shape: Shape) -> Network:
-        num_classes = len(self.classes_)
+    def _network(self, shape: Shape, num_classes: int) -> Network:
         if isinstance(self.layers, str):
             if self.layers not in MODELS:
                 raise ValueError(

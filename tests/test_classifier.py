@@ -139,6 +139,17 @@ def test_what_cannot_be_used_is_one_line(X, y, says):
         Classifier().fit(X, y)
 
 
+def test_a_fit_that_fails_leaves_what_an_earlier_one_has_found():
+    images, names = digits()
+    classifier = Classifier("two_layer", epochs=1).fit(images, names)
+    before = classifier.predict_proba(images)
+    for lr, labels in ((-1, names), (0.004, names[:1].repeat(len(names)))):
+        with pytest.raises(ValueError, match="found"):
+            classifier.set_params(lr=lr).fit(images, labels)
+        assert classifier.predict_proba(images).tolist() == before.tolist()
+        assert classifier.classes_.tolist() == ["bar", "cross", "dot"]
+
+
 def test_other_images_than_it_was_fitted_for():
     classifier = Classifier(LAYERS, epochs=1).fit(*digits())
     with pytest.raises(DataError, match=r"found shape \(1, 7, 7\), expected \(1, 8, 8\)"):
