@@ -4,7 +4,7 @@ By their step hashes and checkpoints; with `--rerun` both are run again, side by
 checkpoint that they have in common.
 
 Exit codes: 0 the same bits after every step that is known of both, 1 they differ, 2 wrong usage or
-input.
+input, 74 compared, but not told: standard output failed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from distnet.base.blas import one_blas_thread
 from distnet.base.command import one_line
 from distnet.base.options import argument, option, parse_options
+from distnet.base.output import write_now
 from distnet.base.words import counted
 from distnet.build import dataset_of, objective_of, parts_of, start_of, trainer_of
 from distnet.parallel import SerialCommunicator
@@ -28,6 +29,7 @@ from distnet.training.config import defaults_of, identity, parse
 from distnet.training.files import checkpoint as checkpoints
 from distnet.training.files.checkpoint import Checkpoint, CheckpointError
 from distnet.training.files.compatibility import check_compatible, with_defaults
+from distnet.training.job import DONE, NOT_WRITTEN
 from distnet.training.side_by_side import Rerun, rerun
 from distnet.training.step.trainer import Trainer
 from distnet.training.watching.step_hashes import state_sha256
@@ -65,10 +67,12 @@ def main(argv: Sequence[str]) -> int:
         with one_blas_thread():
             again = run_again(paths, found)
     if options.json:
-        print(json.dumps(asdict(found) | {"rerun": again and asdict(again)}, indent=2))
+        text = json.dumps(asdict(found) | {"rerun": again and asdict(again)}, indent=2)
     else:
-        print("\n".join([*lines(paths, found, again), *lines_of_rerun(paths, again)]))
-    return 0 if found.parted is None else 1
+        text = "\n".join([*lines(paths, found, again), *lines_of_rerun(paths, again)])
+    if write_now(sys.stdout, f"{text}\n"):
+        return NOT_WRITTEN
+    return DONE if found.parted is None else 1
 
 
 def lines(paths: Sequence[Path], found: Comparison, again: Rerun | None) -> Iterator[str]:

@@ -32,6 +32,7 @@ import numpy as np
 from distnet.base.arrays import Array, ceil_divide
 from distnet.base.command import one_line
 from distnet.base.options import argument, option, parse_options
+from distnet.base.output import write_now
 from distnet.base.words import counted
 from distnet.data import DATASETS, default_cache_dir, load_dataset
 from distnet.data.classes import read_class_names
@@ -160,7 +161,7 @@ def main(argv: Sequence[str]) -> int:
     size = sum(array.size for array in model.part("params").values())
     if options.storage != "full":
         note = f", {target.stat().st_size:,} bytes{note}"
-    print(f"{target}: {what}, {size:,} parameters{note}")
+    write_now(sys.stdout, f"{target}: {what}, {size:,} parameters{note}\n")
     return 0
 
 

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from distnet.base.command import one_line
 from distnet.base.options import argument, option, parse_options, pick
+from distnet.base.output import write_now
 from distnet.data import DATASETS, default_cache_dir
 from distnet.data.errors import DataError
 from distnet.data.fetch import fetch
 from distnet.data.source import Source
 from distnet.parallel import SerialCommunicator
+from distnet.training.job import DONE, NOT_WRITTEN
 from distnet.training.watching.terminal import Terminal
 
 
@@ -54,8 +56,9 @@ def main(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
         _fetch(parse_options(FetchOptions, argv[1:], "distnet datasets fetch"), cache_dir)
     else:
         parse_options(ListOptions, argv, "distnet datasets")
-        print("\n".join(table(cache_dir)))
-    return 0
+        if write_now(sys.stdout, "\n".join(table(cache_dir)) + "\n"):
+            return NOT_WRITTEN
+    return DONE
 
 
 def table(cache_dir: Path | None) -> list[str]:
@@ -93,7 +96,8 @@ def _fetch(options: FetchOptions, cache_dir: Path | None) -> None:
         directory = _in_cache(source, cache_dir, options.name)
     else:
         raise DataError("found no home directory for the files, expected --to DIR")
-    print(f"{options.name}: {source.contents}; licence: {source.licence}; see {source.page}")
+    about = f"{options.name}: {source.contents}; licence: {source.licence}; see {source.page}\n"
+    write_now(sys.stdout, about)
     with Terminal(SerialCommunicator(), progress=True) as terminal:
 
         def show(name: str, done: int, total: int) -> None:
@@ -102,7 +106,7 @@ def _fetch(options: FetchOptions, cache_dir: Path | None) -> None:
 
         fetched = fetch(source, directory, options.mirror, show)
     what = f"fetched {', '.join(fetched)}" if fetched else "found all files there already"
-    print(f"{what}; they are in {directory}")
+    write_now(sys.stdout, f"{what}; they are in {directory}\n")
 
 
 if __name__ == "__main__":

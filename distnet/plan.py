@@ -1,6 +1,6 @@
 """`distnet plan [RUN ...]`: how training will go on more ranks, hosts and slower links.
 
-Exit codes: 0 done, 2 wrong usage or input.
+Exit codes: 0 done, 2 wrong usage or input, 74 computed, but not told: standard output failed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from distnet.base.command import one_line
 from distnet.base.files import write_atomically
 from distnet.base.options import ConfigError, parse_options
+from distnet.base.output import write_now
 from distnet.base.words import counted
 from distnet.planning.advice import advice
 from distnet.planning.forecast import Row, cluster_of, rows_of, workload_of
@@ -25,6 +26,7 @@ from distnet.planning.page import page
 from distnet.planning.simulation import POLICIES, Played, Stragglers, play
 from distnet.planning.sources import Measured, Plan, plan_of, way_of
 from distnet.training.files.metrics import plain
+from distnet.training.job import DONE, NOT_WRITTEN
 
 HEAD = (
     "ranks hosts  step ms compute  uneven varying messages   alone efficiency  images/s"
@@ -42,10 +44,10 @@ def main(argv: Sequence[str]) -> int:
     if options.html:
         write_atomically(Path(options.html), page(options, plan, rows, played).encode())
     if options.json:
-        print(json.dumps(as_json(options, plan, rows, played), indent=2))
+        text = json.dumps(as_json(options, plan, rows, played), indent=2)
     else:
-        print("\n".join(lines(options, plan, rows, played)))
-    return 0
+        text = "\n".join(lines(options, plan, rows, played))
+    return NOT_WRITTEN if write_now(sys.stdout, f"{text}\n") else DONE
 
 
 def simulate(options: PlanOptions, plan: Plan) -> dict[str, Played]:

@@ -20,7 +20,7 @@ from types import FrameType
 from distnet.base.blas import one_blas_thread
 from distnet.base.command import one_line
 from distnet.base.options import argument, option, parse_options, with_default
-from distnet.base.output import secure_streams, write_now
+from distnet.base.output import write_now
 from distnet.predict import PredictOptions, preparation
 from distnet.serving.page import page
 from distnet.serving.reader import Reader
@@ -55,7 +55,6 @@ class ServeOptions:
 @one_line(ValueError, OSError)
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
-    secure_streams()
     options = parse_options(ServeOptions, argv, "distnet serve")
     checkpoint = model_file.read(options.model)
     network = model_file.classifier_of(checkpoint, options.model)

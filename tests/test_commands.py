@@ -49,6 +49,21 @@ def test_the_first_help_names_all_commands(capsys):
         assert sum(line.split() == [name, *text.split()] for line in lines) == 1
 
 
+PLAN = ["--parameters", "1000", "--batch-size", "8", "--micro-batch-size", "4"]
+PLAN += ["--micro-batch-seconds", "0.1"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("argv", [["datasets"], ["plan", *PLAN]], ids=lambda argv: argv[0])
+def test_what_cannot_be_told_is_neither_success_nor_wrong_usage(argv):
+    command = [sys.executable, "-m", "distnet", *argv]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, timeout=launching.HUNG_SECONDS
+        )
+    assert (ended.returncode, ended.stderr) == (74, b"")
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -375,8 +375,9 @@ def test_a_run_on_data_without_a_test_part_is_tested_on_samples_that_it_never_sa
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_results_that_cannot_be_written_are_no_success(run):
-    command = [sys.executable, "-m", "distnet", "evaluate", str(run)]
+@pytest.mark.parametrize(("name", "times"), [("evaluate", 1), ("compare", 2)])
+def test_results_that_cannot_be_written_are_no_success(run, name, times):
+    command = [sys.executable, "-m", "distnet", name, *[str(run)] * times]
     with open("/dev/full", "w") as full:
         process = subprocess.run(
             command, stdout=full, stderr=subprocess.PIPE, timeout=launching.HUNG_SECONDS

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec
 
+from distnet.base.output import secure_streams
+
 P = ParamSpec("P")
 BAD_INPUT = 2
 
@@ -30,6 +32,7 @@ def one_line(*expected: type[Exception]) -> Callable[[Callable[P, int]], Callabl
         @wraps(main)
         def command(*args: P.args, **kwargs: P.kwargs) -> int:
             begin_command()
+            secure_streams()
             try:
                 return main(*args, **kwargs)
             except expected as error:
