@@ -20,6 +20,7 @@ from distnet.training.files.metrics import read_events
 from distnet.training.files.model_file import CHECKPOINTS
 
 HOUR = 3600.0
+SIZES = ("batch_size", "micro_batch_size")  # that a run's configuration has
 WINDOW_PART = 0.5  # of a micro-batch, where nobody has measured it
 
 
@@ -49,9 +50,21 @@ class Measured:
         if not (path / "config.toml").is_file():
             raise ConfigError(f"{path}: found no config.toml, expected the directory of a run")
         config = read_unchecked(path / "config.toml")
+        if not all(isinstance(config.get(name), int) for name in SIZES):
+            sizes = " and ".join(SIZES)
+            raise ConfigError(f"{path}: found no {sizes} in config.toml, expected both")
         epochs = [e for e in read_events(path / "metrics.jsonl", "epoch") if e.get("micro_batches")]
         if not epochs:
             raise ConfigError(f"{path}: found no epoch in metrics.jsonl, expected a measured one")
+        try:
+            return cls._of(path, config, epochs)
+        except (KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{path}: metrics.jsonl is damaged ({error!r:.100}), expected that of a run"
+            ) from None
+
+    @classmethod
+    def _of(cls, path: Path, config: dict[str, Any], epochs: Sequence[dict[str, Any]]) -> Measured:
         seconds: list[float] = []
         micro_batches: list[float] = []
         deviations: list[float] = []
@@ -173,11 +186,11 @@ def _filled(options: PlanOptions, runs: Sequence[Measured]) -> PlanOptions:
     """With what the runs say where the options say nothing; the last run wins."""
     known: dict[str, Any] = {}
     for run in runs:
-        for name in ("batch_size", "micro_batch_size"):
+        for name in SIZES:
             known[name] = run.config[name]
         if run.parameters:
             known |= {"parameters": run.parameters, "optimizer_vectors": run.vectors}
-    for name in ("batch_size", "micro_batch_size"):
+    for name in SIZES:
         found = {run.config[name] for run in runs}
         if len(found) > 1:
             raise ConfigError(f"runs: found {name} {found}, expected runs of one network and batch")

@@ -94,6 +94,25 @@ def test_two_numbers_of_ranks_tell_what_is_not_shared_out(runs, tmp_path, capsys
     assert workload["step_seconds"] == pytest.approx(0.003)
 
 
+@pytest.mark.parametrize(
+    ("config", "change", "words"),
+    [
+        ("", {}, "found no batch_size and micro_batch_size in config.toml"),
+        (None, {"compute_seconds": None}, "metrics.jsonl is damaged"),
+        (None, {"micro_batches": "4"}, "metrics.jsonl is damaged"),
+        (None, {"images_per_second": "x"}, "metrics.jsonl is damaged"),
+    ],
+)
+def test_a_damaged_run_is_one_line(runs, tmp_path, capsys, config, change, words):
+    whole = (runs / "100" / "config.toml").read_text()
+    (tmp_path / "config.toml").write_text(whole if config is None else config)
+    line = {"event": "epoch", "step": 10, "compute_seconds": [0.1], "micro_batches": [40]}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line | change) + "\n")
+    assert main(["plan", str(tmp_path), "--parameters=39760"]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+
+
 def test_a_measured_network_comes_from_a_file(tmp_path, capsys):
     file = tmp_path / "network.toml"
     file.write_text("message_bytes = [8, 1024, 1048576]\nmessage_seconds = [0.02, 0.02, 0.1]\n")
