@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from distnet.base import elementary
 from distnet.base.arithmetic import is_portable, portable
+from distnet.base.options import Option, check
 
 Pixels = NDArray[Any]  # bytes or floats
 Words = NDArray[np.uint32] | NDArray[np.uint64]
@@ -27,6 +28,16 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 Augment = Callable[[Pixels, NDArray[np.uint64]], Pixels]  # of images and a word for each
+
+# What `augmentation` may be asked for, and the flags that are named after it.
+OPTIONS = {
+    "shift": Option("how far images are moved", 0, limits={">=": 0, "<=": 256}),
+    "rotation": Option("how far they are turned", 0.0, limits={">=": 0, "<=": 180}),
+    "scale": Option("how much smaller or larger they get", 0.0, limits={">=": 0, "<": 1}),
+    "flip": Option("whether they are mirrored", False),
+    "brightness": Option("how much brighter or darker they get", 0.0, limits={">=": 0, "<=": 1}),
+    "cutout": Option("the square that is blotted out", 0, limits={">=": 0, "<=": 256}),
+}
 
 _ONE = 1 << 16  # 1.0 in the 16-bit fixed point of `random_affine`
 
@@ -46,8 +57,14 @@ def augmentation(
     rotation: degrees up to which they are turned, either way; scale: part by which they get smaller
     or larger, at most; flip: mirror half of them; brightness: change by up to this part; cutout:
     pixels of a square that is blotted out. Images that are turned or scaled are moved by fractions
-    of a pixel in the same pass, so that they are interpolated once.
+    of a pixel in the same pass, so that they are interpolated once. Raises ValueError for what is
+    out of range (OPTIONS).
     """
+    asked = dict(shift=shift, rotation=rotation, scale=scale)
+    asked |= dict(flip=flip, brightness=brightness, cutout=cutout)
+    for name, value in asked.items():
+        number = value.item() if isinstance(value, np.generic) else value
+        check(OPTIONS[name], number, f"augmentation: {name}")
     parts: list[Augment] = []
     if rotation or scale:
         parts.append(

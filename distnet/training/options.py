@@ -23,6 +23,7 @@ from distnet.base.options import (
     shown,
     with_options_of,
 )
+from distnet.data.augment import OPTIONS as AUGMENTATIONS
 from distnet.data.registry import DATASETS
 from distnet.models import MODELS
 from distnet.optim import OPTIMIZERS, SCHEDULES
@@ -202,21 +203,21 @@ class TrainOptions:
         "shift training images by up to this many pixels; 0: leave them as they are",
         group=NOISE,
         metavar="N",
-        limits={">=": 0, "<=": 256},
+        limits=AUGMENTATIONS["shift"].limits,
     )
     augment_rotation: float = option(
         0.0,
         "turn training images by up to this many degrees, either way; 0: leave them upright",
         group=NOISE,
         metavar="DEGREES",
-        limits={">=": 0, "<=": 180},
+        limits=AUGMENTATIONS["rotation"].limits,
     )
     augment_scale: float = option(
         0.0,
         "make training images smaller or larger by up to this part; 0: leave their size",
         group=NOISE,
         metavar="X",
-        limits={">=": 0, "<": 1},
+        limits=AUGMENTATIONS["scale"].limits,
     )
     augment_flip: bool = option(False, "mirror half of the training images", group=NOISE)
     augment_brightness: float = option(
@@ -224,14 +225,14 @@ class TrainOptions:
         "change the brightness of training images by up to this part; 0: leave it",
         group=NOISE,
         metavar="X",
-        limits={">=": 0, "<=": 1},
+        limits=AUGMENTATIONS["brightness"].limits,
     )
     augment_cutout: int = option(
         0,
         "blot out a square of this many pixels in training images; 0: none",
         group=NOISE,
         metavar="N",
-        limits={">=": 0, "<=": 256},
+        limits=AUGMENTATIONS["cutout"].limits,
     )
 
     arithmetic: str = option(

@@ -359,6 +359,28 @@ class TestComposed:
         alone = augmentation(shift=2)(images, bits)
         np.testing.assert_array_equal(alone, random_shift(images, bits, 2))
 
+    @pytest.mark.parametrize(
+        ("asked", "expected"),
+        [
+            (dict(rotation=400), "rotation: found 400.0, expected a number >= 0 and <= 180"),
+            (dict(rotation=float("nan")), "rotation: found nan, expected a number"),
+            (dict(shift=-1), "shift: found -1, expected a whole number >= 0 and <= 256"),
+            (dict(shift=1.5), "shift: found 1.5, expected a whole number"),
+            (dict(scale=1.0), "scale: found 1.0, expected a number >= 0 and < 1"),
+            (dict(flip="no"), "flip: found 'no', expected true or false"),
+            (dict(brightness=1.5), "brightness: found 1.5, expected a number >= 0 and <= 1"),
+            (dict(cutout=1000), "cutout: found 1000, expected a whole number >= 0 and <= 256"),
+        ],
+        ids=str,
+    )
+    def test_what_cannot_be_meant_is_refused_when_it_is_made(self, asked, expected):
+        with pytest.raises(ValueError, match=f"augmentation: {expected}"):
+            augmentation(**asked)
+
+    def test_numbers_of_numpy_are_numbers(self):
+        asked = dict(shift=np.int64(2), rotation=np.float32(9), scale=0, flip=np.True_)
+        assert augmentation(**asked) is not None
+
     def test_turned_scaled_and_moved_in_one_pass(self):
         images, bits = random_images(40, 1, 8, 7), random_words(40)
         for asked, expected in (
