@@ -9,6 +9,7 @@ import numpy as np
 from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch, Purpose, stream
+from distnet.nn import arguments
 from distnet.nn.joining import joined
 from distnet.nn.losses import binary_cross_entropy
 from distnet.nn.network import Network
@@ -46,8 +47,9 @@ class Adversarial(Objective):
                 f"Adversarial: found a generator of images {shapes[0]} and a discriminator from "
                 f"{shapes[1]} to {shapes[2]}, expected one from {shapes[0]} to (1,)"
             )
+        accepts = "a number > 0 and <= 1", lambda label: 0 < label <= 1
+        self.real_label = arguments.real("Adversarial", "real_label", real_label, *accepts)
         self.generator, self.discriminator = generator, discriminator
-        self.real_label = real_label
         self.parameters = joined(generator=generator, discriminator=discriminator)
         self._loss = partial(binary_cross_entropy, arithmetic=self.parameters.arithmetic)
 

@@ -113,3 +113,11 @@ def test_noise_is_normal_and_keyed():
 def test_networks_that_do_not_fit_together():
     with pytest.raises(ValueError, match=r"expected one from \(1, 8, 8\) to \(1,\)"):
         Adversarial(generator(), Network([Linear(2)], SHAPE))
+
+
+@pytest.mark.parametrize("label", [0, 1.5, float("nan")])
+def test_a_label_of_real_images_that_no_logit_can_be(label):
+    with pytest.raises(
+        ValueError, match=r"Adversarial: found real_label .*, expected a number > 0"
+    ):
+        Adversarial(generator(), discriminator(), real_label=label)
