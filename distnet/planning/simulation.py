@@ -35,7 +35,8 @@ from distnet.planning.model import (
 
 LEAST_PART = 0.5  # of the hosts, with which a run goes on
 POLICIES = ("restart", "live", "islands")
-MOST_FAILURES = 10_000  # after so many a run is given up
+# After so many failures a run is given up, and after so many in a row without getting further.
+MOST_FAILURES, MOST_IN_VAIN = 10_000, 1_000
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,9 @@ class _Run:
         self._generator = np.random.Generator(np.random.Philox(seed))
         self._chance = np.random.Generator(np.random.Philox(seed + 1))  # the same for all policies
         self._saved, self._since_saved = 0, 0.0  # steps, seconds of progress since
+        self._furthest, self._num_in_vain = 0, 0  # steps, failures since it was further than that
         self._until_failure = math.inf
+        self._known: dict[int, tuple[Prediction, Array]] = {}  # by the number of hosts
         self._join(cluster)
 
     def advance(self, num_steps: int) -> None:
@@ -118,11 +121,18 @@ class _Run:
         self._pass(seconds)
         played.num_failures += 1
         played.lost_seconds += seconds
-        played.given_up = played.num_failures >= MOST_FAILURES
+        self._give_up_in_vain()
         if self.policy == "restart":
             self._restart()
         else:
             self._go_on()
+
+    def _give_up_in_vain(self) -> None:
+        """Whether there have been too many failures."""
+        played, self._num_in_vain = self.played, self._num_in_vain + 1
+        if played.num_done > self._furthest:
+            self._furthest, self._num_in_vain = played.num_done, 0
+        played.given_up = played.num_failures >= MOST_FAILURES or self._num_in_vain >= MOST_IN_VAIN
 
     def _pass(self, seconds: float) -> None:
         self.played.seconds += seconds
@@ -131,7 +141,10 @@ class _Run:
     def _join(self, cluster: Cluster) -> None:
         """The hosts are these from now on."""
         self.cluster = cluster
-        self._prediction: Prediction = predict(self.workload, self.way, cluster)
+        if cluster.num_hosts not in self._known:
+            prediction = predict(self.workload, self.way, cluster)
+            self._known[cluster.num_hosts] = prediction, self._shares()
+        self._prediction, self._micro_batches = self._known[cluster.num_hosts]
         rate = self.failures.rate(cluster.num_hosts)
         self._until_failure = self._chance.exponential(1 / rate) if rate else math.inf
 
@@ -170,7 +183,7 @@ class _Run:
 
     def _drawn(self, num_steps: int) -> Array:
         """Seconds of computing of every rank in every step, (steps, ranks)."""
-        shares = self._shares()
+        shares = self._micro_batches
         c, deviation = self.workload.micro_batch_seconds, self.workload.deviation
         spread = np.log1p(deviation**2 / np.maximum(shares, 1))
         shape = num_steps, shares.size

@@ -10,7 +10,7 @@ import pytest
 from distnet.planning.failures import Failures
 from distnet.planning.links import Link
 from distnet.planning.model import Cluster, Way, Workload
-from distnet.planning.simulation import MOST_FAILURES, POLICIES, Stragglers, play
+from distnet.planning.simulation import MOST_FAILURES, MOST_IN_VAIN, POLICIES, Stragglers, play
 
 LOAD = Workload(1000, 64, 1, micro_batch_seconds=0.5)
 CLUSTER = Cluster(16, 1, Link.of(0.0, 1e15))
@@ -70,6 +70,13 @@ def test_islands_wait_less_for_those_that_are_slow_at_times():
 
 def test_a_run_that_gets_nowhere_is_given_up():
     run = played("restart", Failures(16.0, restart_seconds=10, checkpoint_interval=1e6), steps=9999)
+    assert run.given_up and MOST_IN_VAIN <= run.num_failures < MOST_FAILURES
+    run = played("live", Failures(1e-9, repair_seconds=10))
+    assert run.given_up and run.num_failures == MOST_IN_VAIN
+
+
+def test_a_run_that_gets_on_is_given_up_after_many_failures():
+    run = played("live", Failures(4.0, repair_seconds=0), steps=99999)
     assert run.given_up and run.num_failures == MOST_FAILURES
 
 
