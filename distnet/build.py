@@ -14,6 +14,7 @@ from distnet.base.arrays import Shape, ceil_divide, format_shape
 from distnet.base.options import details
 from distnet.data import (
     DATASETS,
+    DataError,
     Dataset,
     Samples,
     augmentation,
@@ -98,7 +99,10 @@ def job_of(
     together(comm, lambda: check_timeline(config, comm))
     with ExitStack() as undo:
         directory = directory_of(config, dataset, comm, terminal.warn, undo)
-        model = about(objective.network, dataset.classes, name=dataset.name, sha256=dataset.sha256)
+        data = {"name": dataset.name, "sha256": dataset.sha256}
+        if dataset.pictures:
+            data["pictures"] = dataset.pictures
+        model = about(objective.network, dataset.classes, **data)
         saving = Saving(directory, decisive, fingerprint, model)
         run = Run(
             trainer,
@@ -147,7 +151,14 @@ def dataset_on(comm: Communicator, config: TrainConfig, environ: Mapping[str, st
 def dataset_of(config: TrainConfig, environ: Mapping[str, str]) -> Dataset:
     """The data set that the configuration names, with test data; raises DataError."""
     data_dir = Path(config.data_dir) if config.data_dir else None
-    return with_test(load_dataset(config.data, data_dir, default_cache_dir(environ)))
+    dataset = load_dataset(config.data, data_dir, default_cache_dir(environ))
+    if dataset.num_classes < 2:
+        hint = "; the folders of the classes have to lie directly in it" if dataset.pictures else ""
+        raise DataError(
+            f"{config.data_dir or config.data}: found one class, {dataset.classes[0]!r:.60}, "
+            f"expected at least two{hint}"
+        )
+    return with_test(dataset)
 
 
 def parts_of(config: TrainConfig, dataset: Dataset) -> tuple[Samples, dict[str, Samples]]:

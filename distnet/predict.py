@@ -61,7 +61,7 @@ class PredictOptions:
         "paper, prepared as MNIST's were; plain: scaled and cropped about the centre; imagenet: "
         "their middle, as networks for ImageNet are evaluated; auto: as suits what the network was "
         "trained on: digits for MNIST, QMNIST, EMNIST, and for classes 0 to 9 if no more is known; "
-        "imagenet for published weights",
+        "plain for pictures of your own; imagenet for published weights",
         group="input",
         choices=("auto", *PREPARATIONS),
     )
@@ -149,7 +149,10 @@ def preparation(pictures: str, model: Mapping[str, Any]) -> str:
     """How pictures are prepared: as `pictures` says, or as suits what the model was trained on."""
     if pictures != "auto":
         return pictures
-    trained_on = str(model.get("data", {}).get("name", ""))
+    data = model.get("data", {})
+    if data.get("pictures") in PREPARATIONS:  # it was trained on files that were prepared so
+        return str(data["pictures"])
+    trained_on = str(data.get("name", ""))
     are_digits = not trained_on and list(model.get("classes", ())) == list("0123456789")
     if are_digits or trained_on.startswith(DIGITS):
         return "digits"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,9 @@ import launching
 import numpy as np
 import pytest
 from training_runs import ALONE, read_summary, succeed, train
+
+import distnet
+from distnet.predict import main as predict
 
 pytestmark = pytest.mark.mpi_launch
 
@@ -69,6 +73,7 @@ def test_augmented_colours_have_the_same_bits_on_ranks(tmp_path):
         ({"x": COLOUR / np.nan, "y": KINDS}, (), "(x): the data hold NaN in image 0"),
         ({"x": COLOUR.astype(int), "y": KINDS}, (), "(x): found int64, expected uint8"),
         ({"x": COLOUR, "y": np.arange(60) / 7}, (), "(y): found float64 of shape (60,)"),
+        ({"x": COLOUR, "y": KINDS[:1].repeat(60)}, (), "found one class, "),
         ({"x": COLOUR, "y": KINDS}, ("--augment-shift", "13"), "--augment-shift: found 13, expec"),
         ({"x": COLOUR, "y": KINDS}, ("--augment-cutout", "13"), "--augment-cutout: found 13, ex"),
         ({"x": RNG.random((60, 5)), "y": KINDS}, ("--augment-flip",), "found inputs of shape (5,)"),
@@ -83,6 +88,23 @@ def test_what_cannot_be_trained_on_is_one_line(tmp_path, arrays, flags, message)
     assert process.stderr.startswith("distnet: error: ") and process.stderr.count("\n") == 1
     assert message in process.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_pictures_are_predicted_as_they_were_trained_on(tmp_path, capsys):
+    """Whatever the name of their folder: "mnist" alone would say that they are light on black."""
+    image = pytest.importorskip("PIL.Image", reason="Pillow is an extra")
+    pixels = RNG.integers(0, 256, (12, 28, 28), np.uint8)
+    for number, each in enumerate(pixels):
+        path = tmp_path / "mnist_mine" / str(number % 2) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.fromarray(each).save(path)
+    succeed(ALONE, *RUN, "--data-dir", path.parents[1], "--out", tmp_path / "out")
+    network = distnet.load(tmp_path / "out")
+    files = [str(tmp_path / "mnist_mine" / str(n % 2) / f"{n}.png") for n in range(12)]
+    assert predict([str(tmp_path / "out"), *files, "--json"]) == 0
+    told = [entry["probabilities"]["1"] for entry in json.loads(capsys.readouterr().out)]
+    expected = distnet.softmax(network.predict(pixels[:, None]))[:, 1]
+    np.testing.assert_allclose(told, expected, rtol=1e-6)
 
 
 SCRIPT = """

@@ -81,6 +81,8 @@ def test_it_answers_until_it_is_interrupted(model, tmp_path, number):
         ({"name": "svhn"}, "0123456789", "plain"),
         ({}, "abcdefghij", "plain"),
         ({"name": "imagenet"}, "ab", "imagenet"),
+        ({"name": "mnist_dark", "pictures": "plain"}, "0123456789", "plain"),
+        ({"name": "mnist", "pictures": "nonsense"}, "0123456789", "digits"),
     ],
 )
 def test_how_drawings_are_prepared(data, classes, expected):

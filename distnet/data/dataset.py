@@ -34,6 +34,7 @@ class Dataset:
     train, test: images `(N, C, H, W)`, uint8 or floats, and labels `(N,)`, whole numbers.
     classes: the name of each label; label k means `classes[k]`.
     notes: lines that a reader of the files has to tell their user, such as how labels were mapped.
+    pictures: how picture files became such inputs, one of `pictures.PREPARATIONS`, "" if none were.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Dataset:
     test: Samples
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    pictures: str = ""
 
     @property
     def num_classes(self) -> int:

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from distnet.base.words import counted
 from distnet.data.dataset import Dataset
 from distnet.data.errors import DataError
 from distnet.data.formats.pictures import SUFFIXES, header, stacked_pictures
 from distnet.data.own import assembled
 
-TEST_FOLDERS = ("test", "val", "valid", "validation")
+# Of the folders of these names, in whatever letters, the first one counts.
+TRAIN_FOLDERS = ("train", "training")
+TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
 
 
 def has_pictures(directory: Path) -> bool:
@@ -25,14 +28,10 @@ def read_picture_set(name: str, directory: Path) -> Dataset:
     """The pictures below `directory`, in the order of their classes' and their own names.
 
     All get the size that most of them have in training; others are scaled and cropped about the
-    centre, and a note says so. They are grey, `(N, 1, H, W)`, if all are, or else in colour,
-    `(N, 3, H, W)`. Everything is read into memory. Raises DataError.
+    centre, and a note says so, as one does of what is not read. They are grey, `(N, 1, H, W)`, if
+    all are, or else in colour, `(N, 3, H, W)`. Everything is read into memory. Raises DataError.
     """
-    train, test = directory / "train", [directory / folder for folder in TEST_FOLDERS]
-    if train.is_dir():
-        roots = [train, *[folder for folder in test if folder.is_dir()][:1]]
-    else:
-        roots = [directory]
+    roots = _parts(directory) or [directory]
     parts = [_labelled(root) for root in roots]
     headers = [header(path) for part in parts for path, _ in part]
     (size, _), *_ = Counter(size for size, _ in headers[: len(parts[0])]).most_common(1)
@@ -49,7 +48,38 @@ def read_picture_set(name: str, directory: Path) -> Dataset:
     width, height = size
     scaled = f"{others} of {len(headers)} pictures were scaled to {width} × {height}"
     notes = data.notes + (scaled,) if others else data.notes
-    return replace(data, notes=notes)
+    read = {path for part in parts for path, _ in part}
+    return replace(data, notes=notes + _unread(directory, roots, read), pictures="plain")
+
+
+def _parts(directory: Path) -> list[Path]:
+    """The folder for training and, if there is one, that for the test; none if classes are there.
+
+    A folder of such a name that holds pictures itself is a class, such as of cars and trains.
+    """
+    folders = {folder.name.lower(): folder for folder in _folders(directory)}
+    train, test = (
+        [folders[name] for name in names if name in folders]
+        for names in (TRAIN_FOLDERS, TEST_FOLDERS)
+    )
+    if not train or any(_is_picture(path) for path in train[0].iterdir()):
+        return []
+    return train[:1] + test[:1]
+
+
+def _unread(directory: Path, roots: list[Path], read: set[Path]) -> tuple[str, ...]:
+    """Notes about folders that are no class, as nothing in them can be read, and about files."""
+    empty = [folder.name for root in roots for folder in _folders(root) if not _pictures(folder)]
+    files = sorted(
+        path
+        for path in directory.rglob("*")
+        if path not in read and not path.is_dir() and not _is_hidden(path, directory)
+    )
+    notes = [f"no pictures in {', '.join(empty)!s:.200}"] if empty else []
+    if files:
+        example = files[0].relative_to(directory)
+        notes.append(f"not read: {counted(len(files), 'file')}, such as {example}")
+    return tuple(notes)
 
 
 def _folders(directory: Path) -> list[Path]:
@@ -60,10 +90,17 @@ def _folders(directory: Path) -> list[Path]:
 
 def _pictures(folder: Path) -> list[Path]:
     return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        path for path in folder.rglob("*") if _is_picture(path) and not _is_hidden(path, folder)
     )
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def _is_hidden(path: Path, root: Path) -> bool:
+    """Whether it, or a folder on the way to it, has a name such as .ipynb_checkpoints."""
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _labelled(root: Path) -> list[tuple[Path, str]]:

@@ -27,7 +27,8 @@ def test_folders_by_class(tmp_path):
     cats = [save(tmp_path / "mine" / "cat" / f"{i}.png", colour()) for i in range(3)]
     dogs = [save(tmp_path / "mine" / "dog" / "deep" / f"{i}.bmp", colour()) for i in range(2)]
     (tmp_path / "mine" / "cat" / "notes.txt").write_text("not a picture")
-    (tmp_path / "mine" / ".hidden").mkdir()
+    save(tmp_path / "mine" / ".hidden" / "x.png", colour())
+    save(tmp_path / "mine" / "cat" / ".ipynb_checkpoints" / "0-checkpoint.png", colour())
     data = load_dataset(data_dir=tmp_path / "mine")
     assert (data.name, data.classes, data.input_shape) == ("mine", ("cat", "dog"), (3, 6, 5))
     np.testing.assert_array_equal(data.train.inputs.transpose(0, 2, 3, 1), cats + dogs)
@@ -35,12 +36,33 @@ def test_folders_by_class(tmp_path):
     assert data.notes == (
         "labels cat, dog are classes 0 to 1, in this order",
         "there are no test data",
+        "not read: 1 file, such as cat/notes.txt",
     )
 
 
-@pytest.mark.parametrize("test", ["test", "val", "validation"])
-def test_training_and_test(tmp_path, test):
-    train = [save(tmp_path / "train" / str(i) / "x.png", colour()) for i in (10, 2)]
+def test_what_is_not_read_is_told(tmp_path):
+    for name in ("cat", "dog"):
+        save(tmp_path / "train" / name / "0.png", colour())
+        save(tmp_path / "test" / name / "0.png", colour())
+        save(tmp_path / "val" / name / "0.png", colour())
+    (tmp_path / "train" / "bird").mkdir()
+    (tmp_path / "train" / "bird" / "0.heic").write_bytes(b"a picture of another kind")
+    notes = load_dataset(data_dir=tmp_path).notes
+    assert notes[1:] == ("no pictures in bird", "not read: 3 files, such as train/bird/0.heic")
+
+
+def test_a_class_may_be_called_as_a_part_is(tmp_path):
+    for name in ("car", "Train"):
+        save(tmp_path / name / "0.png", colour())
+    assert load_dataset(data_dir=tmp_path).classes == ("Train", "car")
+
+
+@pytest.mark.parametrize(
+    ("training", "test"),
+    [("train", "test"), ("train", "val"), ("Training", "Testing"), ("TRAIN", "validation")],
+)
+def test_training_and_test(tmp_path, training, test):
+    train = [save(tmp_path / training / str(i) / "x.png", colour()) for i in (10, 2)]
     held = save(tmp_path / test / "10" / "x.png", colour())
     data = load_dataset(data_dir=tmp_path)
     assert data.classes == ("2", "10")  # in the order of numbers
