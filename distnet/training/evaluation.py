@@ -9,10 +9,8 @@ import numpy as np
 from distnet.base.arrays import Array
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.dealing import deal
-from distnet.parallel.sums.fixed_point import FixedPoint, WideFixedPoint
+from distnet.parallel.sums.fixed_point import WideFixedPoint
 from distnet.training.step.feed import Feed
-
-LOSS_BITS = 24  # losses are summed in multiples of 2^-24
 
 
 class EvaluationStopped(Exception):  # noqa: N818  no error
@@ -43,31 +41,31 @@ def measure(
     """The loss of all samples, and what the objective of `feed` counts, as float64.
 
     Both are summed in fixed point, so the result is the same on any number of ranks; counts that
-    are whole numbers are also the same for any micro-batch size.
+    are whole numbers are also the same for any micro-batch size. As in training, losses are divided
+    where they arise, so that their sum reaches as far as that of a step.
     """
     objective, num_samples = feed.objective, len(feed.targets)
     if not num_samples:
         raise ValueError("evaluation: found a set without samples, expected at least one")
     starts = range(0, num_samples, micro_batch_size)
-    num_counts = len(objective.counts)
-    exact, wide = FixedPoint(len(starts), LOSS_BITS), WideFixedPoint(len(starts), num_counts)
-    totals = np.zeros(2 + 2 * num_counts, np.int64)  # loss, counts, ranks that stopped
-    counts = totals[1:-1].reshape(2, num_counts)
+    divisor, num_sums = objective.divisor(feed.targets), 1 + len(objective.counts)
+    wide = WideFixedPoint(len(starts), num_sums)
+    totals = np.zeros(2 * num_sums + 1, np.int64)  # loss and counts, ranks that stopped
+    words = totals[:-1].reshape(2, num_sums)
     for m in deal(len(starts), comm.rank, comm.size):
         if wants_stop():
             totals[-1] = 1
             break
         x, targets = feed.evaluation(slice(starts[m], starts[m] + micro_batch_size))
         sums = objective.checked(objective.measure(x, targets))
-        exact.add(totals[:1], _bounded(sums[:1], exact.limit))
-        wide.add(counts, _bounded(sums[np.newaxis, 1:], wide.limit))
+        sums[0] /= divisor
+        wide.add(words, _bounded(sums[np.newaxis], wide.limit))
     comm.allreduce(totals)
     if totals[-1]:
         raise EvaluationStopped
-    total_loss, total_counts = np.zeros(1), np.zeros(num_counts)
-    exact.to_float(totals[:1], total_loss)
-    wide.to_float(counts, total_counts)
-    return float(total_loss[0]) / objective.divisor(feed.targets), total_counts
+    loss_and_counts = np.zeros(num_sums)
+    wide.to_float(words, loss_and_counts)
+    return float(loss_and_counts[0]), loss_and_counts[1:]
 
 
 def _bounded(values: Array, limit: float) -> Array:

@@ -105,6 +105,11 @@ def test_what_is_counted_need_not_be_whole(feed, number):
     assert told(feed, 1, number)["told"] == pytest.approx(number, rel=1e-9)
 
 
+@pytest.mark.parametrize("number", [1e-9, 0.3, 5e9, 5e11])  # half squares of 1e5 and 1e6
+def test_a_loss_is_true_however_large_or_small(feed, number):
+    assert told(feed, number, 0)["loss"] == pytest.approx(number, rel=1e-9)
+
+
 def test_losses_and_counts_beyond_the_sum_have_the_right_sign(feed):
     for beyond in (-np.inf, -1e300, np.inf, 1e300):
         result = told(feed, beyond, beyond)
