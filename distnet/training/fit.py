@@ -136,14 +136,14 @@ def _arranged(
         seed=settings.seed,
         comm=comm,
     )
-    if trainer.parameters.arithmetic.rounds:
-        expect_same_bits(comm, trainer.parameters.arithmetic)
     first_step = 0 if after is None else after.num_steps
     if after is not None:
         _take_state(trainer, after)
     check_beginning(trainer, training, others, settings.comparable())
     if after is None:
         check_own_objective(trainer)
+    if trainer.parameters.arithmetic.rounds:
+        expect_same_bits(comm, trainer.parameters.arithmetic)
     run = Run(
         trainer,
         {name: Feed(objective, *each) for name, each in others.items()},

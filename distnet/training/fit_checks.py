@@ -42,11 +42,8 @@ def check_beginning(
         **settings,
         "the images and labels": digest(training),
         **{f"the set {name!r}": digest(each) for name, each in others.items()},
-        **_layers(trainer.objective),
+        **beginning_of(trainer.objective),
         **_augmentation(trainer.feed, trainer.seed),
-        "the values that the network starts with": digest(
-            [trainer.parameters.values, trainer.parameters.constants]
-        ),
     }
     remedy = "give every rank the same arrays and functions, and networks made with the same seed"
     agree(trainer.comm, given, remedy)
@@ -90,14 +87,24 @@ def check_end(run: Run, history: History, statistics: Array) -> None:
     agree(run.comm, {"the parameters after training": history.params_sha256}, remedy)
 
 
-def _layers(objective: Objective) -> dict[str, object]:
-    """Those of its network, by their place, as files describe them; of others nobody can tell."""
-    network = getattr(objective, "network", None)
+def beginning_of(objective: Objective) -> dict[str, object]:
+    """What ranks can compare of what is trained.
+
+    The layers of its network, by their place, as files describe them; of others nobody can tell.
+    """
+    network, parameters = getattr(objective, "network", None), objective.parameters
     try:
         layers = describe(network)["layers"] if isinstance(network, Network) else []
     except ValueError:
-        return {}
-    return {f"layer {number} of the network": each for number, each in enumerate(layers)}
+        layers = []
+    return {
+        **{f"layer {number} of the network": each for number, each in enumerate(layers)},
+        "the arithmetic of the network": repr(parameters.arithmetic),
+        "how many values are trained, and not frozen": parameters.values.size,
+        "the values that the network starts with": digest(
+            [parameters.values, parameters.constants]
+        ),
+    }
 
 
 def _augmentation(feed: Feed, seed: int) -> dict[str, object]:

@@ -23,13 +23,17 @@ import numpy as np
 
 from distnet.base.arrays import Array, read_only
 from distnet.base.keys import MicroBatch, Purpose, Words, integers, uniform
+from distnet.base.output import warn
+from distnet.data.dataset import digest
 from distnet.data.replay import Moves, Replay
 from distnet.data.sampler import Draws
 from distnet.games.game import Game
 from distnet.nn.network import Network
 from distnet.objectives.q_learning import DoubleDQN
 from distnet.optim import Averaged, Schedule, make_optimizer, make_schedule
-from distnet.parallel import Communicator, SerialCommunicator, shared_map
+from distnet.parallel import Communicator, SerialCommunicator, agree, shared_map
+from distnet.training.known_answer import expect_same_bits
+from distnet.training.playing_arguments import agree_to_play, check
 from distnet.training.record import Metrics
 from distnet.training.run import Callback, Run
 from distnet.training.step.assembly import make_trainer
@@ -97,6 +101,10 @@ class Playing(Callback):
         with np.errstate(all="ignore"):
             found = results(run.comm, self.game, values, self.num_games, self.seed)
         self.results.append(found)
+
+    def noted(self, run: Run, event: str, text: str, **values: object) -> None:
+        if run.comm.rank == 0:  # a rank had to be repaired, which is part of the result
+            warn(f"learn_to_play: {text}")
 
     def _play_until(self, num_done: int) -> None:
         """The moves that are due after `num_done` steps, if they have not been made."""
@@ -207,6 +215,12 @@ def learn_to_play(game: Game, network: Network, **settings: Any) -> History:
     run, history = learner(game, network, **settings)
     run.train()
     history.complete(run)
+    remedy = "a game or a layer of your own has to do the same on every rank"
+    found = {
+        "what was played": digest(run.trainer.memory.values()),
+        "the parameters after training": history.params_sha256,
+    }
+    agree(run.comm, found, remedy)
     return history
 
 
@@ -246,6 +260,26 @@ def learner(
     and, if the network computes in portable arithmetic, on any machine: the game then does, too.
     """
     comm = SerialCommunicator() if comm is None else comm
+    settings = dict(
+        steps=steps,
+        lr=lr,
+        num_steps=num_steps,
+        discount=discount,
+        target_decay=target_decay,
+        num_environments=num_environments,
+        moves_before=moves_before,
+        steps_per_move=steps_per_move,
+        explore=explore,
+        explore_until=explore_until,
+        mirror=mirror,
+        batch_size=batch_size,
+        micro_batch_size=batch_size if micro_batch_size is None else micro_batch_size,
+        clip_norm=clip_norm,
+        evaluate_every=evaluate_every,
+        num_games=num_games,
+        seed=seed,
+    )
+    check(game, network, comm, settings)
     parameters, total_moves = network.parameters, moves_before + steps // steps_per_move
     arithmetic, game = network.arithmetic, game.compute_in(network.arithmetic)
     adam = make_optimizer(
@@ -282,7 +316,7 @@ def learner(
     sampler = Draws(
         lambda: replay.num_complete,
         batch_size,
-        micro_batch_size or batch_size,
+        batch_size if micro_batch_size is None else micro_batch_size,
         seed,
         steps_per_epoch=evaluate_every,
     )
@@ -300,6 +334,9 @@ def learner(
         comm=comm,
         memory=playing.arrays,
     )
+    agree_to_play(comm, game, objective, settings)
+    if arithmetic.rounds:
+        expect_same_bits(comm, arithmetic)
     history = History(evaluations={"greedy": playing.results}, optimizer=optimizer)
     run = Run(
         trainer,

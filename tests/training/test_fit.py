@@ -381,6 +381,8 @@ def test_a_float64_step_is_that_of_its_gradient():
         ("seed", "the values that the network starts with"),
         ("ratio", "layer 0 of the network: .*Dropout.* on rank 0"),
         ("augment", "what `augment` makes of the first images"),
+        ("frozen", "how many values are trained, and not frozen: 15 on rank 0; 0 on rank 1"),
+        ("portable", "the arithmetic of the network"),
     ],
 )
 def test_ranks_with_other_arrays_layers_values_or_functions_are_refused(comm, change, what):
@@ -394,6 +396,10 @@ def test_ranks_with_other_arrays_layers_values_or_functions_are_refused(comm, ch
     changes = {what: comm.rank == 1 and change == what for what in ("seed", "ratio")}
     layers = [Dropout(0.25 if changes["ratio"] else 0.5), Linear(3)]
     net = Network(layers, (4,), seed=int(changes["seed"]))
+    if comm.rank == 1 and change == "frozen":
+        net.freeze("linear1")
+    if comm.rank == 1 and change == "portable":
+        net = net.compute_in("portable")
     factor = np.float32(2 if comm.rank == 1 and change == "augment" else 1)
     settings = dict(evaluate_on={"same": (evaluated, labels)}, augment=lambda x, bits: factor * x)
     with pytest.raises(DisagreementError, match=f"the ranks differ in {what}"):

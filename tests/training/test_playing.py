@@ -11,7 +11,7 @@ from distnet.games import CartPole, Catch
 from distnet.nn import Conv2d, Linear, Network, ReLU
 from distnet.objectives.q_learning import DoubleDQN
 from distnet.optim.schedules import constant
-from distnet.parallel import Communicator, SerialCommunicator
+from distnet.parallel import Communicator, DisagreementError, SerialCommunicator
 from distnet.training.playing import Playing, falling, learn_to_play, learner, play, results
 from distnet.training.step.trainer import TrainingDiverged
 from distnet.training.watching.history import History
@@ -232,3 +232,66 @@ def test_the_reward_of_a_game_is_the_sum_up_to_its_end():
     fallen, lengths = play(CartPole(), lambda x: np.zeros((len(x), 2)), range(7))
     assert fallen.tolist() == [-1] * 7
     assert 8 <= lengths.min() < lengths.max() <= 11
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("moves_before", 0, "a whole number of at least 1"),  # trained on moves nobody had made
+        ("moves_before", 2, "with num_steps 3: found moves_before 2"),
+        ("explore", -0.1, "a number from 0 to 1"),
+        ("explore_until", 0, "a number > 0"),
+        ("evaluate_every", 0, "a whole number of at least 1"),
+        ("num_games", 0, "a whole number of at least 1"),
+        ("steps_per_move", 0, "a whole number of at least 1"),
+        ("num_environments", 2.0, "a whole number of at least 1"),
+        ("seed", 2**64, "at most 18446744073709551615"),
+        ("mirror", "no", "True or False"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_line(name, value, expected):
+    changed = {**SETTINGS, name: value} | ({"num_steps": 3} if "num_steps" in expected else {})
+    with pytest.raises(ValueError, match=expected):
+        learn_to_play(Catch(5), catch_network(), steps=1, **changed)
+
+
+@pytest.mark.parametrize("num_outputs", [2, 5])
+def test_a_network_with_another_number_of_actions_is_refused(num_outputs):
+    """The fifth action would have moved the paddle by three."""
+    network = Network([Linear(num_outputs)], (2, 5, 5))
+    with pytest.raises(ValueError, match=r"to a value for each of its actions, \(3,\)"):
+        learn_to_play(Catch(5), network, steps=1, **SETTINGS)
+
+
+UNLIKE = {
+    "drifting of the game": lambda rank: (Catch(5, drifting=rank == 1), catch_network(), {}),
+    "lr": lambda rank: (Catch(5), catch_network(), {"lr": 0.01 + 0.01 * (rank == 1)}),
+    "evaluate_every": lambda rank: (Catch(5), catch_network(), {"evaluate_every": 3 + rank}),
+    "the values that": lambda rank: (Catch(5), Network([Linear(3)], (2, 5, 5), seed=rank), {}),
+}
+
+
+@pytest.mark.mpi(min_size=3)
+@pytest.mark.parametrize("what", UNLIKE)
+def test_ranks_that_were_given_something_else_are_told(what, comm):
+    """Two of three ranks have the majority: the third one was repaired, without a word."""
+    game, network, changed = UNLIKE[what](comm.rank)
+    with pytest.raises(DisagreementError, match=f"the ranks differ in {what}"):
+        learn_to_play(game, network, steps=1, **{**SETTINGS, **changed}, comm=comm)
+
+
+class ByRank(Catch):
+    """A game that is another one on each rank, and does not say so."""
+
+    rank = 0
+
+    def step(self, states, actions):
+        after, rewards, over = super().step(states, actions)
+        return after, rewards + type(self).rank, over
+
+
+@pytest.mark.mpi(min_size=2)
+def test_ranks_that_come_apart_between_comparisons_are_told(comm, monkeypatch):
+    monkeypatch.setattr(ByRank, "rank", comm.rank)
+    with pytest.raises(DisagreementError, match="the ranks differ in what was played"):
+        learn_to_play(ByRank(5), catch_network(), steps=4, **SETTINGS, comm=comm)

@@ -1,0 +1,82 @@
+"""What `learn_to_play` is given, checked once, and compared among the ranks: one line if wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from distnet.games.game import Game
+from distnet.nn import arguments
+from distnet.nn.network import Network
+from distnet.objectives.q_learning import DoubleDQN
+from distnet.parallel import Communicator, agree
+from distnet.training.fit_checks import beginning_of
+
+PLAIN = int, float, str, bool, type(None)  # what ranks can compare
+
+# What settings may be, by name: the least whole number, or what a number has to be.
+WHOLE = dict(
+    steps=1,
+    num_steps=1,
+    num_environments=1,
+    steps_per_move=1,
+    batch_size=1,
+    micro_batch_size=1,
+    evaluate_every=1,
+    num_games=1,
+)
+PART = "a number from 0 to 1", lambda x: 0 <= x <= 1
+REAL = dict(
+    lr=("a number >= 0, or a schedule", lambda x: x >= 0),
+    discount=PART,
+    target_decay=("a number >= 0 and < 1", lambda x: 0 <= x < 1),
+    explore=PART,
+    explore_until=("a number > 0", lambda x: x > 0),
+    clip_norm=("a number >= 0", lambda x: x >= 0),
+)
+
+
+def check(game: object, network: object, comm: object, settings: Mapping[str, object]) -> None:
+    """Raises ValueError or TypeError for a game, a network or settings that cannot be."""
+    owner = "learn_to_play"
+    if not isinstance(game, Game):
+        raise TypeError(f"{owner}: found game {game!r:.60}, expected a Game, such as Catch()")
+    if not isinstance(network, Network):
+        raise TypeError(f"{owner}: found network {network!r:.60}, expected a Network")
+    if not hasattr(comm, "allgather"):
+        raise TypeError(f"{owner}: found comm {comm!r:.60}, expected what distnet.run gives")
+    for name, minimum in WHOLE.items():
+        arguments.whole(owner, name, settings[name], minimum)
+    arguments.whole(owner, "seed", settings["seed"], 0, 2**64 - 1)
+    # The first step draws out of moves whose rewards of `num_steps` moves are there.
+    least = arguments.whole(owner, "num_steps", settings["num_steps"])
+    arguments.whole(
+        f"{owner} with num_steps {least}", "moves_before", settings["moves_before"], least
+    )
+    for name, (expected, accepts) in REAL.items():
+        if not (name == "lr" and callable(settings["lr"])):
+            arguments.real(owner, name, settings[name], expected, accepts)
+    if not isinstance(settings["mirror"], bool):
+        raise arguments.refusal(owner, "mirror", settings["mirror"], "True or False")
+    wanted = tuple(game.observation_shape), (game.num_actions,)
+    if (network.input_shape, network.output_shape) != wanted:
+        raise ValueError(
+            f"{owner}: found a network from {network.input_shape} to {network.output_shape}, "
+            f"expected one from what {type(game).__name__} shows, {wanted[0]}, to a value for each "
+            f"of its actions, {wanted[1]}"
+        )
+
+
+def agree_to_play(
+    comm: Communicator, game: Game, objective: DoubleDQN, settings: Mapping[str, object]
+) -> None:
+    """Raises DisagreementError if ranks were given unlike games, networks or settings.
+
+    Of what is no plain number, such as a schedule, nobody can tell.
+    """
+    told = {
+        **{name: value for name, value in settings.items() if isinstance(value, PLAIN)},
+        "the game": type(game).__name__,
+        **{f"{name} of the game": x for name, x in vars(game).items() if isinstance(x, PLAIN)},
+        **beginning_of(objective),
+    }
+    agree(comm, told, "give every rank the same game and settings, and networks of the same seed")
