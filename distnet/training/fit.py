@@ -19,7 +19,12 @@ from distnet.objectives import Classification, Objective
 from distnet.optim import Optimizer, Schedule
 from distnet.parallel import Communicator, SerialCommunicator
 from distnet.training.fit_arguments import Settings, check_kinds, checked, hint
-from distnet.training.fit_checks import check_beginning, check_end, check_own_objective
+from distnet.training.fit_checks import (
+    check_beginning,
+    check_end,
+    check_numbers,
+    check_own_objective,
+)
 from distnet.training.known_answer import expect_same_bits
 from distnet.training.run import Callback, Run
 from distnet.training.step.assembly import make_trainer
@@ -126,6 +131,7 @@ def _arranged(
     comm: Communicator,
 ) -> tuple[Run, History]:
     """The run, at its first step or where `after` has ended, and the history that it will fill."""
+    check_numbers(comm, objective.parameters)
     trainer = make_trainer(
         objective,
         Feed(objective, *training, augment),
@@ -136,14 +142,14 @@ def _arranged(
         seed=settings.seed,
         comm=comm,
     )
+    if trainer.parameters.arithmetic.rounds:
+        expect_same_bits(comm, trainer.parameters.arithmetic)
     first_step = 0 if after is None else after.num_steps
     if after is not None:
         _take_state(trainer, after)
     check_beginning(trainer, training, others, settings.comparable())
     if after is None:
         check_own_objective(trainer)
-    if trainer.parameters.arithmetic.rounds:
-        expect_same_bits(comm, trainer.parameters.arithmetic)
     run = Run(
         trainer,
         {name: Feed(objective, *each) for name, each in others.items()},

@@ -18,14 +18,25 @@ from distnet.data.dataset import Samples, digest
 from distnet.nn.description import describe
 from distnet.nn.network import Network
 from distnet.nn.own_layers import is_own
+from distnet.nn.parameters import Parameters
 from distnet.objectives import Objective
-from distnet.parallel import agree
+from distnet.parallel import Communicator, agree
 from distnet.training.run import Run
 from distnet.training.step.feed import Feed
 from distnet.training.step.trainer import Trainer
 from distnet.training.watching.history import History
 
 FIRST = 16  # samples by which augmentations and layers are tried
+REMEDY = "give every rank the same arrays and functions, and networks made with the same seed"
+
+
+def check_numbers(comm: Communicator, parameters: Parameters) -> None:
+    """Raises DisagreementError if ranks would sum unlike vectors: before there are any sums."""
+    numbers = {
+        "the arithmetic of the network": repr(parameters.arithmetic),
+        "how many values are trained, and not frozen": parameters.values.size,
+    }
+    agree(comm, numbers, REMEDY)
 
 
 def check_beginning(
@@ -45,8 +56,7 @@ def check_beginning(
         **beginning_of(trainer.objective),
         **_augmentation(trainer.feed, trainer.seed),
     }
-    remedy = "give every rank the same arrays and functions, and networks made with the same seed"
-    agree(trainer.comm, given, remedy)
+    agree(trainer.comm, given, REMEDY)
     _check_own_layers(trainer.objective, training, trainer.seed)
 
 
@@ -99,8 +109,6 @@ def beginning_of(objective: Objective) -> dict[str, object]:
         layers = []
     return {
         **{f"layer {number} of the network": each for number, each in enumerate(layers)},
-        "the arithmetic of the network": repr(parameters.arithmetic),
-        "how many values are trained, and not frozen": parameters.values.size,
         "the values that the network starts with": digest(
             [parameters.values, parameters.constants]
         ),

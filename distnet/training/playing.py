@@ -324,6 +324,9 @@ def learner(
         schedule = lr
     else:
         schedule = make_schedule("linear", lr, steps, warmup=0.0, arithmetic=arithmetic)
+    agree_to_play(comm, game, objective, settings)
+    if arithmetic.rounds:
+        expect_same_bits(comm, arithmetic)
     trainer = make_trainer(
         objective,
         Feed(objective, replay.moves.observations, replay),
@@ -334,9 +337,6 @@ def learner(
         comm=comm,
         memory=playing.arrays,
     )
-    agree_to_play(comm, game, objective, settings)
-    if arithmetic.rounds:
-        expect_same_bits(comm, arithmetic)
     history = History(evaluations={"greedy": playing.results}, optimizer=optimizer)
     run = Run(
         trainer,

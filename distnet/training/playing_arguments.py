@@ -9,7 +9,7 @@ from distnet.nn import arguments
 from distnet.nn.network import Network
 from distnet.objectives.q_learning import DoubleDQN
 from distnet.parallel import Communicator, agree
-from distnet.training.fit_checks import beginning_of
+from distnet.training.fit_checks import beginning_of, check_numbers
 
 PLAIN = int, float, str, bool, type(None)  # what ranks can compare
 
@@ -73,6 +73,7 @@ def agree_to_play(
 
     Of what is no plain number, such as a schedule, nobody can tell.
     """
+    check_numbers(comm, objective.parameters)
     told = {
         **{name: value for name, value in settings.items() if isinstance(value, PLAIN)},
         "the game": type(game).__name__,
