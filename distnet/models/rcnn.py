@@ -67,7 +67,14 @@ class RCNN:
 
     def as_input(self, images: Array) -> Array:
         """Bytes `(N, 1, H, W)` as numbers from 0 to 1."""
+        self.check(images)
         return np.multiply(images, 1 / 255, dtype=self.network.dtype)
+
+    def check(self, images: Array) -> None:
+        """Raises ValueError unless they are scenes in whose grey values regions can be found."""
+        if images.shape[1:] != self.input_shape or images.dtype != np.uint8:
+            found, expected = images.shape, ", ".join(map(str, self.input_shape))
+            raise ValueError(f"RCNN: found {images.dtype} {found}, expected bytes (N, {expected})")
 
     def cut(self, x: Array, boxes: Array) -> Array:
         """The regions `(N, R, 4)` of scenes x `(N, 1, H, W)` as images `(N * R, 1, 28, 28)`."""
@@ -77,6 +84,7 @@ class RCNN:
 
     def detect(self, images: Array) -> tuple[list[Detections], list[Array]]:
         """What is in each of the scenes `(N, 1, H, W)`, and which regions were looked at."""
+        self.check(images)
         _, height, width = self.input_shape
         proposed = [region_proposals(image[0]) for image in images]
         found = []

@@ -73,6 +73,7 @@ class Detection(Objective):
         divisor: float | None = None,
         ready: Ready | None = None,
     ) -> Array:
+        check_objects(targets, self.detector.num_classes, *self.detector.input_shape[1:])
         divisor = self.divisor(targets) if divisor is None else divisor
         detector, starts = self.detector, self.parameters.starts
         features, scores, offsets = detector.look(x, at)
@@ -100,6 +101,7 @@ class Detection(Objective):
 
     def measure(self, x: Array, targets: Array) -> Array:
         detector = self.detector
+        check_objects(targets, detector.num_classes, *detector.input_shape[1:])
         features, scores, offsets = detector.look(x)
         regions, *counted = self._regions(scores, offsets, targets)
         first, _, _ = self._of_anchors(scores, offsets, targets, 1.0)
@@ -185,6 +187,7 @@ class RegionDetection(Objective):
         self.arithmetic = self.parameters.arithmetic
 
     def as_input(self, inputs: Array) -> Array:
+        self.detector.check(inputs)
         return np.asarray(inputs)  # bytes, of which regions are proposed
 
     def gradients(
@@ -219,6 +222,7 @@ class RegionDetection(Objective):
 
     def _drawn(self, x: Array, targets: Array, at: MicroBatch) -> Regions:
         arithmetic = self.arithmetic
+        check_objects(targets, self.detector.num_classes, *self.detector.input_shape[1:])
         rng = arithmetic.generator(stream(at.seed, Purpose.REGIONS, at.step, at.number))
         parts = []
         for image, objects in zip(x, targets, strict=True):
@@ -235,6 +239,29 @@ class RegionDetection(Objective):
             chosen = candidates[np.concatenate([with_object, without])]
             parts.append(labelled(chosen, boxes, labels, CHOSEN, arithmetic))
         return Regions(*(np.stack(each) for each in zip(*parts, strict=True)))
+
+
+def check_objects(objects: Array, num_classes: int, height: int, width: int) -> None:
+    """Raises ValueError unless they are `(N, most, 5)`, see `data.scenes.boxed`, of such scenes."""
+    if objects.ndim != 3 or objects.shape[2] != 5 or objects.dtype.kind not in "iuf":
+        raise ValueError(
+            f"objects: found {objects.dtype} of shape {objects.shape}, expected numbers "
+            "(N, most, 5): x1, y1, x2, y2 and the label of each, or -1"
+        )
+    real = objects[objects[..., 4] >= 0]
+    x1, y1, x2, y2, labels = real.T
+    unknown = labels[(labels >= num_classes) | (labels % 1 != 0)]
+    if unknown.size:
+        raise ValueError(
+            f"objects: found the label {unknown[0]}, expected 0 to {num_classes - 1}, or -1"
+        )
+    are_inside = (x1 < width) & (y1 < height) & (x2 > 0) & (y2 > 0)
+    wrong = real[~((x1 < x2) & (y1 < y2) & are_inside), :4]
+    if wrong.size:
+        raise ValueError(
+            f"objects: found the box {wrong[0].tolist()}, expected x1, y1, x2, y2 with x1 < x2 and "
+            f"y1 < y2, in a scene of {width} x {height} pixels; x2 is x + width"
+        )
 
 
 def _counted(told: Array, regions: Regions) -> tuple[int, int]:

@@ -190,3 +190,51 @@ def test_rcnn_has_the_same_bits_on_three_ranks(scenes, comm):
         histories.append(fit(trained, *scenes, **settings, micro_batch_size=2, evaluate_on=sets))
     assert histories[0] == histories[1]
     assert min(histories[0].losses[-3:]) < histories[0].losses[0]
+
+
+def changed(objects, what):
+    """The objects, one of them wrong."""
+    objects = objects.astype(np.float32)
+    first = objects[2, 0]
+    if what == "a class that there is not":
+        first[4] = 10
+    elif what == "half a class":
+        first[4] = 2.5
+    elif what == "width and height":
+        first[:4] = 30, 20, 12, 14
+    elif what == "no width":
+        first[2] = first[0]
+    elif what == "elsewhere":
+        first[:4] += 100
+    return objects[..., :4] if what == "no label" else objects
+
+
+@pytest.mark.parametrize("make", [small, small_rcnn])
+@pytest.mark.parametrize(
+    ("what", "found"),
+    [
+        ("a class that there is not", r"found the label 10.0, expected 0 to 9"),
+        ("half a class", r"found the label 2.5"),
+        ("width and height", r"found the box \[30.0, 20.0, 12.0, 14.0\], expected x1, y1, x2, y2"),
+        ("no width", "with x1 < x2"),
+        ("elsewhere", "in a scene of 48 x 40 pixels"),
+        ("no label", r"expected numbers \(N, most, 5\)"),
+    ],
+)
+def test_objects_that_cannot_be_are_one_line(scenes, make, what, found):
+    """They were trained on, or the learning rate was blamed."""
+    trained, targets = make(), changed(scenes.targets, what)
+    with pytest.raises(ValueError, match=f"objects: .*{found}"):
+        fit(trained, scenes.inputs, targets, steps=1, batch_size=17)
+    with pytest.raises(ValueError, match=f"objects: .*{found}"):
+        trained.measure(trained.as_input(scenes.inputs), targets)
+
+
+@pytest.mark.parametrize("wrong", [lambda x: x / np.float32(255), lambda x: x[..., :40]])
+def test_rcnn_finds_regions_in_bytes_of_its_shape_alone(scenes, wrong):
+    """In floats from 0 to 1 nothing is ever ink."""
+    images, trained = wrong(scenes.inputs), small_rcnn()
+    with pytest.raises(ValueError, match=r"expected bytes \(N, 1, 40, 48\)"):
+        fit(trained, images, scenes.targets, steps=1)
+    with pytest.raises(ValueError, match=r"expected bytes \(N, 1, 40, 48\)"):
+        trained.detector.detect(images)
