@@ -76,7 +76,7 @@ def test_a_run_that_gets_nowhere_is_given_up():
 
 
 def test_a_run_that_gets_on_is_given_up_after_many_failures():
-    run = played("live", Failures(4.0, repair_seconds=0), steps=99999)
+    run = played("live", Failures(30.0, repair_seconds=0), steps=99999)
     assert run.given_up and run.num_failures == MOST_FAILURES
 
 
