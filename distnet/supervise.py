@@ -8,7 +8,8 @@ in DIR has changed for --silence seconds. What is left of it is then killed befo
 again, with --resume if there is a checkpoint. An unfinished run is resumed by the first start too.
 When hosts come, or come back, the job is asked for a checkpoint and goes on with all of them.
 
-Exit code: that of the last job; 1 if it was 0 but the run is not finished, 2 for wrong usage.
+Exit code: that of the last job; 1 if it was 0 but the run is not finished, 2 for wrong usage, 75 if
+it was asked to stop between two jobs, or while one was starting.
 """
 
 from __future__ import annotations

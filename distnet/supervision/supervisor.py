@@ -23,6 +23,8 @@ from distnet.supervision.lock import locked
 from distnet.supervision.processes import Launcher, end, start
 
 FAILED, WRONG_USAGE, STOPPED_EARLY = 1, 2, 75  # exit codes of training
+# Those of an mpirun whose ranks have died of the wish to stop, as they do while they start.
+UNHEARD = (signal.SIGUSR1, 128 + signal.SIGUSR1)
 POLL_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 300.0
 
@@ -73,20 +75,21 @@ class Supervisor:
         return code
 
     def _run_jobs(self, held: IO[str]) -> int:
-        code = STOPPED_EARLY  # if a stop is wanted before the first one has begun
         num_restarts = 0
         while not self.stop_wanted:
             code, finished = self._run_job(held)
+            if self.stop_wanted and code in UNHEARD:
+                break
             if self.grows and code == STOPPED_EARLY and not self.stop_wanted:
                 continue
             if finished or self._is_final(code):
                 return code
             say(f"the job ended with exit code {code} and is not finished")
             if num_restarts == self.policy.max_restarts:
-                break
+                return code or FAILED
             num_restarts += 1
             self._back_off(num_restarts)
-        return code or FAILED
+        return STOPPED_EARLY  # asked to stop while no job was under way
 
     def _is_final(self, code: int) -> bool:
         """Whether another start would be of no use, or is not wanted."""

@@ -187,12 +187,26 @@ def test_nothing_is_queued_again_unless_it_has_stopped_early(supervise, tmp_path
 
 def test_a_wish_to_stop_during_the_pause_before_a_restart(supervise, tmp_path):
     pause = str(10 * SECONDS)
-    process = supervise(["sys.exit(9)", FINISH], "--backoff", pause, wait=False)
+    options = ["--backoff", pause, "--requeue", f"touch '{tmp_path / 'queued again'}'"]
+    process = supervise(["sys.exit(9)", FINISH], *options, wait=False)
     while "restart 1 of 3" not in process.stderr.readline():
         pass
     process.send_signal(signal.SIGTERM)
-    assert process.wait(SECONDS) == 9
+    assert process.wait(SECONDS) == 75
     assert len(starts(tmp_path)) == 1
+    assert (tmp_path / "queued again").exists()
+
+
+def test_a_wish_to_stop_before_the_job_can_hear_it(supervise, tmp_path):
+    """It dies of the signal, as ranks do that have yet to start, and is queued again all the same."""
+    deaf = f"(out / 'ready').touch(); time.sleep({10 * SECONDS})"
+    requeue = ["--requeue", f"touch '{tmp_path / 'queued again'}'"]
+    process = supervise([deaf], *requeue, wait=False)
+    wait_for((tmp_path / "ready").exists)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(SECONDS) == 75
+    assert len(starts(tmp_path)) == 1
+    assert (tmp_path / "queued again").exists()
 
 
 def test_hosts_that_do_not_answer_are_left_out(tmp_path):
