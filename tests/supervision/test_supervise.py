@@ -198,7 +198,7 @@ def test_a_wish_to_stop_during_the_pause_before_a_restart(supervise, tmp_path):
 
 
 def test_a_wish_to_stop_before_the_job_can_hear_it(supervise, tmp_path):
-    """It dies of the signal, as ranks do that have yet to start, and is queued again all the same."""
+    """It dies of the signal, as ranks do while they start, and is queued again all the same."""
     deaf = f"(out / 'ready').touch(); time.sleep({10 * SECONDS})"
     requeue = ["--requeue", f"touch '{tmp_path / 'queued again'}'"]
     process = supervise([deaf], *requeue, wait=False)
