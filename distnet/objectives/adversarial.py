@@ -8,6 +8,7 @@ import numpy as np
 
 from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
+from distnet.base.errors import DataError
 from distnet.base.keys import MicroBatch, Purpose, stream
 from distnet.nn import arguments
 from distnet.nn.joining import joined
@@ -55,6 +56,11 @@ class Adversarial(Objective):
 
     def as_input(self, inputs: Array) -> Array:
         """Pixels from -1 to 1: bytes 0 to 255 as they mean it, floats of 0 to 1."""
+        if inputs.dtype != np.uint8 and not (inputs.min() >= 0 and inputs.max() <= 1):
+            raise DataError(
+                f"Adversarial: found floats from {inputs.min():.4g} to {inputs.max():.4g}, expected"
+                " 0 to 1, which become -1 to 1 here"
+            )
         x = self.discriminator.as_input(inputs, copy=False)
         np.multiply(x, 2, out=x)
         return np.subtract(x, 1, out=x)

@@ -7,14 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
+from distnet.base.arrays import Array
 from distnet.base.errors import DataError
-from distnet.base.images import as_array, channels_last_hint, check_finite, large_floats_hint
+from distnet.base.images import (
+    as_array,
+    channels_last_hint,
+    check_finite,
+    large_floats_hint,
+    pixels,
+)
 from distnet.base.output import warn
 from distnet.data.arrays import check_same_length, checked_samples
 from distnet.data.dataset import Dataset, Samples
 from distnet.data.splits import split
 from distnet.nn import arguments
 from distnet.nn.network import Network
+from distnet.nn.own_layers import is_own
 from distnet.nn.parameters import Parameters
 from distnet.objectives import (
     Classification,
@@ -22,6 +30,7 @@ from distnet.objectives import (
     Objective,
     RegionDetection,
     Segmentation,
+    StyleTransfer,
 )
 from distnet.optim import Optimizer, Schedule
 from distnet.optim.schedules import constant
@@ -171,12 +180,18 @@ def _door(network: Network | Objective) -> Callable[[Any, Any], Samples]:
     if isinstance(network, Network):
         shape, (num_classes,) = network.input_shape, network.output_shape
         return lambda images, labels: checked_samples(images, labels, shape, num_classes)
-    return _targets_of_an_objective
+    read = pixels if _reads_pixels(network) else as_array
+    return lambda inputs, targets: _samples_of_an_objective(read(inputs, "inputs"), targets)
 
 
-def _targets_of_an_objective(inputs: Any, targets: Any) -> Samples:
-    """Only the objective knows what they have to be; there is one for each input."""
-    inputs, targets = as_array(inputs, "inputs"), as_array(targets, "targets")
+def _reads_pixels(objective: Objective) -> bool:
+    """Whether its inputs go by the one rule for pixels, see `base.images`."""
+    return not is_own(objective) and not isinstance(objective, StyleTransfer)
+
+
+def _samples_of_an_objective(inputs: Array, targets: Any) -> Samples:
+    """Only the objective knows what targets have to be; there is one for each input."""
+    targets = as_array(targets, "targets")
     check_finite(inputs, "inputs")
     check_finite(targets, "targets")
     check_same_length(inputs, targets, "targets")
@@ -221,13 +236,12 @@ def hint(
     seeds.add(seed)
     if objective.parameters.constants.size and not objective.parameters.values.size:
         warn("fit: all layers are frozen, so nothing is trained; network.freeze() trains all again")
-    if isinstance(objective, Classification):
-        for text in (
-            _hint_of_floats(training, others),
-            channels_last_hint(objective.network.input_shape),
-        ):
-            if text:
-                warn(f"fit: {text}")
+    if _reads_pixels(objective) and (text := _hint_of_floats(training, others)):
+        warn(f"fit: {text}")
+    if isinstance(objective, Classification) and (
+        text := channels_last_hint(objective.network.input_shape)
+    ):
+        warn(f"fit: {text}")
 
 
 def _hint_of_floats(training: Samples, others: Mapping[str, Samples]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from distnet.base.arrays import Array
+from distnet.base.errors import DataError
 from distnet.base.keys import MicroBatch
 from distnet.nn import BatchNorm, Conv2d, ConvTranspose2d, LeakyReLU, Linear, Network, ReLU, Tanh
 from distnet.nn.gradient_check import numerical_gradient, relative_error
@@ -113,6 +114,12 @@ def test_noise_is_normal_and_keyed():
 def test_networks_that_do_not_fit_together():
     with pytest.raises(ValueError, match=r"expected one from \(1, 8, 8\) to \(1,\)"):
         Adversarial(generator(), Network([Linear(2)], SHAPE))
+
+
+def test_images_from_minus_1_to_1_are_refused():
+    """They became -3 to 1, while the generator's are from -1 to 1."""
+    with pytest.raises(DataError, match=r"found floats from -0.9.* to .*, expected 0 to 1"):
+        fit(pair(), images() / np.float32(127.5) - 1, np.zeros(N), steps=1)
 
 
 @pytest.mark.parametrize("label", [0, 1.5, float("nan")])

@@ -550,3 +550,15 @@ def test_what_fit_cannot_take_is_one_line(wrong, message):
 def test_numbers_of_numpy_are_numbers():
     numbers = dict(steps=np.int64(4), batch_size=np.int32(20), lr=np.float32(0.5), seed=np.int8(3))
     assert trained(**numbers)[1] == trained(steps=4, lr=0.5)[1]
+
+
+def test_inputs_of_an_objective_go_by_the_rule_for_pixels():
+    """Whole numbers from 0 to 255 were taken as they are, and by `predict` refused."""
+    images = np.arange(5 * 16).reshape(5, 1, 4, 4)
+    objective = Segmentation(Network([Conv2d(2, 3, pad=1)], (1, 4, 4)))
+    masks = (images[:, 0] > 9).astype(np.uint8)
+    with pytest.raises(DataError, match="inputs: found int64, expected uint8"):
+        fit(objective, images, masks, steps=1)
+    with pytest.warns(UserWarning, match="images are floats up to 237 and taken as they are"):
+        fit(objective, 3 * images.astype(np.float32), masks, steps=1)
+    fit(objective, images.astype(np.uint8), masks, steps=1, seed=1)
