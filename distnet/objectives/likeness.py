@@ -15,6 +15,7 @@ from distnet.base.arithmetic import FLOAT, Arithmetic
 from distnet.base.arrays import Array, Shape
 from distnet.base.errors import DataError
 from distnet.base.images import pixels
+from distnet.nn import arguments
 from distnet.nn.features import Features
 from distnet.nn.layers.gram import GramMatrix
 from distnet.nn.network import Network
@@ -52,6 +53,9 @@ class Likeness:
     def __init__(
         self, network: Network, shape: Shape, style_taps: Sequence[str], content_tap: str
     ) -> None:
+        if isinstance(style_taps, str) or not style_taps:
+            expected = 'names of layers, such as ["relu1", "relu2"]'
+            raise arguments.refusal("Likeness", "style_taps", style_taps, expected)
         names = [name for name, _ in network.body.named_layers()]
         wanted = {*style_taps, content_tap}
         taps = [name for name in names if name in wanted] + sorted(wanted.difference(names))
@@ -72,7 +76,13 @@ class Likeness:
 
     def style(self, picture: Array) -> Style:
         """Of a picture `(C, H, W)`."""
-        return [gram.copy() for gram in self._style(self._look(picture))]
+        grams = [gram.copy() for gram in self._style(self._look(picture))]
+        if not all(map(self._square, grams)):
+            raise DataError(
+                "style: found a picture in which the network sees nothing, expected features at all"
+                " style_taps; is it black?"
+            )
+        return grams
 
     def distances(self, picture: Array, content: Content, style: Style) -> Distances:
         """Of a picture `(C, H, W)`."""

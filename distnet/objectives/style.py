@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import TypeVar
 
 import numpy as np
 
 from distnet.base.arithmetic import FLOAT, Arithmetic, portable
 from distnet.base.arrays import Array
+from distnet.base.errors import DataError
 from distnet.base.keys import MicroBatch, Purpose, stream
 from distnet.data.dataset import Samples
 from distnet.nn import arguments
@@ -26,6 +28,8 @@ MIRRORS: tuple[Mirror, ...] = tuple(
     for down in (AS_IT_IS, BACKWARDS)
     for across in (AS_IT_IS, BACKWARDS)
 )
+
+AT_LEAST_0 = "a finite number >= 0", lambda x: x >= 0
 
 T = TypeVar("T")
 
@@ -83,7 +87,8 @@ class StyleTransfer(Objective):
                 f"StyleTransfer: found contents {self.contents.shape} and {len(styles)} styles, "
                 "expected (P, C, H, W) and P of them"
             )
-        self.style_weights, self.smoothness = _each(style_weight, num_pictures), smoothness
+        self.style_weights = _each(style_weight, num_pictures)
+        self.smoothness = arguments.real("StyleTransfer", "smoothness", smoothness, *AT_LEAST_0)
         self.canvas = Canvas(self.contents, arithmetic)
         self.parameters = Parameters({"": self.canvas}, networks[0].parameters.dtype, arithmetic)
         side = None if tile is None else arguments.whole("StyleTransfer", "tile", tile, minimum=2)
@@ -96,6 +101,11 @@ class StyleTransfer(Objective):
         self._contents = [
             [self._mirrored(whole.content, each) for whole in wholes] for each in self.contents
         ]
+        if not all(each.variance for of_one in self._contents for each in chain(*of_one)):
+            raise DataError(
+                "contents: found a picture that looks the same everywhere at content_tap, expected "
+                "something on it, by which distances are divided"
+            )
         self._styles = []
         for style in (as_floats(each, networks[0].dtype) for each in styles):
             likenesses = [Likeness(each, style.shape, *taps) for each in networks]
@@ -221,7 +231,8 @@ def _arithmetic(networks: Sequence[Network]) -> Arithmetic:
 
 def _each(weight: float | Sequence[float], number: int) -> list[float]:
     """A weight for each of a number of pictures."""
-    weights = [float(each) for each in np.atleast_1d(np.asarray(weight))]
+    given = np.atleast_1d(np.asarray(weight)).tolist()
+    weights = [arguments.real("StyleTransfer", "style_weight", each, *AT_LEAST_0) for each in given]
     if len(weights) not in (1, number):
         raise ValueError(
             f"StyleTransfer: style_weight: found {len(weights)} numbers, expected 1 or {number}, "

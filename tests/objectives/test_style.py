@@ -326,3 +326,28 @@ def test_the_same_bits_on_one_two_and_three_ranks(tile, mirrored, comm):
         assert history == results[0][0]
         np.testing.assert_array_equal(found, results[0][1])
     assert results[0][0].losses[-1] < results[0][0].losses[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"style_weight": [1, -2]}, "found style_weight -2, expected a finite number >= 0"),
+        ({"style_weight": np.nan}, "found style_weight nan"),
+        ({"smoothness": -1}, "found smoothness -1, expected a finite number >= 0"),
+        ({"style_taps": []}, "found style_taps"),
+        ({"style_taps": "tanh1"}, "found style_taps 'tanh1', expected names of layers"),
+    ],
+)
+def test_options_that_cannot_be_are_one_line(options, expected):
+    styles = [pictures(3, 6, 8)] * 2
+    with pytest.raises(ValueError, match=expected):
+        StyleTransfer(network(), pictures(2, 3, 8, 12), styles, **{**TAPS, **options})
+
+
+def test_pictures_in_which_nothing_is_seen_are_refused():
+    """Distances are divided by what is seen in them."""
+    seen, black = pictures(1, 3, 8, 12), np.zeros((1, 3, 8, 12))
+    with pytest.raises(DataError, match="style: found a picture in which the network sees nothing"):
+        StyleTransfer(network(), seen, list(black), **TAPS)
+    with pytest.raises(DataError, match="contents: found a picture that looks the same everywhere"):
+        StyleTransfer(network(), black, list(seen), **TAPS)
