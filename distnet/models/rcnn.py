@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arithmetic import FLOAT, Arithmetic
 from distnet.base.arrays import Array, Shape
+from distnet.base.errors import DataError
 from distnet.models.faster_rcnn import decide, padded
 from distnet.nn import Conv2d, Linear, MaxPool2d, Network, ReLU
 from distnet.nn.boxes import Detections, nms
@@ -71,10 +72,10 @@ class RCNN:
         return np.multiply(images, 1 / 255, dtype=self.network.dtype)
 
     def check(self, images: Array) -> None:
-        """Raises ValueError unless they are scenes in whose grey values regions can be found."""
+        """Raises DataError unless they are scenes in whose grey values regions can be found."""
         if images.shape[1:] != self.input_shape or images.dtype != np.uint8:
             found, expected = images.shape, ", ".join(map(str, self.input_shape))
-            raise ValueError(f"RCNN: found {images.dtype} {found}, expected bytes (N, {expected})")
+            raise DataError(f"RCNN: found {images.dtype} {found}, expected bytes (N, {expected})")
 
     def cut(self, x: Array, boxes: Array) -> Array:
         """The regions `(N, R, 4)` of scenes x `(N, 1, H, W)` as images `(N * R, 1, 28, 28)`."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from distnet.base.arithmetic import FLOAT, Arithmetic
 from distnet.base.arrays import Array, Shape
+from distnet.base.errors import DataError
 from distnet.nn import layout
 
 
@@ -65,7 +66,7 @@ class SoftmaxCrossEntropy:
         self._dx = np.empty(())
 
     def forward(self, x: Array, labels: Array, count: float | None = None) -> float:
-        """The loss; `count` defaults to N. Raises ValueError for a wrong shape or label."""
+        """The loss; `count` defaults to N. Raises DataError for a wrong shape or label."""
         return self.total(self.losses(x, labels, count))
 
     def total(self, losses: Array) -> float:
@@ -127,7 +128,7 @@ class PixelCrossEntropy:
     def forward(self, x: Array, labels: Array, count: float | None = None) -> float:
         """The loss; `count` defaults to `weight_of(labels)`.
 
-        Raises ValueError for a wrong shape or label.
+        Raises DataError for a wrong shape or label.
         """
         n, k, h, w = x.shape
         known = self.known_of(labels, x.shape)
@@ -159,11 +160,11 @@ class PixelCrossEntropy:
     def known_of(self, labels: Array, shape: Shape) -> Array:
         """Which pixels are not ignored, `(N, H, W)` bool, for logits of a shape `(N, K, H, W)`.
 
-        Raises ValueError for a wrong shape or label.
+        Raises DataError for a wrong shape or label.
         """
         n, k, h, w = shape
         if labels.shape != (n, h, w):
-            raise ValueError(f"labels: found shape {labels.shape}, expected {(n, h, w)}")
+            raise DataError(f"labels: found shape {labels.shape}, expected {(n, h, w)}")
         known: Array = labels != self.ignored
         _check_range(labels[known], k)
         return known
@@ -194,9 +195,9 @@ def _checked_weights(weights: Sequence[float] | Array) -> Array:
 
 
 def check_labels(labels: Array, n: int, num_classes: int) -> None:
-    """Raises ValueError unless they are `(n,)`, whole numbers in [0, num_classes)."""
+    """Raises DataError unless they are `(n,)`, whole numbers in [0, num_classes)."""
     if labels.shape != (n,):
-        raise ValueError(f"labels: found shape {labels.shape}, expected ({n},)")
+        raise DataError(f"labels: found shape {labels.shape}, expected ({n},)")
     _check_range(labels, num_classes)
 
 
@@ -204,11 +205,11 @@ def _check_range(labels: Array, num_classes: int) -> None:
     if not labels.size:
         return
     if labels.dtype.kind not in "iu":  # True and False would be a mask
-        raise ValueError(f"labels: found {labels.dtype}, expected whole numbers")
+        raise DataError(f"labels: found {labels.dtype}, expected whole numbers")
     ends = [labels.max()] if labels.dtype.kind == "u" else [labels.min(), labels.max()]
     for label in map(int, ends):
         if not 0 <= label < num_classes:
-            raise ValueError(f"labels: found {label}, expected at least 0 and below {num_classes}")
+            raise DataError(f"labels: found {label}, expected at least 0 and below {num_classes}")
 
 
 def count_correct(x: Array, labels: Array) -> int:

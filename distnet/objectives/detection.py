@@ -8,6 +8,7 @@ import numpy as np
 
 from distnet.base.arithmetic import FLOAT, Arithmetic, portable
 from distnet.base.arrays import Array
+from distnet.base.errors import DataError
 from distnet.base.keys import MicroBatch, Purpose, stream
 from distnet.data.scenes import unpadded
 from distnet.models.faster_rcnn import NUM_PROPOSALS, OFFSET_SCALE, FasterRCNN, padded
@@ -242,9 +243,9 @@ class RegionDetection(Objective):
 
 
 def check_objects(objects: Array, num_classes: int, height: int, width: int) -> None:
-    """Raises ValueError unless they are `(N, most, 5)`, see `data.scenes.boxed`, of such scenes."""
+    """Raises DataError unless they are `(N, most, 5)`, see `data.scenes.boxed`, of such scenes."""
     if objects.ndim != 3 or objects.shape[2] != 5 or objects.dtype.kind not in "iuf":
-        raise ValueError(
+        raise DataError(
             f"objects: found {objects.dtype} of shape {objects.shape}, expected numbers "
             "(N, most, 5): x1, y1, x2, y2 and the label of each, or -1"
         )
@@ -252,13 +253,13 @@ def check_objects(objects: Array, num_classes: int, height: int, width: int) -> 
     x1, y1, x2, y2, labels = real.T
     unknown = labels[(labels >= num_classes) | (labels % 1 != 0)]
     if unknown.size:
-        raise ValueError(
+        raise DataError(
             f"objects: found the label {unknown[0]}, expected 0 to {num_classes - 1}, or -1"
         )
     are_inside = (x1 < width) & (y1 < height) & (x2 > 0) & (y2 > 0)
     wrong = real[~((x1 < x2) & (y1 < y2) & are_inside), :4]
     if wrong.size:
-        raise ValueError(
+        raise DataError(
             f"objects: found the box {wrong[0].tolist()}, expected x1, y1, x2, y2 with x1 < x2 and "
             f"y1 < y2, in a scene of {width} x {height} pixels; x2 is x + width"
         )

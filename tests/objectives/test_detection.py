@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from distnet.base.errors import DataError
 from distnet.data import load_dataset
 from distnet.data.scenes import DigitScenes, boxed, unpadded
 from distnet.models.faster_rcnn import NUM_PROPOSALS, FasterRCNN
@@ -224,9 +225,9 @@ def changed(objects, what):
 def test_objects_that_cannot_be_are_one_line(scenes, make, what, found):
     """They were trained on, or the learning rate was blamed."""
     trained, targets = make(), changed(scenes.targets, what)
-    with pytest.raises(ValueError, match=f"objects: .*{found}"):
+    with pytest.raises(DataError, match=f"objects: .*{found}"):
         fit(trained, scenes.inputs, targets, steps=1, batch_size=17)
-    with pytest.raises(ValueError, match=f"objects: .*{found}"):
+    with pytest.raises(DataError, match=f"objects: .*{found}"):
         trained.measure(trained.as_input(scenes.inputs), targets)
 
 
@@ -234,7 +235,7 @@ def test_objects_that_cannot_be_are_one_line(scenes, make, what, found):
 def test_rcnn_finds_regions_in_bytes_of_its_shape_alone(scenes, wrong):
     """In floats from 0 to 1 nothing is ever ink."""
     images, trained = wrong(scenes.inputs), small_rcnn()
-    with pytest.raises(ValueError, match=r"expected bytes \(N, 1, 40, 48\)"):
+    with pytest.raises(DataError, match=r"expected bytes \(N, 1, 40, 48\)"):
         fit(trained, images, scenes.targets, steps=1)
-    with pytest.raises(ValueError, match=r"expected bytes \(N, 1, 40, 48\)"):
+    with pytest.raises(DataError, match=r"expected bytes \(N, 1, 40, 48\)"):
         trained.detector.detect(images)
