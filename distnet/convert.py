@@ -23,6 +23,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,10 +35,11 @@ from distnet.base.command import one_line
 from distnet.base.options import argument, option, parse_options
 from distnet.base.output import write_now
 from distnet.base.words import counted
-from distnet.data import DATASETS, default_cache_dir, load_dataset
+from distnet.data import DataError
 from distnet.data.classes import read_class_names
 from distnet.data.formats.pickled import read_pickled_arrays
 from distnet.data.formats.states import EXPECTED, SAFETENSORS, TORCH, read_state, write_state
+from distnet.evaluate import EvaluateOptions, dataset_for
 from distnet.models import MODELS
 from distnet.models.book import DIGITS
 from distnet.models.book_weights import Settings, from_book
@@ -49,7 +51,7 @@ from distnet.models.published import (
     to_published,
 )
 from distnet.models.scaling import COLOURS
-from distnet.nn import quantize
+from distnet.nn import Network, quantize
 from distnet.nn.description import describe
 from distnet.nn.quantization import EXACT, sum_bounds
 from distnet.training.files import checkpoint, model_file
@@ -112,10 +114,10 @@ class ConvertOptions:
     )
     data: str = option(
         "",
-        f"data set of which {NUM_CALIBRATING} training images decide the units of int8 "
-        "(default: the one that IN was trained on)",
+        f"data set, a name or a path: {NUM_CALIBRATING} of its training images decide the units of "
+        "int8 (default: the one that IN was trained on)",
         group="storage",
-        choices=("", *DATASETS),
+        metavar="NAME",
     )
     data_dir: str = option(
         "", "directory with the files of that data set", group="storage", metavar="DIR", path=True
@@ -137,9 +139,17 @@ def main(argv: Sequence[str]) -> int:
     if target.suffix not in (SAFETENSORS, ONNX, *TORCH):
         raise ValueError(f"{target}: found no name of a file of arrays, {EXPECTED}, or {ONNX}")
     _check_target(target)
+    if options.storage != "int8" and (options.data or options.data_dir):
+        raise ValueError(
+            f"--storage {options.storage}: found --data or --data-dir, which are for int8"
+        )
+    is_state = options.published or target.suffix in TORCH
+    if is_state and options.classes:
+        raise ValueError(f"{target}: found --classes, and a state_dict has no names of classes")
     what, model = _reader(source)(source, options)
     if options.classes:
-        model = _with_classes(model, read_class_names(Path(options.classes)), source)
+        names, told = _told_apart(read_class_names(Path(options.classes)))
+        model, what = _with_classes(model, names, source), what + told
     note = ""
     if target.suffix == ONNX:
         if options.published or options.storage != "full":
@@ -148,14 +158,17 @@ def main(argv: Sequence[str]) -> int:
             )
         network = model_file.network_of(model, str(source))
         write_onnx(target, network, _described(model, network.classes))
-    elif options.published or target.suffix in TORCH:
+        what += _in_floats(network)
+    elif is_state:
         if options.storage != "full":
             raise ValueError(f"--storage {options.storage}: found {target}, expected a model file")
         network = model_file.network_of(model, str(source))
         write_state(target, to_published(network))
         what += "".join(f", without its {each}" for each in left_out(network))
+        what += _in_floats(network)
     else:
         if options.storage == "int8":
+            what += _in_floats(model_file.network_of(model, str(source)))
             model, note = _quantized(model, source, options)
         checkpoint.save(target, model_file.stored(model, options.storage))
     size = sum(array.size for array in model.part("params").values())
@@ -177,6 +190,25 @@ def _check_target(target: Path) -> None:
         raise ValueError(f"{target}: found a checkpoint of a run there, expected another name")
 
 
+def _in_floats(network: Network) -> str:
+    """What is said of a network that computed in another arithmetic than what is made of it."""
+    name = network.arithmetic.name
+    return "" if name == "float32" else f", in float32 in place of its {name} arithmetic"
+
+
+def _told_apart(names: Sequence[str]) -> tuple[list[str], str]:
+    """Names that all differ, by the number of the class where needed, and what is said of that.
+
+    Two of ImageNet's classes are called crane.
+    """
+    counts = Counter(names)
+    apart = [
+        f"{name} ({number})" if counts[name] > 1 else name for number, name in enumerate(names)
+    ]
+    several = [name for name, count in counts.items() if count > 1]
+    return apart, f", with their numbers: classes {', '.join(several)!s:.60}" if several else ""
+
+
 def _described(model: Checkpoint, classes: Sequence[str]) -> dict[str, str]:
     """What an ONNX file says of a model, beside the network."""
     data = {f"data_{key}": str(value) for key, value in dict(model.model.get("data", {})).items()}
@@ -185,14 +217,11 @@ def _described(model: Checkpoint, classes: Sequence[str]) -> dict[str, str]:
 
 def _quantized(model: Checkpoint, source: Path, options: ConvertOptions) -> tuple[Checkpoint, str]:
     """The network in whole numbers, and whether their sums are exact."""
-    name = options.data or dict(model.model.get("data", {})).get("name", "")
-    if name not in DATASETS:
-        raise ValueError(
-            f"--storage int8: found a network for {name or 'no data set'}, expected --data with "
-            "images by which to choose the units of whole numbers"
-        )
-    directory = Path(options.data_dir) if options.data_dir else None
-    dataset = load_dataset(name, directory, default_cache_dir(os.environ))
+    wanted = EvaluateOptions(models=(str(source),), data=options.data, data_dir=options.data_dir)
+    try:
+        dataset = dataset_for(wanted, model.model, os.environ)
+    except DataError as error:
+        raise DataError(f"--storage int8, whose units images decide: {error}") from None
     network = model_file.network_of(model, str(source))
     apart = ceil_divide(len(dataset.train.inputs), NUM_CALIBRATING)  # some of every class
     small = quantize(network, dataset.train.inputs[::apart])

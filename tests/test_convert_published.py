@@ -81,6 +81,20 @@ def test_weights_for_imagenet_classify_a_picture(tmp_path, capsys):
     np.testing.assert_allclose(list(found["probabilities"].values()), expected, rtol=1e-4)
 
 
+def test_classes_of_one_name_are_told_apart(tmp_path, capsys):
+    """As two of ImageNet's are; else the answer in JSON would have one of them alone."""
+    write_state(tmp_path / "a.pth", to_published(network()))
+    (tmp_path / "names.txt").write_text("crane\nowl\nhen\ncrane\n")
+    argv = ["--classes", tmp_path / "names.txt", "--image-size", SIDE]
+    code, line = said(capsys, "convert", tmp_path / "a.pth", tmp_path / "b.safetensors", *argv)
+    assert code == 0 and "with their numbers: classes crane, " in line
+    np.save(tmp_path / "image.npy", np.zeros((3, SIDE, SIDE), np.uint8))
+    told = said(capsys, "predict", tmp_path / "b.safetensors", tmp_path / "image.npy", "--json")[1]
+    probabilities = json.loads(told)[0]["probabilities"]
+    assert list(probabilities) == ["crane (0)", "owl", "hen", "crane (3)"]
+    assert sum(probabilities.values()) == pytest.approx(1, abs=1e-6)
+
+
 def test_what_published_weights_expect_can_be_said_otherwise(tmp_path, capsys):
     write_state(tmp_path / "a.pth", to_published(network(1000)))
     target = tmp_path / "b.safetensors"

@@ -110,6 +110,13 @@ def test_the_command_writes_a_file_with_its_classes(tmp_path, capsys):
     np.testing.assert_allclose(logits(model, images), network.predict(images), rtol=0, atol=1e-5)
 
 
+def test_another_arithmetic_than_the_file_has_is_told(tmp_path, capsys):
+    network = Network([Conv2d(3, 3), Linear(2)], (1, 5, 5), arithmetic="bfloat16")
+    distnet.save(network, tmp_path / "model.safetensors")
+    assert main([str(tmp_path / "model.safetensors"), str(tmp_path / "model.onnx")]) == 0
+    assert ", in float32 in place of its bfloat16 arithmetic, " in capsys.readouterr().out
+
+
 def operators(model: onnx.ModelProto) -> Counter[str]:
     return Counter(node.op_type for node in model.graph.node)
 

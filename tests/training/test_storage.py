@@ -8,7 +8,16 @@ import pytest
 from distnet.convert import main
 from distnet.data import load_dataset
 from distnet.models import SimpleConvNet
-from distnet.nn import BatchNorm, BinaryConv2d, BinaryLinear, Linear, Network, Sign, quantize
+from distnet.nn import (
+    BatchNorm,
+    BinaryConv2d,
+    BinaryLinear,
+    Linear,
+    Network,
+    Quantize,
+    Sign,
+    quantize,
+)
 from distnet.training.files.model_file import initialize, load, save
 from distnet.training.files.storage import STORAGES
 
@@ -107,7 +116,8 @@ def test_the_command(storage, tmp_path, capsys):
     source, target = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
     net = network()
     save(net, source)
-    assert main([str(source), str(target), "--storage", storage, "--data", "mnist"]) == 0
+    data = ["--data", "mnist"] if storage == "int8" else []
+    assert main([str(source), str(target), "--storage", storage, *data]) == 0
     line = capsys.readouterr().out
     assert f"{target}: the model of {source}, " in line
     assert (f"{target.stat().st_size:,} bytes" in line) == (storage != "full")
@@ -120,8 +130,25 @@ def test_the_command_refuses(tmp_path, capsys):
     source = tmp_path / "in.safetensors"
     save(network(), source)
     assert main([str(source), str(tmp_path / "out.safetensors"), "--storage", "int8"]) == 2
-    assert "found a network for no data set, expected --data" in capsys.readouterr().err
+    assert "found no data set named in it, expected --data" in capsys.readouterr().err
     assert main([str(source), str(tmp_path / "out.safetensors"), "--storage", "bits"]) == 2
     assert "storage bits: found no layer that computes with" in capsys.readouterr().err
     assert main([str(source), str(tmp_path / "out.pth"), "--storage", "float16"]) == 2
     assert "--storage float16: found" in capsys.readouterr().err
+    assert main([str(source), str(tmp_path / "out.safetensors"), "--data", "mnist"]) == 2
+    assert "--storage full: found --data or --data-dir, which" in capsys.readouterr().err
+    (tmp_path / "names.txt").write_text("\n".join("abcdefghij"))
+    names = ["--classes", str(tmp_path / "names.txt")]
+    assert main([str(source), str(tmp_path / "out.pth"), *names]) == 2
+    assert "out.pth: found --classes, and a state_dict has no" in capsys.readouterr().err
+
+
+def test_units_of_whole_numbers_come_from_data_of_ones_own(tmp_path, capsys):
+    images = digits() // 2
+    np.savez(tmp_path / "own.npz", x_train=images, y_train=np.arange(len(images)) % 10)
+    source, target = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    save(network(), source)
+    own = ["--storage", "int8", "--data-dir", str(tmp_path / "own.npz")]
+    assert main([str(source), str(target), *own]) == 0
+    found = next(leaf for leaf in load(target).body.leaves() if isinstance(leaf, Quantize))
+    assert found.scale == pytest.approx(images.max() / 255 / 255, rel=0.02)
