@@ -48,8 +48,10 @@ class Job:
             self.terminal.say(f"this run is finished, nothing is changed; see {directory.summary}")
             return DONE
         # What follows the last step may have to be done again: its lines are not yet written.
-        settled = run.num_done if run.latest is None else run.previous
-        start = replace(self.saving.snapshot(run), step=settled)
+        start = self.saving.snapshot(run)
+        if run.latest is not None:
+            _, record = run.latest
+            start = replace(start, step=run.previous, record=record.entries())
         try:
             together(run.comm, partial(directory.open, self.config, start))
             with self.terminal:

@@ -132,6 +132,21 @@ def ask_to_stop(monkeypatch: pytest.MonkeyPatch):
     return prepare
 
 
+def test_an_evaluation_that_is_made_again_is_told_once(run, whole, tmp_path, ask_to_stop):
+    """Stopped before it, the run made it, and was killed before another checkpoint was there."""
+    out, checkpoints = tmp_path / "stopped", tmp_path / "stopped" / "checkpoints"
+    ask_to_stop("step", 3)
+    assert run(out) == 75
+    stopped = checkpoint_path(checkpoints, 3).read_bytes()
+    assert run(out, "--resume", "--stop-at", "5") == 75
+    for path in (best_path(checkpoints), checkpoint_path(checkpoints, 5)):
+        path.unlink()
+    checkpoint_path(checkpoints, 3).write_bytes(stopped)
+    assert run(out, "--resume") == 0
+    for read in (final_checkpoint, metrics, summary, best):
+        assert read(out) == read(whole)
+
+
 @pytest.mark.parametrize("when", ["step", "evaluation"])
 @pytest.mark.parametrize("step", [3, 6, STEPS])  # after which the test data are evaluated
 @pytest.mark.parametrize("flags", ["", "--validation 0.15 --patience 5", "--ema 0.9"])

@@ -45,10 +45,11 @@ class Metrics:
     A run resumed at step `first_step` keeps the lines up to that step of the run before it, `kept`,
     and cuts off the others, as well as a line that was not finished, so every step is told once. A
     run from scratch (0) starts a new file. Write the lines of a step before its checkpoint.
+    evaluates: whether it begins with the evaluation of that step, and tells of it once more.
     """
 
-    def __init__(self, path: Path, first_step: int) -> None:
-        self.kept = list(_lines_up_to(path, first_step)) if first_step else []
+    def __init__(self, path: Path, first_step: int, evaluates: bool = False) -> None:
+        self.kept = list(_lines_up_to(path, first_step, evaluates)) if first_step else []
         self._file = AppendedFile(path, *self.kept)
 
     def write(self, event: str, step: int, **values: object) -> None:
@@ -89,12 +90,14 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     write_atomically(path, (_json(summary, indent=2) + "\n").encode())
 
 
-def _lines_up_to(path: Path, step: int) -> Iterator[bytes]:
+def _lines_up_to(path: Path, step: int, evaluates: bool) -> Iterator[bytes]:
     if not path.exists():
         return
     for line in path.read_bytes().splitlines(keepends=True):
         try:
-            kept = line.endswith(b"\n") and json.loads(line)["step"] <= step
+            entry = json.loads(line)
+            kept = line.endswith(b"\n") and entry["step"] <= step
+            kept = kept and not (evaluates and (entry["event"], entry["step"]) == ("epoch", step))
         except (ValueError, KeyError, TypeError, RecursionError):
             kept = False
         if kept:

@@ -110,7 +110,9 @@ class RunDirectory:
             if self._card_is_ours():
                 (self.path / CARD).unlink(missing_ok=True)
             write_atomically(self.path / "config.toml", config.encode())
-            self._metrics = Metrics(self.path / "metrics.jsonl", start.step)
+            # A state that has sums over steps is one before their evaluation.
+            evaluates = bool(start.record.get("num_samples"))
+            self._metrics = Metrics(self.path / "metrics.jsonl", start.step, evaluates)
             self._mirrors = {name: MIRRORS[name](self.path) for name in self._mirror_names}
             for line in map(json.loads, self._metrics.kept):
                 self._mirror(line)
