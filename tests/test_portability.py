@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 from training_runs import ALONE, SIZES, read_summary, succeed, train, write_digits
 
 from distnet.benchmarks.golden import CASES, GOLDEN
-from distnet.benchmarks.portability import hashes, settings
+from distnet.benchmarks.portability import OtherPython, Program, Setting, settings
 from distnet.build import dataset_of, objective_of, parts_of, trainer_of
 from distnet.parallel import SerialCommunicator
 from distnet.training.config import parse
@@ -26,7 +27,7 @@ from distnet.training.config import parse
 SETTINGS = {setting.name: setting for setting in settings((2, 3))}
 # The benchmark tries all kernels; these differ most.
 UNLIKE = ["plain", "2 BLAS threads", "Prescott kernels", "Haswell kernels", "NumPy without SIMD"]
-RANKS = [name for name, setting in SETTINGS.items() if setting.of_ranks]
+RANKS = [name for name, setting in SETTINGS.items() if setting.is_job]
 # With all layers between them, and quick; the others are trained where no two ranks are waited for.
 ON_RANKS = [
     *("deep_convnet", "residual", "many_layers", "signs", "segmenter", "forger"),
@@ -42,23 +43,37 @@ def test_every_case_has_a_hash_of_its_own():
 @pytest.mark.parametrize("name", [name for name in UNLIKE if name in SETTINGS])
 def test_golden_hashes_whatever_computes(name):
     cases = CASES if name == "NumPy without SIMD" else ON_RANKS
-    assert hashes(SETTINGS[name], cases) == {case: GOLDEN[case] for case in cases}
+    assert SETTINGS[name].hashes(cases) == {case: GOLDEN[case] for case in cases}
 
 
 @pytest.mark.mpi_launch
 @pytest.mark.parametrize("name", RANKS)
 def test_golden_hashes_on_ranks_alike_and_unlike(name):
-    assert hashes(SETTINGS[name], ON_RANKS) == {case: GOLDEN[case] for case in ON_RANKS}
+    assert SETTINGS[name].hashes(ON_RANKS) == {case: GOLDEN[case] for case in ON_RANKS}
 
 
 def test_in_float32_the_hashes_are_others():
     """So that the program does train, and in what it is told to."""
-    found = hashes(SETTINGS["plain"], ("deep_convnet",), "--float32")
+    found = SETTINGS["plain"].hashes(("deep_convnet",), "--float32")
     assert found["deep_convnet"] != GOLDEN["deep_convnet"]
 
 
+@pytest.fixture(scope="module")
+def other() -> OtherPython:
+    """A Python for another processor, which `launch/emulated-arm.sh` makes."""
+    if "OTHER_PYTHON" not in os.environ:
+        pytest.skip("the variable OTHER_PYTHON names no Python of another processor")
+    return OtherPython.ask(os.environ["OTHER_PYTHON"])
+
+
+def test_golden_hashes_on_another_processor(other):
+    assert other.machine != platform.machine()
+    assert other.program.run("-m", "distnet.benchmarks.golden", *CASES) == GOLDEN
+
+
 STEPS, STOP = 4, 2
-FLAGS = f"--model simple_convnet --optimizer adam --steps {STEPS} --arithmetic portable".split()
+IN_FLOAT32 = f"--model simple_convnet --optimizer adam --steps {STEPS}".split()
+FLAGS = [*IN_FLOAT32, "--arithmetic", "portable"]
 
 
 @pytest.fixture(scope="module")
@@ -71,18 +86,20 @@ def alone(tmp_path_factory):
     return flags, out
 
 
-def unlike(flags: Sequence[str], *kernels: str) -> launching.Finished:
-    """The training command on ranks, each with its own kernels."""
-    command = [str(launching.find_mpirun())]
-    for number, kernel in enumerate(kernels):
-        command += [":"] * bool(number) + ["-n", "1", "env", f"OPENBLAS_CORETYPE={kernel}"]
-        command += [sys.executable, "-m", "distnet.train", *flags]
+def start(setting: Setting, *flags: str) -> launching.Finished:
+    """The training command on ranks, each with its own program."""
     return launching.run(
-        command,
+        setting.command("-m", "distnet.train", *flags),
         env={**os.environ, **launching.SETTINGS},
         stdin=subprocess.DEVNULL,
         check=False,
     )
+
+
+def unlike(flags: Sequence[str], *kernels: str) -> launching.Finished:
+    """On ranks with kernels of their own."""
+    programs = tuple(Program(environ={"OPENBLAS_CORETYPE": kernel}) for kernel in kernels)
+    return start(Setting("unlike", programs), *flags)
 
 
 def needs_unlike_kernels() -> None:
@@ -173,3 +190,17 @@ def test_the_hash_in_the_readme():
     for step in range(config.steps):
         trainer.step(step)
     assert objective.parameters.sha256() == expected
+
+
+@pytest.mark.mpi_launch
+def test_ranks_on_unlike_processors(other, tmp_path):
+    """They are one job in portable arithmetic, and in float32 they are refused."""
+    alone, *both = [each for each in settings((), other) if other.machine in each.name]
+    assert not alone.is_job
+    if not both:
+        pytest.skip("this environment and OTHER_PYTHON have not the same MPI library")
+    cases = ["residual", "islands", "cart_pole"]
+    assert both[0].hashes(cases) == {case: GOLDEN[case] for case in cases}
+    refused = start(both[0], *IN_FLOAT32, *SIZES, "--out", str(tmp_path))
+    assert refused.returncode != 0
+    assert "the ranks differ in blas_architecture" in refused.stderr

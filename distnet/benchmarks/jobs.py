@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -73,6 +74,11 @@ def run_ranks(
     """Runs `LAUNCHER -n num_ranks python -m module TASK`; returns what rank 0 has to say."""
     command = [*launcher, "-n", str(num_ranks), *_python(module, task)]
     return _result(_collect(_start(command, {})))
+
+
+def run_words(command: Sequence[str], environ: Mapping[str, str]) -> Result:
+    """Runs a command with variables besides this process's; returns what its last line says."""
+    return _result(_collect(_start(command, environ)))
 
 
 def run_group(num_processes: int, module: str, task: Mapping[str, Any]) -> Result:
@@ -142,7 +148,7 @@ def _result(job: subprocess.CompletedProcess[str]) -> Result:
     """What its last line says; raises JobError unless it ended well."""
     if job.returncode != 0:
         words = (job.stderr.strip() or job.stdout.strip() or "no output").splitlines()[-1]
-        raise JobError(f"{job.args!r} ended with exit code {job.returncode}: {words}")
+        raise JobError(f"{shlex.join(job.args)} ended with exit code {job.returncode}: {words}")
     lines = job.stdout.splitlines()
     return json.loads(lines[-1]) if lines else {}
 
