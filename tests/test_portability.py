@@ -18,9 +18,11 @@ import launching
 import pytest
 from training_runs import ALONE, SIZES, read_summary, succeed, train, write_digits
 
+from distnet.bench import main as bench
 from distnet.benchmarks.golden import CASES, GOLDEN
 from distnet.benchmarks.portability import OtherPython, Program, Setting, settings
 from distnet.build import dataset_of, objective_of, parts_of, trainer_of
+from distnet.checkup.starting import mpi_library
 from distnet.parallel import SerialCommunicator
 from distnet.training.config import parse
 
@@ -56,6 +58,26 @@ def test_in_float32_the_hashes_are_others():
     """So that the program does train, and in what it is told to."""
     found = SETTINGS["plain"].hashes(("deep_convnet",), "--float32")
     assert found["deep_convnet"] != GOLDEN["deep_convnet"]
+
+
+def test_a_python_is_asked_what_it_is():
+    asked = OtherPython.ask(f"{sys.executable} -s")
+    assert (asked.machine, asked.mpi) == (platform.machine(), mpi_library()[0])
+    alone, both = list(settings((), asked))[-2:]
+    assert (alone.is_job, both.is_job) == (False, True)
+    assert alone.hashes(["mlp_sgd"]) == {"mlp_sgd": GOLDEN["mlp_sgd"]}
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("no-such-emulator python3", "cannot start no-such-emulator"),
+        ("false", "false -m distnet.benchmarks.python_worker ended with exit code 1: no output"),
+    ],
+)
+def test_what_is_no_python_is_one_line(command, message, capsys):
+    assert bench(["portability", "--python", command]) == 1
+    assert capsys.readouterr().err.startswith(f"distnet: error: {message}")
 
 
 @pytest.fixture(scope="module")

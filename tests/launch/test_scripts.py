@@ -32,7 +32,9 @@ def test_it_can_be_started(path):
 def test_the_maker_of_an_emulated_python_leaves_what_is_there(tmp_path):
     done = launching.run([str(stand_ins.LAUNCH / "emulated-arm.sh"), str(tmp_path)])
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("usage: launch/emulated-arm.sh DIR, which is not there yet; found")
+    assert done.stderr.startswith(
+        "usage: launch/emulated-arm.sh DIR, which is not there yet; found"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
