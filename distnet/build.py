@@ -363,7 +363,7 @@ def directory_of(
 def check_timeline(config: TrainConfig, comm: Communicator) -> None:
     """Rank 0, which writes it, looks whether it can; raises OSError."""
     if config.timeline and comm.rank == 0:
-        check_file(Path(config.timeline), config.out)
+        check_file(Path(config.timeline), config.out, overwrite=config.overwrite)
 
 
 def callbacks_of(

@@ -32,6 +32,7 @@ import numpy as np
 
 from distnet.base.arrays import Array, ceil_divide
 from distnet.base.command import one_line
+from distnet.base.files import expect_none
 from distnet.base.options import argument, option, parse_options
 from distnet.base.output import write_now
 from distnet.base.words import counted
@@ -82,6 +83,7 @@ class ConvertOptions:
     published: bool = option(
         False, "a target in .safetensors is to be a state_dict as well", group="files"
     )
+    overwrite: bool = option(False, "replace a file that is there", group="files")
     classes: str = option(
         "",
         "file with the names of the classes: a line for each, or JSON (default: as in IN, or else "
@@ -146,6 +148,7 @@ def main(argv: Sequence[str]) -> int:
     is_state = options.published or target.suffix in TORCH
     if is_state and options.classes:
         raise ValueError(f"{target}: found --classes, and a state_dict has no names of classes")
+    expect_none(target, overwrite=options.overwrite)
     what, model = _reader(source)(source, options)
     if options.classes:
         names, told = _told_apart(read_class_names(Path(options.classes)))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from distnet.base.command import one_line
-from distnet.base.files import write_atomically
+from distnet.base.files import expect_none, write_atomically
 from distnet.base.options import ConfigError, parse_options
 from distnet.base.output import write_now
 from distnet.base.words import counted
@@ -38,6 +38,8 @@ HEAD = (
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
     options = parse_options(PlanOptions, argv, "distnet plan")
+    if options.html:
+        expect_none(Path(options.html), overwrite=options.overwrite)
     plan = plan_of(options)
     rows = rows_of(options, plan)
     played = simulate(options, plan)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from distnet.base.blas import one_blas_thread
-from distnet.base.files import write_atomically
+from distnet.base.files import expect_none, write_atomically
 from distnet.base.options import argument, option, parse_options
 from distnet.base.output import write_now
 from distnet.base.words import counted
@@ -86,8 +86,8 @@ def check(out: Path, runs: Sequence[RunFiles], options: ReportOptions) -> None:
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         raise ValueError(f"found runs called {', '.join(names)}, expected names that differ")
-    if options.out and out.exists() and not options.overwrite:
-        raise FileExistsError(f"{out}: found a file there already; give --overwrite, or another")
+    if options.out:
+        expect_none(out, overwrite=options.overwrite)
     if not out.parent.is_dir():
         raise FileNotFoundError(f"{out.parent}: found no directory, expected one for the page")
     if not os.access(out.parent, os.W_OK):  # before anything is computed

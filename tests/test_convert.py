@@ -182,7 +182,7 @@ def test_the_network_of_chapter_5(tmp_path, capsys):
     assert main([str(source), str(target), "--activation", "relu"]) == 0
     assert load(target).config["activation"] == "relu"
     source = write(tmp_path / "x.pkl", weights("three_layer"))
-    assert main([str(source), str(target), "--activation", "relu"]) == 2
+    assert main([str(source), str(tmp_path / "new.safetensors"), "--activation", "relu"]) == 2
     assert "--activation is for two_layer" in capsys.readouterr().err
 
 
@@ -352,8 +352,18 @@ def test_a_checkpoint_of_a_run_is_not_replaced(tmp_path, capsys):
     assert main([str(path), str(path)]) == 2
     assert "found a checkpoint of a run there, expected another name" in capsys.readouterr().err
     assert path.read_bytes() == before
-    for _ in range(2):  # a model file is
-        assert main([str(path), str(tmp_path / "model.safetensors")]) == 0
+    assert main([str(path), str(path), "--overwrite"]) == 2
+
+
+def test_a_file_that_is_there_is_replaced_only_with_overwrite(tmp_path, capsys):
+    source, target = write(tmp_path / "x.pkl", weights("two_layer")), tmp_path / "x.onnx"
+    for target in (tmp_path / "x.pth", tmp_path / "x.onnx", tmp_path / "x.safetensors"):
+        target.write_bytes(b"mine")
+        assert main([str(source), str(target)]) == 2
+        assert f"{target}: found a file there already; give --overwr" in capsys.readouterr().err
+        assert target.read_bytes() == b"mine"
+    assert main([str(source), str(target), "--overwrite"]) == 0
+    assert load(target).config["model"] == "two_layer"
 
 
 def test_an_average_of_parameters_is_what_becomes_the_model(tmp_path):

@@ -99,7 +99,7 @@ def test_what_published_weights_expect_can_be_said_otherwise(tmp_path, capsys):
     write_state(tmp_path / "a.pth", to_published(network(1000)))
     target = tmp_path / "b.safetensors"
     for choice, count in (("none", 0), ("half", 1), ("auto", 1)):
-        argv = ["--image-size", SIDE, "--standardize", choice]
+        argv = ["--image-size", SIDE, "--standardize", choice, "--overwrite"]
         assert said(capsys, "convert", tmp_path / "a.pth", target, *argv)[0] == 0
         layers = distnet.load(target).body.layers
         assert sum(isinstance(layer, Standardize) for layer in layers) == count

@@ -31,6 +31,12 @@ def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
     _sync_directory(path.parent)
 
 
+def expect_none(path: Path, *, overwrite: bool) -> None:
+    """Raises FileExistsError, one line, for a file that is there and shall not be replaced."""
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path}: found a file there already; give --overwrite, or another")
+
+
 def remove_partial_files(directory: Path) -> None:
     """Deletes what killed writers left in `directory`; for its only writer, between two writes."""
     for leftover in directory.glob(f".*{PARTIAL}"):

@@ -154,4 +154,5 @@ class PlanOptions:
     html: str = option(
         "", "write a page with the curves", group=OUTPUT, metavar="FILE.html", path=True
     )
+    overwrite: bool = option(False, "replace a page that is there", group=OUTPUT)
     json: bool = option(False, "JSON in place of lines", group=OUTPUT)

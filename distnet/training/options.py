@@ -365,7 +365,8 @@ class TrainOptions:
     )
     overwrite: bool = option(
         False,
-        "replace the run whose results are in the directory, which is otherwise refused",
+        "replace the run whose results are in the directory, and a file that is where the timeline "
+        "goes, which are otherwise refused",
         group=FILES,
         decides=False,
     )

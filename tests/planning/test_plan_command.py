@@ -122,6 +122,16 @@ def test_a_measured_network_comes_from_a_file(tmp_path, capsys):
     assert link["delays"] == pytest.approx([0.02, 0.02, 0.01], rel=0.02)
 
 
+def test_a_page_that_is_there_is_replaced_only_with_overwrite(tmp_path, capsys):
+    page = tmp_path / "plan.html"
+    page.write_text("mine")
+    assert main(["plan", *BY_HAND, f"--html={page}"]) == 2
+    assert f"{page}: found a file there already; give --overwrite" in capsys.readouterr().err
+    assert page.read_text() == "mine"
+    plan(capsys, *BY_HAND, f"--html={page}", "--overwrite")
+    assert page.read_text() != "mine"
+
+
 def test_the_page_has_curves_and_can_be_sent_on(tmp_path, capsys):
     page = tmp_path / "plan.html"
     plan(capsys, *BY_HAND, f"--html={page}", "--mtbf-hours=10", "--simulate=20")

@@ -113,6 +113,21 @@ def test_a_file_that_cannot_be_written(flags, tmp_path):
 
 
 @pytest.mark.mpi_launch
+def test_only_a_trace_is_replaced(flags, tmp_path):
+    out, path, notes = tmp_path / "out", tmp_path / "trace.json", tmp_path / "notes.json"
+    notes.write_text("[1]")
+    refused = train(1, *flags, "--timeline", notes, "--out", out)
+    assert refused.returncode == 2
+    assert f"{notes}: found a file there already; give --overwrite" in refused.stderr
+    assert notes.read_text() == "[1]" and not out.exists()
+    for file in (path, path, notes):
+        done = train(1, *flags, "--timeline", file, "--out", out, "--overwrite")
+        assert done.returncode == 0, done.stderr
+    first = train(1, *flags, "--timeline", path, "--out", tmp_path / "other")
+    assert first.returncode == 0, first.stderr
+
+
+@pytest.mark.mpi_launch
 def test_a_file_that_cannot_be_written_ends_a_run_before_it_replaces_another(flags, tmp_path):
     out = tmp_path / "out"
     done = train(1, *flags, "--timeline", out / "trace.json", "--out", out)

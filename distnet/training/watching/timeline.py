@@ -18,13 +18,13 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from distnet.base.files import write_atomically
+from distnet.base.files import expect_none, write_atomically
 from distnet.parallel.agreement import together
 from distnet.parallel.communicator import Communicator, Exchanged, Request
 from distnet.parallel.sums.own import Judged
@@ -33,6 +33,7 @@ from distnet.training.step.trainer import Trainer
 
 MAX_SPANS = 200_000  # of a rank: about 20 MB of trace
 NUM_PINGS = 21
+BEGINNING = b'{"traceEvents": [\n'
 
 Span = tuple[str, int, int]  # name, begin and end in nanoseconds
 
@@ -219,7 +220,7 @@ def _event(**values: object) -> str:
 
 
 def _write(path: Path, *traces: bytes) -> None:
-    write_atomically(path, b'{"traceEvents": [\n', b",\n".join(traces), b"\n]}\n")
+    write_atomically(path, BEGINNING, b",\n".join(traces), b"\n]}\n")
 
 
 def _origin(comm: Communicator, clock: Callable[[], int]) -> int:
@@ -247,10 +248,11 @@ def _one_after_another(comm: Communicator, own: bytes) -> Iterator[bytes]:
             yield piece.tobytes()
 
 
-def check_file(path: Path, out: str) -> None:
+def check_file(path: Path, out: str, *, overwrite: bool) -> None:
     """Raises OSError, one line, if `path` cannot be written, before anything of a run is replaced.
 
-    out: the directory of the run, if it is known, which may be made later.
+    A trace may be, as that of a run that is resumed; another file only with `overwrite`. out: the
+    directory of the run, if it is known, which may be made later.
     """
     if path.is_dir():
         raise IsADirectoryError(f"--timeline: found the directory {path}, expected a file to write")
@@ -261,6 +263,15 @@ def check_file(path: Path, out: str) -> None:
             f"--timeline: found {path}, whose directory is not there or cannot be written, "
             "expected a file to write"
         )
+    if not _is_trace(path):
+        expect_none(path, overwrite=overwrite)
+
+
+def _is_trace(path: Path) -> bool:
+    """Whether there is one that `_write` has written."""
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(len(BEGINNING)) == BEGINNING
+    return False
 
 
 class TimelineFile(Callback):
