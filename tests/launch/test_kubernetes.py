@@ -7,6 +7,8 @@ the fields that its documentation of v2beta1 names.
 
 from __future__ import annotations
 
+import re
+import shlex
 import types
 import typing
 from collections.abc import Iterator
@@ -138,6 +140,20 @@ def test_nobody_is_root_and_there_is_time_for_a_checkpoint(name):
         assert not security["allowPrivilegeEscalation"]
         assert [mount["name"] for mount in container["volumeMounts"]] == ["results"]
         assert [volume["name"] for volume in pod["volumes"]] == ["results"]
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_a_pod_that_ends_tells_its_rank_and_not_the_shell_that_waits(name):
+    """`pkill -f` looks at whole command lines, among which is that of its own shell."""
+    found = [pod for document in documents(name) for pod in pods(document)]
+    containers = [container for pod in found for container in pod["containers"]]
+    (hook,) = (each["lifecycle"]["preStop"]["exec"] for each in containers if "lifecycle" in each)
+    shell, option, script = hook["command"]
+    assert (shell, option, script.rpartition(" && ")[2]) == ("sh", "-c", "sleep 30")
+    words = shlex.split(script)
+    assert words[:3] == ["pkill", "-USR1", "-f"]
+    assert re.search(words[3], "python -m distnet.train --out /results/run")
+    assert not re.search(words[3], " ".join(hook["command"]))
 
 
 def test_the_train_job_runs_on_the_runtime_beside_it():
