@@ -53,7 +53,9 @@ function content() {
     draw(context, photograph, width, height);
   }
   const rgba = context.getImageData(0, 0, width, height).data;
-  const isGrey = about.channels === 1;
+  // Grey, it would be an image of the network's own shape, which is not prepared as pictures are.
+  const isOwnSize = height === about.rows && width === about.columns;
+  const isGrey = about.channels === 1 && !isOwnSize;
   const pixels = new Uint8Array(width * height * (isGrey ? 1 : 3));
   for (let from = 0, to = 0; from < rgba.length; from += 4) {
     const [r, g, b] = [rgba[from], rgba[from + 1], rgba[from + 2]];

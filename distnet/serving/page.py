@@ -34,7 +34,7 @@ def page(reader: Reader, name: str, question: str) -> tuple[str, str]:
         "question": question,
         "classes": network.classes[: MOST_BARS + 1],
         "mostBars": MOST_BARS,
-        "channels": network.input_shape[0],
+        **dict(zip(("channels", "rows", "columns"), network.input_shape, strict=True)),
         "pen": PEN,
     }
     what = "a digit" if digits else "something"

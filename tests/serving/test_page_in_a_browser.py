@@ -220,6 +220,18 @@ def test_a_picture_that_is_chosen(open_page, tmp_path):
     shows(page, "trouble", "x.jpg: no picture")
 
 
+def test_a_picture_of_the_networks_own_size_is_prepared_as_well(open_page, reader):
+    image = pytest.importorskip("PIL.Image", reason="Pillow is an extra")
+    file = io.BytesIO()
+    image.fromarray(255 - load_dataset().test.inputs[1, 0]).save(file, "PNG")  # dark on white
+    page = open_page()
+    choose = page.locator("#file")
+    choose.set_input_files({"name": "two.png", "mimeType": "image/png", "buffer": file.getvalue()})
+    sees(page, "2")
+    expected = reader.predict(file.getvalue())["probabilities"]["2"]
+    assert shares(page)["2"] == f"{expected:.1%}".replace("%", "\u00a0%")
+
+
 def test_a_server_that_is_gone(browser, server):
     context = browser.new_context(viewport=DESKTOP)
     context.set_default_timeout(PATIENCE_MS)
