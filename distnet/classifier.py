@@ -17,6 +17,7 @@ import numpy as np
 
 from distnet.base.arrays import Array, Shape
 from distnet.base.errors import DataError
+from distnet.base.images import as_array
 from distnet.data.arrays import channels_first
 from distnet.models import MODELS
 from distnet.nn import Layer, Linear, Network, ReLU, softmax
@@ -198,7 +199,7 @@ def _inputs(X: Any) -> Array:
     """Images `(N, C, H, W)` or rows `(N, D)`; the words of errors are those of scikit-learn."""
     if hasattr(X, "toarray"):
         raise DataError("X: found a sparse matrix, expected a dense array: X.toarray()")
-    array = np.asarray(X)
+    array = as_array(X, "X")
     if array.dtype.kind == "c":
         raise DataError("X: Complex data not supported, found complex numbers, expected reals")
     if array.dtype == object:
@@ -229,7 +230,7 @@ def _labels(y: Any, number: int) -> Array:
     """`(N,)`, of a kind that has an order."""
     if y is None:
         raise DataError("y: requires y to be passed, but the target y is None")
-    labels = np.asarray(y)
+    labels = as_array(y, "y")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = _column(labels)
     if labels.ndim != 1 or len(labels) != number:

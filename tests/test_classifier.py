@@ -132,6 +132,8 @@ def test_parameters_are_shown_where_they_are_not_the_default():
         (np.zeros((4, 3)), [0.5, 1, 0, 1], "Unknown label type: continuous"),
         (np.zeros((4, 3)), [None, 1, 0, 1], "Unknown label type: unknown"),
         (np.zeros((0, 3)), [], "X: found an empty array"),
+        (np.ma.masked_less(np.eye(4), 1), [0, 1, 0, 1], "X: found a masked array that lacks 12"),
+        (np.eye(4), np.ma.masked_equal([0, 1, 0, 1], 1), "y: found a masked array that lacks 2"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(X, y, says):

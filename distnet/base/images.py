@@ -17,6 +17,7 @@ from distnet.base.arrays import Array, Shape, StoredArray
 from distnet.base.errors import DataError
 
 PIECE_BYTES = 1 << 22  # of floats that are searched for NaN at a time
+LARGEST = float(np.finfo(np.float32).max)  # beyond it there are infinities
 LARGEST_USUAL = 100  # of floats that were scaled or standardized
 
 
@@ -60,16 +61,27 @@ def pixels(images: object, what: str = "images") -> Array:
 
 
 def check_finite(images: Array, what: str = "images") -> None:
-    """Raises DataError that names the first image with a NaN or an infinity."""
+    """Raises DataError that names the first image with what float32 has no finite number for."""
     if images.dtype.kind != "f":
         return
     rows = max(1, PIECE_BYTES * len(images) // images.nbytes)
     for start in range(0, len(images), rows):
-        finite = np.isfinite(images[start : start + rows])
+        piece = images[start : start + rows]
+        finite = np.isfinite(piece)
+        if piece.dtype.itemsize > 4:
+            finite &= np.abs(piece) <= LARGEST
         if not finite.all():
             number = start + int((~finite).reshape(len(finite), -1).any(axis=1).argmax())
-            value = "NaN" if np.isnan(images[number]).any() else "an infinite number"
+            value = _not_finite(images[number])
             raise DataError(f"{what}: the data hold {value} in image {number}, counted from 0")
+
+
+def _not_finite(image: Array) -> str:
+    if np.isnan(image).any():
+        return "NaN"
+    if np.isinf(image).any():
+        return "an infinite number"
+    return f"{np.abs(image).max():.3g}, more than float32 has,"
 
 
 def large_floats_hint(images: Array) -> str:
@@ -105,6 +117,9 @@ def as_array(values: object, what: str) -> Array:
     """`values` as an array, not copied if it is one, in memory or in a file; or DataError."""
     if isinstance(values, StoredArray):
         return cast(Array, values)
+    if np.ma.is_masked(values):
+        missing = np.ma.count_masked(cast(Array, values))
+        raise DataError(f"{what}: found a masked array that lacks {missing} values, expected all")
     try:
         return np.asarray(values)
     except (ValueError, TypeError) as error:

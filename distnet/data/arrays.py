@@ -96,9 +96,9 @@ def label_values(labels: object, what: str = "labels") -> Array:
         array = array[:, 0]
     if array.ndim == 2 and array.dtype.kind in "biuf" and array.size:
         return _places_of_ones(array, what)
-    if array.dtype == object and array.ndim == 1 and array.size:
-        array = _of_one_kind(array, what)
-    if array.dtype.kind not in "biuUST" or array.ndim != 1:
+    if array.dtype.kind in "OT" and array.ndim == 1 and array.size:
+        array = _of_one_kind(array.astype(object), what)
+    if array.dtype.kind not in "biuUS" or array.ndim != 1:
         raise DataError(
             f"{what}: found {array.dtype} of shape {array.shape}, expected (N,) whole numbers, "
             f"text or booleans, or (N, classes) with a single 1 in each row{_float_hint(array)}"
@@ -107,7 +107,7 @@ def label_values(labels: object, what: str = "labels") -> Array:
         raise DataError(f"{what}: found none, expected one for each image")
     if array.dtype.kind == "S":
         return np.char.decode(array, "utf-8", "replace")
-    return array.astype(str if array.dtype.kind == "T" else _integer_type(array), copy=False)
+    return array.astype(_integer_type(array), copy=False)
 
 
 def _integer_type(array: Array) -> np.dtype[np.generic]:

@@ -30,12 +30,13 @@ def as_mnist(grey: Array, what: str = "the picture") -> Array:
     than on the other, and have a grain. What has 28 x 28 pixels is taken for an image like MNIST's,
     which is only turned light on black. Raises DataError if there is nothing on the paper.
     """
-    if grey.shape == (SIDE, SIDE):
-        return _turned(grey)
-    ink = _ink(_smaller(grey))
+    has_size = grey.shape == (SIDE, SIDE)
+    ink = _turned(grey) if has_size else _ink(_smaller(grey))
     rows, columns = (np.nonzero(ink.max(axis=axis) > FAINT)[0] for axis in (1, 0))
     if not len(rows):
         raise DataError(f"{what}: found an empty picture, expected a digit")
+    if has_size:
+        return ink
     box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = DIGIT_BOX / max(box.shape)
     height, width = (max(1, round(side * scale)) for side in box.shape)

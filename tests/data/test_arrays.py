@@ -115,6 +115,13 @@ class TestImages:
         message = refusal(checked_images, images, (1, 5, 4))
         assert message == f"images: the data hold {kind} in image 17, counted from 0"
 
+    def test_what_float32_has_no_number_for_is_named(self):
+        images = np.full((3, 1, 5, 4), np.finfo(np.float32).max, np.float64)
+        checked_images(images, (1, 5, 4))
+        images[1, 0, 0, 0] = -1e39
+        message = refusal(checked_images, images, (1, 5, 4))
+        assert message.startswith("images: the data hold 1e+39, more than float32 has, in image 1")
+
     def test_arrays_in_files(self, tmp_path, monkeypatch):
         monkeypatch.setattr(file_array, "MEMORY_BYTES", 10)
         (tmp_path / "x").write_bytes(COLOUR.transpose(0, 2, 3, 1).tobytes())

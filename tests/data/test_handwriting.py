@@ -65,7 +65,7 @@ def test_the_box_and_the_centre_of_mass():
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 23, 14, 15)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (50, 50), (2, 3000)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (28, 28), (50, 50), (2, 3000)])
 def test_an_empty_sheet(shape):
     with pytest.raises(DataError, match="x: found an empty picture, expected a digit"):
         as_mnist(np.full(shape, 255, np.uint8), "x")

@@ -10,6 +10,7 @@ from distnet.data.classes import mapped_labels
 
 RNG = np.random.Generator(np.random.Philox(key=6))
 IMAGES = RNG.integers(0, 256, (6, 8, 7), np.uint8)
+STRINGS = np.dtypes.StringDType(na_object=None)
 
 
 def refusal(*arguments, **settings) -> str:
@@ -60,6 +61,12 @@ def test_channels_last_in_colour():
         ([True, False], [1, 0], ("False", "True"), "labels False, True are classes 0 to 1"),
         (["dog", "cat"], [1, 0], ("cat", "dog"), "labels cat, dog are classes 0 to 1"),
         (["10", "9", "x"], [1, 0, 2], ("9", "10", "x"), "labels 9, 10, x are classes 0 to 2"),
+        (
+            np.array(["dog", "cat"], STRINGS),
+            [1, 0],
+            ("cat", "dog"),
+            "labels cat, dog are classes 0 to 1",
+        ),
         ([b"dog", b"cat"], [1, 0], ("cat", "dog"), "labels cat, dog are classes 0 to 1"),
         (np.eye(3)[[2, 0, 1]], [2, 0, 1], ("0", "1", "2"), None),
         ([[0], [1]], [0, 1], ("0", "1"), None),
@@ -158,6 +165,9 @@ def test_what_does_not_fit_is_one_line(settings, message):
         (IMAGES[:0], [], "train_images: found an empty array"),
         (IMAGES.reshape(6, 8, 7, 1, 1), [0] * 6, "train_images: found shape (6, 8, 7, 1, 1)"),
         (IMAGES, [], "train_labels: found float64 of shape (0,)"),
+        (IMAGES, np.array(["a", None] * 3, STRINGS), "train_labels: found None at place 1"),
+        (IMAGES, np.ma.masked_less(range(6), 2), "train_labels: found a masked array that lacks 2"),
+        (np.ma.masked_less(IMAGES, 9), [0, 1] * 3, "train_images: found a masked array that lacks"),
     ],
 )
 def test_what_is_no_data_set_is_one_line(images, labels, message):
