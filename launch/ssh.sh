@@ -22,8 +22,13 @@ hostfile=$(printf '%q' "$1")
 shift
 
 # The whole path: the other hosts know no PATH of ours.
-python=$(command -v python)
-mpirun=$(command -v "${MPIRUN:-mpirun}")
+whole_path() {
+    command -v "$1" && return
+    echo "launch/ssh.sh: error: found no $1 on PATH, expected that of the environment of distnet" >&2
+    exit 2
+}
+python=$(whole_path python)
+mpirun=$(whole_path "${MPIRUN:-mpirun}")
 export OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-1}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 case $("$mpirun" --version) in
     *"Open MPI"*)

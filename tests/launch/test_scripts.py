@@ -38,6 +38,19 @@ def test_the_maker_of_an_emulated_python_leaves_what_is_there(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("missing", ["python", "mpirun"])
+def test_ssh_wants_python_and_mpirun(tmp_path, missing):
+    (tmp_path / "hosts").write_text("one\n")
+    for name in ("grep", "python"):
+        if name != missing:
+            (tmp_path / name).symlink_to(shutil.which(name) or sys.executable)
+    script = [str(stand_ins.LAUNCH / "ssh.sh"), str(tmp_path / "hosts")]
+    done = launching.run(script, env={"PATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"launch/ssh.sh: error: found no {missing} on PATH")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
