@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import numpy as np
 
@@ -110,6 +110,12 @@ class StyleTransfer(Objective):
         for style in (as_floats(each, networks[0].dtype) for each in styles):
             likenesses = [Likeness(each, style.shape, *taps) for each in networks]
             self._styles.append([self._mirrored(each.style, style) for each in likenesses])
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError(
+            "StyleTransfer: found a copy or a pickle of it, whose pixels would be no parameters any"
+            " more, expected a second one, made of the same pictures"
+        )
 
     @property
     def pictures(self) -> Array:

@@ -351,3 +351,8 @@ def test_pictures_in_which_nothing_is_seen_are_refused():
         StyleTransfer(network(), seen, list(black), **TAPS)
     with pytest.raises(DataError, match="contents: found a picture that looks the same everywhere"):
         StyleTransfer(network(), black, list(seen), **TAPS)
+
+
+def test_a_copy_is_refused():
+    with pytest.raises(TypeError, match="StyleTransfer: found a copy or a pickle"):
+        copy.deepcopy(two())

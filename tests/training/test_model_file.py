@@ -42,6 +42,15 @@ def test_a_name_that_means_another_kind_of_file_is_refused(network, tmp_path, na
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("make", [lambda network: distnet.Classification(network), lambda _: 3])
+def test_what_is_no_network_is_refused(network, tmp_path, make):
+    with pytest.raises(
+        TypeError, match=r"save: found \w+, expected a Network; .*objective.network"
+    ):
+        distnet.save(make(network), tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_there_is_no_optimizer_in_a_model_file(network, tmp_path):
     distnet.save(network, tmp_path / "x")
     assert {name.split(".")[0] for name in checkpoint.load(tmp_path / "x").state} == {

@@ -56,6 +56,11 @@ def save(
     computed with. Raises OSError, and ValueError for a layer with an argument
     that a file cannot hold, for numbers that do not fit, or for the name of a file of another kind.
     """
+    if not isinstance(network, Network):
+        raise TypeError(
+            f"save: found {type(network).__name__}, expected a Network; one that an objective or a "
+            "detector is made of can be saved, such as objective.network"
+        )
     if Path(path).suffix in OTHER_KINDS:
         raise ValueError(
             f"save: found {path}, expected a name that ends in .safetensors; `distnet convert` "
