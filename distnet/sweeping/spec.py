@@ -86,6 +86,11 @@ def trials_of(spec: Path, out: Path) -> list[Trial]:
     twice = [name for name, number in Counter(each.name for each in trials).items() if number > 1]
     if twice:
         raise ConfigError(f"{spec}: found trial {twice[0]} twice, expected trials that differ")
+    if len({bool(each.config.validation) for each in trials}) > 1:
+        raise ConfigError(
+            f"{spec}: validation: found 0 and others, expected it in all trials or in none: they "
+            "are compared by the accuracy on the same data"
+        )
     return trials
 
 
@@ -103,6 +108,12 @@ def _shared(spec: Path, content: dict[str, Any]) -> dict[str, Any]:
 def _table(found: Any, source: str) -> dict[str, Any]:
     if not isinstance(found, dict) or not found:
         raise ConfigError(f"{source}: found {shown(found)}, expected a table of options")
+    names = Counter(name.replace("-", "_") for name in found)
+    for name, number in names.items():
+        if number > 1:
+            raise ConfigError(f"{source}: {name}: found it twice, once with a dash; expected one")
+    if {"epochs", "steps"} <= names.keys():
+        raise ConfigError(f"{source}: epochs: found steps beside it, expected one of them")
     return found
 
 

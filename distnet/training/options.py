@@ -99,7 +99,12 @@ class TrainOptions:
     )
 
     epochs: int = option(
-        4, "passes over the training data", group=LENGTH, metavar="N", limits=COUNT
+        4,
+        "passes over the training data; in place of the steps of a file",
+        group=LENGTH,
+        metavar="N",
+        limits=COUNT,
+        instead_of="steps",
     )
     steps: int = option(
         0,

@@ -54,6 +54,12 @@ def test_options_are_built_upon_those_of_a_base(trials, tmp_path):
     assert adam.out == "out/optimizer=adam"
 
 
+def test_epochs_are_tried_in_place_of_the_steps_that_all_share(trials):
+    """All trials had the same steps, and so the same bits."""
+    found = trials("steps = 7\n[grid]\nepochs = [1, 2]")
+    assert [(each.config.epochs, each.config.steps) for each in found] == [(1, 0), (2, 0)]
+
+
 def test_lists_and_switches_are_values_too(trials):
     found = trials(
         'schedule = "step"\n[grid]\nmilestones = [[0.5], [0.5, 0.75]]\naugment-flip = [true, false]'
@@ -135,6 +141,15 @@ def test_long_names_are_cut_and_differ(trials):
         ("[random]\ntrials = 3\nlr = {low=2, high=1}", "expected numbers, low below high"),
         ("[random]\ntrials=3\nseed = {low=0, high=9, log=true}", "found low 0 with log"),
         ("[random]\ntrials = 3\nlr = {low=0, high=1}", "random: lr: found 0.0, expected a number"),
+        (
+            "[grid]\nbatch_size = 20\nbatch-size = 40",
+            "batch_size: found it twice, once with a dash",
+        ),
+        ("[grid]\nsteps = 2\nepochs = [1, 2]", "grid: epochs: found steps beside it"),
+        (
+            "[grid]\nvalidation = [0.0, 0.1]",
+            "validation: found 0 and others, expected it in all trials or in none",
+        ),
         ("base = 3\n[grid]\nlr = 1", "base: found 3, expected the name of a file"),
         ("lr = ", "not valid TOML"),
     ],

@@ -268,6 +268,19 @@ def test_flags_win_over_the_file(tmp_path):
     assert parse(["--config", str(path), "--epochs", "3"]) == expected
 
 
+def test_epochs_win_over_the_steps_of_a_file(tmp_path):
+    """`--config recipes/speedrun --epochs 3` trained for the steps of the recipe."""
+    path = toml_file(tmp_path, "steps = 7\nepochs = 2\n")
+    assert parse(["--config", str(path)]) == TrainConfig(steps=7, epochs=2)
+    assert parse(["--config", str(path), "--epochs", "3"]) == TrainConfig(epochs=3)
+    assert parse(["--config", str(path), "--steps", "9"]) == TrainConfig(steps=9, epochs=2)
+    assert parse(["--config", "recipes/speedrun", "--epochs", "3"]).steps == 0
+    above = tmp_path / "above.toml"
+    above.write_text(f'base = "{path.name}"\nepochs = 3')
+    assert parse(["--config", str(above)]) == TrainConfig(epochs=3)
+    assert parse(["--epochs", "3", "--steps", "9"]) == TrainConfig(steps=9, epochs=3)
+
+
 @pytest.mark.parametrize("name", recipes())
 def test_every_recipe_is_a_complete_and_valid_run(tmp_path, name):
     config = parse(["--config", name])

@@ -103,9 +103,11 @@ def _value_of_entry(config: Any, item: Field[Any], value: object) -> Any:
 def overlaid(cls: type, below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """The values of `below` and `above`, which wins.
 
-    Who names another entry of a registry than `below` does leaves behind what was said about that.
+    Who names another entry of a registry than `below` does leaves behind what was said about that,
+    and who gives an option what was said of the one in whose place it decides.
     """
-    left = {
+    left = {details(item).instead_of for item in fields(cls) if item.name in above}
+    left |= {
         item.name
         for item in fields(cls)
         if (owner := details(item).owner) in above

@@ -14,7 +14,8 @@ class Option:
     of the flag given without one; decides: whether the option decides the results of a run;
     path: a file or directory, where ~ is the home directory; positional: it is given without a
     flag, and its default says no more than its type; verbatim: it is all that follows `--`;
-    optional: it can be left out.
+    optional: it can be left out. instead_of: the option in whose place this one decides, so that
+    who gives it leaves behind what a file says of that.
     owner, takers: of an option that belongs to the entries of a registry, the option that names
     the entry ("optimizer"), and what it is for each entry that takes it, by name.
     """
@@ -31,6 +32,7 @@ class Option:
     positional: bool = False
     verbatim: bool = False
     optional: bool = False
+    instead_of: str = ""
     owner: str = ""
     takers: Mapping[str, "Option"] = field(default_factory=dict)
 
@@ -62,10 +64,20 @@ def option(
     bare: str | None = None,
     decides: bool = True,
     path: bool = False,
+    instead_of: str = "",
 ) -> Any:
     """A dataclass field that is an Option; see there."""
     settings = Option(
-        help, default, group, metavar, tuple(choices), limits or {}, bare, decides, path
+        help,
+        default,
+        group,
+        metavar,
+        tuple(choices),
+        limits or {},
+        bare,
+        decides,
+        path,
+        instead_of=instead_of,
     )
     return field(default=default, metadata={"option": settings})
 
