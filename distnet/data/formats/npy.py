@@ -97,7 +97,7 @@ def _array(file: IO[bytes], path: Path, start: int | None) -> Array:
     shape, is_fortran, dtype = _header(file)
     if dtype.hasobject:
         raise DataError(f"{path}: found Python objects, expected numbers or text")
-    if start is not None and not is_fortran:
+    if start is not None and not is_fortran and shape:  # a single number has no samples
         return file_array.file_array(path, shape, dtype, file.tell())
     content = file.read()
     order = shape[::-1] if is_fortran else shape

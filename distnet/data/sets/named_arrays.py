@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from distnet.base.arrays import Array
+from distnet.data.arrays import label_values
 from distnet.data.dataset import Dataset
 from distnet.data.errors import DataError
 from distnet.data.own import assembled
@@ -40,12 +41,13 @@ def from_named_arrays(name: str, arrays: Mapping[str, Array], source: str) -> Da
             f"{source}: found {', '.join(arrays)!s:.200}, expected train_images and train_labels, "
             "and for the test test_images and test_labels"
         )
-    names = next((arrays[key] for key in CLASSES if key in arrays), None)
+    names = next((key for key in CLASSES if key in arrays), None)
+    classes = None if names is None else label_values(arrays[names], f"{source} ({names})")
     data = assembled(
         name,
         [arrays[key] for key in keys],
         [f"{source} ({key})" for key in keys],
-        classes=None if names is None else [str(each) for each in names],
+        classes=None if classes is None else [str(each) for each in classes],
     )
     unread = [key for key in arrays if key not in (*keys, *CLASSES)]
     notes = (f"not read: {', '.join(unread)}",) if unread else ()

@@ -20,6 +20,7 @@ ARRAYS = {
     "text": np.array(["a", "bcd"]),
     "integers": RNG.integers(0, 9, 7),
     "empty": np.zeros((0, 3)),
+    "a single number": np.array(3.5),
 }
 
 

@@ -71,8 +71,9 @@ def test_large_arrays_stay_in_the_file(tmp_path, monkeypatch):
     check(data)
 
 
-def test_arrays_that_are_not_read_are_noted(tmp_path):
-    names = np.array(["cat", "dog", "bird"])
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_arrays_that_are_not_read_are_noted(tmp_path, kind):
+    names = np.array(["cat", "dog", "bird"]).astype(kind)
     np.savez(tmp_path / "x.npz", **PARTS, val_images=X, weights=T, class_names=names)
     data = load_dataset(data_dir=tmp_path)
     assert data.classes == ("cat", "dog", "bird")
@@ -94,6 +95,10 @@ def test_training_arrays_alone(tmp_path):
         ({**PARTS, "x_train": X}, "found train_images and x_train, expected one of them"),
         ({**PARTS, "train_labels": T[:5]}, "(train_labels): found 5, expected 6"),
         ({**PARTS, "train_images": X[:6].astype(int)}, "(train_images): found int64, expected"),
+        (
+            {**PARTS, "class_names": np.array("cat")},
+            "(class_names): found <U3 of shape (), expected",
+        ),
     ],
     ids=lambda value: ascii(value)[:30],
 )
