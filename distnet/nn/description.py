@@ -1,6 +1,6 @@
 """A network as data that JSON can hold, and back: what a file says so that it can be opened.
 
-A layer is described by its class and the arguments it was made with; a container by its layers.
+A layer is described by its class and its arguments (`Layer.arguments`); a container by its layers.
 Layers of a user's own are found by their names, when the module that defines them was imported.
 """
 
@@ -88,7 +88,7 @@ def _dtype(name: object) -> np.dtype[Any]:
 
 
 def _described(layer: Layer) -> Description:
-    args, kwargs = layer.made_with
+    args, kwargs = layer.arguments()
     return {
         LAYER: type(layer).__name__,
         "args": [_plain(value, layer) for value in args],

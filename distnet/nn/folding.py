@@ -73,7 +73,7 @@ def _new(layer: Layer, needs_bias: bool) -> Layer:
     for kind in (Residual, Branches):
         if computes_as(layer, kind):
             return kind(*(_folded(path.layers) for path in layer.paths))
-    args, kwargs = copy.deepcopy(layer.made_with)
+    args, kwargs = copy.deepcopy(layer.arguments())
     return type(layer)(*args, **kwargs | ({"bias": True} if needs_bias else {}))
 
 

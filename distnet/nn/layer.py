@@ -17,7 +17,7 @@ Where a layer gets its arrays is in `distnet.nn.memory`. Layers of a user's own 
 of this: see `distnet.nn.own_layers`.
 
 A layer has one place in one network, since it remembers what it computed last. A copy of it, by
-`copy.deepcopy` or pickle, is a new layer with the same arguments.
+`copy.deepcopy` or pickle, is a new layer with the same arguments, see `Layer.arguments`.
 
 The optional `inbox` lets a layer choose the memory in which it wants to find its input (a
 convolution: the inside of a zero-padded array), so that the producer writes there directly.
@@ -25,6 +25,7 @@ convolution: the inside of a zero-padded array), so that the producer writes the
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
@@ -37,6 +38,8 @@ from distnet.base.keys import MicroBatch
 from distnet.nn.memory import Memory
 from distnet.nn.parameters import Parameter, Statistic
 
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # by position and by name
+
 
 class Layer:
     """Base of all layers; the defaults suit one without parameters that keeps the shape."""
@@ -48,7 +51,7 @@ class Layer:
     # The shapes of one sample, set by the container that builds the layer.
     input_shape: Shape = ()
     output_shape: Shape = ()
-    made_with: tuple[tuple[Any, ...], dict[str, Any]]  # constructor arguments; files keep them
+    made_with: Arguments  # those of the constructor
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         layer = super().__new__(cls)
@@ -76,12 +79,31 @@ class Layer:
         self.dtype = np.dtype(dtype)
         return shape
 
+    def arguments(self) -> Arguments:
+        """Those that make a layer like this one as it is now: copies and files keep them.
+
+        They are those of the constructor, but of numbers and text whose attributes of the same name
+        have been changed since, as by `dropout.ratio = 0.1`, what these are now.
+        """
+        args, kwargs = self.made_with
+        given = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
+        _, *names = given.signature.parameters
+        plain = {name: getattr(self, name) for name in names if is_plain(getattr(self, name, self))}
+        if not plain:
+            return self.made_with
+        new = _make(type(self), args, kwargs)
+        changed = {name: now for name, now in plain.items() if getattr(new, name, now) != now}
+        if not changed:
+            return self.made_with
+        given.arguments |= changed
+        return given.args[1:], given.kwargs
+
     def __reduce__(self) -> tuple[Callable[..., Layer], tuple[Any, ...]]:
         """A deep copy or an unpickled layer is a new one, made with the same arguments."""
-        return _make, (type(self), *self.made_with)
+        return _make, (type(self), *self.arguments())
 
     def __repr__(self) -> str:
-        args, kwargs = self.made_with
+        args, kwargs = self.arguments()
         given = [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
         return f"{type(self).__name__}({', '.join(given)})"
 
@@ -168,6 +190,13 @@ class Layer:
     def input_gradient(self, shape: Shape, out: Array | None) -> Array:
         """`out`, or the layer's array for the gradient of its input."""
         return self.memory.gradient(shape, self.dtype) if out is None else out
+
+
+def is_plain(value: object) -> bool:
+    """Whether it is of numbers and text: it can be told from another one, and files can hold it."""
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str | np.generic)
 
 
 def _make(cls: type[Layer], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layer:

@@ -153,7 +153,7 @@ def _has_plain_weights(layer: Layer) -> TypeGuard[Conv2d | Linear]:
 
 
 def _new(layer: Layer, **options: Any) -> Layer:
-    args, kwargs = copy.deepcopy(layer.made_with)
+    args, kwargs = copy.deepcopy(layer.arguments())
     return type(layer)(*args, **kwargs | options)
 
 

@@ -14,6 +14,8 @@ from distnet.nn import (
     Branches,
     Conv2d,
     Dropout,
+    Layer,
+    LeakyReLU,
     Linear,
     MaxPool2d,
     MicroBatch,
@@ -22,6 +24,7 @@ from distnet.nn import (
     Residual,
     Sequential,
 )
+from distnet.nn.description import describe, rebuild
 from distnet.nn.joining import joined
 from distnet.objectives import Classification
 from distnet.training.fit import fit
@@ -167,3 +170,53 @@ def test_layers_of_a_network_that_could_not_be_built_are_free():
     with pytest.raises(ValueError, match="does not fit"):
         Network(layers, (1, 4, 4))
     assert Network(layers, (1, 8, 8)).output_shape == (3,)
+
+
+class Shifted(Layer):
+    """One of a user's own, with an argument by name and others by position."""
+
+    def __init__(self, *by: float, times: float = 1.0):
+        super().__init__()
+        self.by, self.times = by, times
+
+    def forward(self, x, out=None, at=None):
+        return self.times * x + sum(self.by)
+
+
+ATTRIBUTES = {
+    "slope": (LeakyReLU, "slope", 0.3, "LeakyReLU(0.3)"),
+    "by position": (lambda: LeakyReLU(0.2), "slope", 0.3, "LeakyReLU(0.3)"),
+    "of several": (
+        lambda: BatchNorm(momentum=0.8),
+        "eps",
+        0.1,
+        "BatchNorm(momentum=0.8, eps=0.1)",
+    ),
+    "ratio": (lambda: Dropout(ratio=0.5), "ratio", 0.125, "Dropout(0.125)"),
+    "own": (lambda: Shifted(1, 2), "times", 3.0, "Shifted(1, 2, times=3.0)"),
+    "own, of any number": (lambda: Shifted(1), "by", (2, 3), "Shifted(2, 3)"),
+}
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+@pytest.mark.parametrize("copied", [*COPIES, lambda net: rebuild(describe(net))])
+def test_an_attribute_that_was_changed_is_kept(name, copied):
+    make, attribute, value, shown = ATTRIBUTES[name]
+    layers, x = [make(), Residual([make()])], images((40, 6), np.float32)
+    net = Network(layers, (6,))
+    before = net.forward(x, TRAIN)
+    for layer in net.body.leaves():
+        setattr(layer, attribute, value)
+    after, other = net.forward(x, TRAIN), copied(net)
+    other.parameters.load(net.parameters.all_named())
+    assert not np.allclose(before, after)
+    np.testing.assert_array_equal(other.forward(x, TRAIN), after)
+    assert [repr(each) for each in other.body.leaves()] == [shown, shown]
+    assert repr(make()) != shown
+
+
+def test_a_ratio_that_cannot_be_is_refused_later_too():
+    layer = Dropout()
+    with pytest.raises(ValueError, match=r"Dropout: found ratio 1, expected a number in \[0, 1\)"):
+        layer.ratio = 1
+    assert layer.ratio == 0.5

@@ -112,8 +112,8 @@ def test_layers_that_know_one_micro_batch_are_not_stacked(layer):
 
 
 class OwnNetwork(Network):
-    def forward(self, x, at=None):
-        y = super().forward(x, at)
+    def forward(self, x, at=None, *, copy=True):
+        y = super().forward(x, at, copy=copy)
         return y - y.mean(axis=0)
 
 
@@ -124,9 +124,11 @@ def test_what_a_copy_would_not_do_is_not_stacked():
     changed, patched = make(), make()
     assert is_stackable(changed)
     changed.body.layers[1].slope = 0.5
+    assert is_stackable(changed)
+    assert stacked(changed, 2, most=3).body.layers[1].slope == 0.5
     leaky = patched.body.layers[1]
     leaky.forward = lambda x, out=None, at=None: LeakyReLU.forward(leaky, 2 * x, out, at)
-    for network in (changed, patched, make(OwnNetwork)):
+    for network in (patched, make(OwnNetwork)):
         assert not is_stackable(network)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array, Shape
@@ -28,16 +27,26 @@ class Dropout(Layer):
 
     def __init__(self, ratio: float = 0.5) -> None:
         super().__init__()
-        self.ratio = arguments.real(
-            "Dropout", "ratio", ratio, "a number in [0, 1)", lambda r: 0 <= r < 1
-        )
-        self.threshold = min(round(self.ratio * _LEVELS), _LEVELS - 1)
+        self.ratio = ratio
         self._words = Words(Purpose.DROPOUT)
 
-    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
-        super().build(shape, dtype)
-        self.scale = self.dtype.type(_LEVELS / (_LEVELS - self.threshold))
-        return shape
+    @property
+    def ratio(self) -> float:
+        """See above; another one holds from the next micro-batch on."""
+        return self._ratio
+
+    @ratio.setter
+    def ratio(self, ratio: float) -> None:
+        self._ratio = arguments.real(
+            "Dropout", "ratio", ratio, "a number in [0, 1)", lambda r: 0 <= r < 1
+        )
+        self.threshold = min(round(self._ratio * _LEVELS), _LEVELS - 1)
+
+    @property
+    def scale(self) -> np.floating:
+        """Of what is kept."""
+        scale: np.floating = self.dtype.type(_LEVELS / (_LEVELS - self.threshold))
+        return scale
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         self.mask = self._draw(x.shape, at) if at else None
