@@ -8,20 +8,18 @@ section 3.2).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.nn.branches import Branches, Residual
 from distnet.nn.conv.conv2d import Conv2d
 from distnet.nn.layer import Layer
 from distnet.nn.layers.linear import Linear
 from distnet.nn.layers.normalization import BatchNorm
 from distnet.nn.network import Network
 from distnet.nn.own_layers import computes_as
-from distnet.nn.sequential import Sequential
+from distnet.nn.remaking import container_like, layer_like, network_like
 
 
 def fold_batchnorm(network: Network) -> Network:
@@ -30,21 +28,28 @@ def fold_batchnorm(network: Network) -> Network:
     That is a `Conv2d` or a `Linear`, directly in front. The new network is for predictions: what it
     would learn is not what `network` would.
     """
-    layers = _folded(network.body.layers)
-    folded = Network(
-        layers, network.input_shape, dtype=network.parameters.dtype, arithmetic=network.arithmetic
-    )
-    folded.classes = network.classes
-    sources = _sources(network.body.layers)
-    for leaf, (layer, norm) in zip(folded.body.leaves(), sources, strict=True):
-        values = {name: parameter.value for name, parameter in layer.parameters()}
-        if norm is not None:
-            values |= _with_normalization(values["weight"], values.get("bias"), norm)
-        for name, parameter in leaf.parameters():
+    copies: list[tuple[Layer, Layer]] = []
+    folds: list[tuple[Layer, BatchNorm, Layer]] = []
+
+    def chain(layers: Iterable[Layer]) -> list[Layer]:
+        return [new(*pair) for pair in _pairs(layers)]
+
+    def new(layer: Layer, norm: BatchNorm | None) -> Layer:
+        if container := container_like(layer, chain):
+            return container
+        if norm is None:
+            copies.append((layer, layer_like(layer)))
+            return copies[-1][1]
+        folds.append((layer, norm, layer_like(layer, bias=True)))
+        return folds[-1][2]
+
+    layers = chain(network.body.layers)
+    folded = network_like(network, layers, copies, network.arithmetic)
+    for source, norm, layer in folds:
+        values = {name: parameter.value for name, parameter in source.parameters()}
+        values = _with_normalization(values["weight"], values.get("bias"), norm)
+        for name, parameter in layer.parameters():
             np.copyto(parameter.value, values[name])
-        statistics = dict(layer.statistics())
-        for name, statistic in leaf.statistics():
-            np.copyto(statistic.value, statistics[name].value)
     folded.parameters.refresh()
     return folded
 
@@ -60,35 +65,6 @@ def _pairs(layers: Iterable[Layer]) -> Iterator[tuple[Layer, BatchNorm | None]]:
             del rest[0]
         else:
             yield layer, None
-
-
-def _folded(layers: Iterable[Layer]) -> list[Layer]:
-    """New layers, without those that are folded, and with a bias where one is folded into."""
-    return [_new(layer, norm is not None) for layer, norm in _pairs(layers)]
-
-
-def _new(layer: Layer, needs_bias: bool) -> Layer:
-    if computes_as(layer, Sequential):
-        return Sequential(_folded(layer.layers))
-    for kind in (Residual, Branches):
-        if computes_as(layer, kind):
-            return kind(*(_folded(path.layers) for path in layer.paths))
-    args, kwargs = copy.deepcopy(layer.arguments())
-    return type(layer)(*args, **kwargs | ({"bias": True} if needs_bias else {}))
-
-
-def _sources(layers: Iterable[Layer]) -> Iterator[tuple[Layer, BatchNorm | None]]:
-    """For each leaf of the folded layers the one it is made from, and what is folded into it."""
-    for layer, norm in _pairs(layers):
-        if computes_as(layer, Sequential):
-            yield from _sources(layer.layers)
-        elif computes_as(layer, Residual) or computes_as(layer, Branches):
-            for path in layer.paths:
-                yield from _sources(path.layers)
-        elif norm is not None:
-            yield layer, norm
-        else:  # a layer, or a block of a user's own, which is copied as it is
-            yield from ((leaf, None) for leaf in layer.leaves())
 
 
 def _with_normalization(weight: Array, bias: Array | None, norm: BatchNorm) -> dict[str, Array]:

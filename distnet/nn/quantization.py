@@ -13,24 +13,21 @@ the sums have the same bits with any BLAS, in any order, on any number of thread
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
-from distnet.nn.branches import Branches, Residual
 from distnet.nn.conv.conv2d import Conv2d
 from distnet.nn.folding import fold_batchnorm
 from distnet.nn.layer import Layer
 from distnet.nn.layers.linear import Linear
 from distnet.nn.layers.quantized import Quantize, Scale
 from distnet.nn.network import Network
-from distnet.nn.own_layers import computes_as
-from distnet.nn.sequential import Sequential
+from distnet.nn.remaking import container_like, layer_like, network_like
 
 EXACT = 2**24  # float32 has every whole number up to this
 
@@ -64,14 +61,14 @@ def quantize(
 
     def change(layer: Layer) -> list[Layer]:
         if not _has_plain_weights(layer):
-            copies.append((layer, _new(layer)))
+            copies.append((layer, layer_like(layer)))
             return [copies[-1][1]]
         options = {"algorithm": "blocked"} if isinstance(layer, Conv2d) else {}
         first = watches[layer].quantize(activation_bits)
-        places.append(Place(layer, first, _new(layer, **options), Scale()))
+        places.append(Place(layer, first, layer_like(layer, **options), Scale()))
         return [first, places[-1].layer, places[-1].scale]
 
-    small = _network_like(folded, _changed(folded.body.layers, change), copies)
+    small = network_like(folded, _changed(folded.body.layers, change), copies)
     for place in places:
         _fill(place, 2 ** (weight_bits - 1) - 1)
     small.parameters.refresh()
@@ -123,13 +120,13 @@ def _watch(network: Network, images: object) -> dict[Layer, _Watch]:
     copies: list[tuple[Layer, Layer]] = []
 
     def in_front(layer: Layer) -> list[Layer]:
-        copies.append((layer, _new(layer)))
+        copies.append((layer, layer_like(layer)))
         if not _has_plain_weights(layer):
             return [copies[-1][1]]
         watches[layer] = _Watch()
         return [watches[layer], copies[-1][1]]
 
-    _network_like(network, _changed(network.body.layers, in_front), copies).predict(images)
+    network_like(network, _changed(network.body.layers, in_front), copies).predict(images)
     return watches
 
 
@@ -137,44 +134,14 @@ def _changed(layers: Iterable[Layer], change: Callable[[Layer], list[Layer]]) ->
     """New layers: containers of them, and what `change` makes of each of the others."""
     new: list[Layer] = []
     for layer in layers:
-        if computes_as(layer, Sequential):
-            new.append(Sequential(_changed(layer.layers, change)))
-        elif computes_as(layer, Residual) or computes_as(layer, Branches):
-            kind = Residual if isinstance(layer, Residual) else Branches
-            new.append(kind(*(_changed(path.layers, change) for path in layer.paths)))
-        else:
-            new += change(layer)
+        container = container_like(layer, lambda inner: _changed(inner, change))
+        new += [container] if container else change(layer)
     return new
 
 
 def _has_plain_weights(layer: Layer) -> TypeGuard[Conv2d | Linear]:
     """Whether it computes with its weights as they are, which a subclass need not."""
     return type(layer) in (Conv2d, Linear)
-
-
-def _new(layer: Layer, **options: Any) -> Layer:
-    args, kwargs = copy.deepcopy(layer.arguments())
-    return type(layer)(*args, **kwargs | options)
-
-
-def _network_like(
-    network: Network, layers: list[Layer], copies: list[tuple[Layer, Layer]]
-) -> Network:
-    """A network of `layers`, some of which are copies of those of `network`, with their values.
-
-    Not by their names: a `Scale` that has come before changes those of the network's own.
-    """
-    new = Network(layers, network.input_shape, seed=None, dtype=network.parameters.dtype)
-    new.classes = network.classes
-    for source, layer in copies:
-        for arrays, own in (
-            (source.parameters(), dict(layer.parameters())),
-            (source.statistics(), dict(layer.statistics())),
-        ):
-            for name, array in arrays:
-                np.copyto(own[name].value, array.value)
-    new.parameters.refresh()
-    return new
 
 
 def _fill(place: Place, top: int) -> None:
