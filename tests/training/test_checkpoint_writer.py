@@ -92,12 +92,12 @@ def test_the_newest_and_the_best_are_kept(writer, tmp_path):
 
 
 def test_the_best_is_written_later_if_there_was_no_room_for_it(writer, monkeypatch, tmp_path):
-    def full(path: Path, content: bytes) -> None:
+    def full(directory: Path, step: int) -> None:
         raise OSError(28, "No space left on device")
 
     write(writer, 1, is_best=True)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_atomically", full)
+        patch.setattr(module, "copy_best", full)
         assert write(writer, 2, is_best=True).error
         assert [write(writer, step).error is None for step in (3, 4)] == [False, False]
         assert writer.owed == 2 and load(best_path(tmp_path)).step == 1

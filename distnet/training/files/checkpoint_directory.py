@@ -71,13 +71,17 @@ def complete_best(directory: Path, step: int) -> bool:
     with contextlib.suppress(CheckpointError):
         if load(best_path(directory)).step == step:
             return True
-    path = checkpoint_path(directory, step)
     try:
-        load(path)
+        load(checkpoint_path(directory, step))
     except CheckpointError:
         return False
-    write_atomically(best_path(directory), path.read_bytes())
+    copy_best(directory, step)
     return True
+
+
+def copy_best(directory: Path, step: int) -> None:
+    """Makes the best checkpoint that of `step`, which is on disk. Raises OSError."""
+    write_atomically(best_path(directory), checkpoint_path(directory, step).read_bytes())
 
 
 def prune(directory: Path, keep: int, step: int, spared: int | None = None) -> None:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distnet.base.files import write_atomically
 from distnet.training.files.checkpoint import Checkpoint, save
-from distnet.training.files.checkpoint_directory import best_path, checkpoint_path, prune
+from distnet.training.files.checkpoint_directory import checkpoint_path, copy_best, prune
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -91,8 +90,7 @@ class CheckpointWriter:
         """If it is owed, and its own checkpoint could be written; then nothing is spared."""
         if self.owed is None or not checkpoint_path(self.directory, self.owed).exists():
             return
-        content = checkpoint_path(self.directory, self.owed).read_bytes()
-        write_atomically(best_path(self.directory), content)
+        copy_best(self.directory, self.owed)
         is_older, self.owed = self.owed != step, None
         if is_older:
             prune(self.directory, self.keep, step)
