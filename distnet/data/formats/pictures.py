@@ -75,6 +75,12 @@ def _centre(picture: Any, size: tuple[int, int]) -> Any:
     """The middle of the picture; numbers of pixels are rounded as torchvision rounds them."""
     shorter, found = max(size) * 8 // 7, min(picture.size)
     scaled = tuple(int(shorter * side / found) for side in picture.size)
+    if math.prod(scaled) > MOST_SENT_PIXELS:  # which would not fit into memory
+        width, height = picture.size
+        raise DataError(
+            f"found a picture of {width} x {height} pixels, too long to be scaled to {shorter} at "
+            "its shorter side, expected less of it"
+        )
     picture = picture.resize(scaled, _pillow("Image").Resampling.BILINEAR)
     left, top = (round((side - wanted) / 2) for side, wanted in zip(scaled, size, strict=True))
     return picture.crop((left, top, left + size[0], top + size[1]))

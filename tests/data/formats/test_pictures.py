@@ -128,6 +128,14 @@ def test_pictures_as_for_imagenet(tmp_path, size):
     np.testing.assert_array_equal(found, expected.transpose(2, 0, 1))
 
 
+def test_a_picture_that_is_too_long_is_one_line(tmp_path):
+    """A file of some hundred bytes that would be scaled to 256 x 15,360,000 pixels."""
+    picture = Image.new("L", (60_000, 1))
+    with pytest.raises(DataError, match="found a picture of 60000 x 1 pixels, too long to be"):
+        read_pictures(saved(tmp_path, picture), (3, 224, 224), prepare="imagenet")
+    assert read_pictures(saved(tmp_path, picture), (3, 224, 224)).shape == (1, 3, 224, 224)
+
+
 @pytest.mark.parametrize("size", [(500, 333), (224, 224), (231, 490)])
 def test_pictures_are_prepared_as_torchvision_prepares_them(tmp_path, size):
     """With the mean and deviation that the network takes off: `Standardize`."""
