@@ -21,6 +21,7 @@ import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
+from distnet.nn import arguments
 from distnet.nn.conv.conv2d import Conv2d
 from distnet.nn.folding import fold_batchnorm
 from distnet.nn.layer import Layer
@@ -50,8 +51,11 @@ def quantize(
     images: some hundred of all kinds that it will see, as for `Network.predict`. Batch
     normalisation is folded first where it can be. The new network is for predictions. Its
     convolutions are plain products, since Winograd's transforms do not keep whole numbers whole.
-    Raises ValueError for a network that is quantized already.
+    Raises ValueError for a network that is quantized already, and unless there are 2 to 24 bits,
+    one of them for the sign.
     """
+    weight_bits = arguments.whole("quantize", "weight_bits", weight_bits, 2, 24)
+    activation_bits = arguments.whole("quantize", "activation_bits", activation_bits, 2, 24)
     if any(isinstance(leaf, Quantize) for leaf in network.body.leaves()):
         raise ValueError("quantize: found a network of whole numbers, expected one of floats")
     folded = fold_batchnorm(network)

@@ -148,6 +148,13 @@ def test_copies_and_descriptions_of_it():
         np.testing.assert_array_equal(other.predict(x), small.predict(x))
 
 
+@pytest.mark.parametrize("name", ["weight_bits", "activation_bits"])
+@pytest.mark.parametrize("bits", [1, 0, -1, 25, 2.5, True])
+def test_too_few_bits_or_too_many_are_refused(name, bits):
+    with pytest.raises(ValueError, match=f"quantize: found {name} {bits}, expected a whole number"):
+        quantize(network(), pixels(), **{name: bits})
+
+
 def test_the_network_is_left_alone_and_not_quantized_twice():
     net = network()
     before = net.predict(pixels(9))
