@@ -17,6 +17,7 @@ from distnet.sweeping.spec import Trial, text_of
 from distnet.training.config import TrainConfig, config_of, identity
 
 PROBLEM = "failed.txt"  # in the directory of a trial: the line that says why
+SUMMARY = "summary.json"  # which a run writes at its end
 FINISHED, FAILED, UNFINISHED = "finished", "failed", "not finished"
 FIGURES = ("train_loss", "valid_loss", "valid_accuracy", "test_loss", "test_accuracy")
 
@@ -45,7 +46,10 @@ class Outcome:
 def outcome_of(trial: Trial) -> Outcome:
     """What is in the directory of the trial."""
     with contextlib.suppress(OSError, ValueError):
-        return Outcome(trial, FINISHED, json.loads((trial.path / "summary.json").read_bytes()))
+        summary = json.loads((trial.path / SUMMARY).read_bytes())
+        finished = Outcome(trial, FINISHED, summary)
+        if isinstance(summary, dict) and isinstance(summary.get(finished.measured_by), float):
+            return finished  # damaged, it is trained again
     with contextlib.suppress(OSError):
         return Outcome(trial, FAILED, {}, (trial.path / PROBLEM).read_text().strip())
     return Outcome(trial, UNFINISHED, {})
@@ -58,8 +62,9 @@ def note_problem(trial: Trial, problem: str) -> None:
 
 
 def forget_problem(trial: Trial) -> None:
-    """Before the trial is tried again."""
+    """Before the trial is tried again; a summary that is there says nothing, see `outcome_of`."""
     (trial.path / PROBLEM).unlink(missing_ok=True)
+    (trial.path / SUMMARY).unlink(missing_ok=True)
 
 
 def to_go_on(trial: Trial) -> TrainConfig:

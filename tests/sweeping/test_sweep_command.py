@@ -127,6 +127,11 @@ def test_a_sweep_that_is_started_again_trains_what_is_left(tmp_path, spec, data,
     assert results(out) == whole
     assert kept.stat().st_mtime_ns == untouched
 
+    for damaged in ("", "[]", "{}"):
+        kept.write_text(damaged)
+        assert "6 trials, 1 to be trained" in alone(spec, "--out", out).stdout
+        assert results(out) == whole
+
     assert "6 trials, 0 to be trained" in alone(spec, "--out", out).stdout
     assert "6 trials, 2 to be trained" in alone(spec, "--out", out, "--retry").stdout
     assert results(out) == whole
