@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 
 from distnet.base.arithmetic import FLOAT, Arithmetic
 from distnet.base.arrays import Array, Shape
+from distnet.base.images import checked_images
 from distnet.base.keys import MicroBatch
 from distnet.nn import Conv2d, Layer, Linear, MaxPool2d, Network, ReLU, joined, softmax
 from distnet.nn.boxes import Detections, anchors, clipped, decoded, nms
@@ -110,7 +111,11 @@ class FasterRCNN:
         return boxes[nms(boxes, scores[best], PROPOSAL_NMS, NUM_PROPOSALS)]
 
     def detect(self, images: Array) -> tuple[list[Detections], list[Array]]:
-        """What is in each of the scenes `(N, C, H, W)`, and what was proposed on the way."""
+        """What is in each of the scenes `(N, C, H, W)`, and what was proposed on the way.
+
+        Scenes are images as `Network.predict` takes them.
+        """
+        images = checked_images(images, self.trunk.input_shape)
         found, proposed = [], []
         for start in range(0, len(images), BLOCK):
             features, scores, offsets = self.look(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Array, Shape
+from distnet.base.images import checked_images
 from distnet.nn import (
     BatchNorm,
     CaptionDecoder,
@@ -92,9 +93,11 @@ def captions(network: Network, images: Array, beam: int = 1) -> Array:
     """The words `(N, T)` that the network says of images `(N, C, H, W)`; 0 from the end on.
 
     beam: how many sentences are kept in mind, see `beam_search`; with 1 it takes the likeliest word
-    at each place.
+    at each place. Images are those that `predict` takes.
     """
     decoder, said = decoder_of(network), []
+    beam = arguments.whole("captions", "beam", beam)
+    images = checked_images(images, network.input_shape)
     for start in range(0, len(images), BLOCK):
         network.forward(network.as_input(images[start : start + BLOCK]))
         said.append(decoder.said if beam == 1 else beam_search(decoder, beam))

@@ -181,8 +181,13 @@ def play(
     for _ in range(game.time_limit):
         if seen is not None:
             seen.append(states)
-        actions = values(game.observe(states)).argmax(axis=1)
-        after, gained, over = game.step(read_only(states), actions)
+        found = values(game.observe(states))
+        if found.shape != (len(games), game.num_actions):
+            raise ValueError(
+                f"play: found values of shape {found.shape}, expected "
+                f"{(len(games), game.num_actions)}, one for each action in each game"
+            )
+        after, gained, over = game.step(read_only(states), found.argmax(axis=1))
         rewards += gained * running
         lengths += running
         running &= ~over

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from distnet.base.errors import DataError
 from distnet.data import load_dataset
 from distnet.data.scenes import DigitScenes, boxed, unpadded
 from distnet.models.faster_rcnn import FasterRCNN, decide, padded
@@ -120,3 +121,11 @@ def test_a_decision():
 def test_padding():
     filled = padded([np.ones((2, 4)), np.zeros((0, 4))], 3)
     assert filled.shape == (2, 3, 4) and (filled[1] == [0, 0, 1, 1]).all()
+
+
+def test_scenes_are_images_as_networks_take_them(scenes):
+    detector = FasterRCNN(seed=1)
+    with pytest.raises(DataError, match="images: found int64, expected uint8"):
+        detector.detect(scenes.inputs[:2].astype(int))
+    _, proposed = detector.detect(scenes.inputs[:2, 0])
+    np.testing.assert_array_equal(proposed, detector.detect(scenes.inputs[:2])[1])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import distnet
+from distnet.base.errors import DataError
 from distnet.models import NIC
 from distnet.models.nic import beam_search, captions, decoder_of
 from distnet.nn import Conv2d, Linear, MaxPool2d, Network, log_softmax
@@ -117,3 +118,11 @@ def test_a_beam_of_one_is_greedy_and_a_wider_one_no_worse(seed):
 def test_another_network_is_refused():
     with pytest.raises(ValueError, match="ends in Linear, expected a CaptionDecoder"):
         captions(Network([Linear(3)], (1, 8, 12)), pictures())
+
+
+def test_pictures_and_beams_that_cannot_be_are_refused():
+    network = small()
+    with pytest.raises(DataError, match="images: found int64, expected uint8"):
+        captions(network, pictures().astype(int))
+    with pytest.raises(ValueError, match="captions: found beam 0, expected a whole number"):
+        captions(network, pictures(), beam=0)

@@ -295,3 +295,10 @@ def test_ranks_that_come_apart_between_comparisons_are_told(comm, monkeypatch):
     monkeypatch.setattr(ByRank, "rank", comm.rank)
     with pytest.raises(DisagreementError, match="the ranks differ in what was played"):
         learn_to_play(ByRank(5), catch_network(), steps=4, **SETTINGS, comm=comm)
+
+
+def test_values_of_other_actions_than_the_game_has_are_refused():
+    with pytest.raises(
+        ValueError, match=r"play: found values of shape \(2, 5\), expected \(2, 3\)"
+    ):
+        play(Catch(6), lambda x: np.zeros((len(x), 5)), range(2))
