@@ -132,12 +132,15 @@ def hosts_of(options: SuperviseOptions) -> Hosts | None:
 
 
 def run_directory(command: Sequence[str]) -> Path:
-    """The value of --out in the command; raises ConfigError if there is none."""
+    """The value of the last --out in the command; raises ConfigError if there is none."""
+    found = ""
     for word, following in zip(command, [*command[1:], ""], strict=True):
         if word == "--out" and following:
-            return Path(following)
+            found = following
         if word.startswith("--out="):
-            return Path(word.removeprefix("--out="))
+            found = word.removeprefix("--out=")
+    if found:
+        return Path(found)
     raise ConfigError(
         "found no --out in the command, expected --out DIR: the run directory to be watched"
     )

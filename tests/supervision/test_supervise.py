@@ -373,6 +373,16 @@ def test_wrong_usage_is_one_line(tmp_path, arguments, message):
     assert line.startswith(f"distnet: error: {message}")
 
 
+@pytest.mark.parametrize("last", ["--out {}", "--out={}"])
+def test_of_several_directories_training_takes_the_last(supervise, tmp_path, last):
+    """As when a job file names one, and what follows the file's name another."""
+    flags = last.format(tmp_path / "mine").split()
+    (tmp_path / "mine").mkdir()
+    finish = '(out / "mine" / "summary.json").write_text("{}")'
+    assert supervise([finish], flags=flags)[0] == 0
+    assert len(starts(tmp_path)) == 1
+
+
 class Breathing:
     """A job of 100 looks; before each of the first `num` it leaves a sign of life."""
 
