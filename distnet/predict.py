@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from distnet.base.arrays import Array
+from distnet.base.arrays import Array, Shape
 from distnet.base.blas import one_blas_thread
 from distnet.base.images import large_floats_hint
 from distnet.base.options import ConfigError, argument, option, parse_options, with_default
 from distnet.base.output import write_now
 from distnet.base.tables import aligned
 from distnet.data.dataset import digest
-from distnet.data.formats.pictures import PREPARATIONS
+from distnet.data.formats.pictures import DIGIT_SHAPE, PREPARATIONS
 from distnet.data.image_files import read_images
 from distnet.device import CPU, choose_device
 from distnet.models.published import IMAGENET
@@ -101,7 +101,7 @@ def predict(comm: Communicator, argv: Sequence[str]) -> int:
     network = together(comm, lambda: model_file.classifiers_of(checkpoints, options.models, device))
     expect_same_bits(comm, network.arithmetic, device)
     computing = devices(comm, device)
-    prepare = preparation(options.pictures, checkpoints[0].model)
+    prepare = preparation(options.pictures, checkpoints[0].model, network.input_shape)
     found = together(comm, lambda: _read(files, network, prepare))
     agree(comm, {file: digest([images]) for file, images in found})
     for file, images in found:
@@ -145,7 +145,7 @@ def _is_network(path: str) -> bool:
     return Path(path).is_dir() or Path(path).suffix == ".safetensors"
 
 
-def preparation(pictures: str, model: Mapping[str, Any]) -> str:
+def preparation(pictures: str, model: Mapping[str, Any], input_shape: Shape) -> str:
     """How pictures are prepared: as `pictures` says, or as suits what the model was trained on."""
     if pictures != "auto":
         return pictures
@@ -154,7 +154,7 @@ def preparation(pictures: str, model: Mapping[str, Any]) -> str:
         return str(data["pictures"])
     trained_on = str(data.get("name", ""))
     are_digits = not trained_on and list(model.get("classes", ())) == list("0123456789")
-    if are_digits or trained_on.startswith(DIGITS):
+    if (are_digits or trained_on.startswith(DIGITS)) and input_shape == DIGIT_SHAPE:
         return "digits"
     return "imagenet" if trained_on == IMAGENET else "plain"
 

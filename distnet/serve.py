@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     options = parse_options(ServeOptions, argv, "distnet serve")
     checkpoint = model_file.read(options.model)
     network = model_file.classifier_of(checkpoint, options.model)
-    reader = Reader(network, preparation(options.pictures, checkpoint.model))
+    reader = Reader(network, preparation(options.pictures, checkpoint.model, network.input_shape))
     kind, file = checkpoint.config.get("model"), Path(options.model).resolve().name
     name = f"{kind} of {file}" if kind else file
     html, policy = page(reader, name, "/layers")

@@ -87,8 +87,10 @@ def test_it_answers_until_it_is_interrupted(model, tmp_path, number):
 )
 def test_how_drawings_are_prepared(data, classes, expected):
     """As suits what the network was trained on, or is for, as a file of one's own says no more."""
-    assert preparation("auto", {"data": data, "classes": list(classes)}) == expected
-    assert preparation("plain", {"data": data, "classes": list(classes)}) == "plain"
+    model = {"data": data, "classes": list(classes)}
+    assert preparation("auto", model, (1, 28, 28)) == expected
+    assert preparation("auto", model, (1, 32, 32)) == expected.replace("digits", "plain")
+    assert preparation("plain", model, (1, 28, 28)) == "plain"
 
 
 def test_everybody_may_come_and_is_warned_of(model):

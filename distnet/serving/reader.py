@@ -12,7 +12,6 @@ from distnet.base.errors import DataError
 from distnet.base.images import checked_images, large_floats_hint
 from distnet.data.formats.npy import MAGIC, parse_npy
 from distnet.data.formats.pictures import read_pictures
-from distnet.data.handwriting import SIDE
 from distnet.nn import Network, softmax
 from distnet.reporting import looks
 from distnet.reporting.html import data_url
@@ -29,13 +28,13 @@ class Reader:
 
     def __init__(self, network: Network, prepare: str) -> None:
         self.network, self.prepare = network, prepare
-        read_pictures([], network.input_shape, prepare="plain")  # refuses what is no picture's
+        read_pictures([], network.input_shape, prepare=prepare)  # refuses what is no picture's
         self._turn = threading.Lock()
 
     @property
     def reads_digits(self) -> bool:
         """Whether drawings are prepared as the digits of MNIST were."""
-        return self.prepare == "digits" and self.network.input_shape == (1, SIDE, SIDE)
+        return self.prepare == "digits"
 
     def image(self, body: bytes) -> Array:
         """What was sent as the network reads it, `(C, H, W)`; raises DataError.

@@ -121,6 +121,8 @@ def test_a_network_that_reads_no_pictures():
     network.classes = ("no", "yes")
     with pytest.raises(DataError, match=r"found input shape \(7,\)"):
         Reader(network, "plain")
+    with pytest.raises(DataError, match=r"\(3, 6, 8\), expected \(1, 28, 28\) for digits"):
+        Reader(colours().network, "digits")
 
 
 def test_the_page_says_what_is_done_with_a_drawing(reader):

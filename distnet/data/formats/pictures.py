@@ -40,6 +40,7 @@ MOST_SENT_PIXELS = 30_000_000
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none that runs another program
 
 PREPARATIONS = ("plain", "digits", "imagenet")
+DIGIT_SHAPE = (1, SIDE, SIDE)  # what is prepared as digits
 
 # A picture: its file, what is in its file, or its pixels, grey (H, W) or in colour (H, W, 3).
 Picture = Path | bytes | Array
@@ -58,8 +59,11 @@ def read_pictures(
     if len(input_shape) != 3 or input_shape[0] not in (1, 3):
         raise DataError(f"found input shape {input_shape}, expected (1 or 3, H, W) for pictures")
     channels, height, width = input_shape
-    if prepare == "digits" and input_shape == (1, SIDE, SIDE):
-        return np.stack([as_mnist(_grey(each), _name(each)) for each in pictures])[:, None]
+    if prepare == "digits":
+        if input_shape != DIGIT_SHAPE:
+            raise DataError(f"found input shape {input_shape}, expected {DIGIT_SHAPE} for digits")
+        digits = [as_mnist(_grey(each), _name(each)) for each in pictures]
+        return np.array(digits, np.uint8).reshape(-1, *DIGIT_SHAPE)
     fitted = _centre if prepare == "imagenet" else _fitted
     return stacked_pictures(pictures, (width, height), channels == 1, fitted)
 
