@@ -115,8 +115,8 @@ def rounds_to_nearest() -> bool:
     """Whether ties go to even, and roots and quotients are those that IEEE 754 names."""
     tiny = np.full(64, 2.0**-53)
     odd = np.full(64, 1 + 2.0**-52)
-    # float64 has more than twice the bits of float32, so its roots and quotients, rounded again, are
-    # those of float32 (Figueroa 1995). On 32-bit Arm every third root is not.
+    # float64 has more than twice the bits of float32, so its roots and quotients, rounded again,
+    # are those of float32 (Figueroa 1995). On 32-bit Arm every third root is not.
     short = np.arange(1, 257, dtype=np.float32)
     long = short.astype(np.float64)
     return bool(

@@ -56,7 +56,7 @@ def test_the_same_bits_whatever_computes(setting):
     path = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
     ended = subprocess.run(
         [sys.executable, "-m", "portable_layers"],
-        env={**os.environ, "PYTHONPATH": path, **setting.environ},
+        env={**os.environ, "PYTHONPATH": path, **setting.programs[0].environ},
         capture_output=True,
         text=True,
         check=True,
