@@ -156,10 +156,21 @@ def _grey(picture: Picture) -> Array:
     return np.asarray(_on_white(picture).convert("L"))
 
 
-def _bytes_of_floats(grey: Array) -> Array:
+def _bytes_of_floats(grey: Array, what: str) -> Array:
     """Grey values from 0 to 1, as most programs write floats, or from 0 to 255, as bytes."""
     known = np.nan_to_num(grey.astype(np.float64))
+    if known.max() > 255:
+        raise DataError(f"{what}: found grey values up to {known.max():.4g}, expected 0 to 255")
     return (known if known.max() > 1 else 255 * known).round().clip(0, 255).astype(np.uint8)
+
+
+def _bytes_of_integers(grey: Array, has_32_bits: bool, what: str) -> Array:
+    """Grey values from 0 to 65535, or in 32 bits to 255, as programs write bytes there."""
+    low, high = int(grey.min()), int(grey.max())
+    if low < 0 or high > 65535:
+        raise DataError(f"{what}: found grey values from {low} to {high}, expected 0 to 65535")
+    are_bytes = has_32_bits and high <= 255
+    return (grey if are_bytes else grey.astype(np.int64) // 257).astype(np.uint8)
 
 
 def _on_white(picture: Picture) -> Any:
@@ -169,11 +180,12 @@ def _on_white(picture: Picture) -> Any:
         return image.fromarray(picture)
     with _opened(picture) as opened:
         turned = _pillow("ImageOps").exif_transpose(opened)
-        if turned.mode.startswith("I"):  # 16 bits
-            grey = np.asarray(turned).astype(np.int64) // 257
-            return image.fromarray(grey.clip(0, 255).astype(np.uint8))
+        if turned.mode.startswith("I"):  # 16 bits, or 32
+            has_32_bits = turned.mode == "I" and opened.format == "TIFF"
+            grey = _bytes_of_integers(np.asarray(turned), has_32_bits, _name(picture))
+            return image.fromarray(grey)
         if turned.mode == "F":
-            return image.fromarray(_bytes_of_floats(np.asarray(turned)))
+            return image.fromarray(_bytes_of_floats(np.asarray(turned), _name(picture)))
         if turned.mode == "LAB":
             return turned.convert("RGB")  # which Pillow can make grey
         if not turned.has_transparency_data:

@@ -47,6 +47,15 @@ def test_other_modes(tmp_path, mode, pixels, expected):
     assert read_pictures(paths, (1, 1, 2)).ravel().tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"), [(-1, np.int32), (65536, np.int32), (65535, np.float32)]
+)
+def test_numbers_that_are_no_grey_values(tmp_path, value, kind):
+    Image.fromarray(np.array([[0, value]], kind)).save(tmp_path / "x.tif")
+    with pytest.raises(DataError, match=r"x\.tif: found grey values .*, expected 0 to "):
+        read_pictures([tmp_path / "x.tif"], (1, 1, 2))
+
+
 def test_palettes_and_orientation(tmp_path):
     picture = Image.fromarray(np.array([[0, 200]], np.uint8)).convert("P")
     assert read_pictures(saved(tmp_path, picture), (1, 1, 2)).ravel().tolist() == [0, 200]
@@ -160,6 +169,8 @@ SAME = {
     "cmyk.jpg": (lambda path: Image.fromarray(COLOUR).convert("CMYK").save(path, quality=95), 12),
     "lab.tif": (lambda path: lab(COLOUR).save(path), 4),
     "of_16_bits.png": (lambda path: Image.fromarray(GREY.astype(np.uint16) * 257).save(path), 0),
+    "of_16_bits_in_32.tif": (lambda path: Image.fromarray(GREY * np.int32(257)).save(path), 0),
+    "bytes_in_32.tif": (lambda path: Image.fromarray(GREY.astype(np.int32)).save(path), 0),
     "floats_to_1.tif": (lambda path: Image.fromarray(GREY.astype(np.float32) / 255).save(path), 0),
     "floats.tif": (lambda path: Image.fromarray(GREY.astype(np.float32)).save(path), 0),
     "opaque.png": (lambda path: Image.fromarray(COLOUR).convert("RGBA").save(path), 0),
@@ -189,7 +200,7 @@ def lab(pixels):
 def test_however_a_picture_is_written_it_is_the_same_picture(tmp_path, name, channels):
     write, tolerance = SAME[name]
     write(tmp_path / name)
-    grey_only = name.startswith(("of_16", "floats", "palette", "moving"))
+    grey_only = name.startswith(("of_16", "bytes", "floats", "palette", "moving"))
     shape = (channels, *GREY.shape)
     found, expected = read_pictures([tmp_path / name, GREY if grey_only else COLOUR], shape)
     assert abs(found.astype(int) - expected).max() <= tolerance
