@@ -7,7 +7,7 @@ import pytest
 
 from distnet.base.arrays import Array
 from distnet.data import augmentation
-from distnet.nn import Linear, Network, ReLU
+from distnet.nn import LeakyReLU, Linear, Network, ReLU
 from distnet.objectives import Classification
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator
@@ -73,6 +73,20 @@ def test_stacks_change_no_bit(batch, micro_batch, settings, monkeypatch):
     assert numbers_of(together) == numbers_of(apart)
     assert (sizes != []) == (batch // micro_batch > 1)
     assert all(2 <= size <= 5 for size in sizes)
+
+
+def test_a_slope_that_is_changed_while_training_holds_for_stacks():
+    def trained(apart: bool) -> bytes:
+        network = Network([Linear(30), LeakyReLU(), Linear(4)], SHAPE, seed=1)
+        trainer = trainer_of(network=network)
+        if apart:
+            trainer.compute_apart()
+        for step in range(3):
+            network.body.layers[1].slope = 0.25 * step
+            trainer.step(step)
+        return trainer.parameters.values.tobytes()
+
+    assert trained(apart=False) == trained(apart=True)
 
 
 def record_stacks(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -10,6 +10,7 @@ import numpy as np
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
 from distnet.data.sampler import Sampler
+from distnet.nn.layers.activations import LeakyReLU
 from distnet.nn.network import Network
 from distnet.nn.stacks import is_stackable, stacked
 from distnet.objectives import Classification, Objective
@@ -41,6 +42,7 @@ class StackedPass(GroupPass):
         self.objective, self.feed, self.rows = objective, feed, rows
         self.most = min(MOST_MICRO_BATCHES, MOST_NUMBERS // max(1, objective.parameters.size))
         self._network: Network | None = None  # made when it is used first
+        self._leaky: list[tuple[LeakyReLU, LeakyReLU]] = []  # ours, and those of that network
 
     def largest_group(self, num_samples: int) -> int:
         """Of short ones one."""
@@ -69,13 +71,21 @@ class StackedPass(GroupPass):
         """Nothing: what a pass needs is made when it begins."""
 
     def _stacked(self) -> Network:
-        """The network that takes stacks, with the parameters as they are now."""
+        """The network that takes stacks, with the parameters, and what can be set, as it is now."""
         network = self._network
         if network is None or network.parameters.place is not self.objective.parameters.place:
             network = stacked(self.objective.network, self.rows, self.most)
             self._network = network
+            own, twins = map(_leaky_of, (self.objective.network, network))
+            self._leaky = list(zip(own, twins, strict=True))
+        for leaky, twin in self._leaky:
+            twin.slope = leaky.slope
         network.parameters.refresh()
         return network
+
+
+def _leaky_of(network: Network) -> list[LeakyReLU]:
+    return [leaf for leaf in network.body.leaves() if isinstance(leaf, LeakyReLU)]
 
 
 def stacked_pass(
