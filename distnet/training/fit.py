@@ -115,7 +115,7 @@ def fit(
     samples = checked(network, (images, labels), evaluate_on or {}, settings)
     run, history = _arranged(objective, *samples, settings, augment, after, comm)
     if comm.rank == 0:
-        hint(objective, *samples, seed, optimizer, augment, after)
+        hint(objective, *samples, settings, augment, after)
     with Terminal(comm, progress) as terminal:
         run.callbacks = [history, Progress(terminal), *callbacks]
         return _trained(run, history, may_diverge)

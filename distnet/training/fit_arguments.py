@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from distnet.base.output import warn
 from distnet.data.arrays import check_same_length, checked_samples
 from distnet.data.dataset import Dataset, Samples
 from distnet.data.splits import split
-from distnet.nn import arguments
+from distnet.nn import BatchNorm, Layer, arguments
 from distnet.nn.network import Network
 from distnet.nn.own_layers import is_own
 from distnet.nn.parameters import Parameters
@@ -208,12 +209,12 @@ def hint(
     objective: Objective,
     training: Samples,
     others: Mapping[str, Samples],
-    seed: int,
-    optimizer: str | Optimizer,
+    settings: Settings,
     augment: object,
     after: History | None,
 ) -> None:
     """Warns of what is allowed and rarely meant."""
+    seed, optimizer = settings.seed, settings.optimizer
     if augment is not None and isinstance(objective, Segmentation | Detection | RegionDetection):
         warn(
             "fit: augment changes the images alone; one that moves, turns or mirrors them leaves "
@@ -236,12 +237,30 @@ def hint(
     seeds.add(seed)
     if objective.parameters.constants.size and not objective.parameters.values.size:
         warn("fit: all layers are frozen, so nothing is trained; network.freeze() trains all again")
+    if settings.micro_batch_size == 1 and (names := _lonely(objective.parameters)):
+        warn(
+            f"fit: {', '.join(names)}: found micro-batches of 1, of which each channel is a single "
+            "number, its own mean: nothing of it is left; take a larger micro_batch_size"
+        )
     if _reads_pixels(objective) and (text := _hint_of_floats(training, others)):
         warn(f"fit: {text}")
     if isinstance(objective, Classification) and (
         text := channels_last_hint(objective.network.input_shape)
     ):
         warn(f"fit: {text}")
+
+
+def _lonely(parameters: Parameters) -> list[str]:
+    """The names of the BatchNorm layers that have one number a channel in each sample."""
+    return [
+        f"{part}.{name}".lstrip(".")
+        for part, body in parameters.parts.items()
+        if isinstance(body, Layer)
+        for name, leaf in body.named_leaves()
+        if isinstance(leaf, BatchNorm)
+        and not leaf.running_mean.is_frozen
+        and math.prod(leaf.input_shape[1:]) == 1
+    ]
 
 
 def _hint_of_floats(training: Samples, others: Mapping[str, Samples]) -> str:

@@ -562,3 +562,14 @@ def test_inputs_of_an_objective_go_by_the_rule_for_pixels():
     with pytest.warns(UserWarning, match="images are floats up to 237 and taken as they are"):
         fit(objective, 3 * images.astype(np.float32), masks, steps=1)
     fit(objective, images.astype(np.uint8), masks, steps=1, seed=1)
+
+
+def test_moments_of_single_numbers_are_told():
+    """All that a BatchNorm behind a Linear hands on of a micro-batch of 1 is its beta."""
+    x, labels = np.random.default_rng(0).random((20, 4), np.float32), np.arange(20) % 3
+    net = Network([Linear(5), BatchNorm(), ReLU(), Linear(3)], (4,))
+    with pytest.warns(UserWarning, match="batchnorm1: found micro-batches of 1, of which each"):
+        fit(net, x, labels, steps=1, micro_batch_size=1)
+    net.freeze("batchnorm")
+    fit(net, x, labels, steps=1, micro_batch_size=1, seed=1)
+    fit(net.freeze() or net, x, labels, steps=1, micro_batch_size=2, seed=2)
