@@ -172,6 +172,11 @@ def checked(
             raise DataError(f"evaluate_on, {name!r:.60}: {error}") from None
     if not settings.validation:
         return samples, sets
+    if "valid" in sets:
+        raise ValueError(
+            "evaluate_on: found 'valid' beside validation, whose samples have that name, expected "
+            "another one"
+        )
     samples, held_out = split(samples, settings.validation, settings.seed)
     return samples, {"valid": held_out, **sets}
 

@@ -573,3 +573,8 @@ def test_moments_of_single_numbers_are_told():
     net.freeze("batchnorm")
     fit(net, x, labels, steps=1, micro_batch_size=1, seed=1)
     fit(net.freeze() or net, x, labels, steps=1, micro_batch_size=2, seed=2)
+
+
+def test_a_set_does_not_take_the_place_of_the_samples_held_out():
+    with pytest.raises(ValueError, match="found 'valid' beside validation"):
+        trained(steps=1, validation=0.2, evaluate_on={"valid": samples(50)})
