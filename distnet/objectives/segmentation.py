@@ -7,6 +7,7 @@ import numpy as np
 from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
+from distnet.nn import arguments
 from distnet.nn.losses import PixelCrossEntropy
 from distnet.nn.network import Network
 from distnet.objectives.confusion import confusion_names, matrix_of, pairs_counted
@@ -38,6 +39,7 @@ class Segmentation(Objective):
         if not network.classes:
             network.classes = tuple(map(str, range(self.num_classes)))
         self.network, self.parameters = network, network.parameters
+        ignored = arguments.whole("Segmentation", "ignored", ignored, minimum=-(2**31))
         self.loss = PixelCrossEntropy(ignored, arithmetic=network.arithmetic)
         self.counts = confusion_names(self.num_classes)
 

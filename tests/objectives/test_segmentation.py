@@ -69,6 +69,8 @@ def test_micro_batches_add_up_to_the_batch_though_one_has_no_pixel_that_counts()
 
 
 def test_a_classifier_is_refused():
+    with pytest.raises(ValueError, match="Segmentation: found ignored 'sky', expected a whole"):
+        Segmentation(Network([Conv2d(2, 1)], (1, 4, 4)), ignored="sky")  # would ignore nothing
     with pytest.raises(ValueError, match=r"found outputs of shape \(5,\), expected \(K, H, W\)"):
         Segmentation(Network([Linear(5)], (2, 5, 6)))
 
