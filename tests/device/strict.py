@@ -6,6 +6,8 @@ list with CuPy where that is installed.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from distnet.device import Device
@@ -19,6 +21,7 @@ UFUNCS = {
 FUNCTIONS = {
     *("max", "sum", "matmul", "ascontiguousarray", "full", "zeros", "ones_like", "full_like"),
     *("where", "broadcast_to", "concatenate", "nan_to_num", "stack", "argmax", "arange", "empty"),
+    *("empty_like",),
     *("zeros_like",),
     *("moveaxis", "any"),
 }
@@ -26,6 +29,11 @@ FUNCTIONS = {
 
 class StrictArray(np.ndarray):
     """An array on the device. What CuPy refuses, it refuses."""
+
+    @property
+    def data(self):
+        """Where it lies."""
+        return SimpleNamespace(ptr=self.ctypes.data)
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         known = ufunc.__name__ in UFUNCS | {"matmul"}

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.lib.stride_tricks import as_strided
+from simulated import SimulatedKernels
 from strict import Strict
 
 from distnet.device import cublas, cuda
-from distnet.device.cublas import Blas
 from distnet.device.cuda import (
     GEOMETRY,
     LOSS,
@@ -26,44 +25,10 @@ from distnet.device.images import Windows
 from distnet.device.recording import MOST, Recorded
 
 
-class Cublas:
-    """Computes with the memory that it is told of, in columns, as the library's manual says."""
-
-    def __init__(self):
-        self.num_calls = 0
-
-    def cublasDgemmStridedBatched(  # noqa: N802  the library's name
-        self, handle, turn_a, turn_b, m, n, k, alpha, a, lda, step_a, b, ldb, step_b, beta, *rest
-    ):
-        c, ldc, step_c, count = rest
-        self.num_calls += 1
-        sizes = ((turn_a, m, k, a, lda, step_a), (turn_b, k, n, b, ldb, step_b))
-        first, second = (self._matrices(count, *each) for each in sizes)
-        out = self._columns(count, m, n, c, ldc, step_c)
-        out[...] = first @ second
-        return 0
-
-    def _matrices(self, count, turned, rows, columns, *where):
-        shape = (columns, rows) if turned else (rows, columns)
-        found = self._columns(count, *shape, *where)
-        return found.transpose(0, 2, 1) if turned else found
-
-    @staticmethod
-    def _columns(count, rows, columns, pointer, leading, step):
-        assert leading >= rows
-        last = (count - 1) * step.value + (columns - 1) * leading + rows
-        memory = (ctypes.c_double * last).from_address(pointer.value)
-        strides = (8 * step.value, 8, 8 * leading)
-        return as_strided(np.frombuffer(memory, np.float64), (count, rows, columns), strides)
-
-
 @pytest.fixture
 def blas(monkeypatch):
     monkeypatch.setattr(cublas, "_pointer", lambda array: ctypes.c_void_p(array.ctypes.data))
-    monkeypatch.setattr(Blas, "_ready", lambda self: None)
-    made = CudaKernels(np)
-    made.__dict__["_library"] = Cublas()
-    return made
+    return SimulatedKernels(np)
 
 
 def numbers(*shape):

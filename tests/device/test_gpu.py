@@ -1,24 +1,26 @@
-"""On a GPU itself: what the other tests of this folder try with NumPy. Skipped where there is none.
+"""On a GPU, NVIDIA's where there is one and one that is simulated: what others here try with NumPy.
 
-`python -m pytest -m gpu`, some seconds; `python -m distnet.bench device` measures as well.
+`python -m pytest -m gpu` takes NVIDIA's alone, some seconds; `python -m distnet.bench device`
+measures as well.
 """
 
 import numpy as np
 import pytest
 from layer_table import MODE_NAMES, MODES, images
+from simulated import Function, Simulated, missing
 from test_device_layers import OF_DEVICES, results
 
 from distnet.base.arithmetic import FLOAT, Portable
 from distnet.benchmarks.device import checks
 from distnet.benchmarks.golden import CASES, GOLDEN, train
-from distnet.device import Device, DeviceError, device_named
+from distnet.device import Device, DeviceError, cuda, device_named
 from distnet.device.body import OnDevice
 from distnet.nn import Sequential
 from distnet.nn.losses import SoftmaxCrossEntropy
 from distnet.parallel import SerialCommunicator
 
 
-def gpu():
+def nvidia():
     """The GPU, or the reason why there is none."""
     try:
         return device_named("cuda"), ""
@@ -26,15 +28,31 @@ def gpu():
         return None, str(error)
 
 
-GPU, REASON = gpu()
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(GPU is None, reason=REASON)]
+GPU, REASON = nvidia()
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(
+            "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(GPU is None, reason=REASON)]
+        ),
+        pytest.param(
+            "simulated", marks=pytest.mark.skipif(bool(missing()), reason=missing() or "it is here")
+        ),
+    ]
+)
+def gpu(request, monkeypatch):
+    if request.param == "cuda":
+        return GPU
+    monkeypatch.setattr(cuda, "MOST_PARTS", 8)  # blocks that a simulation has to go through
+    return Simulated()
 
 
 @pytest.mark.parametrize("at", MODES, ids=MODE_NAMES)
 @pytest.mark.parametrize("case", OF_DEVICES, ids=str)
-def test_layers_have_the_bits_of_the_cpu(case, at):
+def test_layers_have_the_bits_of_the_cpu(gpu, case, at):
     expected = results(Sequential([case.make()]), case, at, Portable())
-    found = results(OnDevice([case.make()], GPU), case, at, Portable())
+    found = results(OnDevice([case.make()], gpu), case, at, Portable())
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
@@ -43,18 +61,18 @@ NAMES = [name for name, _ in checks(Device())]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_must_hold(name):
-    assert dict(checks(GPU))[name]() == ""
+def test_what_must_hold(gpu, name):
+    assert dict(checks(gpu))[name]() == ""
 
 
-def test_what_is_on_the_host_is_its_own():
+def test_what_is_on_the_host_is_its_own(gpu):
     """A copy that is changed, or freed, right after the call changes nothing there."""
     here = images((64, 64))
-    there = GPU.to_device(here)
+    there = gpu.to_device(here)
     expected = here.copy()
     here[...] = 0
-    np.testing.assert_array_equal(GPU.to_host(there), expected)
-    assert GPU.describe()["device"]
+    np.testing.assert_array_equal(gpu.to_host(there), expected)
+    assert gpu.describe()["device"]
 
 
 def unlike(shape, seed):
@@ -65,14 +83,14 @@ def unlike(shape, seed):
 @pytest.mark.parametrize(
     "loss", [{}, {"label_smoothing": 0.1}, {"class_weights": [1, 2, 0.5], "label_smoothing": 0.2}]
 )
-def test_cross_entropy_is_that_of_the_array_functions(loss, rounds):
+def test_cross_entropy_is_that_of_the_array_functions(gpu, loss, rounds):
     arithmetic = Portable() if rounds else FLOAT
     objective = SoftmaxCrossEntropy(**loss, arithmetic=arithmetic)
     logits = unlike((3, 70, 3), seed=4).astype(np.float64 if rounds else np.float32)
     labels = (np.arange(210) % 3).reshape(3, 70).astype(np.int32)
     weights = objective.weights
     results = []
-    for device in (Device(), GPU):
+    for device in (Device(), gpu):
         there = [None if x is None else device.to_device(x) for x in (logits, labels, weights)]
         divisor = device.to_device(np.array([210.0]))
         found = device.kernels.cross_entropy(*there, divisor, objective)
@@ -83,9 +101,9 @@ def test_cross_entropy_is_that_of_the_array_functions(loss, rounds):
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance / 100)
 
 
-def test_sums_are_those_of_the_array_functions():
+def test_sums_are_those_of_the_array_functions(gpu):
     x = np.rint(unlike((3, 2600, 5), seed=5) * 1000)
-    for device in (Device(), GPU):
+    for device in (Device(), gpu):
         kernels, there = device.kernels, device.to_device(x)
         np.testing.assert_array_equal(device.to_host(kernels.sum_rows(there)), x.sum(axis=1))
         units, largest = kernels.sum_of_units(there.reshape(3, -1), 2.0**4)
@@ -97,14 +115,14 @@ def test_sums_are_those_of_the_array_functions():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-def test_images_and_words_are_gathered_as_by_the_array_functions(dtype):
+def test_images_and_words_are_gathered_as_by_the_array_functions(gpu, dtype):
     rng = np.random.default_rng(2)
     pictures = rng.integers(0, 256, (9, 3, 5, 7)).astype(dtype)
     numbers, shifts = rng.integers(0, 9, (2, 40, 1)), rng.integers(-7, 8, (2, 40, 2))
     places = np.concatenate([numbers, shifts], axis=2).astype(np.int32)
     rows, words = unlike((2, 300, 5), seed=3), rng.integers(0, 6, (2, 300)).astype(np.int32)
     found = []
-    for device in (Device(), GPU):
+    for device in (Device(), gpu):
         images, where, x, of = map(device.to_device, (pictures, places, rows, words))
         sums = device.kernels.sum_by_word(x, of, 7)
         found.append(map(device.to_host, (device.kernels.gather(images, where), sums)))
@@ -112,15 +130,26 @@ def test_images_and_words_are_gathered_as_by_the_array_functions(dtype):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_number_that_is_not_finite_is_the_largest():
+def test_a_number_that_is_not_finite_is_the_largest(gpu):
     x = unlike((2, 500), seed=6)
     x[1, 77] = np.nan
-    _, largest = GPU.kernels.sum_of_units(GPU.to_device(x), 1.0)
-    largest = GPU.to_host(largest)
+    _, largest = gpu.kernels.sum_of_units(gpu.to_device(x), 1.0)
+    largest = gpu.to_host(largest)
     assert largest[0] == abs(x[0]).max()
     assert np.isnan(largest[1])
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("mlp_")])
-def test_every_rule_has_the_bits_of_the_cpu(name):
-    assert train(CASES[name], SerialCommunicator(), device=GPU) == GOLDEN[name]
+def test_every_rule_has_the_bits_of_the_cpu(gpu, name):
+    assert train(CASES[name], SerialCommunicator(), device=gpu) == GOLDEN[name]
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing() or "it is here")
+def test_a_simulated_kernel_that_writes_beside_its_array_is_found():
+    device = Simulated()
+    units, out = device.to_device(np.arange(5)), device.to_device(np.zeros(5))
+    call = Function("from_units<double>")
+    call((1,), (256,), (units, out, np.int64(5), np.float64(0.5)))
+    np.testing.assert_array_equal(device.to_host(out), np.arange(5) / 2)
+    with pytest.raises(AssertionError, match="written beside an array"):
+        call((1,), (256,), (units, out, np.int64(6), np.float64(0.5)))
