@@ -68,9 +68,19 @@ def average_precisions(
     num_classes: int,
     threshold: float = 0.5,
 ) -> Array:
-    """The average precision of each class, `(K,)`; their mean is the mAP."""
-    curves = (precision_recall(found, truth, label, threshold) for label in range(num_classes))
-    return np.array([curve.average_precision for curve in curves])
+    """The average precision of each class, `(K,)`; their mean, `np.nanmean`, is the mAP.
+
+    NaN for a class of which there are no objects, so that nothing of it can be found.
+    """
+    occur = {label for _, labels in truth for label in labels.tolist()}
+    return np.array(
+        [
+            precision_recall(found, truth, label, threshold).average_precision
+            if label in occur
+            else np.nan
+            for label in range(num_classes)
+        ]
+    )
 
 
 def recall_of(

@@ -80,8 +80,8 @@ def judged(
         average_precisions(found, truth, num_classes, threshold) for threshold in (0.5, 0.75)
     )
     return {
-        "map50": at_half.mean(),
-        "map75": at_three_quarters.mean(),
+        "map50": np.nanmean(at_half),
+        "map75": np.nanmean(at_three_quarters),
         "ap50": at_half,
         "recall50": recall_of(proposed, truth),
         "recall75": recall_of(proposed, truth, 0.75),
