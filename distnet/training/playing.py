@@ -33,7 +33,7 @@ from distnet.objectives.q_learning import DoubleDQN
 from distnet.optim import Averaged, Schedule, make_optimizer, make_schedule
 from distnet.parallel import Communicator, SerialCommunicator, agree, shared_map
 from distnet.training.known_answer import expect_same_bits
-from distnet.training.playing_arguments import agree_to_play, check
+from distnet.training.playing_arguments import agree_to_play, check, check_seen
 from distnet.training.record import Metrics
 from distnet.training.run import Callback, Run
 from distnet.training.step.assembly import make_trainer
@@ -79,6 +79,7 @@ class Playing(Callback):
         self._starts, self._chances = Words(Purpose.START), Words(Purpose.EXPLORE)
         self.ages = np.zeros(num_environments, np.int64)  # moves since the game began
         self.states = game.start(self._draw(self._starts, 0, game.num_words))
+        check_seen(game, game.observe(self.states), num_environments)
 
     @property
     def num_moves(self) -> int:
@@ -117,8 +118,7 @@ class Playing(Callback):
         game, number = self.game, self.num_moves
         observations = game.observe(self.states)
         actions = self._actions(observations, number)
-        # One that writes into the states would spoil the replay.
-        after, rewards, over = game.step(read_only(self.states), actions)
+        after, rewards, over = _stepped(game, self.states, actions)
         self.ages += 1
         last = over | (self.ages >= game.time_limit)
         moves = Moves(observations, game.observe(after), actions, rewards, over, last)
@@ -154,6 +154,23 @@ def falling(least: float, until: float) -> Exploration:
     return lambda move: max(least, 1 - (1 - least) * (move / until))
 
 
+def _stepped(game: Game, states: Array, actions: Array) -> tuple[Array, Array, Array]:
+    """`game.step`, with states that it cannot write into, which would spoil the replay.
+
+    Raises ValueError if it returns something else than `Game.step` has to: over as 0 and 1 would be
+    taken for the numbers of environments.
+    """
+    after, rewards, over = game.step(read_only(states), actions)
+    shapes, rows = [np.shape(each) for each in (after, rewards, over)], (len(states),)
+    if shapes != [states.shape, rows, rows] or np.asarray(over).dtype != bool:
+        raise ValueError(
+            f"{type(game).__name__}: step returned arrays of shapes {', '.join(map(str, shapes))}, "
+            f"the last of {np.asarray(over).dtype}, expected {states.shape}, {rows} and {rows} of "
+            "bool: the states after it, the rewards, and whether the game is over"
+        )
+    return after, rewards, over
+
+
 def _beside(rows: Array, states: Array) -> Array:
     """What is true of rows, `(N,)`, in the shape in which it goes with `(N, ...)`."""
     return rows.reshape(-1, *[1] * (states.ndim - 1))
@@ -187,7 +204,7 @@ def play(
                 f"play: found values of shape {found.shape}, expected "
                 f"{(len(games), game.num_actions)}, one for each action in each game"
             )
-        after, gained, over = game.step(read_only(states), found.argmax(axis=1))
+        after, gained, over = _stepped(game, states, found.argmax(axis=1))
         rewards += gained * running
         lengths += running
         running &= ~over

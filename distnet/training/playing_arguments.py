@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from distnet.base.arrays import Array
 from distnet.games.game import Game
 from distnet.nn import arguments
 from distnet.nn.network import Network
@@ -63,6 +66,17 @@ def check(game: object, network: object, comm: object, settings: Mapping[str, ob
             f"{owner}: found a network from {network.input_shape} to {network.output_shape}, "
             f"expected one from what {type(game).__name__} shows, {wanted[0]}, to a value for each "
             f"of its actions, {wanted[1]}"
+        )
+
+
+def check_seen(game: Game, observations: Array, number: int) -> None:
+    """Raises ValueError unless a game shows what it says that it does, as the replay keeps that."""
+    expected, dtype = (number, *game.observation_shape), np.dtype(game.observation_dtype)
+    found = observations.dtype
+    if observations.shape != expected or not np.can_cast(found, dtype, "same_kind"):
+        raise ValueError(
+            f"{type(game).__name__}: observe returned {found} of shape {observations.shape}, "
+            f"expected {dtype} of shape {expected}, as observation_dtype and observation_shape say"
         )
 
 

@@ -302,3 +302,39 @@ def test_values_of_other_actions_than_the_game_has_are_refused():
         ValueError, match=r"play: found values of shape \(2, 5\), expected \(2, 3\)"
     ):
         play(Catch(6), lambda x: np.zeros((len(x), 5)), range(2))
+
+
+class Counts(Catch):
+    def step(self, states, actions):
+        after, rewards, over = super().step(states, actions)
+        return after, rewards, over.astype(int)
+
+
+class Column(Catch):
+    def step(self, states, actions):
+        after, rewards, over = super().step(states, actions)
+        return after, rewards[:, None], over
+
+
+class Scaled(Catch):
+    def observe(self, states):
+        return super().observe(states) / 255
+
+
+@pytest.mark.parametrize(
+    ("game", "expected"),
+    [
+        (Counts, r"Counts: step returned .* the last of int64, expected .* of bool"),
+        (Column, r"Column: step returned arrays of shapes \(8, 2, 4\), \(8, 1\), \(8,\)"),
+        (Scaled, r"Scaled: observe returned float64 of shape .*, expected uint8"),
+    ],
+)
+def test_a_game_that_returns_something_else_is_refused(game, expected):
+    """All that Scaled shows was 0 in the replay, or 1."""
+    with pytest.raises(ValueError, match=expected):
+        learn_to_play(game(5), catch_network(), steps=1, **SETTINGS)
+
+
+def test_a_game_that_is_played_has_to_say_whether_it_is_over():
+    with pytest.raises(ValueError, match="Counts: step returned"):
+        play(Counts(5), follow_the_ball, range(2))
