@@ -1,4 +1,6 @@
-"""Numbers of things in sentences."""
+"""Numbers of things in sentences, and what text may be in one."""
+
+import unicodedata
 
 
 def counted(number: int, noun: str, several: str = "", spec: str = "") -> str:
@@ -7,3 +9,8 @@ def counted(number: int, noun: str, several: str = "", spec: str = "") -> str:
     spec: how the number is written, such as "," for 60,000.
     """
     return f"{number:{spec}} {noun if number == 1 else several or noun + 's'}"
+
+
+def is_plain(text: str) -> bool:
+    """Whether text, such as a name, fits on a line: no control characters, no broken UTF-8."""
+    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.base.words import counted
+from distnet.base.words import counted, is_plain
 from distnet.data.arrays import label_values
 from distnet.data.errors import DataError, explained
 
@@ -40,6 +40,10 @@ def mapped_labels(
     found = sorted(set[object]().union(*occurring, *columns), key=_place)
     is_mask = all(np.asarray(part).dtype == np.bool_ for part in parts)
     order, classes = _classes(found, names, is_mask, sources[0])
+    if odd := [name for name in classes if not is_plain(name)]:
+        raise DataError(
+            f"{sources[0]}: found class {odd[0]!a:.60}, expected text on a line, in UTF-8"
+        )
     kind = np.min_scalar_type(len(order) - 1)
     mapped = [_mapped(part, order, kind) for part in values]
     is_same = order == list(range(len(order)))

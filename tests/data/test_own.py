@@ -165,6 +165,8 @@ def test_what_does_not_fit_is_one_line(settings, message):
         (IMAGES[:0], [], "train_images: found an empty array"),
         (IMAGES.reshape(6, 8, 7, 1, 1), [0] * 6, "train_images: found shape (6, 8, 7, 1, 1)"),
         (IMAGES, [], "train_labels: found float64 of shape (0,)"),
+        (IMAGES, ["a\nb", "c"] * 3, r"train_labels: found class 'a\nb', expected text on a line"),
+        (IMAGES, ["a", "\udcff"] * 3, r"train_labels: found class '\udcff', expected text on a"),
         (IMAGES, np.array(["a", None] * 3, STRINGS), "train_labels: found None at place 1"),
         (IMAGES, np.ma.masked_less(range(6), 2), "train_labels: found a masked array that lacks 2"),
         (np.ma.masked_less(IMAGES, 9), [0, 1] * 3, "train_images: found a masked array that lacks"),

@@ -3,12 +3,12 @@
 import math
 import operator
 import os
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
 from typing import Any, TypeVar
 
 from distnet.base.options.declaring import Option, details, flag
+from distnet.base.words import is_plain
 
 T = TypeVar("T")
 
@@ -139,10 +139,8 @@ def _allowed(value: Any, settings: Option) -> bool:
 
 
 def _is_plain_text(text: str) -> bool:
-    """Whether a file name may look like this: no control characters, no broken UTF-8."""
-    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
-        return False
-    return len(text.encode()) <= MAX_TEXT_BYTES
+    """Whether a file name may look like this."""
+    return is_plain(text) and len(text.encode()) <= MAX_TEXT_BYTES
 
 
 def _expected(settings: Option) -> str:
