@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from training_runs import ALONE, SIZES, STEPS_PER_EPOCH, read_metrics, succeed, write_digits
 
+from distnet.training.files import metrics
 from distnet.training.files.metrics import AppendedFile
 from distnet.training.files.mirrors import CsvFiles
 from distnet.training.files.tensorboard import crc32c, record, scalars
@@ -104,6 +105,27 @@ def test_another_key_is_another_column(tmp_path):
     ]
     CsvFiles(tmp_path).close()
     assert list((tmp_path / "csv").iterdir()) == []
+
+
+def test_a_table_that_finds_no_room_to_begin_or_to_widen_begins_later(tmp_path, monkeypatch):
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    files = CsvFiles(tmp_path)
+    lines = [{"event": "a", "step": step, **({"x": step} if step > 2 else {})} for step in range(6)]
+    for line in lines:
+        with monkeypatch.context() as patch:
+            if line["step"] in (0, 1, 3, 4):
+                patch.setattr(metrics, "write_atomically", full)
+                with pytest.raises(OSError, match="No space"):
+                    files.add(line)
+            else:
+                files.add(line)
+    files.flush()
+    files.close()
+    assert table(tmp_path / "csv" / "a.csv") == [
+        {"step": str(step), "x": str(step) if step > 2 else ""} for step in range(6)
+    ]
 
 
 def test_a_disk_that_was_full_costs_no_line(tmp_path, monkeypatch):

@@ -44,18 +44,18 @@ class CsvFiles:
         for path in list(self._directory.glob("*.csv")):
             path.unlink()
         self._files: dict[str, AppendedFile] = {}
-        self._columns: dict[str, list[str]] = {}
+        self._columns: dict[str, list[str]] = {}  # of each file
+        self._waiting: dict[str, list[dict[str, str]]] = {}  # rows for which no file has columns
 
     def add(self, line: Mapping[str, Any]) -> None:
         event = str(line["event"])
         row = {key: _cell(value) for key, value in line.items() if key != "event"}
-        columns = self._columns.setdefault(event, [])
-        if new := [key for key in row if key not in columns]:
-            columns += new
-            self._begin(event)
-        self._files[event].write(_csv([row.get(key, "") for key in columns]))
+        self._waiting.setdefault(event, []).append(row)
+        self._write(event)
 
     def flush(self) -> None:
+        for event in self._waiting:
+            self._write(event)
         for file in self._files.values():
             file.flush()
 
@@ -63,17 +63,29 @@ class CsvFiles:
         for file in self._files.values():
             file.close()
 
-    def _begin(self, event: str) -> None:
-        """The file of an event, with the rows that it has had and the columns that it has now."""
+    def _write(self, event: str) -> None:
+        rows, columns = self._waiting[event], self._columns.get(event, [])
+        wanted = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
+        if wanted != columns:
+            self._begin(event, wanted)
+        while rows:
+            row = rows.pop(0)  # the file keeps what it cannot write
+            self._files[event].write(_csv([row.get(key, "") for key in wanted]))
+
+    def _begin(self, event: str, columns: list[str]) -> None:
+        """The file of an event, with the rows that it has had, and these columns."""
         path, rows = self._directory / f"{event}.csv", b""
-        columns = self._columns[event]
-        if event in self._files:
-            self._files[event].close()
+        earlier = self._files.get(event)
+        if earlier is not None:
+            earlier.flush()
             with path.open(newline="") as file:
                 rows = b"".join(
                     _csv([row.get(key) or "" for key in columns]) for row in csv.DictReader(file)
                 )
         self._files[event] = AppendedFile(path, _csv(columns) + rows)
+        self._columns[event] = columns
+        if earlier is not None:
+            earlier.close()
 
 
 MIRRORS: dict[str, Callable[[Path], Mirror]] = {"csv": CsvFiles, "tensorboard": TensorBoardFile}
