@@ -53,7 +53,8 @@ class Job:
             _, record = run.latest
             start = replace(start, step=run.previous, record=record.entries())
         try:
-            together(run.comm, partial(directory.open, self.config, start))
+            goes_on = run.latest is not None
+            together(run.comm, partial(directory.open, self.config, start, goes_on))
             with self.terminal:
                 run.train()
         finally:

@@ -7,6 +7,7 @@ import os
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from distnet.parallel import SerialCommunicator
-from distnet.training.files import checkpoint_writer
+from distnet.training.files import checkpoint_directory, checkpoint_writer, metrics, run_directory
 from distnet.training.files.checkpoint import Checkpoint, load
 from distnet.training.files.checkpoint_directory import checkpoint_path
 from distnet.training.files.run_directory import RunDirectory
@@ -214,6 +215,30 @@ def test_lines_that_found_no_room_are_written_when_there_is_some(tmp_path):
     file.room = 1000
     assert directory.close()
     assert [json.loads(line)["step"] for line in file.content.splitlines()] == [1, 2, 3, 4, 5]
+
+
+def test_a_full_disk_does_not_end_a_run_that_goes_on_after_a_loss(tmp_path, monkeypatch):
+    """It opens its directory once more; when it starts, that is bad input."""
+    warnings: list[str] = []
+    directory = RunDirectory(
+        tmp_path, 2, comm=SerialCommunicator(), warn=warnings.append, mirrors=["csv", "tensorboard"]
+    )
+    directory.open("config", state(0))
+    directory.log("train", 1, loss=0.5)
+    directory.save(state(1), is_best=True)
+    directory.log("train", 2, loss=0.5)
+    assert directory.close() and warnings == []
+    (directory.checkpoints / "best.safetensors").unlink()
+    for module in (metrics, run_directory, checkpoint_directory):
+        monkeypatch.setattr(module, "write_atomically", full)
+    reached = replace(state(1), record={"best_step": 1})
+    with pytest.raises(OSError, match="No space left on device"):
+        directory.open("config", reached)
+    directory.open("config", reached, goes_on=True)
+    directory.log("train", 2, loss=0.5)
+    assert not directory.close() and "tensorboard could not be written" in warnings[0]
+    lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert [line["step"] for line in lines if line["event"] == "train"] == [1, 2]
 
 
 def test_a_summary_that_cannot_be_written_is_told(tmp_path):

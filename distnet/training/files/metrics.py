@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,16 @@ from distnet.base.files import write_atomically
 class AppendedFile:
     """A file that begins with `content` and grows; what cannot be written at once is kept.
 
-    Its bytes survive this process as soon as they are written.
+    Its bytes survive this process as soon as they are written. One that begins so already is cut
+    off, for which there is room on a full disk.
     """
 
     def __init__(self, path: Path, *content: bytes) -> None:
-        write_atomically(path, *content)
+        whole = b"".join(content)
+        if whole and path.exists() and path.read_bytes().startswith(whole):
+            os.truncate(path, len(whole))
+        else:
+            write_atomically(path, whole)
         self._file = path.open("ab", buffering=0)
         self._unwritten = bytearray()
 

@@ -92,10 +92,11 @@ class RunDirectory:
         """Whether the run whose files are here has ended; False on ranks that do not write."""
         return self.writes and self.summary.exists()
 
-    def open(self, config: str, start: Checkpoint) -> None:
+    def open(self, config: str, start: Checkpoint, goes_on: bool = False) -> None:
         """Begins, or goes on, with the state `start`; raises OSError if it cannot be written.
 
-        A summary says that a run has ended, so an earlier one is removed.
+        A summary says that a run has ended, so an earlier one is removed. goes_on: after a loss, in
+        a job that is under way, which a full disk does not end.
         """
         if not self.writes:
             return
@@ -109,11 +110,12 @@ class RunDirectory:
             self.summary.unlink(missing_ok=True)
             if self._card_is_ours():
                 (self.path / CARD).unlink(missing_ok=True)
-            write_atomically(self.path / "config.toml", config.encode())
+            if not (goes_on and (self.path / "config.toml").exists()):
+                write_atomically(self.path / "config.toml", config.encode())
             # A state that has sums over steps is one before their evaluation.
             evaluates = bool(start.record.get("num_samples"))
             self._metrics = Metrics(self.path / "metrics.jsonl", start.step, evaluates)
-            self._mirrors = {name: MIRRORS[name](self.path) for name in self._mirror_names}
+            self._begin_mirrors(goes_on)
             for line in map(json.loads, self._metrics.kept):
                 self._mirror(line)
             owed = self._owed_best(start)
@@ -124,9 +126,10 @@ class RunDirectory:
     def _owed_best(self, start: Checkpoint) -> int | None:
         """The step of the best checkpoint so far, if that is not there and cannot be made."""
         step = start.record.get("best_step", 0)
-        if not 0 < step <= start.step or checkpoint_directory.complete_best(self.checkpoints, step):
-            return None
-        return int(step)
+        is_complete = not 0 < step <= start.step
+        with suppress(OSError):  # without room it is owed
+            is_complete = is_complete or checkpoint_directory.complete_best(self.checkpoints, step)
+        return None if is_complete else int(step)
 
     def log(self, event: str, step: int, **values: object) -> None:
         """A line of metrics.jsonl, with the time (UTC) and the seconds since this run began."""
@@ -200,6 +203,16 @@ class RunDirectory:
         """Leaves the directory to other jobs."""
         if self._lock is not None:
             self._lock.release()
+
+    def _begin_mirrors(self, goes_on: bool) -> None:
+        self._mirrors = {}
+        for name in self._mirror_names:
+            try:
+                self._mirrors[name] = MIRRORS[name](self.path)
+            except OSError as error:
+                if not goes_on:
+                    raise
+                self._note(name, name, error)
 
     def _mirror(self, line: Mapping[str, Any]) -> None:
         for name, mirror in self._mirrors.items():
