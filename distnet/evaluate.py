@@ -166,7 +166,7 @@ def evaluate(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]
         write_now(sys.stderr, f"distnet: device {computing}\n")
     for note in dataset.notes:
         write_now(sys.stderr, f"distnet: {dataset.name}: {note}\n")
-    for warning in dict.fromkeys(_other_data(each.model, dataset) for each in checkpoints):
+    for warning in dict.fromkeys(other_data(each.model, dataset) for each in checkpoints):
         if warning:
             write_now(sys.stderr, f"distnet: warning: {warning}\n")
     accuracy = objective.metrics(loss, counts, len(samples.targets))["accuracy"]
@@ -241,7 +241,7 @@ def samples_for(options: EvaluateOptions, network: Network | Ensemble, dataset: 
     return checked_samples(images, labels, network.input_shape, num_classes)
 
 
-def _other_data(model: Mapping[str, Any], dataset: Dataset) -> str:
+def other_data(model: Mapping[str, Any], dataset: Dataset) -> str:
     """One line if the data are not those of the training, as far as the file says."""
     trained = model.get("data", {})
     if trained.get("sha256") in (None, dataset.sha256):

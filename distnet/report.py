@@ -19,7 +19,7 @@ from distnet.base.options import argument, option, parse_options
 from distnet.base.output import write_now
 from distnet.base.words import counted
 from distnet.data import DataError
-from distnet.evaluate import EvaluateOptions, dataset_for, samples_for
+from distnet.evaluate import EvaluateOptions, dataset_for, other_data, samples_for
 from distnet.parallel import Communicator, agree, run_command, together
 from distnet.predict import shared_logits
 from distnet.reporting.page import Examined, page
@@ -113,6 +113,8 @@ def examine(
     network = classifier_of(run.best, str(run.path))
     chosen = EvaluateOptions(models=(str(run.path),))
     dataset = dataset_for(chosen, run.best.model, environ)
+    if other := other_data(run.best.model, dataset):
+        raise DataError(other)
     samples = samples_for(chosen, network, dataset)
     if picture >= len(samples.targets):
         raise DataError(

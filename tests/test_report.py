@@ -185,6 +185,19 @@ def test_what_cannot_be_shown_is_told_and_the_rest_is_there(runs, tmp_path, caps
 
 
 @pytest.mark.mpi_launch
+def test_what_a_network_makes_of_other_data_is_not_shown_as_its_own(runs, tmp_path, capsys):
+    """As where the directory has got other files since."""
+    moved = tmp_path / "moved"
+    shutil.copytree(runs["two"], moved)
+    config = (moved / "config.toml").read_text()
+    (moved / "config.toml").write_text(re.sub("data_dir = .*", 'data_dir = ""', config))
+    page = page_of(tmp_path, moved)
+    told = capsys.readouterr().err
+    assert "moved: no pictures of it: the network was trained on digits" in told
+    assert page.images == []
+
+
+@pytest.mark.mpi_launch
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
