@@ -360,6 +360,12 @@ def test_what_cannot_be_predicted_is_one_line(run, tmp_path, capsys):
     np.save(tmp_path / "x.npy", np.zeros((1, 4, 4), np.uint8))
     line = refusal(capsys, "predict", tmp_path / "a.safetensors", tmp_path / "x.npy")
     assert "found a network whose outputs have no names, expected a classifier" in line
+    of_rows = distnet.Network([distnet.Linear(2)], (7,))
+    distnet.save(of_rows, tmp_path / "rows.safetensors", classes=("a", "b"))
+    np.save(tmp_path / "number.npy", np.array(0.5))
+    for model in (run, tmp_path / "rows.safetensors"):
+        line = refusal(capsys, "predict", model, tmp_path / "number.npy")
+        assert "number.npy: found shape (), expected (N, " in line
 
 
 @pytest.mark.mpi_launch

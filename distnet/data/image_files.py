@@ -26,7 +26,7 @@ def read_images(path: Path, input_shape: Shape, *, prepare: str = "plain") -> Ar
     if path.suffix.lower() in SUFFIXES:
         return read_pictures([path], input_shape, prepare=prepare)
     images = _array(path)
-    if images.shape in (input_shape, input_shape[1:]):
+    if images.shape and images.shape in (input_shape, input_shape[1:]):
         images = images[:][None]
     return checked_images(images, input_shape, str(path))
 
