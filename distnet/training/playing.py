@@ -33,7 +33,7 @@ from distnet.objectives.q_learning import DoubleDQN
 from distnet.optim import Averaged, Schedule, make_optimizer, make_schedule
 from distnet.parallel import Communicator, SerialCommunicator, agree, shared_map
 from distnet.training.known_answer import expect_same_bits
-from distnet.training.playing_arguments import agree_to_play, check, check_seen
+from distnet.training.playing_arguments import PlaySettings, agree_to_play, check, check_seen
 from distnet.training.record import Metrics
 from distnet.training.run import Callback, Run
 from distnet.training.step.assembly import make_trainer
@@ -229,12 +229,18 @@ def results(comm: Communicator, game: Game, values: Values, num_games: int, seed
     }
 
 
-def learn_to_play(game: Game, network: Network, **settings: Any) -> History:
-    """Teaches `network` to play, in place; returns what was measured. Settings: see `learner`.
+def learn_to_play(
+    game: Game, network: Network, *, comm: Communicator | None = None, **settings: Any
+) -> History:
+    """Teaches `network` to play by Double DQN with Adam, in place; returns what was measured.
+
+    network: from observations to a value for each action. settings: see `PlaySettings`.
 
     In the end the network is the average of its updates, the target network: what was evaluated.
+    Evaluations are called "greedy", see `Playing.results`. All is the same on any number of ranks,
+    and, if the network computes in portable arithmetic, on any machine: the game then does, too.
     """
-    run, history = learner(game, network, **settings)
+    run, history = learner(game, network, comm=comm, **settings)
     run.train()
     history.complete(run)
     remedy = "a game or a layer of your own has to do the same on every rank"
@@ -247,115 +253,44 @@ def learn_to_play(game: Game, network: Network, **settings: Any) -> History:
 
 
 def learner(
-    game: Game,
-    network: Network,
-    *,
-    steps: int,
-    lr: float | Schedule,
-    num_steps: int = 1,
-    discount: float = 0.99,
-    target_decay: float = 0.99,
-    num_environments: int = 8,
-    moves_before: int = 64,
-    steps_per_move: int = 1,
-    explore: float = 0.05,
-    explore_until: float = 0.3,
-    mirror: bool = False,
-    batch_size: int = 64,
-    micro_batch_size: int | None = None,
-    clip_norm: float = 10.0,
-    evaluate_every: int = 1000,
-    num_games: int = 100,
-    seed: int = 0,
-    comm: Communicator | None = None,
+    game: Game, network: Network, *, comm: Communicator | None = None, **settings: Any
 ) -> tuple[Run, History]:
-    """A run that teaches `network` to play by Double DQN with Adam, and what it will measure.
-
-    network: from observations to a value for each action.
-    lr: falls to 0 in a straight line, unless it is a schedule of your own. num_steps: how many
-    rewards are counted as they came before the target network says what follows. target_decay: how
-    much of the target network stays in each step. explore: the part of moves that are random in the
-    end, towards which it falls from 1 in a straight line during `explore_until` of all moves. For
-    the others see `Playing`.
-
-    Evaluations are called "greedy", see `Playing.results`. All is the same on any number of ranks,
-    and, if the network computes in portable arithmetic, on any machine: the game then does, too.
-    """
+    """The run of `learn_to_play`, and what it will measure."""
     comm = SerialCommunicator() if comm is None else comm
-    settings = dict(
-        steps=steps,
-        lr=lr,
-        num_steps=num_steps,
-        discount=discount,
-        target_decay=target_decay,
-        num_environments=num_environments,
-        moves_before=moves_before,
-        steps_per_move=steps_per_move,
-        explore=explore,
-        explore_until=explore_until,
-        mirror=mirror,
-        batch_size=batch_size,
-        micro_batch_size=batch_size if micro_batch_size is None else micro_batch_size,
-        clip_norm=clip_norm,
-        evaluate_every=evaluate_every,
-        num_games=num_games,
-        seed=seed,
-    )
-    check(game, network, comm, settings)
-    parameters, total_moves = network.parameters, moves_before + steps // steps_per_move
-    arithmetic, game = network.arithmetic, game.compute_in(network.arithmetic)
-    adam = make_optimizer(
-        "adam",
-        parameters.values.size,
-        dtype=parameters.dtype,
-        arithmetic=arithmetic,
-        clip_norm=clip_norm,
-    )
-    optimizer = Averaged(bounded(adam, parameters), target_decay, parameters.values)
+    given = PlaySettings(**settings)
+    check(game, network, comm, given)
+    game = game.compute_in(network.arithmetic)
+    optimizer = _averaged_adam(network, given)
     objective = DoubleDQN(network, optimizer.average.values)
-    lanes = num_environments * (2 if mirror else 1)
-    replay = Replay(
-        total_moves * lanes,
-        lanes,
-        game.observation_shape,
-        game.observation_dtype,
-        num_steps=num_steps,
-        discount=discount,
-        arithmetic=arithmetic,
-    )
+    replay = _replay_of(game, network, given)
     playing = Playing(
         game,
         objective,
         replay,
-        num_environments=num_environments,
-        moves_before=moves_before,
-        steps_per_move=steps_per_move,
-        exploration=falling(explore, explore_until * total_moves),
-        mirror=mirror,
-        num_games=num_games,
-        seed=seed,
+        num_environments=given.num_environments,
+        moves_before=given.moves_before,
+        steps_per_move=given.steps_per_move,
+        exploration=falling(given.explore, given.explore_until * given.num_moves),
+        mirror=given.mirror,
+        num_games=given.num_games,
+        seed=given.seed,
     )
-    sampler = Draws(
-        lambda: replay.num_complete,
-        batch_size,
-        batch_size if micro_batch_size is None else micro_batch_size,
-        seed,
-        steps_per_epoch=evaluate_every,
-    )
-    if callable(lr):
-        schedule = lr
-    else:
-        schedule = make_schedule("linear", lr, steps, warmup=0.0, arithmetic=arithmetic)
-    agree_to_play(comm, game, objective, settings)
-    if arithmetic.rounds:
-        expect_same_bits(comm, arithmetic)
+    agree_to_play(comm, game, objective, given)
+    if network.arithmetic.rounds:
+        expect_same_bits(comm, network.arithmetic)
     trainer = make_trainer(
         objective,
         Feed(objective, replay.moves.observations, replay),
         optimizer=optimizer,
-        schedule=schedule,
-        sampler=sampler,
-        seed=seed,
+        schedule=_schedule(network, given),
+        sampler=Draws(
+            lambda: replay.num_complete,
+            given.batch_size,
+            given.num_rows,
+            given.seed,
+            steps_per_epoch=given.evaluate_every,
+        ),
+        seed=given.seed,
         comm=comm,
         memory=playing.arrays,
     )
@@ -363,9 +298,44 @@ def learner(
     run = Run(
         trainer,
         {},
-        total_steps=steps,
+        total_steps=given.steps,
         evaluate_first=True,
         verify_every=0,
         callbacks=[history, playing],
     )
     return run, history
+
+
+def _averaged_adam(network: Network, settings: PlaySettings) -> Averaged:
+    """Its average is the target network."""
+    parameters = network.parameters
+    adam = make_optimizer(
+        "adam",
+        parameters.values.size,
+        dtype=parameters.dtype,
+        arithmetic=network.arithmetic,
+        clip_norm=settings.clip_norm,
+    )
+    return Averaged(bounded(adam, parameters), settings.target_decay, parameters.values)
+
+
+def _replay_of(game: Game, network: Network, settings: PlaySettings) -> Replay:
+    """With room for all moves of the run."""
+    lanes = settings.num_environments * (2 if settings.mirror else 1)
+    return Replay(
+        settings.num_moves * lanes,
+        lanes,
+        game.observation_shape,
+        game.observation_dtype,
+        num_steps=settings.num_steps,
+        discount=settings.discount,
+        arithmetic=network.arithmetic,
+    )
+
+
+def _schedule(network: Network, settings: PlaySettings) -> Schedule:
+    if callable(settings.lr):
+        return settings.lr
+    return make_schedule(
+        "linear", settings.lr, settings.steps, warmup=0.0, arithmetic=network.arithmetic
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,10 +11,56 @@ from distnet.games.game import Game
 from distnet.nn import arguments
 from distnet.nn.network import Network
 from distnet.objectives.q_learning import DoubleDQN
+from distnet.optim import Schedule
 from distnet.parallel import Communicator, agree
 from distnet.training.fit_checks import beginning_of, check_numbers
 
 PLAIN = int, float, str, bool, type(None)  # what ranks can compare
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaySettings:
+    """How `learn_to_play` goes about it.
+
+    lr: falls to 0 in a straight line, unless it is a schedule of your own. num_steps: how many
+    rewards are counted as they came before the target network says what follows. target_decay: how
+    much of the target network stays in each step. explore: the part of moves that are random in the
+    end, towards which it falls from 1 in a straight line during `explore_until` of all moves.
+    micro_batch_size: None, all of a batch at once. For the others see `playing.Playing`.
+    """
+
+    steps: int
+    lr: float | Schedule
+    num_steps: int = 1
+    discount: float = 0.99
+    target_decay: float = 0.99
+    num_environments: int = 8
+    moves_before: int = 64
+    steps_per_move: int = 1
+    explore: float = 0.05
+    explore_until: float = 0.3
+    mirror: bool = False
+    batch_size: int = 64
+    micro_batch_size: int | None = None
+    clip_norm: float = 10.0
+    evaluate_every: int = 1000
+    num_games: int = 100
+    seed: int = 0
+
+    @property
+    def num_rows(self) -> int:
+        """Of a micro-batch."""
+        return self.batch_size if self.micro_batch_size is None else self.micro_batch_size
+
+    @property
+    def by_name(self) -> dict[str, object]:
+        return vars(self) | {"micro_batch_size": self.num_rows}
+
+    @property
+    def num_moves(self) -> int:
+        """Of each environment, in the whole run."""
+        return self.moves_before + self.steps // self.steps_per_move
+
 
 # What settings may be, by name: the least whole number, or what a number has to be.
 WHOLE = dict(
@@ -38,7 +84,7 @@ REAL = dict(
 )
 
 
-def check(game: object, network: object, comm: object, settings: Mapping[str, object]) -> None:
+def check(game: object, network: object, comm: object, settings: PlaySettings) -> None:
     """Raises ValueError or TypeError for a game, a network or settings that cannot be."""
     owner = "learn_to_play"
     if not isinstance(game, Game):
@@ -48,18 +94,16 @@ def check(game: object, network: object, comm: object, settings: Mapping[str, ob
     if not hasattr(comm, "allgather"):
         raise TypeError(f"{owner}: found comm {comm!r:.60}, expected what distnet.run gives")
     for name, minimum in WHOLE.items():
-        arguments.whole(owner, name, settings[name], minimum)
-    arguments.whole(owner, "seed", settings["seed"], 0, 2**64 - 1)
+        arguments.whole(owner, name, settings.by_name[name], minimum)
+    arguments.whole(owner, "seed", settings.seed, 0, 2**64 - 1)
     # The first step draws out of moves whose rewards of `num_steps` moves are there.
-    least = arguments.whole(owner, "num_steps", settings["num_steps"])
-    arguments.whole(
-        f"{owner} with num_steps {least}", "moves_before", settings["moves_before"], least
-    )
+    least = settings.num_steps
+    arguments.whole(f"{owner} with num_steps {least}", "moves_before", settings.moves_before, least)
     for name, (expected, accepts) in REAL.items():
-        if not (name == "lr" and callable(settings["lr"])):
-            arguments.real(owner, name, settings[name], expected, accepts)
-    if not isinstance(settings["mirror"], bool):
-        raise arguments.refusal(owner, "mirror", settings["mirror"], "True or False")
+        if not (name == "lr" and callable(settings.lr)):
+            arguments.real(owner, name, settings.by_name[name], expected, accepts)
+    if not isinstance(settings.mirror, bool):
+        raise arguments.refusal(owner, "mirror", settings.mirror, "True or False")
     wanted = tuple(game.observation_shape), (game.num_actions,)
     if (network.input_shape, network.output_shape) != wanted:
         raise ValueError(
@@ -81,7 +125,7 @@ def check_seen(game: Game, observations: Array, number: int) -> None:
 
 
 def agree_to_play(
-    comm: Communicator, game: Game, objective: DoubleDQN, settings: Mapping[str, object]
+    comm: Communicator, game: Game, objective: DoubleDQN, settings: PlaySettings
 ) -> None:
     """Raises DisagreementError if ranks were given unlike games, networks or settings.
 
@@ -89,7 +133,7 @@ def agree_to_play(
     """
     check_numbers(comm, objective.parameters)
     told = {
-        **{name: value for name, value in settings.items() if isinstance(value, PLAIN)},
+        **{name: value for name, value in settings.by_name.items() if isinstance(value, PLAIN)},
         "the game": type(game).__name__,
         **{f"{name} of the game": x for name, x in vars(game).items() if isinstance(x, PLAIN)},
         **beginning_of(objective),
