@@ -6,7 +6,7 @@ A name under the pointer is the `<title>` of what lies there; no script is neede
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from distnet.reporting.html import Html, element
@@ -46,54 +46,80 @@ def chart(
     curves = [curve for curve in curves if curve.xs]
     if not curves:
         return Html("")
-    xs = [x for curve in curves for x in curve.xs]
-    ys = [y for curve in curves for y in curve.ys]
-    x_ticks, y_ticks = ticks(min(*xs, 0), max(xs)), ticks(min(ys), max(ys))
-    if percent:
-        y_ticks = [y for y in y_ticks if y <= 1]
-    x_span, y_span = (x_ticks[0], max(xs) or 1.0), (y_ticks[0], y_ticks[-1])
-    if x_marks:
-        x_ticks, x_span = list(x_marks), (min(x_marks), max(x_marks))
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = (x - x_span[0]) / (x_span[1] - x_span[0] or 1)
-        up = (y - y_span[0]) / (y_span[1] - y_span[0] or 1)
-        right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
-        return LEFT + across * (right - LEFT), bottom - up * (bottom - TOP)
-
-    pieces = []
-    for y in y_ticks:
-        _, at = place(x_span[0], y)
-        label = f"{y:.4g}" if not percent else f"{100 * y:.4g}%"
-        pieces.append(_line(LEFT, at, WIDTH - RIGHT, at, "grid"))
-        pieces.append(element("text", label, x=LEFT - 6, y=_n(at + 4), text_anchor="end"))
-    for x in (x for x in x_ticks if x <= x_span[1]):
-        at, _ = place(x, y_span[0])
-        bottom = HEIGHT - BOTTOM
-        pieces.append(_line(at, bottom, at, bottom + 4, "axis"))
-        label = x_marks[x] if x_marks else f"{x:,.6g}"
-        pieces.append(element("text", label, x=_n(at), y=bottom + 18, text_anchor="middle"))
-    pieces.append(_line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "axis"))
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    pieces.append(element("text", x_name, x=middle, y=HEIGHT - 6, text_anchor="middle"))
-    for curve in curves:
-        points = [place(x, y) for x, y in zip(curve.xs, curve.ys, strict=True)]
-        style = f"--color: var(--c{curve.color % len(DASHES)})"
-        dash = DASHES[curve.color % len(DASHES)] or None
-        last = f"{curve.ys[-1]:.2%}" if percent else f"{curve.ys[-1]:.4g}"
-        name = element("title", f"{curve.name}, at the end {last}")
-        drawn = " ".join(f"{_n(x)},{_n(y)}" for x, y in points)
-        line = element("polyline", name, points=drawn, stroke_dasharray=dash)
-        if not curve.line:
-            line = name
-        dots = points if curve.dots else []
-        marks = [element("circle", cx=_n(x), cy=_n(y), r=3) for x, y in dots]
-        kind = "curve faint" if curve.faint else "curve"
-        pieces.append(element("g", line, *marks, class_=kind, style=style))
+    axes = Axes.of(curves, percent, x_marks)
+    pieces = [*axes.drawn(x_name), *(_drawn(curve, axes) for curve in curves)]
     drawing = element("svg", *pieces, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=title)
     told = [curve for curve in curves if curve.line and not curve.faint]
     legend = element("p", *map(_key, told), class_="legend")
     return element("figure", element("figcaption", title), drawing, legend)
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Both axes of a chart: the numbers at which they begin and end, and what is written beside.
+
+    x_ticks, y_ticks: texts, by place.
+    """
+
+    x_span: tuple[float, float]
+    y_span: tuple[float, float]
+    x_ticks: Mapping[float, str]
+    y_ticks: Mapping[float, str]
+    percent: bool
+
+    @classmethod
+    def of(
+        cls, curves: Sequence[Curve], percent: bool, x_marks: Mapping[float, str] | None
+    ) -> Axes:
+        """Those on which all curves have room."""
+        xs = [x for curve in curves for x in curve.xs]
+        ys = [y for curve in curves for y in curve.ys]
+        y_ticks = [y for y in ticks(min(ys), max(ys)) if not percent or y <= 1]
+        if x_marks:
+            x_span, x_ticks = (min(x_marks), max(x_marks)), x_marks
+        else:
+            places = ticks(min(*xs, 0), max(xs))
+            x_span = places[0], max(xs) or 1.0
+            x_ticks = {x: f"{x:,.6g}" for x in places if x <= x_span[1]}
+        named = {y: f"{100 * y:.4g}%" if percent else f"{y:.4g}" for y in y_ticks}
+        return cls(x_span, (y_ticks[0], y_ticks[-1]), x_ticks, named, percent)
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point lies in the drawing."""
+        across = (x - self.x_span[0]) / (self.x_span[1] - self.x_span[0] or 1)
+        up = (y - self.y_span[0]) / (self.y_span[1] - self.y_span[0] or 1)
+        right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+        return LEFT + across * (right - LEFT), bottom - up * (bottom - TOP)
+
+    def drawn(self, x_name: str) -> Iterator[Html]:
+        """The lines, and what is written beside."""
+        right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+        for y, label in self.y_ticks.items():
+            _, at = self.place(self.x_span[0], y)
+            yield _line(LEFT, at, right, at, "grid")
+            yield element("text", label, x=LEFT - 6, y=_n(at + 4), text_anchor="end")
+        for x, label in self.x_ticks.items():
+            at, _ = self.place(x, self.y_span[0])
+            yield _line(at, bottom, at, bottom + 4, "axis")
+            yield element("text", label, x=_n(at), y=bottom + 18, text_anchor="middle")
+        yield _line(LEFT, bottom, right, bottom, "axis")
+        middle = (LEFT + right) / 2
+        yield element("text", x_name, x=middle, y=HEIGHT - 6, text_anchor="middle")
+
+
+def _drawn(curve: Curve, axes: Axes) -> Html:
+    points = [axes.place(x, y) for x, y in zip(curve.xs, curve.ys, strict=True)]
+    style = f"--color: var(--c{curve.color % len(DASHES)})"
+    dash = DASHES[curve.color % len(DASHES)] or None
+    last = f"{curve.ys[-1]:.2%}" if axes.percent else f"{curve.ys[-1]:.4g}"
+    line = element("title", f"{curve.name}, at the end {last}")
+    if curve.line:
+        places = " ".join(f"{_n(x)},{_n(y)}" for x, y in points)
+        line = element("polyline", line, points=places, stroke_dasharray=dash)
+    dots = points if curve.dots else []
+    marks = [element("circle", cx=_n(x), cy=_n(y), r=3) for x, y in dots]
+    kind = "curve faint" if curve.faint else "curve"
+    return element("g", line, *marks, class_=kind, style=style)
 
 
 def thinned(curve: Curve) -> Curve:
