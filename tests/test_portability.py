@@ -157,10 +157,10 @@ def test_stopped_on_one_kind_of_machine_and_resumed_on_another(alone, tmp_path):
     assert "warning" not in job.stdout + job.stderr
     sha256 = [read_summary(out)["params_sha256"] for out in (tmp_path, reference)]
     assert sha256[0] == sha256[1]
-    # What was trained in portable arithmetic is evaluated in it: to the last digit.
+    # What was trained in portable arithmetic is evaluated in it, in passes of more samples.
     evaluated = [evaluation(tmp_path, kernel) for kernel in ("Prescott", "Nehalem")]
     assert evaluated[0] == evaluated[1]
-    assert evaluated[0]["loss"] == read_summary(tmp_path)["test_loss"]
+    assert evaluated[0]["loss"] == pytest.approx(read_summary(tmp_path)["test_loss"], rel=1e-13)
 
 
 def evaluation(run: Path, kernel: str) -> dict[str, object]:
