@@ -165,8 +165,8 @@ def test_a_damaged_data_set(
 )
 def test_images_that_are_too_small(num_ranks, tmp_path, model, layer):
     for name in IDX_FILES:
-        shape = (20, 2, 2) if "images" in name else (20,)
-        (tmp_path / name).write_bytes(format_idx(np.zeros(shape, np.uint8)))
+        array = np.zeros((20, 2, 2)) if "images" in name else np.arange(20) % 2
+        (tmp_path / name).write_bytes(format_idx(array.astype(np.uint8)))
     line = error_line(
         num_ranks, "--model", model, "--data-dir", tmp_path, "--out", tmp_path / "out"
     )
