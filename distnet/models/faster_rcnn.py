@@ -17,7 +17,17 @@ from distnet.base.arithmetic import FLOAT, Arithmetic
 from distnet.base.arrays import Array, Shape
 from distnet.base.images import checked_images
 from distnet.base.keys import MicroBatch
-from distnet.nn import Conv2d, Layer, Linear, MaxPool2d, Network, ReLU, joined, softmax
+from distnet.nn import (
+    Conv2d,
+    Layer,
+    Linear,
+    MaxPool2d,
+    Network,
+    ReLU,
+    arguments,
+    joined,
+    softmax,
+)
 from distnet.nn.boxes import Detections, anchors, clipped, decoded, nms
 from distnet.nn.roi_align import RoIAlign
 
@@ -57,6 +67,8 @@ class FasterRCNN:
         dtype: DTypeLike = np.float32,
         arithmetic: str | Arithmetic = FLOAT,
     ) -> None:
+        num_classes = arguments.whole("FasterRCNN", "num_classes", num_classes)
+        size = arguments.whole("FasterRCNN", "size", size)
         first, second, third = filters
         layers = [*_conv(first, pool=True), *_conv(second), *_conv(second, pool=True)]
         layers += [*_conv(third), *_conv(third)]

@@ -15,7 +15,7 @@ from distnet.base.arithmetic import FLOAT, Arithmetic
 from distnet.base.arrays import Array, Shape
 from distnet.base.errors import DataError
 from distnet.models.faster_rcnn import decide, padded
-from distnet.nn import Conv2d, Linear, MaxPool2d, Network, ReLU
+from distnet.nn import Conv2d, Linear, MaxPool2d, Network, ReLU, arguments
 from distnet.nn.boxes import Detections, nms
 from distnet.nn.roi_align import RoIAlign
 
@@ -47,6 +47,9 @@ class RCNN:
         dtype: DTypeLike = np.float32,
         arithmetic: str | Arithmetic = FLOAT,
     ) -> None:
+        if arguments.image_shape("RCNN", input_shape)[0] != 1:
+            raise arguments.refusal("RCNN", "input_shape", input_shape, "grey scenes, (1, H, W)")
+        num_classes = arguments.whole("RCNN", "num_classes", num_classes)
         first, second = filters
         layers = [
             *(Conv2d(first, 3, pad=1), MaxPool2d(2), ReLU()),

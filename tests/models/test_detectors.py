@@ -129,3 +129,18 @@ def test_scenes_are_images_as_networks_take_them(scenes):
         detector.detect(scenes.inputs[:2].astype(int))
     _, proposed = detector.detect(scenes.inputs[:2, 0])
     np.testing.assert_array_equal(proposed, detector.detect(scenes.inputs[:2])[1])
+
+
+@pytest.mark.parametrize("number", [0, -1, 2.5])
+def test_numbers_that_cannot_be_are_refused(number):
+    for make in (FasterRCNN, RCNN):
+        with pytest.raises(ValueError, match=r"found num_classes .*, expected a whole number"):
+            make(num_classes=number)
+    with pytest.raises(ValueError, match=r"found size .*, expected a whole number"):
+        FasterRCNN(size=number)
+
+
+def test_rcnn_looks_at_grey_scenes_alone():
+    """Of three colours the first was looked at, and each was a region of its own."""
+    with pytest.raises(ValueError, match=r"expected grey scenes, \(1, H, W\)"):
+        RCNN((3, 40, 48))
