@@ -78,7 +78,7 @@ class Supervisor:
         num_restarts = 0
         while not self.stop_wanted:
             code, finished = self._run_job(held)
-            if self.stop_wanted and code in UNHEARD:
+            if self.stop_wanted and code in UNHEARD and not finished:
                 break
             if self.grows and code == STOPPED_EARLY and not self.stop_wanted:
                 continue

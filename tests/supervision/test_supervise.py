@@ -209,6 +209,17 @@ def test_a_wish_to_stop_before_the_job_can_hear_it(supervise, tmp_path):
     assert (tmp_path / "queued again").exists()
 
 
+def test_a_wish_to_stop_that_comes_when_all_is_done(supervise, tmp_path):
+    """Processes that end hear nothing any more either; the run is finished all the same."""
+    done = f"{FINISH}; (out / 'ready').touch(); time.sleep({10 * SECONDS})"
+    requeue = ["--requeue", f"touch '{tmp_path / 'queued again'}'"]
+    process = supervise([done], *requeue, wait=False)
+    wait_for((tmp_path / "ready").exists)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(SECONDS) == 128 + signal.SIGUSR1
+    assert not (tmp_path / "queued again").exists()
+
+
 def test_hosts_that_do_not_answer_are_left_out(tmp_path):
     (tmp_path / "plan").write_text(FINISH)
     job = [sys.executable, "-c", JOB, "--out", str(tmp_path)]
