@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from strict import Strict, StrictArray, StrictModule
+from strict import Strict, StrictArray, StrictModule, Tape, noted, tapes
 
 from distnet.device.cuda import NAMES, CudaKernels, source
 
@@ -77,11 +77,6 @@ def _bytes(array: StrictArray) -> np.ndarray:
     return array.view(np.ndarray).reshape(-1).view(np.uint8)
 
 
-def _untouched(array: StrictArray) -> StrictArray:
-    _bytes(array)[...] = UNTOUCHED
-    return array
-
-
 class Function:
     """A kernel, called as CuPy's are."""
 
@@ -89,6 +84,9 @@ class Function:
         self.name, self._launch = name, getattr(library(), f"launch_{NAMES.index(name)}")
 
     def __call__(self, blocks: tuple[int, ...], threads: tuple[int], arguments: tuple) -> None:
+        noted(lambda: self._run(blocks, threads, arguments))
+
+    def _run(self, blocks: tuple[int, ...], threads: tuple[int], arguments: tuple) -> None:
         memory, kept = Memory(), []
         for each in arguments:
             if isinstance(each, StrictArray):
@@ -155,6 +153,10 @@ class SimulatedKernels(CudaKernels):
     def _ready(self) -> None:
         pass
 
+    def _multiply(self, dtype):
+        call = super()._multiply(dtype)
+        return lambda *arguments: noted(lambda: call(*arguments))
+
 
 class SimulatedModule(StrictModule):
     """What it has besides."""
@@ -166,10 +168,12 @@ class SimulatedModule(StrictModule):
 
     def empty(self, shape, dtype=np.float64):
         """Of numbers that show when they are used."""
-        return _untouched(StrictModule.__getattr__(self, "empty")(shape, dtype))
+        out = np.empty(shape, dtype).view(StrictArray)
+        _bytes(out)[...] = UNTOUCHED
+        return out
 
     def empty_like(self, array):
-        return _untouched(StrictModule.__getattr__(self, "empty_like")(array))
+        return self.empty(array.shape, array.dtype)
 
 
 class Simulated(Strict):
@@ -183,3 +187,23 @@ class Simulated(Strict):
 
     def __reduce__(self):
         return Simulated, ()
+
+    def record(self, run, *, repeatable=True):
+        """As a graph: what was noted, with the values that the host had then."""
+        if repeatable:
+            run()
+        tape = Tape()
+        tapes.append(tape)
+        try:
+            result = run()
+        finally:
+            tapes.pop()
+        begun = []
+
+        def again():
+            if begun:  # the first time it was done while it was noted
+                tape.repeat()
+            begun.append(True)
+            return result
+
+        return again

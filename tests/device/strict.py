@@ -49,10 +49,30 @@ class StrictArray(np.ndarray):
         return _strictly(function, args, kwargs)
 
     def __getitem__(self, key):
-        return super().__getitem__(_no_choice(key))
+        """A view also of one number, as CuPy has it."""
+        key = _no_choice(key)
+        key = key if isinstance(key, tuple) else (key,)
+        key = key if any(each is Ellipsis for each in key) else (*key, Ellipsis)
+        return noted(lambda: np.ndarray.__getitem__(self, key), self)
 
     def __setitem__(self, key, value):
-        super().__setitem__(_no_choice(key), value)
+        key = _no_choice(key)
+        noted(lambda: np.ndarray.__setitem__(self, key, value))
+
+    def astype(self, *args, **kwargs):
+        return noted(lambda: np.ndarray.astype(self, *args, **kwargs), self)
+
+    def reshape(self, *args, **kwargs):
+        return noted(lambda: np.ndarray.reshape(self, *args, **kwargs), self)
+
+    def ravel(self, *args, **kwargs):
+        return noted(lambda: np.ndarray.ravel(self, *args, **kwargs), self)
+
+    def copy(self, *args, **kwargs):
+        return noted(lambda: np.ndarray.copy(self, *args, **kwargs), self)
+
+    def fill(self, value):
+        noted(lambda: np.ndarray.fill(self, value))
 
     def __float__(self):
         raise TypeError("the host looks at a number of the device, and waits for it")
@@ -63,7 +83,58 @@ class StrictArray(np.ndarray):
 def _strictly(function, args, kwargs):
     """Calls it with the arrays of the device, and no others; what it returns lies there, too."""
     plain = [_plain(each) for each in args]
-    return _own(function(*plain, **{name: _plain(each) for name, each in kwargs.items()}))
+    named = {name: _plain(each) for name, each in kwargs.items()}
+    of_device = [each for each in plain if isinstance(each, np.ndarray)]
+    if named.get("out") is not None:
+        of_device = []  # what it returns is not new, but is written
+    return _own(noted(lambda: function(*plain, **named), *of_device))
+
+
+class Tape:
+    """Work on a device that is noted while it is done, to be done again with the same arrays."""
+
+    def __init__(self):
+        self._work = []
+
+    def note(self, call, result, inputs):
+        arrays = _arrays(result)
+        if any(_share_memory(one, other) for one in arrays for other in inputs):
+            return  # another view of what is there
+        self._work.append((call, arrays))
+
+    def repeat(self):
+        for call, arrays in self._work:
+            for array, found in zip(arrays, _arrays(call()), strict=True):
+                if not _share_memory(array, found):
+                    array[...] = found
+
+
+def _arrays(result):
+    """What of it is an array, as those of the host."""
+    results = result if isinstance(result, tuple) else (result,)
+    return [each.view(np.ndarray) for each in results if isinstance(each, np.ndarray)]
+
+
+def _share_memory(one, other):
+    return np.may_share_memory(one.view(np.ndarray), other.view(np.ndarray))
+
+
+tapes = []  # the last one is noted on
+
+
+def noted(call, *inputs):
+    """What `call` returns; it works on the device, and what is new among that lies there.
+
+    inputs: arrays of which it may return a view.
+    """
+    held, tapes[:] = tapes[:], []  # what it calls itself is a part of it
+    try:
+        result = call()
+    finally:
+        tapes[:] = held
+    if tapes:
+        tapes[-1].note(call, result, inputs)
+    return result
 
 
 def _no_choice(key):
