@@ -172,7 +172,7 @@ def test_layers_of_a_network_that_could_not_be_built_are_free():
     assert Network(layers, (1, 8, 8)).output_shape == (3,)
 
 
-class Shifted(Layer):
+class ShiftedBy(Layer):
     """One of a user's own, with an argument by name and others by position."""
 
     def __init__(self, *by: float, times: float = 1.0):
@@ -193,8 +193,8 @@ ATTRIBUTES = {
         "BatchNorm(momentum=0.8, eps=0.1)",
     ),
     "ratio": (lambda: Dropout(ratio=0.5), "ratio", 0.125, "Dropout(0.125)"),
-    "own": (lambda: Shifted(1, 2), "times", 3.0, "Shifted(1, 2, times=3.0)"),
-    "own, of any number": (lambda: Shifted(1), "by", (2, 3), "Shifted(2, 3)"),
+    "own": (lambda: ShiftedBy(1, 2), "times", 3.0, "ShiftedBy(1, 2, times=3.0)"),
+    "own, of any number": (lambda: ShiftedBy(1), "by", (2, 3), "ShiftedBy(2, 3)"),
 }
 
 
