@@ -17,16 +17,19 @@ from distnet.base.files import write_atomically
 class AppendedFile:
     """A file that begins with `content` and grows; what cannot be written at once is kept.
 
-    Its bytes survive this process as soon as they are written. One that begins so already is cut
-    off, for which there is room on a full disk.
+    Its bytes survive this process as soon as they are written. It takes the place of one that is
+    there, to which a process that was given up may still write. On a full disk, for which there is
+    no such room, one that begins so already is cut off.
     """
 
     def __init__(self, path: Path, *content: bytes) -> None:
         whole = b"".join(content)
-        if whole and path.exists() and path.read_bytes().startswith(whole):
-            os.truncate(path, len(whole))
-        else:
+        try:
             write_atomically(path, whole)
+        except OSError:
+            if not whole or not path.exists() or not path.read_bytes().startswith(whole):
+                raise
+            os.truncate(path, len(whole))
         self._file = path.open("ab", buffering=0)
         self._unwritten = bytearray()
 

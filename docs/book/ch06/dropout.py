@@ -8,10 +8,9 @@ its network learns more slowly, and the small gap that the book shows comes from
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import DTypeLike
 from overfitting import Remedy, compare, draw, numbers
 
-from distnet.base.arrays import Array, Shape
+from distnet.base.arrays import Array
 from distnet.experiments import Lab, Numbers, Required, at_least, at_most, main
 from distnet.nn import Dropout, MicroBatch
 
@@ -36,15 +35,13 @@ REQUIRED = [
 class DropoutOfTheBook(Dropout):
     """Keeps elements unscaled in training, multiplies all by 1 - ratio in evaluation."""
 
-    def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
-        super().build(shape, dtype)
-        self.kept = 1 / self.scale
-        self.scale = self.dtype.type(1)
-        return shape
+    @property
+    def scale(self) -> np.floating:
+        return self.dtype.type(1)
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
         y = super().forward(x, out, at)
-        return y if at else np.multiply(y, self.kept, out=y)
+        return y if at else np.multiply(y, 1 / super().scale, out=y)
 
 
 REMEDIES = [
