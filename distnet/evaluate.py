@@ -148,8 +148,7 @@ def evaluate(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]
     """The command on one of the ranks of `comm`."""
     options = together(comm, lambda: parse_options(EvaluateOptions, argv, "distnet evaluate"))
     agree(comm, asdict(options))
-    checkpoints = together(comm, lambda: [model_file.read(path) for path in options.models])
-    agree(comm, {f: each.sha256 for f, each in zip(options.models, checkpoints, strict=True)})
+    checkpoints = model_file.read_alike(comm, options.models)
     device = together(comm, lambda: choose_device(options.device, comm.node.rank))
     network = together(comm, lambda: model_file.classifiers_of(checkpoints, options.models, device))
     expect_same_bits(comm, network.arithmetic, device)

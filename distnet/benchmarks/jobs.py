@@ -72,8 +72,7 @@ def run_ranks(
     launcher: Sequence[str], num_ranks: int, module: str, task: Mapping[str, Any]
 ) -> Result:
     """Runs `LAUNCHER -n num_ranks python -m module TASK`; returns what rank 0 has to say."""
-    command = [*launcher, "-n", str(num_ranks), *_python(module, task)]
-    return _result(_collect(_start(command, {})))
+    return run_words([*launcher, "-n", str(num_ranks), *_python(module, task)], {})
 
 
 def run_words(command: Sequence[str], environ: Mapping[str, str]) -> Result:

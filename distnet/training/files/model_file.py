@@ -19,6 +19,7 @@ from distnet.nn.layers.binary import BinaryConv2d, BinaryLinear
 from distnet.nn.network import Network
 from distnet.nn.parameters import Parameters
 from distnet.nn.quantization import sum_bounds
+from distnet.parallel import Communicator, agree, together
 from distnet.training.files import checkpoint as checkpoints
 from distnet.training.files.checkpoint import Checkpoint, CheckpointError
 from distnet.training.files.checkpoint_directory import best_path, latest
@@ -131,6 +132,16 @@ def read(path: Path | str) -> Checkpoint:
     except (TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: found parameters that cannot be read ({error})") from None
     return replace(found, state=state, model=model)
+
+
+def read_alike(comm: Communicator, paths: Sequence[str]) -> list[Checkpoint]:
+    """What `read` gives for each, on every rank, which reads it from a file system of its host.
+
+    Raises AgreedError on all of them if one cannot read, or if they read other files.
+    """
+    found = together(comm, lambda: [read(path) for path in paths])
+    agree(comm, {path: each.sha256 for path, each in zip(paths, found, strict=True)})
+    return found
 
 
 def _read(path: Path) -> Checkpoint:
