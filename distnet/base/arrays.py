@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -19,6 +20,17 @@ def read_only(array: Array) -> Array:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def samples_of(stored: Any, numbers: Array) -> Array:
+    """`stored[numbers]`: the samples with those numbers, from an array or a `StoredArray`.
+
+    NumPy copies whole samples in `take` and walks through them when it indexes: half as fast.
+    """
+    if type(stored) is np.ndarray and stored.flags.c_contiguous and stored.flags.aligned:
+        return stored.take(numbers, axis=0)  # of others it would copy all first
+    found: Array = stored[numbers]
+    return found
 
 
 def format_shape(shape: Shape) -> str:

@@ -31,8 +31,9 @@ from distnet.training.step.trainer import Trainer
 # Keeps glibc from returning PyTorch's activations to the kernel at every step.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
 
-TURN = 6  # steps in a row, of which the first is not measured: a run is one step after another
-
+# Steps in a row, of which the first is not measured: a run is one step after another. Many of short
+# ones, since each contender finds the caches full of what the one before has left.
+TURN, TURN_SECONDS = 6, 0.1
 
 COUNT, COUNT_OR_0 = {">=": 1, "<=": 1_000_000}, {">=": 0, "<=": 1_000_000}
 
@@ -97,7 +98,8 @@ def _compare(model: str, options: StepOptions, has_torch: bool) -> None:
             contenders[label] = torch_step(
                 case, batch, layout == "channels_last", pools_first=pools_first
             )
-    times = interleave(contenders, options.rounds, turn=TURN)
+    turn = max(TURN, round(TURN_SECONDS / _seconds(contenders[ours[0]])))
+    times = interleave(contenders, options.rounds, turn=turn)
     if not rivals and len(options.arithmetic) > 1:  # then the first of ours is what to compare with
         rivals = {ours[0]: [ours[0]]}
     compared = "; to ".join(rivals) or "PyTorch"
@@ -117,6 +119,14 @@ def steps(trainer: Trainer) -> Callable[[], object]:
     """A function that makes the next step."""
     numbers = iter(range(10**9))
     return lambda: trainer.step(next(numbers))
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    """Of a second call: the first makes the arrays."""
+    run()
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
 
 
 def _print_layers(

@@ -28,7 +28,9 @@ def log_softmax(x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
 def _largest(x: Array) -> Array:
     """As `x.max(axis=-1, keepdims=True)`, which takes several times as long for short rows."""
     rows = x.reshape(-1, x.shape[-1])
-    return rows[np.arange(len(rows)), rows.argmax(axis=1)].reshape(*x.shape[:-1], 1)
+    places = rows.argmax(axis=1)
+    places += np.arange(0, rows.size, rows.shape[1])
+    return rows.take(places).reshape(*x.shape[:-1], 1)
 
 
 def log_mean_softmax(logits: Sequence[Array], arithmetic: Arithmetic = FLOAT) -> Array:
@@ -67,11 +69,12 @@ class SoftmaxCrossEntropy:
 
     def forward(self, x: Array, labels: Array, count: float | None = None) -> float:
         """The loss; `count` defaults to N. Raises DataError for a wrong shape or label."""
-        return self.total(self.losses(x, labels, count))
+        return float(self.totals(self.losses(x, labels, count)))
 
-    def total(self, losses: Array) -> float:
-        """The sum of what `losses` has of some rows, divided by the count."""
-        return float(self.arithmetic.sum(losses, dtype=np.float64)) / self.count
+    def totals(self, losses: Array) -> Array:
+        """The sums over the last axis of what `losses` has of some rows, divided by the count."""
+        sums: Array = self.arithmetic.sum(losses, axis=-1, dtype=np.float64)
+        return sums / self.count
 
     def losses(self, x: Array, labels: Array, count: float | None = None) -> Array:
         """As `forward`, `(N,)`: what each row adds to the sum, which is not yet divided."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from distnet.base.arrays import Array
+from distnet.base.arrays import Array, samples_of
 from distnet.base.images import large_floats_hint
 from distnet.base.keys import MicroBatch, Purpose, Words
 from distnet.objectives import Objective
@@ -35,7 +35,8 @@ class Feed:
 
     def training(self, samples: Array, at: MicroBatch) -> tuple[Array, Any]:
         """The samples with those indices, augmented, and their targets."""
-        return self.objective.as_input(self.augmented(samples, at)), self.targets[samples]
+        x = self.objective.as_input(self.augmented(samples, at))
+        return x, samples_of(self.targets, samples)
 
     def group(self, groups: Sequence[Array], at: Sequence[MicroBatch]) -> tuple[Array, Any]:
         """The samples of several micro-batches one after another, augmented, and their targets.
@@ -43,14 +44,15 @@ class Feed:
         The inputs are as the data set has them.
         """
         samples = np.concatenate(groups)
+        targets = samples_of(self.targets, samples)
         if self.augment is None:
-            return self.inputs[samples], self.targets[samples]
+            return samples_of(self.inputs, samples), targets
         pairs = zip(groups, at, strict=True)
-        return np.concatenate([self.augmented(*pair) for pair in pairs]), self.targets[samples]
+        return np.concatenate([self.augmented(*pair) for pair in pairs]), targets
 
     def augmented(self, samples: Array, at: MicroBatch) -> Array:
         """Their inputs, augmented, as the data set has them."""
-        inputs = self.inputs[samples]
+        inputs = samples_of(self.inputs, samples)
         if self.augment is None:
             return inputs
         augmented = self.augment(inputs, self.words(samples, at))

@@ -60,8 +60,7 @@ class StackedPass(GroupPass):
         inputs, labels = self.feed.group(samples, at)
         logits = network.forward(network.as_input(inputs, copy=False), at[0], copy=False)
         sums = np.empty((k, 2))
-        losses = loss.losses(logits, labels, divisor)
-        sums[:, 0] = [loss.total(each) for each in losses.reshape(k, n)]
+        sums[:, 0] = loss.totals(loss.losses(logits, labels, divisor).reshape(k, n))
         is_correct = (logits.argmax(axis=1) == labels).reshape(k, n)
         np.add.reduce(is_correct, axis=1, dtype=np.float64, out=sums[:, 1])
         network.backward(loss.backward())
