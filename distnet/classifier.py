@@ -68,8 +68,8 @@ class Classifier:
     def fit(self, X: Any, y: Any) -> Self:
         """Trains on images `(N, H, W)`, `(N, C, H, W)`, `(N, H, W, C)` or rows `(N, D)`.
 
-        Bytes (uint8) mean 0 to 1, floats are taken as they are, other integers in rows too. y:
-        `(N,)` labels of any kind that has an order: numbers, text. Raises DataError, a ValueError,
+        Bytes (uint8) mean 0 to 1, floats are taken as they are, other integers in rows too. What
+        integers mean here they mean afterwards, whichever type of them comes then. y: `(N,)` labels of any kind that has an order: numbers, text. Raises DataError, a ValueError,
         for everything else.
         """
         inputs = _inputs(X)
@@ -97,6 +97,7 @@ class Classifier:
         # All at the end: a fit that fails leaves what an earlier one has found as it was.
         self.classes_, self.network_, self.history_ = classes, network, history
         self.n_features_in_ = int(np.prod(inputs.shape[1:]))
+        self._fitted_type = as_array(X, "X").dtype
         return self
 
     def predict(self, X: Any) -> Array:
@@ -153,7 +154,7 @@ class Classifier:
 
     def _logits(self, X: Any) -> Array:
         self._check_fitted()
-        inputs, shape = _inputs(X), self.network_.input_shape
+        inputs, shape = _inputs(_integers_as_in_fit(X, self._fitted_type)), self.network_.input_shape
         if inputs.shape[1:] != shape:
             found = int(np.prod(inputs.shape[1:]))
             raise DataError(
@@ -224,6 +225,24 @@ def _inputs(X: Any) -> Array:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise DataError("X: found NaN or infinity, expected numbers that are finite")
     return channels_first(array, what="X")
+
+
+def _integers_as_in_fit(X: Any, fitted: np.dtype[Any]) -> Any:
+    """Rows of integers with the meaning that those of `fit`, of that type, had; all else as it is.
+
+    A table that was read again, or cut, often comes with smaller or larger integers.
+    """
+    array = as_array(X, "X") if not hasattr(X, "toarray") else np.empty(0)
+    if array.ndim != 2 or array.dtype.kind not in "iu" or fitted.kind not in "iub":
+        return X
+    if fitted != np.uint8:
+        return array.astype(np.float64)
+    if array.size and not 0 <= array.min() <= array.max() <= 255:
+        raise DataError(
+            f"X: found integers from {array.min()} to {array.max()}, expected 0 to 255, the bytes "
+            "(uint8) that fit was given"
+        )
+    return array.astype(np.uint8)
 
 
 def _labels(y: Any, number: int) -> Array:

@@ -158,6 +158,24 @@ def test_other_images_than_it_was_fitted_for():
         classifier.predict(np.zeros((2, 7, 7), np.uint8))
 
 
+@pytest.mark.parametrize("fitted", [np.uint8, np.int64, bool])
+@pytest.mark.parametrize("asked", [np.uint8, np.int16, np.int64])
+def test_integers_mean_what_they_meant_in_fit(fitted, asked):
+    images, names = digits()
+    most = 1 if fitted is bool else 255
+    rows = images.reshape(len(images), -1) // (255 // most)
+    classifier = Classifier(epochs=2).fit(rows.astype(fitted), names)
+    expected = classifier.predict_proba(rows.astype(fitted))
+    np.testing.assert_array_equal(classifier.predict_proba(rows.astype(asked)), expected)
+
+
+def test_integers_that_are_no_bytes_are_refused_after_bytes():
+    images, names = digits()
+    classifier = Classifier(epochs=1).fit(images.reshape(len(images), -1), names)
+    with pytest.raises(DataError, match="found integers from 193 to 256, expected 0 to 255"):
+        classifier.predict(np.arange(257)[None, -64:])
+
+
 def test_it_works_without_scikit_learn():
     program = """
         import sys
