@@ -69,8 +69,9 @@ class Classifier:
         """Trains on images `(N, H, W)`, `(N, C, H, W)`, `(N, H, W, C)` or rows `(N, D)`.
 
         Bytes (uint8) mean 0 to 1, floats are taken as they are, other integers in rows too. What
-        integers mean here they mean afterwards, whichever type of them comes then. y: `(N,)` labels of any kind that has an order: numbers, text. Raises DataError, a ValueError,
-        for everything else.
+        integers mean here they mean afterwards, whichever type of them comes then. y: `(N,)` labels
+        of any kind that has an order: numbers, text. Raises DataError, a ValueError, for everything
+        else.
         """
         inputs = _inputs(X)
         labels = _labels(y, len(inputs))
@@ -154,7 +155,8 @@ class Classifier:
 
     def _logits(self, X: Any) -> Array:
         self._check_fitted()
-        inputs, shape = _inputs(_integers_as_in_fit(X, self._fitted_type)), self.network_.input_shape
+        inputs = _inputs(_integers_as_in_fit(X, self._fitted_type))
+        shape = self.network_.input_shape
         if inputs.shape[1:] != shape:
             found = int(np.prod(inputs.shape[1:]))
             raise DataError(
