@@ -28,13 +28,15 @@ class ListOptions:
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """Tells what is right in your solution of an exercise, and what is not yet.
-
-    FILE can be left out if it has the name in the list and is here.
-    """
+    """Tells what is right in your solution of an exercise, and what is not yet."""
 
     number: str = argument("number of the exercise, as in the list", "N")
-    file: str = argument("your solution", "FILE", path=True)
+    file: str = argument(
+        "your solution (default: the file of that name in the list, in this directory)",
+        "FILE",
+        path=True,
+        optional=True,
+    )
 
 
 @one_line(ValueError, OSError, JobError)
@@ -45,12 +47,9 @@ def main(argv: Sequence[str]) -> int:
         write_now(sys.stdout, "\n".join(table()) + "\n")
         return SOLVED
     number, exercise = _chosen(argv[1:2])
-    given = list(argv[1:])
-    if len(given) == 1 and exercise is not None:
-        given.append(exercise.file)
-    options = parse_options(CheckOptions, given, "distnet classroom check")
+    options = parse_options(CheckOptions, argv[1:], "distnet classroom check")
     assert exercise is not None
-    return _check(number, exercise, Path(options.file))
+    return _check(number, exercise, Path(options.file or exercise.file))
 
 
 def _chosen(argv: Sequence[str]) -> tuple[int, Exercise | None]:

@@ -45,7 +45,7 @@ class SuperviseOptions:
     )
     silence: float = option(
         600.0,
-        "a job of which DIR has seen nothing for so long has failed",
+        "a job that has written nothing to DIR for so long has failed",
         group=RESTARTS,
         metavar="SECONDS",
         limits=SECONDS,

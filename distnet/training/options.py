@@ -81,8 +81,8 @@ class TrainOptions:
     data: str = option("mnist", "data set", group=WHAT, choices=DATASETS)
     data_dir: str = option(
         "",
-        "directory with the files of the data set; with mnist whatever images and labels it holds "
-        "(default: the files inside the package, or where they were fetched to)",
+        "directory with the files of the data set; without --data whatever images and labels it "
+        "holds (default: the files inside the package, or where they were fetched to)",
         group=WHAT,
         metavar="DIR",
         decides=False,
@@ -91,8 +91,8 @@ class TrainOptions:
 
     validation: float = option(
         0.0,
-        "part of each class of the training data that is held out; checkpoints are chosen by it, "
-        "and the test data only tell",
+        "part of each class of the training data that is held out; the best checkpoint is chosen "
+        "by it, and no longer by the test data",
         group=WHAT,
         metavar="FRACTION",
         limits={">=": 0, "<": 1},
@@ -136,8 +136,8 @@ class TrainOptions:
     )
     micro_batch_size: int = option(
         25,
-        "samples per gradient computation, the unit that ranks share out; with --batch-size, that "
-        "in 1, 2, 4 ... equal parts of at most 32",
+        "samples per gradient computation, the unit that ranks share out; where only "
+        "--batch-size is given: that in 1, 2, 4 ... equal parts, as few as leave at most 32",
         group=UPDATE,
         metavar="N",
         limits=COUNT,

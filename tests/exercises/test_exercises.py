@@ -112,3 +112,12 @@ def test_a_file_that_is_broken(tmp_path, capfd, text, words):
     (tmp_path / "allreduce.py").write_text(text)
     code, lines = checked(capfd, 1, tmp_path / "allreduce.py")
     assert code == 1 and re.search(words, lines[1])
+
+
+def test_a_file_that_is_not_named_is_that_of_the_list(capsys):
+    """And the help says that it can be left out."""
+    assert main(["check", "1"]) == 1
+    assert "there is no file allreduce.py" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["check", "--help"])
+    assert "check N [FILE]" in capsys.readouterr().out
