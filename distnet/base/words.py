@@ -11,6 +11,6 @@ def counted(number: int, noun: str, several: str = "", spec: str = "") -> str:
     return f"{number:{spec}} {noun if number == 1 else several or noun + 's'}"
 
 
-def is_plain(text: str) -> bool:
-    """Whether text, such as a name, fits on a line: no control characters, no broken UTF-8."""
+def fits_on_a_line(text: str) -> bool:
+    """Whether text, such as a name, has no control characters and no broken UTF-8."""
     return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.base.words import counted, is_plain
+from distnet.base.words import counted, fits_on_a_line
 from distnet.data.arrays import label_values
 from distnet.data.errors import DataError, explained
 
@@ -40,7 +40,7 @@ def mapped_labels(
     found = sorted(set[object]().union(*occurring, *columns), key=_place)
     is_mask = all(np.asarray(part).dtype == np.bool_ for part in parts)
     order, classes = _classes(found, names, is_mask, sources[0])
-    if odd := [name for name in classes if not is_plain(name)]:
+    if odd := [name for name in classes if not fits_on_a_line(name)]:
         raise DataError(
             f"{sources[0]}: found class {odd[0]!a:.60}, expected text on a line, in UTF-8"
         )

@@ -91,19 +91,19 @@ def _described(layer: Layer) -> Description:
     args, kwargs = layer.arguments()
     return {
         LAYER: type(layer).__name__,
-        "args": [_plain(value, layer) for value in args],
-        "kwargs": {name: _plain(value, layer) for name, value in kwargs.items()},
+        "args": [_as_json(value, layer) for value in args],
+        "kwargs": {name: _as_json(value, layer) for name, value in kwargs.items()},
     }
 
 
-def _plain(value: Any, layer: Layer) -> Any:
+def _as_json(value: Any, layer: Layer) -> Any:
     """An argument as JSON has it."""
     if isinstance(value, Layer):
         return _described(value)
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, list | tuple):
-        return [_plain(each, layer) for each in value]
+        return [_as_json(each, layer) for each in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ValueError(

@@ -35,6 +35,7 @@ from numpy.typing import DTypeLike
 from distnet.base.arithmetic import FLOAT, Arithmetic, grid_unit, to_grid
 from distnet.base.arrays import Array, Shape
 from distnet.base.keys import MicroBatch
+from distnet.base.plain import plain_items
 from distnet.nn.memory import Memory
 from distnet.nn.parameters import Parameter, Statistic
 
@@ -82,13 +83,13 @@ class Layer:
     def arguments(self) -> Arguments:
         """Those that make a layer like this one as it is now: copies and files keep them.
 
-        They are those of the constructor, but of numbers and text whose attributes of the same name
+        They are those of the constructor, but of plain data whose attributes of the same name
         have been changed since, as by `dropout.ratio = 0.1`, what these are now.
         """
         args, kwargs = self.made_with
         given = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
         _, *names = given.signature.parameters
-        plain = {name: getattr(self, name) for name in names if is_plain(getattr(self, name, self))}
+        plain = plain_items({name: getattr(self, name, self) for name in names})
         if not plain:
             return self.made_with
         new = _make(type(self), args, kwargs)
@@ -190,13 +191,6 @@ class Layer:
     def input_gradient(self, shape: Shape, out: Array | None) -> Array:
         """`out`, or the layer's array for the gradient of its input."""
         return self.memory.gradient(shape, self.dtype) if out is None else out
-
-
-def is_plain(value: object) -> bool:
-    """Whether it is of numbers and text: it can be told from another one, and files can hold it."""
-    if isinstance(value, list | tuple):
-        return all(map(is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str | np.generic)
 
 
 def _make(cls: type[Layer], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layer:

@@ -18,6 +18,7 @@ from distnet.base.images import (
     pixels,
 )
 from distnet.base.output import warn
+from distnet.base.plain import plain_items
 from distnet.data.arrays import check_same_length, checked_samples
 from distnet.data.dataset import Dataset, Samples
 from distnet.data.splits import split
@@ -107,8 +108,7 @@ class Settings:
 
     def comparable(self) -> dict[str, object]:
         """Those that ranks can compare: of a schedule or an optimizer only the name, if any."""
-        plain = int, float, str, type(None)
-        return {name: value for name, value in vars(self).items() if isinstance(value, plain)}
+        return plain_items(vars(self))
 
 
 def check_kinds(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.base.plain import plain_items
 from distnet.games.game import Game
 from distnet.nn import arguments
 from distnet.nn.network import Network
@@ -14,8 +15,6 @@ from distnet.objectives.q_learning import DoubleDQN
 from distnet.optim import Schedule
 from distnet.parallel import Communicator, agree
 from distnet.training.fit_checks import beginning_of, check_numbers
-
-PLAIN = int, float, str, bool, type(None)  # what ranks can compare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,13 +128,13 @@ def agree_to_play(
 ) -> None:
     """Raises DisagreementError if ranks were given unlike games, networks or settings.
 
-    Of what is no plain number, such as a schedule, nobody can tell.
+    Of what is no plain data, such as a schedule, nobody can tell.
     """
     check_numbers(comm, objective.parameters)
     told = {
-        **{name: value for name, value in settings.by_name.items() if isinstance(value, PLAIN)},
+        **plain_items(settings.by_name),
         "the game": type(game).__name__,
-        **{f"{name} of the game": x for name, x in vars(game).items() if isinstance(x, PLAIN)},
+        **{f"{name} of the game": value for name, value in plain_items(vars(game)).items()},
         **beginning_of(objective),
     }
     agree(comm, told, "give every rank the same game and settings, and networks of the same seed")

@@ -8,7 +8,7 @@ from dataclasses import Field, fields
 from typing import Any, TypeVar
 
 from distnet.base.options.declaring import Option, details, flag
-from distnet.base.words import is_plain
+from distnet.base.words import fits_on_a_line
 
 T = TypeVar("T")
 
@@ -132,15 +132,11 @@ def _allowed(value: Any, settings: Option) -> bool:
     if settings.verbatim:
         return True
     if isinstance(value, str):
-        return value in settings.choices if settings.choices else _is_plain_text(value)
+        fits = fits_on_a_line(value) and len(value.encode()) <= MAX_TEXT_BYTES
+        return value in settings.choices if settings.choices else fits
     if isinstance(value, float) and not math.isfinite(value):
         return False
     return all(COMPARE[sign](value, bound) for sign, bound in settings.limits.items())
-
-
-def _is_plain_text(text: str) -> bool:
-    """Whether a file name may look like this."""
-    return is_plain(text) and len(text.encode()) <= MAX_TEXT_BYTES
 
 
 def _expected(settings: Option) -> str:

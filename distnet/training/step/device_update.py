@@ -106,7 +106,8 @@ class DeviceOptimizer(Optimizer):
 def trains_alone(comm: Communicator, optimizer: Optimizer) -> bool:
     """Whether there is one process, and its rule can update on a device.
 
-    That is a plain rule, which looks at single elements and needs no norm of the gradient.
+    That is one of distnet's, which looks at single elements and needs no norm of the gradient.
     """
-    is_plain = type(optimizer) in OPTIMIZERS.values() and optimizer.elementwise
-    return isinstance(comm, SerialCommunicator) and is_plain and not optimizer.clip_norm
+    is_ours = type(optimizer) in OPTIMIZERS.values()
+    can_update_there = is_ours and optimizer.elementwise and not optimizer.clip_norm
+    return isinstance(comm, SerialCommunicator) and can_update_there
