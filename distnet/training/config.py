@@ -1,8 +1,8 @@
 """The configuration of a training run: read from flags and TOML, and what of it decides results.
 
-`options` is the table of what can be said, `conflicts` tells what does not go together.
-`distnet/train.py` calls `parse`; the trainer writes `to_toml` beside its results and puts
-`identity` into every checkpoint.
+`registries` knows what has a name, `options` is the table of what can be said, `conflicts` tells
+what does not go together. `distnet/train.py` calls `parse`; the trainer writes `to_toml` beside its
+results and puts `identity` into every checkpoint.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,8 @@ from distnet.base.arrays import ceil_divide
 from distnet.base.options import ConfigError, details, parse_values, settle, to_toml
 from distnet.optim import depends_on_length
 from distnet.training.conflicts import check_together
-from distnet.training.options import TrainOptions, check_early
+from distnet.training.options import TrainOptions
+from distnet.training.registries import check_early
 
 __all__ = ["ConfigError", "TrainConfig", "config_of", "identity", "parse", "to_toml"]
 

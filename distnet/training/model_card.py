@@ -20,7 +20,7 @@ from distnet.data import Dataset
 from distnet.nn import Network
 from distnet.training import columns
 from distnet.training.config import TrainConfig
-from distnet.training.options import ENTRIES
+from distnet.training.registries import ENTRIES
 
 MAX_CLASSES = 12  # that are named
 INPUTS = "data_dir", "init"  # what is in them decides, if not their names

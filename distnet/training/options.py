@@ -1,7 +1,6 @@
 """The options of a training run: one table of flags, TOML keys and fields."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +18,6 @@ from distnet.base.options import (
     Option,
     option,
     option_of,
-    own_options,
     shown,
     with_options_of,
 )
@@ -28,8 +26,8 @@ from distnet.data.registry import DATASETS
 from distnet.models import MODELS
 from distnet.optim import OPTIMIZERS, SCHEDULES
 from distnet.parallel import EXCHANGES, REDUCTIONS
+from distnet.training.registries import ENTRIES, SYNCHRONIZATIONS
 from distnet.training.step.islands import LocalSteps
-from distnet.training.step.synchronization import EveryStep
 
 WHAT = "network and data"
 LENGTH = "length of the run"
@@ -43,26 +41,6 @@ STEPS = {">=": 0, "<=": MAX_STEPS}
 COUNT = {">=": 1, "<=": 1_000_000}
 EXACT = [name for name, kind in REDUCTIONS.items() if kind.exact]
 OTHERS = [name for name, kind in REDUCTIONS.items() if not kind.exact]
-
-# Ways to come to one state on all ranks, by what they are configured by.
-SYNCHRONIZATIONS = {"step": EveryStep, "local": LocalSteps}
-REGISTRIES: dict[str, Mapping[str, Any]] = {
-    "model": MODELS,
-    "data": DATASETS,
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
-    "sync": SYNCHRONIZATIONS,
-}
-# What there was when this file was read, of which the flags are made.
-KNOWN = {owner: frozenset(registry) for owner, registry in REGISTRIES.items()}
-
-# The options that the entries of the registries take, by entry.
-ENTRIES: dict[str, dict[str, Mapping[str, Option]]] = {
-    "model": {name: own_options(maker) for name, maker in MODELS.items()},
-    "optimizer": {name: optimizer.options for name, optimizer in OPTIMIZERS.items()},
-    "schedule": {name: own_options(factory) for name, factory in SCHEDULES.items()},
-    "sync": {name: own_options(maker) for name, maker in SYNCHRONIZATIONS.items()},
-}
 LR = Option("peak learning rate", metavar="X", limits={">": 0, "<=": 1000})
 
 
@@ -465,17 +443,6 @@ class TrainOptions:
     def settings(self, registry: str) -> dict[str, Any]:
         """The options that the chosen "model", "optimizer", ... takes, by name."""
         return {name: getattr(self, name) for name in ENTRIES[registry][getattr(self, registry)]}
-
-
-def check_early() -> None:
-    """Raises ConfigError for an entry of a registry that has come too late to have flags."""
-    for owner, registry in REGISTRIES.items():
-        if late := [name for name in registry if name not in KNOWN[owner]]:
-            raise ConfigError(
-                f"{owner} {shown(late[0])}: found it added after the options were read, expected "
-                "all before; add it before the first run, and before distnet.training.config is "
-                "imported"
-            )
 
 
 def weights_of(text: str) -> list[float]:
