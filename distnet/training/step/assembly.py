@@ -140,27 +140,23 @@ def make_trainer(
     """
     parameters = objective.parameters
     check_takes_part(parameters.arithmetic, objective, feed, optimizer, schedule, reduction)
-    if local is not None and audit:
-        raise ValueError("audit: found islands, whose ranks have no other rank's state")
-    if local is not None and reducing is not None:
-        raise ValueError("reducing: found islands, which say themselves who sums; leave it out")
-    if local is not None and parameters.arithmetic.stores:
-        name = parameters.arithmetic.name
-        raise ValueError(f"islands: found {name}, whose masters they do not share; use float32")
+    if local is not None:
+        _check_suits_islands(parameters.arithmetic, audit, reducing)
     if sampler is None:
         num_parts = 1 if local is None else local.islands
         sampler = Sampler(len(feed.targets), batch_size, micro_batch_size, seed, num_parts)
     sums = Sums(objective, sampler.max_micro_batches, reduction, exchange, bucket_bytes)
     ranks = comm if local is None else deal_islands(comm, local.islands).ranks
     summing = ranks if reducing is None else reducing
-    plain = reduction == "exact" and exchange == "auto" and local is None and not audit
-    body = body_of(objective) if plain and trains_alone(comm, optimizer) else None
-    checked = _agreed(comm, exchange, lambda: sums.checked(summing, audit)) if audit else None
+    is_usual = reduction == "exact" and exchange == "auto" and local is None and not audit
+    body = body_of(objective) if is_usual and trains_alone(comm, optimizer) else None
     if body is not None:
         optimizer = DeviceOptimizer(optimizer, parameters, body)
         reducer = sums.on_device(summing, body)
+    elif audit:
+        reducer = _agreed(comm, exchange, lambda: sums.checked(summing, audit))
     else:
-        reducer = checked or _agreed(comm, exchange, lambda: sums.over(summing))
+        reducer = _agreed(comm, exchange, lambda: sums.over(summing))
     trainer = Trainer(
         objective=objective,
         optimizer=optimizer,
@@ -176,9 +172,21 @@ def make_trainer(
     if local is not None:
         islands = _agreed(comm, exchange, lambda: Islands(local, trainer, sums.over, exchange))
         trainer.synchronization = islands
-    if checked is not None:
-        trainer.audit = Audit(comm, checked, seed, audit)
+    if isinstance(reducer, CheckedReducer):
+        trainer.audit = Audit(comm, reducer, seed, audit)
     return trainer
+
+
+def _check_suits_islands(arithmetic: Arithmetic, audit: int, reducing: Communicator | None) -> None:
+    """Raises ValueError for what ranks that have only the state of their own islands cannot do."""
+    if audit:
+        raise ValueError("audit: found islands, whose ranks have no other rank's state")
+    if reducing is not None:
+        raise ValueError("reducing: found islands, which say themselves who sums; leave it out")
+    if arithmetic.stores:
+        raise ValueError(
+            f"islands: found {arithmetic.name}, whose masters they do not share; use float32"
+        )
 
 
 def _agreed(comm: Communicator, exchange: str | OwnAllreduce, make: Callable[[], T]) -> T:

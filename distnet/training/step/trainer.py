@@ -70,7 +70,6 @@ class Trainer:
         seed: int,
         memory: Mapping[str, Array] | None = None,
         ranks: Communicator | None = None,
-        synchronization: Synchronization | None = None,
     ) -> None:
         self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
         self.parameters = objective.parameters
@@ -78,7 +77,7 @@ class Trainer:
         self.comm, self.seed = comm, seed
         self.memory = dict(memory or {})
         self.ranks = comm if ranks is None else ranks
-        self.synchronization = synchronization or EveryStep()
+        self.synchronization: Synchronization = EveryStep()
         keeps = isinstance(reducer.exchange.format, DeviceExact)
         numbers, changes = reducer.units, bool(self.memory)
         on_device = device_pass(objective, feed, numbers, keeps=keeps, changes=changes)
