@@ -39,6 +39,27 @@ def page(reader: Reader, name: str, question: str) -> tuple[str, str]:
     }
     what = "a digit" if digits else "something"
     title = f"Draw {what}, and see what the network thinks"
+    content = [
+        element("h1", title),
+        element("p", f"{name}: {network.parameters.size:,} parameters."),
+        element("div", _sheet(what), _answer(), _seen(digits), class_="draw"),
+        element("h2", "On its way through the layers"),
+        element(
+            "p",
+            "Each square is a channel, black the least number of the layer and white the largest; "
+            "of more channels than can be shown the first ones.",
+        ),
+        element("div", id="layers", class_="tiles layers"),
+        element("h2", "From a program"),
+        element("p", element("code", id="curl"), class_="scrolls"),
+        Html(f'<script type="application/json" id="about">{_in_script(about)}</script>'),
+        Html(f"<script>{script}</script>"),
+    ]
+    return document(title, style, content, policy), policy
+
+
+def _sheet(what: str) -> Html:
+    """To draw on, what is done with the drawing, and what has gone wrong."""
     sheet = element(
         "canvas",
         "Drawing needs a mouse or a finger; a picture can be chosen below.",
@@ -60,43 +81,28 @@ def page(reader: Reader, name: str, question: str) -> tuple[str, str]:
         ),
         class_="buttons",
     )
+    return element("section", sheet, buttons, element("p", id="trouble", role="alert"))
+
+
+def _answer() -> Html:
+    """The likeliest class, and bars for all."""
     verdict = element(
         "p", element("output", "", id="verdict"), class_="verdict", aria_live="polite"
     )
-    seen = element("figure", element("figcaption", "What the network sees"), _image("seen"))
+    return element("section", verdict, element("div", id="bars", class_="chances"))
+
+
+def _seen(digits: bool) -> Html:
+    """What becomes of the drawing on its way into the network."""
+    image = Html('<img id="seen" alt="the picture as the network reads it" hidden>')
+    seen = element("figure", element("figcaption", "What the network sees"), image)
     prepared = (
         "It is scaled to 20 × 20 pixels and its centre of mass put into the middle of 28 × 28, as "
         "the digits of MNIST were."
         if digits
         else "It is scaled, and cropped about the centre, to the size that the network reads."
     )
-    content = [
-        element("h1", title),
-        element("p", f"{name}: {network.parameters.size:,} parameters."),
-        element(
-            "div",
-            element("section", sheet, buttons, element("p", id="trouble", role="alert")),
-            element("section", verdict, element("div", id="bars", class_="chances")),
-            element("section", seen, element("p", prepared, class_="quiet"), id="input"),
-            class_="draw",
-        ),
-        element("h2", "On its way through the layers"),
-        element(
-            "p",
-            "Each square is a channel, black the least number of the layer and white the largest; "
-            "of more channels than can be shown the first ones.",
-        ),
-        element("div", id="layers", class_="tiles layers"),
-        element("h2", "From a program"),
-        element("p", element("code", id="curl"), class_="scrolls"),
-        Html(f'<script type="application/json" id="about">{_in_script(about)}</script>'),
-        Html(f"<script>{script}</script>"),
-    ]
-    return document(title, style, content, policy), policy
-
-
-def _image(name: str) -> Html:
-    return Html(f'<img id="{name}" alt="the picture as the network reads it" hidden>')
+    return element("section", seen, element("p", prepared, class_="quiet"), id="input")
 
 
 def _hash(text: str) -> str:
