@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from distnet.base.arrays import Shape, ceil_divide, format_shape
-from distnet.base.options import details
 from distnet.data import (
     DATASETS,
     DataError,
@@ -40,7 +39,7 @@ from distnet.parallel import (
 )
 from distnet.parallel.watch import Watch
 from distnet.training.callbacks import EarlyStopping
-from distnet.training.config import TrainConfig, defaults_of, identity, to_toml
+from distnet.training.config import TrainConfig, defaults_of, identity, to_toml, whole_run
 from distnet.training.files.directory_lock import DirectoryLock
 from distnet.training.files.earlier_runs import claim, init_of
 from distnet.training.files.mirrors import MIRRORS
@@ -93,43 +92,21 @@ def job_of(
     if started:
         agree(comm, {"the weights of --init": objective.parameters.sha256()})
     trainer = trainer_of(config, objective, training, comm)
-    total_steps = num_steps(config, trainer.sampler.steps_per_epoch)
     has_line = config.progress and environ.get("TERM") != "dumb"
     terminal = Terminal(comm, has_line, config.quiet)
     together(comm, lambda: check_timeline(config, comm))
     with ExitStack() as undo:
         directory = directory_of(config, dataset, comm, terminal.warn, undo)
-        data = {"name": dataset.name, "sha256": dataset.sha256}
-        if dataset.pictures:
-            data["pictures"] = dataset.pictures
-        model = about(objective.network, dataset.classes, **data)
-        saving = Saving(directory, decisive, fingerprint, model)
-        run = Run(
-            trainer,
-            {name: Feed(trainer.objective, *each) for name, each in evaluated.items()},
-            total_steps=total_steps,
-            evaluation_size=config.micro_batch_size,
-            verify_every=config.verify_every,
-            checkpoint_every=config.checkpoint_every,
-            saves=saving,
-            stop_at=config.stop_at,
-            wants_stop=wants_stop,
-        )
-        for line in started:
-            terminal.say(f"distnet: {line}")
+        saving = Saving(directory, decisive, fingerprint, about_model(objective.network, dataset))
+        run = run_of(config, trainer, evaluated, saving, wants_stop)
+        if started:
+            terminal.say(f"distnet: {started}")
         _go_on(run, config, saving, terminal)
         config = _as_it_began(config, directory.path, terminal)
         run.callbacks = callbacks_of(config, dataset, run, saving, terminal)
-        watch = Watch(
-            comm,
-            directory.path / "heartbeats",
-            config.stall_timeout,
-            stall_ends=config.stall_action == "end",
-        )
-        if comm.survives_losses or config.stall_timeout:
-            together(comm, watch.start)
+        watch = watch_of(config, comm, directory)
         undo.pop_all()
-        return Job(run, saving, terminal, watch, _whole_run(config))
+        return Job(run, saving, terminal, watch, to_toml(whole_run(config)))
 
 
 def dataset_on(comm: Communicator, config: TrainConfig, environ: Mapping[str, str]) -> Dataset:
@@ -228,11 +205,11 @@ def objective_of(
     return Classification(network, label_smoothing=config.label_smoothing, class_weights=weights)
 
 
-def start_of(config: TrainConfig, network: Network) -> list[str]:
-    """Takes the weights that `--init` names, unless a checkpoint has all; lines that say so."""
+def start_of(config: TrainConfig, network: Network) -> str:
+    """Takes the weights that `--init` names, unless a checkpoint has all; a line that says so."""
     if not config.init or config.resume:
-        return []
-    return [initialize(network, config.init)]
+        return ""
+    return initialize(network, config.init)
 
 
 def trainer_of(
@@ -366,6 +343,44 @@ def check_timeline(config: TrainConfig, comm: Communicator) -> None:
         check_file(Path(config.timeline), config.out, overwrite=config.overwrite)
 
 
+def about_model(network: Network, dataset: Dataset) -> dict[str, str]:
+    """What checkpoints say of the network, and of the data that it was trained on."""
+    data = {"name": dataset.name, "sha256": dataset.sha256}
+    if dataset.pictures:
+        data["pictures"] = dataset.pictures
+    return about(network, dataset.classes, **data)
+
+
+def run_of(
+    config: TrainConfig,
+    trainer: Trainer,
+    evaluated: Mapping[str, Samples],
+    saving: Saving,
+    wants_stop: Callable[[], bool],
+) -> Run:
+    """The run at its first step, without callbacks."""
+    return Run(
+        trainer,
+        {name: Feed(trainer.objective, *each) for name, each in evaluated.items()},
+        total_steps=num_steps(config, trainer.sampler.steps_per_epoch),
+        evaluation_size=config.micro_batch_size,
+        verify_every=config.verify_every,
+        checkpoint_every=config.checkpoint_every,
+        saves=saving,
+        stop_at=config.stop_at,
+        wants_stop=wants_stop,
+    )
+
+
+def watch_of(config: TrainConfig, comm: Communicator, directory: RunDirectory) -> Watch:
+    """Who keeps the others waiting: looked for where somebody asked, or ranks may be lost."""
+    stall_ends = config.stall_action == "end"
+    watch = Watch(comm, directory.path / "heartbeats", config.stall_timeout, stall_ends=stall_ends)
+    if comm.survives_losses or config.stall_timeout:
+        together(comm, watch.start)
+    return watch
+
+
 def callbacks_of(
     config: TrainConfig, dataset: Dataset, run: Run, saving: Saving, terminal: Terminal
 ) -> list[Callback]:
@@ -422,13 +437,3 @@ def _as_it_began(config: TrainConfig, directory: Path, terminal: Terminal) -> Tr
             + (f"from the weights in {began}" if began else "from scratch")
         )
     return replace(config, init=began)
-
-
-def _whole_run(config: TrainConfig) -> str:
-    """As TOML, without what concerns one part of the run alone, so that it can be run again.
-
-    From any directory: files and directories are named by their whole paths.
-    """
-    paths = [item.name for item in fields(config) if details(item).path]
-    whole = {name: os.path.abspath(path) for name in paths if (path := getattr(config, name))}
-    return to_toml(replace(config, **whole | {"resume": "", "stop_at": 0, "overwrite": False}))

@@ -5,8 +5,9 @@ what does not go together. `distnet/train.py` calls `parse`; the trainer writes 
 results and puts `identity` into every checkpoint.
 """
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from distnet.base.arrays import ceil_divide
@@ -16,7 +17,7 @@ from distnet.training.conflicts import check_together
 from distnet.training.options import TrainOptions
 from distnet.training.registries import check_early
 
-__all__ = ["ConfigError", "TrainConfig", "config_of", "identity", "parse", "to_toml"]
+__all__ = ["ConfigError", "TrainConfig", "config_of", "identity", "parse", "to_toml", "whole_run"]
 
 MAX_DEFAULT_MICRO_BATCH = 32
 
@@ -96,3 +97,13 @@ def defaults_of(config: TrainConfig) -> dict[str, Any]:
     """
     chosen = {name: getattr(config, name) for name in ("model", "data", "optimizer", "schedule")}
     return identity(TrainConfig(**chosen))
+
+
+def whole_run(config: TrainConfig) -> TrainConfig:
+    """Without what concerns one part of the run alone, so that it can be run again.
+
+    From any directory: files and directories are named by their whole paths.
+    """
+    paths = [item.name for item in fields(config) if details(item).path]
+    whole = {name: os.path.abspath(path) for name in paths if (path := getattr(config, name))}
+    return replace(config, **whole | {"resume": "", "stop_at": 0, "overwrite": False})
