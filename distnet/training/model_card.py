@@ -23,6 +23,10 @@ from distnet.training.config import TrainConfig
 from distnet.training.registries import ENTRIES
 
 MAX_CLASSES = 12  # that are named
+CAUTION = """
+The best checkpoint was chosen by the test samples, so its accuracy on them is a little too good;
+with `--validation` it is not.
+"""
 INPUTS = "data_dir", "init"  # what is in them decides, if not their names
 
 
@@ -39,23 +43,15 @@ def model_card(
 
     summary: that of the run; num_samples: how many of the data set it was trained on.
     """
-    chosen = "valid" if "best_valid_accuracy" in summary else "test"
-    accuracy = columns.text("accuracy", summary[f"best_{chosen}_accuracy"])
-    best = f"{accuracy} after step {summary['best_step']}"
+    chosen_by = "valid" if "best_valid_accuracy" in summary else "test"
     rows = [
         *_results(summary),
-        ("best checkpoint", f"{best}, chosen by the {chosen} samples"),
+        ("best checkpoint", _best(summary, chosen_by)),
         ("length", f"{summary['steps']} steps, {summary['epochs']:.4g} epochs"),
         ("trained on", f"{summary['data']}, {num_samples:,} samples, SHA-256 `{dataset.sha256}`"),
         ("parameters", f"{network.parameters.values.size:,}, SHA-256 `{summary['params_sha256']}`"),
         ("computed by", _computed(summary)),
     ]
-    caution = (
-        ""
-        if chosen == "valid"
-        else "\nThe best checkpoint was chosen by the test samples, so its accuracy on them is a "
-        "little too good; with `--validation` it is not.\n"
-    )
     table = "\n".join(f"| {name} | {text} |" for name, text in rows)
     size, version = format_shape(network.input_shape), import_module("distnet").__version__
     classes = dataset.classes
@@ -67,7 +63,7 @@ A network that tells {len(classes)} classes of inputs of {size} apart: {_named(c
 | | |
 |---|---|
 {table}
-{caution}
+{CAUTION if chosen_by == "test" else ""}
 ## How to use it
 
 ```python
@@ -102,6 +98,11 @@ def _results(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         for name in names
         if summary.get(name) is not None
     ]
+
+
+def _best(summary: Mapping[str, Any], chosen_by: str) -> str:
+    accuracy = columns.text("accuracy", summary[f"best_{chosen_by}_accuracy"])
+    return f"{accuracy} after step {summary['best_step']}, chosen by the {chosen_by} samples"
 
 
 def _computed(summary: Mapping[str, Any]) -> str:
