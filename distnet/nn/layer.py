@@ -57,6 +57,7 @@ class Layer:
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         layer = super().__new__(cls)
         layer.made_with = args, kwargs
+        Layer.__init__(layer)  # which a constructor of a user's own may leave out
         return layer
 
     def __init__(self) -> None:

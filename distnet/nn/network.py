@@ -31,6 +31,8 @@ Ready = Callable[[int], None]
 PREDICT_BLOCK = 100
 PREDICT_NUMBERS = 1_300_000  # in the samples of a pass
 
+COMPUTING = "forward", "backward", "as_input"  # what the layers alone decide
+
 
 class Network:
     """Layers built for one input shape, `(C, H, W)` or `(K,)`.
@@ -44,6 +46,10 @@ class Network:
     are loaded: drawing them takes seconds for the largest networks. A layer has one place in one
     network; a network can be copied with `copy.deepcopy`, and pickled. What is trained for is not a
     matter of the network but of an objective, see `distnet.objectives`.
+
+    What it computes is what its layers compute: files, devices and copies know nothing else of it.
+    So a class derived from it has a constructor of its own, but not these: `forward`, `backward`,
+    `as_input`.
     """
 
     _has_hinted = False  # that floats look like bytes
@@ -57,6 +63,13 @@ class Network:
         dtype: DTypeLike = np.float32,
         arithmetic: str | Arithmetic = FLOAT,
     ) -> None:
+        for name in COMPUTING:
+            if getattr(type(self), name) is not getattr(Network, name):
+                raise TypeError(
+                    f"{type(self).__name__}: found a {name} of its own, which no file and no "
+                    "device would know of, expected that of Network; write what it does as a layer "
+                    "of your own, in the list of layers"
+                )
         self.body = Sequential(layers)
         self.input_shape = arguments.shape("Network", "input_shape", input_shape)
         if np.dtype(dtype) not in (np.float32, np.float64):

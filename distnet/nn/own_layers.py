@@ -7,6 +7,7 @@ returning what it was given, `return dy`, by keeping what it returned, or by wri
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TypeGuard, TypeVar
 
 import numpy as np
@@ -34,6 +35,28 @@ def computes_as(layer: Layer | None, kind: type[L]) -> TypeGuard[L]:
         return False
     own = type(layer)
     return own.forward is kind.forward and own.backward is kind.backward
+
+
+def check_calls(own: object, base: type, *names: str) -> None:
+    """Raises TypeError for a method of a user's own that cannot be called as that of `base`."""
+    for name in names:
+        found, expected = (signature(getattr(kind, name)) for kind in (type(own), base))
+        try:
+            found.bind(*expected.parameters)
+        except TypeError:
+            theirs, ours = (", ".join(each.parameters) for each in (found, expected))
+            raise TypeError(
+                f"{type(own).__name__}.{name}: found arguments ({theirs}), expected ({ours})"
+            ) from None
+
+
+def check_shape(shape: object) -> None:
+    """Raises ValueError for what `build` may not return."""
+    if not isinstance(shape, tuple) or not all(isinstance(n, int | np.integer) for n in shape):
+        raise ValueError(
+            f"build returned {shape!r:.60}, expected the shape of one output, a tuple of whole "
+            "numbers"
+        )
 
 
 def keeps_output(layer: Layer) -> bool:

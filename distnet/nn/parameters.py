@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -42,8 +42,36 @@ class Home:
         return self.place
 
 
+class InVectors:
+    """What has arrays that are views of flat vectors, once they have been bound.
+
+    From then on, what is assigned to one of them is written into the vector: a view that was merely
+    replaced would be trained, summed or saved no more.
+    """
+
+    _bound: Collection[str] = ()
+
+    def bind(self, **views: Any) -> None:
+        """Makes these arrays views of vectors, whatever they were before."""
+        self.__dict__.update(views, _bound=tuple(views))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._bound:
+            getattr(self, name)[...] = value
+        else:
+            super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        """For an array that is not there yet."""
+        kind = type(self).__name__
+        raise AttributeError(
+            f"{kind}.{name.lstrip('_')}: found none, as no network has this {kind}; expected its "
+            f"layer to be built, and to name it in {kind.lower()}s()"
+        )
+
+
 @dataclass(eq=False)
-class Parameter:
+class Parameter(InVectors):
     """An array that is trained: its shape, how it starts, whether weight decay applies to it.
 
     bound: the largest magnitude of its elements, if its layer cuts them to one in `refresh`.
@@ -69,6 +97,8 @@ class Parameter:
 
     @value.setter
     def value(self, array: Array) -> None:
+        if self.home is not None:
+            self.home.values()
         self._value = array
 
     @property
@@ -82,7 +112,7 @@ class Parameter:
 
 
 @dataclass(eq=False)
-class Statistic:
+class Statistic(InVectors):
     """A running average that evaluation uses, `value`, float64; and what moves it, `batch`, flat.
 
     In training mode a layer writes into `batch` what one micro-batch contributes, weighted by the
@@ -287,12 +317,12 @@ class Parameters:
         for places, values, grads in (trained, (self.constant_slots, self.constants, unread)):
             for slot in places:
                 parameter = self._parameters[slot.name]
-                parameter.value, parameter.grad = slot.of(values), slot.of(grads)
+                parameter.bind(_value=slot.of(values), grad=slot.of(grads))
                 parameter.home = self._home
+        batches = {slot.name: slot.of(self.batch_statistics) for slot in self.batch_slots}
         for slot in self.statistic_slots:
-            self._statistics[slot.name].value = slot.of(self.statistics)
-        for slot in self.batch_slots:
-            self._statistics[slot.name].batch = slot.of(self.batch_statistics)
+            batch = {"batch": batches[slot.name]} if slot.name in batches else {}
+            self._statistics[slot.name].bind(value=slot.of(self.statistics), **batch)
 
     @property
     def size(self) -> int:

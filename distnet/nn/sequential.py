@@ -17,6 +17,8 @@ from distnet.nn import arguments, layout
 from distnet.nn.layer import Layer
 from distnet.nn.memory import Memory
 from distnet.nn.own_layers import (
+    check_calls,
+    check_shape,
     checked_gradient,
     checked_output,
     computes_as,
@@ -70,6 +72,8 @@ class Sequential(Layer):
         for layer in self.layers:
             if not isinstance(layer, Layer):
                 raise arguments.refusal("Sequential", "a layer", layer, "objects such as ReLU()")
+            if is_own(layer):
+                check_calls(layer, Layer, "forward", "backward")
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
@@ -81,12 +85,14 @@ class Sequential(Layer):
         for name, layer in self.named_layers():
             layer.input_shape = shape
             try:
-                shape = layer.build(shape, dtype)
+                built = layer.build(shape, dtype)
+                if is_own(layer):
+                    check_shape(built)
             except ValueError as error:
                 raise ValueError(
                     f"{name}, whose input is {format_shape(shape)}: {error}"
                 ) from error
-            layer.output_shape = shape
+            layer.output_shape = shape = built
         self.output_shape = shape
         return shape
 

@@ -31,7 +31,7 @@ def is_stackable(network: Network) -> bool:
     """Whether `stacked` takes the network: all of its layers can, in plain arithmetic."""
     if network.arithmetic.rounds or network.arithmetic.stores or network.parameters.are_joined:
         return False
-    if is_own(network):  # it may do something else with what it is given
+    if is_own(network):  # it may hold what cannot be copied
         return False
     layers = [network.body, *network.body.layers, *network.body.leaves()]
     return all(type(layer) in STACKABLE and not _is_patched(layer) for layer in layers)

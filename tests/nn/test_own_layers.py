@@ -27,7 +27,7 @@ from distnet.nn import (
 )
 from distnet.nn.gradient_check import gradient_errors
 from distnet.nn.initializers import constant
-from distnet.nn.parameters import Parameter
+from distnet.nn.parameters import Parameter, Statistic
 from distnet.training.files.model_file import load, save
 
 SHAPE = (2, 4, 4)
@@ -232,6 +232,79 @@ def test_gradients_that_are_added_begin_at_zero():
         network.forward(np.ones((2, 4)), TRAIN)
         network.backward(np.ones((2, 3)))
         assert (own.bias.grad == 2).all()
+
+
+class Assigns(Adds):
+    """Puts new arrays in the place of those that it has, and forgets `super().__init__()`."""
+
+    def __init__(self):
+        self.mean = Statistic((3,), 0)
+
+    def statistics(self):
+        yield "mean", self.mean
+
+    def forward(self, x, out=None, at=None):
+        if at is not None:
+            self.mean.batch = x.mean(axis=0) * at.share
+            self.bias.value = self.bias.value + 1
+        return x + self.bias.value - self.mean.value
+
+    def update_statistics(self):
+        self.mean.value = 0.5 * (self.mean.value + self.mean.batch)
+
+    def backward(self, dy, out=None, need_dx=True):
+        self.bias.grad = dy.sum(axis=0)
+        return dy
+
+
+def test_arrays_that_are_assigned_stay_where_they_are_trained_and_saved():
+    own = Assigns()
+    network = Network([own, Linear(2)], (3,), dtype=np.float64)
+    network.forward(np.ones((2, 3)), TRAIN)
+    network.backward(np.ones((2, 2)))
+    parameters = network.parameters
+    parameters.update_statistics(parameters.batch_statistics.copy())
+    np.testing.assert_array_equal(parameters.values[:3], 1)
+    np.testing.assert_array_equal(parameters.grads[:3], own.bias.grad)
+    assert parameters.grads[:3].all()
+    np.testing.assert_array_equal(parameters.statistics, TRAIN.share / 2)
+    twin = copy.deepcopy(network)
+    np.testing.assert_array_equal(twin.predict(np.eye(3)), network.predict(np.eye(3)))
+
+
+class NamesNone(Adds):
+    def parameters(self):
+        return iter(())
+
+
+class TakesNoOut(Same):
+    def forward(self, x, at=None):
+        return x
+
+
+class ReturnsNoShape(Same):
+    def build(self, shape, dtype=np.float32):
+        super().build(shape, dtype)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (NamesNone, r"Parameter.value: found none, .*, and to name it in parameters\(\)"),
+        (TakesNoOut, r"TakesNoOut.forward: found .*\(self, x, at\), expected \(self, x, out, at\)"),
+        (ReturnsNoShape, "layer1, whose input is .*: build returned None, expected the shape of"),
+    ],
+)
+def test_what_is_left_out_is_said_in_a_line(own, message):
+    with pytest.raises((AttributeError, TypeError, ValueError), match=message):
+        Network([own()], SHAPE).predict(np.zeros((1, *SHAPE), np.float32))
+
+
+@pytest.mark.parametrize("name", ["forward", "backward", "as_input"])
+def test_a_network_computes_what_its_layers_compute(name):
+    kind = type("Own", (Network,), {name: lambda self, x, at=None: x})
+    with pytest.raises(TypeError, match=f"Own: found a {name} of its own, .* as a layer of your"):
+        kind([Linear(2)], (3,))
 
 
 def test_nothing_is_to_be_returned_where_nobody_asks():
