@@ -63,21 +63,35 @@ def check_beginning(
 def check_own_objective(trainer: Trainer) -> None:
     """Raises ValueError if one of a user's own makes two things of the first micro-batch.
 
-    And if it changes gradients that it has announced, which would show only where there are ranks
-    to which they are sent.
+    And if it does not divide by what it is told to, or changes gradients that it has announced,
+    which would show only where there are ranks to which they are sent.
     """
     if not is_own(trainer.objective):
         return
-    batch, answers = trainer.batch(0), []
-    for _ in range(2):
+    batch = trainer.batch(0)
+
+    def answer() -> list[Array]:
+        """The loss, the gradients, all else."""
         sums = batch.compute(0, ready=lambda start: None)
-        answers.append((sums[:1], sums[1:], trainer.parameters.grads.copy()))
-    if not all(map(_are_close, *answers)):
+        return [sums[:1], trainer.parameters.grads.copy(), sums[1:]]
+
+    first, again = answer(), answer()
+    if not all(map(_are_close, first, again)):
         raise ValueError(
             f"{type(trainer.objective).__name__}: found two answers to the same micro-batch, "
             "expected one, on whichever rank; random numbers have to follow from `at`, such as "
             "np.random.default_rng([at.seed, at.step, at.number]), and nothing may be kept from "
             "one micro-batch to the next"
+        )
+    if len(batch.micro_batches) == 1:
+        return
+    batch.double()
+    halves = [2 * each for each in answer()[:2]]
+    if not all(map(_are_close, first[:2], halves)):
+        raise ValueError(
+            f"{type(trainer.objective).__name__}: found a micro-batch whose loss and gradients are "
+            "not half as large in a batch twice as large, expected them to be divided by `divisor`,"
+            " which belongs to the whole batch, and not by the size of the micro-batch"
         )
 
 

@@ -122,6 +122,39 @@ def test_too_few_sums_are_refused(kind):
         fit(kind(network(BatchNorm())), X, T, **SETTINGS, evaluate_on={"same": (X, T)})
 
 
+class MeanOfThePiece(Margin):
+    def gradients(self, x, targets, at, divisor=None, ready=None):
+        return super().gradients(x, targets, at, len(x), ready)
+
+
+class BySharesOfTheBatch(Margin):
+    """The same loss, with a penalty of which each micro-batch has its share."""
+
+    def gradients(self, x, targets, at, divisor=None, ready=None):
+        loss = super().gradients(x, targets, at, len(x) / at.share)
+        self.parameters.grads += at.share * self.parameters.values
+        return loss + at.share / 2 * np.square(self.parameters.values).sum()
+
+
+def test_a_mean_over_the_micro_batch_is_refused_where_there_are_several():
+    with pytest.raises(ValueError, match=r"MeanOfThePiece: .* expected them to be divided by `div"):
+        fit(MeanOfThePiece(network()), X, T, **SETTINGS)
+    whole = SETTINGS | {"micro_batch_size": None}
+    fit(BySharesOfTheBatch(network()), X, T, **SETTINGS)
+    found = [fit(kind(network()), X, T, **whole).losses for kind in (Margin, MeanOfThePiece)]
+    np.testing.assert_allclose(*found)
+
+
+class TakesNoReady(Margin):
+    def gradients(self, x, targets, at, divisor=None):
+        return super().gradients(x, targets, at, divisor)
+
+
+def test_methods_that_cannot_be_called_are_refused_with_what_they_are_given():
+    with pytest.raises(TypeError, match=r"TakesNoReady.gradients: found .*divisor\), .* ready\)"):
+        fit(TakesNoReady(network()), X, T, **SETTINGS)
+
+
 class Siamese(Objective):
     """Pairs (N, 2, ...), of which the outputs shall be as far apart as the targets say."""
 

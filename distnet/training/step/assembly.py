@@ -10,6 +10,7 @@ from distnet.base.arithmetic import Arithmetic
 from distnet.base.arrays import Array
 from distnet.data.sampler import Sampler
 from distnet.device.body import OnDevice
+from distnet.nn.own_layers import check_calls, is_own
 from distnet.objectives import Objective
 from distnet.optim.optimizers import Optimizer
 from distnet.optim.schedules import Schedule
@@ -138,6 +139,8 @@ def make_trainer(
     exact reductions and not with `local`. Raises RankError on all ranks for an exchange that some
     cannot have.
     """
+    if is_own(objective):
+        check_calls(objective, Objective, "gradients", "measure")
     parameters = objective.parameters
     check_takes_part(parameters.arithmetic, objective, feed, optimizer, schedule, reduction)
     if local is not None:

@@ -42,6 +42,10 @@ class Batch:
             self._divisor = self.objective.divisor(self.feed.targets[self._samples])
         return self._divisor
 
+    def double(self) -> None:
+        """From now on its micro-batches are those of a batch that is twice as large."""
+        self._divisor, self.num_samples = 2 * self.divisor, 2 * self.num_samples
+
     def place(self, m: int) -> MicroBatch:
         """What the random bits of a micro-batch depend on."""
         share = len(self.micro_batches[m]) / self.num_samples
