@@ -62,7 +62,11 @@ def expect_same(found, expected):
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
-@pytest.mark.parametrize("frozen", [(), ("conv1.bias",), ("conv1", "batchnorm1")])
+@pytest.mark.parametrize(
+    "frozen",
+    [(), ("conv1.bias",), ("conv1", "batchnorm1"), ("conv", "batchnorm", "linear")],
+    ids=["nothing", "a bias", "the first layers", "all"],
+)
 @pytest.mark.parametrize(
     "loss", [{}, {"label_smoothing": 0.1}, {"class_weights": [1, 2, 0.5], "label_smoothing": 0.2}]
 )

@@ -173,8 +173,8 @@ def device_pass(
     on the device, until the next pass. changes: whether the samples change from step to step.
     """
     body = body_of(objective)
-    if body is None or numbers is None:
-        return None
+    if body is None or numbers is None or not objective.parameters.place.size:
+        return None  # of what is frozen altogether there are no gradients
     network, loss = cast("Any", objective).network, device_loss(objective, body.device)
     images = None if changes else DeviceImages.of(feed, body.device)
     return DevicePass(network, loss, feed, numbers, keeps, images)
