@@ -53,12 +53,17 @@ class CudaKernels(Blas):
         return self.xp.RawModule(code=source(), options=OPTIONS, name_expressions=NAMES)
 
     def load(self) -> None:
-        """Finds NVIDIA's libraries, and compiles; raises ImportError or RuntimeError if it cannot.
+        """Finds NVIDIA's libraries, and compiles; raises ImportError, OSError or RuntimeError if it
+        cannot, MemoryError if there is no room.
 
         Otherwise the first pass would.
         """
-        self._function("units")
-        self._ready()
+        try:
+            self._function("units")
+            self._ready()
+            _ = self.xp.zeros(1) + 1  # CuPy's own kernels need NVIDIA's headers as well
+        except self.xp.cuda.compiler.CompileException as error:
+            raise RuntimeError(str(error)) from None
 
     def unit(self, x: Any, bits: int) -> Any:
         x = self.xp.ascontiguousarray(x)

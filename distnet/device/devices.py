@@ -41,7 +41,7 @@ class Device:
     def __repr__(self) -> str:
         return f"Device({self.name})"
 
-    def __reduce__(self) -> tuple[Callable[[str], Device], tuple[str]]:
+    def __reduce__(self) -> tuple[Callable[..., Device], tuple[str | int, ...]]:
         """A copy or a pickle of a network names its device."""
         return device_named, (self.name,)
 
@@ -90,16 +90,34 @@ class Cuda(Device):
         if not count:
             raise DeviceError("device cuda: found no GPU, expected one")
         self.number = number % count
-        self.xp.cuda.Device(self.number).use()
         self.kernels = CudaKernels(self.xp)
+        self._use()
         try:
             self.kernels.load()
-        except (ImportError, RuntimeError) as error:
+        except (ImportError, OSError, RuntimeError) as error:
             raise DeviceError(
                 f"device cuda: found no CUDA for CuPy ({_reason(error)}), expected "
                 "NVIDIA's libraries: pip install 'cupy-cuda13x[ctk]' (or 12x, as your CuPy is)"
             ) from None
+        except MemoryError as error:
+            raise self._busy(error) from None
         self._recorder = Recorder(self.xp)
+
+    def __reduce__(self) -> tuple[Callable[..., Device], tuple[str | int, ...]]:
+        return device_named, (self.name, self.number)
+
+    def _use(self) -> None:
+        try:
+            self.xp.cuda.Device(self.number).use()
+        except self.xp.cuda.runtime.CUDARuntimeError as error:
+            raise self._busy(error) from None
+
+    def _busy(self, error: Exception) -> DeviceError:
+        """It is there, but others have it."""
+        return DeviceError(
+            f"device cuda: found GPU {self.number} in use ({_reason(error)}), expected one with "
+            "free memory that other processes may share"
+        )
 
     @staticmethod
     def _cupy() -> Any:

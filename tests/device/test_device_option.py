@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from types import SimpleNamespace
 
 import pytest
@@ -65,7 +67,11 @@ def test_without_a_gpu_cuda_is_one_line_and_auto_the_cpu(monkeypatch, capsys, fo
     assert lines[0].startswith("distnet: error: ")
 
 
-@pytest.mark.parametrize("error", [ImportError("no libcublas"), RuntimeError("no libnvrtc")])
+@pytest.mark.parametrize(
+    "error",
+    [ImportError("no libcublas"), OSError("not libcublas"), RuntimeError("no libnvrtc")],
+    ids=["not there", "cannot be loaded", "said by CuPy"],
+)
 def test_a_gpu_without_libraries_is_one_line(monkeypatch, error):
     """CuPy is installed without them, unless it is asked for them, and notices when it computes."""
 
@@ -77,6 +83,51 @@ def test_a_gpu_without_libraries_is_one_line(monkeypatch, error):
     assert choose_device("auto") is None
     with pytest.raises(DeviceError, match=rf"found no CUDA for CuPy \({error}\), .*\[ctk\]"):
         choose_device("cuda")
+
+
+def test_a_gpu_for_which_nothing_can_be_compiled_is_one_line(monkeypatch):
+    class CompileException(Exception):  # noqa: N818
+        """As CuPy has it."""
+
+    def refuse(**settings):
+        raise CompileException("no cuda_fp16.h")
+
+    made = module(1)
+    made.cuda.compiler, made.RawModule = SimpleNamespace(CompileException=CompileException), refuse
+    monkeypatch.setattr(devices, "import_module", lambda name: made)
+    assert choose_device("auto") is None
+    with pytest.raises(DeviceError, match=r"found no CUDA for CuPy \(no cuda_fp16.h\)"):
+        choose_device("cuda")
+
+
+def test_a_gpu_that_others_have_is_one_line(monkeypatch):
+    """To themselves, or all of its memory."""
+
+    def refuse(*arguments):
+        raise error
+
+    made, error = module(1), CUDARuntimeError("all busy")
+    made.cuda.Device = lambda number: SimpleNamespace(use=refuse)
+    monkeypatch.setattr(devices, "import_module", lambda name: made)
+    assert choose_device("auto") is None
+    with pytest.raises(DeviceError, match=r"found GPU 0 in use \(all busy\), expected one with fr"):
+        choose_device("cuda")
+    monkeypatch.setattr(devices, "import_module", lambda name: module(1))
+    monkeypatch.setattr(CudaKernels, "load", refuse)
+    error = MemoryError("no room")
+    assert choose_device("auto") is None
+    with pytest.raises(DeviceError, match=r"found GPU 0 in use \(no room\)"):
+        choose_device("cuda")
+
+
+def test_a_copy_stays_on_its_gpu(monkeypatch):
+    made = module(2)
+    monkeypatch.setattr(CudaKernels, "load", lambda kernels: None)
+    monkeypatch.setattr(devices, "import_module", lambda name: made)
+    device = choose_device("cuda", 1)
+    for copied in (copy.deepcopy(device), pickle.loads(pickle.dumps(device))):
+        assert copied.number == 1
+    assert made.used == [1, 1, 1]
 
 
 def test_ranks_of_a_host_take_its_gpus_in_turn(monkeypatch):
