@@ -40,7 +40,7 @@ class Recorded:
 
         manner: what decides, beside the shapes of the inputs, what the function does.
         """
-        inputs = tuple(map(np.ascontiguousarray, inputs))
+        inputs = tuple(np.ascontiguousarray(x, x.dtype.newbyteorder("=")) for x in inputs)
         key = manner, tuple((each.shape, each.dtype.str) for each in inputs)
         recording = self._known.get(key)
         if recording is None:

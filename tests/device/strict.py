@@ -194,7 +194,13 @@ class Strict(Device):
     def to_device(self, array):
         if type(array) is not np.ndarray:
             raise TypeError(f"found {type(array)}, expected an array of the host")
-        return np.array(array, order="C").view(StrictArray)
+        native = array.dtype.newbyteorder("=")  # CuPy has no other
+        return np.array(array, native, order="C").view(StrictArray)
+
+    def fill(self, array, values):
+        if (array.shape, array.dtype) != (values.shape, values.dtype):
+            raise TypeError(f"found {values.dtype} {values.shape}, expected {array.dtype}")
+        array[...] = self.to_device(values)
 
     def to_host(self, array):
         if not isinstance(array, StrictArray):

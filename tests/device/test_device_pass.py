@@ -90,6 +90,13 @@ def test_what_needs_the_host_has_it(settings):
     expect_same(run(on_device), run(trainer(None, **settings)))
 
 
+@pytest.mark.parametrize("type_name", [">f4", "f2"])
+def test_inputs_may_have_types_that_a_device_computes_nothing_in(type_name):
+    """Those of another byte order go over in this machine's: CuPy has no other."""
+    settings = {"inputs": (X / 255).astype(type_name)}
+    expect_same(run(trainer(Strict(), **settings)), run(trainer(None, **settings)))
+
+
 def test_in_float32_a_pass_has_one_micro_batch():
     made = trainer(Strict(), arithmetic=FLOAT, optimizer="sgd")
     assert made.group_pass.largest_group(20) == 1
