@@ -29,8 +29,7 @@ class Blas(Kernels):
     @functools.cached_property
     def _library(self) -> ctypes.CDLL:
         self.xp.cuda.device.get_cublas_handle()  # loads it
-        maps = Path("/proc/self/maps").read_text().split()
-        return ctypes.CDLL(next(each for each in maps if "libcublas.so" in each))
+        return ctypes.CDLL(loaded("libcublas.so"))
 
     @functools.cached_property
     def _handle(self) -> ctypes.c_void_p:
@@ -97,6 +96,13 @@ class Blas(Kernels):
     def _check(status: int) -> None:
         if status:
             raise RuntimeError(f"cuBLAS: found status {status}, expected 0")
+
+
+def loaded(library: str) -> str:
+    """Where a library is from that this process has loaded; its path may hold blanks."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    paths = (line.split(maxsplit=5)[5:] for line in lines)
+    return next(path for (path,) in filter(None, paths) if library in path)
 
 
 def _merged(x: Any) -> Any:

@@ -166,6 +166,9 @@ class CudaKernels(Blas):
     def sum_rows(self, x: Any, dtype: Any = None) -> Any:
         x = self.xp.ascontiguousarray(x)
         g, p, c = x.shape
+        if g > MOST_RUNS:  # groups of channels, of many micro-batches
+            parts = (x[i : i + MOST_RUNS] for i in range(0, g, MOST_RUNS))
+            return self.concatenate([self.sum_rows(part, dtype) for part in parts], 0)
         dtype = np.dtype(dtype or x.dtype)
         cuts = cuts_of(p, max(ROWS, -(-p * g // MOST_RUNS)))
         width = min(THREADS, 1 << (c - 1).bit_length())
@@ -260,23 +263,26 @@ class Recorder:
     """Records work as CUDA graphs, on a stream of its own that waits for all others."""
 
     def __init__(self, xp: Any) -> None:
-        self._cuda = xp.cuda
+        self._xp, self._cuda = xp, xp.cuda
         self._stream: Any = None
+        self._is_recording = False
 
     def record(self, run: Callable[[], T], repeatable: bool) -> Callable[[], T]:
         """See `Device.record`. Its arrays have a pool to themselves, for as long as it lives."""
         cuda = self._cuda
         if self._stream is None:
             self._stream = cuda.Stream()
-        pool, stream = cuda.MemoryPool(), self._stream
+        pool, stream = cuda.MemoryPool(self._allocate), self._stream
         with cuda.using_allocator(pool.malloc), stream:
             if repeatable:
                 run()  # now there is memory in the pool
             stream.synchronize()
             stream.begin_capture()
+            self._is_recording = True
             try:
                 result = run()
             finally:
+                self._is_recording = False
                 graph = stream.end_capture()
 
         def again(held: Any = pool) -> T:
@@ -284,3 +290,21 @@ class Recorder:
             return result
 
         return again
+
+    def _allocate(self, size: int) -> Any:
+        """New memory for a pool. One that gets none gives up what lies idle in it and asks again,
+        which must not be while it is recorded: then the graph works in what lies idle.
+        """
+        try:
+            return self._new(size)
+        except self._cuda.runtime.CUDARuntimeError:
+            self._xp.get_default_memory_pool().free_all_blocks()
+            if not self._is_recording:
+                raise
+        try:
+            return self._new(size)
+        except self._cuda.runtime.CUDARuntimeError as error:
+            raise MemoryError(str(error)) from None
+
+    def _new(self, size: int) -> Any:
+        return self._cuda.MemoryPointer(self._cuda.Memory(size), 0)

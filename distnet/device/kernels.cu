@@ -73,7 +73,9 @@ __global__ void folded(const T* x, T* out, Geometry g) {
             if (oy < 0) continue;
             for (int b = 0; b < g.kw; b++) {
                 int ox = window_of(column, g.left, b, g.further, g.right, g.ow);
-                if (ox >= 0) sum += own[(oy * g.ow + ox) * size + (a * g.kw + b) * g.per_group.by];
+                if (ox < 0) continue;
+                long long window = oy * g.ow + ox;
+                sum += own[window * size + (a * g.kw + b) * g.per_group.by];
             }
         }
         row[i] = sum;
@@ -353,7 +355,7 @@ __device__ double loss_of(const T* log_p, int label, double weight, double unit,
 }
 
 template <typename T>
-__global__ void cross_entropy(const T* x, const int* labels, const double* weights, const double* divisor,
+__global__ void __launch_bounds__(1024) cross_entropy(const T* x, const int* labels, const double* weights, const double* divisor,
                               T* dx, double* sums, Loss o) {
     long long start = (long long)blockIdx.x * o.n;
     double most = 0, correct = 0;

@@ -16,6 +16,7 @@
 #define __device__
 #define __global__
 #define __shared__ static
+#define __launch_bounds__(threads)
 #define __syncthreads() simulated::wait(__LINE__)
 #define __shfl_down_sync(mask, value, offset) \
     simulated::exchange(value, threadIdx.x % 32 + (offset) < 32 ? threadIdx.x + (offset) : threadIdx.x, __LINE__)

@@ -69,7 +69,10 @@ class Memory:
         for array, copy in self._copies.values():
             margins = copy[:MARGIN], copy[-MARGIN:]
             assert all((each == UNTOUCHED).all() for each in margins), "written beside an array"
-            _bytes(array)[...] = copy[MARGIN:-MARGIN]
+            if array.flags.writeable:
+                _bytes(array)[...] = copy[MARGIN:-MARGIN]
+            else:
+                assert (_bytes(array) == copy[MARGIN:-MARGIN]).all(), "written to what is only read"
 
 
 def _bytes(array: StrictArray) -> np.ndarray:
@@ -170,6 +173,8 @@ class SimulatedModule(StrictModule):
         """Of numbers that show when they are used."""
         out = np.empty(shape, dtype).view(StrictArray)
         _bytes(out)[...] = UNTOUCHED
+        if tapes:
+            tapes[-1].held.append(out)
         return out
 
     def empty_like(self, array):

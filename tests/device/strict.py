@@ -91,10 +91,13 @@ def _strictly(function, args, kwargs):
 
 
 class Tape:
-    """Work on a device that is noted while it is done, to be done again with the same arrays."""
+    """Work on a device that is noted while it is done, to be done again with the same arrays.
+
+    held: memory that is part of it, though nobody else may need it any more, as a graph's pool.
+    """
 
     def __init__(self):
-        self._work = []
+        self._work, self.held = [], []
 
     def note(self, call, result, inputs):
         arrays = _arrays(result)

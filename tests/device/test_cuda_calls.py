@@ -4,6 +4,7 @@ import ctypes
 import importlib
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from distnet.device.cuda import (
 )
 from distnet.device.images import Windows
 from distnet.device.recording import MOST, Recorded
+from distnet.nn.losses import SoftmaxCrossEntropy
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ def test_structs_have_the_fields_of_the_source(name, dtype):
     assert tuple(re.findall(r"\w+", named)) == dtype.names
 
 
-@pytest.mark.parametrize("shape", [(1, 9_600_000, 1), (4, 40_000, 3), (2, 7, 300)])
+@pytest.mark.parametrize("shape", [(1, 9_600_000, 1), (4, 40_000, 3), (2, 7, 300), (70_000, 2, 3)])
 def test_a_grid_is_no_larger_than_cuda_has_them(monkeypatch, shape):
     grids = []
     monkeypatch.setattr(
@@ -93,6 +95,65 @@ def test_a_grid_is_no_larger_than_cuda_has_them(monkeypatch, shape):
     )
     assert CudaKernels(np).sum_rows(np.zeros(shape, np.float32)).shape == (shape[0], shape[2])
     assert all(down <= 65535 for _, down in grids)
+
+
+def test_a_block_is_no_larger_than_its_kernel_is_compiled_for(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(
+        CudaKernels, "_launch", lambda self, *arguments, threads: sizes.append(threads)
+    )
+    logits, labels = np.zeros((2, 5000, 3)), np.zeros((2, 5000), np.int32)
+    CudaKernels(np).cross_entropy(logits, labels, None, np.ones(1), SoftmaxCrossEntropy())
+    (most,) = re.findall(r"__launch_bounds__.(\w+). cross_entropy", source())
+    assert sizes == [int(most)]
+
+
+def test_libraries_are_found_where_a_path_holds_blanks(monkeypatch):
+    lines = ["7f00-7f10 r-xp 00000000 08:01 12    /home/a b/libcublasLt.so.13", "7f10-7f20 rw-p 0"]
+    lines.append("7f20-7f30 r-xp 00000000 08:01 13    /home/a b/libcublas.so.13")
+    monkeypatch.setattr(Path, "read_text", lambda path: "\n".join(lines))
+    assert cublas.loaded("libcublas.so") == "/home/a b/libcublas.so.13"
+
+
+class OutOfMemoryError(RuntimeError):
+    """In the place of CuPy's error of the runtime."""
+
+
+class FullDevice:
+    """CuPy on a device that has memory only when what lies idle is given up."""
+
+    def __init__(self):
+        self.has_room, self.idle = False, True
+        self.cuda = SimpleNamespace(
+            Memory=self._allocate,
+            MemoryPointer=lambda memory, offset: memory,
+            runtime=SimpleNamespace(CUDARuntimeError=OutOfMemoryError),
+        )
+
+    def _allocate(self, size):
+        if not self.has_room:
+            raise OutOfMemoryError("out of memory")
+        return size
+
+    def get_default_memory_pool(self):
+        return SimpleNamespace(free_all_blocks=self._give_up)
+
+    def _give_up(self):
+        self.has_room, self.idle = self.idle, False
+
+
+def test_memory_that_lies_idle_is_given_up_but_not_that_of_a_recording():
+    """A pool that is told that there is none gives up its own, and asks again."""
+    recorder = cuda.Recorder(FullDevice())
+    with pytest.raises(OutOfMemoryError):
+        recorder._allocate(9)
+    assert recorder._allocate(9) == 9
+    recorder = cuda.Recorder(FullDevice())
+    recorder._is_recording = True
+    assert recorder._allocate(9) == 9
+    recorder._xp.has_room = False
+    with pytest.raises(MemoryError, match="out of memory"):
+        recorder._allocate(9)
 
 
 def test_a_geometry_says_where_windows_lie():
@@ -129,7 +190,7 @@ def test_the_source_compiles():
 
 
 def test_every_kernel_of_the_source_is_named():
-    kernels = re.findall(r"__global__ void (\w+)\(", source())
+    kernels = re.findall(r"__global__ void (?:__launch_bounds__.\w+. )?(\w+)\(", source())
     assert sorted(kernels) == sorted({name.split("<")[0] for name in NAMES})
 
 

@@ -4,10 +4,16 @@
 measures as well.
 """
 
+import ctypes
+import gc
+import mmap
+import weakref
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from layer_table import MODE_NAMES, MODES, images
-from simulated import Function, Simulated, missing
+from simulated import Function, Simulated, library, missing
 from test_device_layers import OF_DEVICES, results
 
 from distnet.base.arithmetic import FLOAT, Portable
@@ -15,9 +21,14 @@ from distnet.benchmarks.device import checks
 from distnet.benchmarks.golden import CASES, GOLDEN, train
 from distnet.device import Device, DeviceError, cuda, device_named
 from distnet.device.body import OnDevice
+from distnet.device.images import Windows
+from distnet.device.kernels import Kernels
 from distnet.nn import Sequential
 from distnet.nn.losses import SoftmaxCrossEntropy
 from distnet.parallel import SerialCommunicator
+
+# The last one is MAP_NORESERVE, which Python has no name for yet.
+PRIVATE_AND_NOT_RESERVED = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000
 
 
 def nvidia():
@@ -114,6 +125,13 @@ def test_sums_are_those_of_the_array_functions(gpu):
         np.testing.assert_array_equal(device.to_host(out), x.sum(axis=0).ravel())
 
 
+def test_more_sums_than_a_grid_is_high(gpu, monkeypatch):
+    monkeypatch.setattr(cuda, "MOST_RUNS", 2)
+    x = np.rint(unlike((5, 300, 3), seed=7) * 1000)
+    found = gpu.to_host(gpu.kernels.sum_rows(gpu.to_device(x)))
+    np.testing.assert_array_equal(found, x.sum(axis=1))
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 def test_images_and_words_are_gathered_as_by_the_array_functions(gpu, dtype):
     rng = np.random.default_rng(2)
@@ -130,6 +148,13 @@ def test_images_and_words_are_gathered_as_by_the_array_functions(gpu, dtype):
         np.testing.assert_array_equal(one, other)
 
 
+def test_what_is_repeated_once_is_read_where_it_is(gpu):
+    """As the gradient of a mean over one pixel: NumPy's own view of it cannot be written to."""
+    x = unlike((2, 1, 5), seed=8)
+    unit = gpu.kernels.unit(gpu.xp.broadcast_to(gpu.to_device(x), x.shape), 3)
+    np.testing.assert_array_equal(gpu.to_host(unit), Kernels(np).unit(x, 3))
+
+
 def test_a_number_that_is_not_finite_is_the_largest(gpu):
     x = unlike((2, 500), seed=6)
     x[1, 77] = np.nan
@@ -142,6 +167,44 @@ def test_a_number_that_is_not_finite_is_the_largest(gpu):
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("mlp_")])
 def test_every_rule_has_the_bits_of_the_cpu(gpu, name):
     assert train(CASES[name], SerialCommunicator(), device=gpu) == GOLDEN[name]
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing() or "it is here")
+def test_a_window_may_lie_behind_2_to_the_32_numbers():
+    """Of one image; in 16 GiB of which a page is touched."""
+    number, channels = (1 << 26) + 5, 64
+    try:
+        memory = mmap.mmap(-1, (4 << 32) + (1 << 20), flags=PRIVATE_AND_NOT_RESERVED)
+    except OSError as error:
+        pytest.skip(f"no address space: {error}")
+    start = np.frombuffer(memory, np.float32)
+    start[number * channels :][:channels] = expected = np.arange(channels, dtype=np.float32)
+    windows = Windows((1, 1), (number + 1, 1), (number + 1, 1), (1, 1), (1, 1), (number, 0))
+    where = cuda.geometry(replace(windows, per_group=channels), 1)
+    out = np.zeros(channels, np.float32)
+    pointers = [ctypes.c_void_p(each.ctypes.data) for each in (start, out)]
+    addresses = [*map(ctypes.addressof, pointers), where.ctypes.data]
+    launch = getattr(library(), f"launch_{cuda.NAMES.index('folded<float>')}")
+    assert launch((ctypes.c_void_p * 3)(*addresses), 1, 1, channels) == 0
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing() or "it is here")
+def test_a_simulated_recording_keeps_its_memory():
+    """Also what nobody else needs any more: it is written to whenever it is repeated."""
+    device, made = Simulated(), []
+
+    def run():
+        made.append(weakref.ref(device.xp.empty(3)))
+
+    again = device.record(run)
+    gc.collect()
+    of_the_run_before, of_the_recording = made
+    assert of_the_run_before() is None
+    assert of_the_recording() is not None
+    del again
+    gc.collect()
+    assert of_the_recording() is None
 
 
 @pytest.mark.skipif(bool(missing()), reason=missing() or "it is here")
