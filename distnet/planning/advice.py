@@ -38,7 +38,7 @@ def _how_many(options: PlanOptions, plan: Plan, rows: Sequence[Row]) -> Iterator
     for way in others(plan):
         most = most_ranks(rows_of(options, plan, way), GOOD)
         told.append(f"{way}: {most or 'none'}")
-    yield f"ranks up to which at least {GOOD:.0%} of them is used: {'; '.join(told)}"
+    yield f"the most ranks with an efficiency of at least {GOOD:.0%}: {'; '.join(told)}"
 
 
 def _idle(options: PlanOptions, plan: Plan, rows: Sequence[Row]) -> Iterator[str]:

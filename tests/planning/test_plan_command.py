@@ -48,7 +48,7 @@ def test_all_that_is_said_fits_together(capsys):
     text = plan(capsys, *BY_HAND, "--steps=1000", "--price=2", "--mtbf-hours=100", "--simulate=50")
     for word in (
         "ranks hosts",
-        "advice: ranks up to",
+        "advice: the most ranks",
         "cheapest:",
         "played: 50 steps",
         "not known",
