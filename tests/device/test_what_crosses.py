@@ -194,6 +194,12 @@ def test_images_that_may_change_or_are_too_many_stay_here(monkeypatch):
     assert trainer(Strict()).group_pass.images is None
 
 
+def test_shifts_that_are_larger_than_images_are_refused_as_on_the_host():
+    for device in (Strict(), None):
+        with pytest.raises(ValueError, match="found max_shift 7, expected 0 to 6"):
+            trainer(device, augment=augmentation(shift=7)).advance(0, 10)
+
+
 def test_parameters_come_back_once_for_who_reads_them():
     on_device, device = made(steps=3)
     parameters = on_device.parameters

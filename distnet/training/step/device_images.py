@@ -38,6 +38,8 @@ class DeviceImages:
             return None
         if inputs.dtype not in DTYPES or not (augment is None or type(augment) is Shift):
             return None
+        if augment is not None and augment.pixels > max(inputs.shape[2:]):
+            return None  # the host says what is wrong
         return cls(feed, device)
 
     def places(self, samples: Sequence[Array], at: Sequence[MicroBatch]) -> Array:
