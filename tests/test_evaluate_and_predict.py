@@ -236,7 +236,8 @@ def test_what_cannot_be_evaluated_is_one_line(run, tmp_path, capsys):
     assert "found no data set named in it, expected --data NAME" in refusal(
         capsys, "evaluate", path
     )
-    assert "found no file, expected a checkpoint" in refusal(capsys, "evaluate", tmp_path / "x")
+    line = refusal(capsys, "evaluate", tmp_path / "x")
+    assert "found no file, expected the directory of a run, a checkpoint or a model file" in line
     assert "found no RUN_OR_FILE" in refusal(capsys, "evaluate")
     assert "expected one of test, train" in refusal(capsys, "evaluate", run, "--part", "tset")
     assert "did you mean shapes?" in refusal(capsys, "evaluate", run, "--data", "shape")

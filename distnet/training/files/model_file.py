@@ -145,6 +145,10 @@ def read_alike(comm: Communicator, paths: Sequence[str]) -> list[Checkpoint]:
 
 
 def _read(path: Path) -> Checkpoint:
+    if not path.exists():
+        raise CheckpointError(
+            f"{path}: found no file, expected the directory of a run, a checkpoint or a model file"
+        )
     if not path.is_dir():
         return checkpoints.load(path)
     directory = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
