@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -40,6 +41,11 @@ class Scratch:
             arrays.append(self._memory[start:stop].view(dtype))
             start += _aligned(stop - start)
         return arrays
+
+    def take_named(self, dtype: DTypeLike, **sizes: int) -> SimpleNamespace:
+        """The same by name, where there are so many that a name stands best beside its size."""
+        arrays = self.take(*sizes.values(), dtype=dtype)
+        return SimpleNamespace(**dict(zip(sizes, arrays, strict=True)))
 
 
 def _aligned(size_bytes: int) -> int:

@@ -13,6 +13,14 @@ def test_arrays_taken_together_are_disjoint_and_of_the_asked_sizes():
     assert all((array == i).all() for i, array in enumerate(arrays))
 
 
+def test_arrays_by_name_are_those_by_order():
+    scratch = Scratch()
+    first, second = scratch.take(5, 8, dtype=np.float32)
+    named = scratch.take_named(np.float32, du=5, db=8)
+    for one, other in ((first, named.du), (second, named.db)):
+        assert (one.size, one.ctypes.data) == (other.size, other.ctypes.data)
+
+
 def test_arrays_taken_later_overlay_the_same_memory():
     scratch = Scratch()
     (first,) = scratch.take(10, dtype=np.float64)

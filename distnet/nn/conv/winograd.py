@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -266,30 +267,30 @@ class WinogradConvolution(Algorithm):
         g, t = self.geometry, self.tiles
         points, is_whole = t.num_points(t.block_rows), t.has_whole_tiles(out)
         num_u, num_weights = self._filter_sizes
-        half, products, v, u, filters, whole = self.memory.scratch.take(
-            t.half_size,
-            points * t.nf,
-            points * t.nc if self.v is None else 0,
-            num_u if self.u is None else 0,
-            num_weights,
-            0 if is_whole else math.prod(t.y_shape),
-            dtype=self.dtype,
+        room = self.memory.scratch.take_named(
+            self.dtype,
+            half=t.half_size,
+            m=points * t.nf,
+            v=points * t.nc if self.v is None else 0,
+            u=num_u if self.u is None else 0,
+            filters=num_weights,
+            y=0 if is_whole else math.prod(t.y_shape),
         )
         views = ForwardViews(
-            y=out if is_whole else layout.shaped(whole, t.y_shape),
-            u=u.reshape(self.u_shape) if self.u is None else self.u,
-            filters=filters,
+            y=out if is_whole else layout.shaped(room.y, t.y_shape),
+            u=room.u.reshape(self.u_shape) if self.u is None else self.u,
+            filters=room.filters,
             blocks=[],
         )
         for rows in t.blocks:
-            m, v_block = products[: t.num_points(len(rows)) * t.nf], self._v_of(rows, v)
+            m, v = room.m[: t.num_points(len(rows)) * t.nf], self._v_of(rows, room.v)
             m_points = m.reshape(t.r**2, -1, g.f)  # (r r, P, F)
-            v_points = v_block.reshape(t.r**2, -1, g.c)  # (r r, P, C)
-            input_to_v = t.input_steps(rows, self.padded, half, v_block)
+            v_points = v.reshape(t.r**2, -1, g.c)  # (r r, P, C)
+            input_to_v = t.input_steps(rows, self.padded, room.half, v)
             block = ForwardBlock(
                 m_bias=m_points[t.r + 1].reshape(len(rows), -1),
                 input_to_m=[*input_to_v, whole_product(v_points, views.u, m_points)],
-                m_to_output=t.output_steps(rows, m, half, views.y),
+                m_to_output=t.output_steps(rows, m, room.half, views.y),
             )
             views.blocks.append(block)
         return views
@@ -298,62 +299,65 @@ class WinogradConvolution(Algorithm):
         g, t = self.geometry, self.tiles
         points, is_whole = t.num_points(t.block_rows), t.has_whole_tiles(dy)
         num_u, num_weights = self._filter_sizes
-        half, products, v, du, du_part, db, db_part, filters, high, part, dv, z, whole = (
-            self.memory.scratch.take(
-                t.half_size,
-                points * t.nf,
-                points * t.nc if self.v is None else 0,
-                num_u,
-                num_u if len(t.blocks) > 1 else 0,
-                g.f,
-                g.f,
-                num_weights,
-                num_u * self.splits,
-                num_weights * self.splits,
-                0 if whole_dx is None else t.num_points(t.th) * t.nc,
-                0 if whole_dx is None else t.z_size,
-                0 if is_whole else math.prod(t.y_shape),
-                dtype=self.dtype,
-            )
+        room = self.memory.scratch.take_named(
+            self.dtype,
+            half=t.half_size,
+            m=points * t.nf,
+            v=points * t.nc if self.v is None else 0,
+            du=num_u,
+            du_part=num_u if len(t.blocks) > 1 else 0,
+            db=g.f,
+            db_part=g.f,
+            filters=num_weights,
+            rest_of_du=num_u * self.splits,
+            rest_of_filters=num_weights * self.splits,
+            dv=0 if whole_dx is None else t.num_points(t.th) * t.nc,
+            z=0 if whole_dx is None else t.z_size,
+            dy=0 if is_whole else math.prod(t.y_shape),
         )
-        dv = dv.reshape(-1, t.r * t.tw * t.nc)  # ((tu, xi), (eta, tv, N, C))
-        z = z.reshape(t.m, -1, t.nc)  # (a, points of a row, N C)
         views = BackwardViews(
-            dy=dy if is_whole else layout.shaped(whole, t.y_shape),
+            dy=dy if is_whole else layout.shaped(room.dy, t.y_shape),
             dx=None if whole_dx is None else whole_dx[:, :, : g.h, : g.w],
-            du=du.reshape(self.u_shape),
-            du_part=du_part.reshape(-1, g.c, g.f),
-            db=db.reshape(1, g.f),
-            db_part=db_part.reshape(1, g.f),
-            ut=du.reshape(-1, g.f, g.c) if self.ut is None else self.ut,
-            filters=filters,
-            rest=[high, part],
-            margins=t.margins(z),
+            du=room.du.reshape(self.u_shape),
+            du_part=room.du_part.reshape(-1, g.c, g.f),
+            db=room.db.reshape(1, g.f),
+            db_part=room.db_part.reshape(1, g.f),
+            ut=room.du.reshape(-1, g.f, g.c) if self.ut is None else self.ut,
+            filters=room.filters,
+            rest=[room.rest_of_du, room.rest_of_filters],
+            margins=t.margins(self._z(room)),
             blocks=[],
         )
-        for rows in t.blocks:
-            m, v_block = products[: t.num_points(len(rows)) * t.nf], self._v_of(rows, v)
-            m_points = m.reshape(t.r**2, -1, g.f)  # (r r, P, F)
-            block = BackwardBlock(
-                v=v_block.reshape(t.r**2, -1, g.c),
-                m=m_points,
-                m_bias=m_points[t.r + 1],
-                input_to_v=[],
-                dy_to_m=t.gradient_steps(rows, views.dy, half, m),
-                m_to_dx=[],
-            )
-            if self.v is None:
-                block.input_to_v = t.input_steps(rows, self.padded, half, v_block)
-            if whole_dx is not None:
-                # dV = dM U^T, for each tile row all points: (tile rows, r r, tiles N, F) @ ut
-                by_row = m_points.reshape(t.r**2, len(rows), -1, g.f).transpose(1, 0, 2, 3)
-                of_rows = dv[t.r * rows.start : t.r * rows.stop]
-                m_to_dv = whole_product(
-                    by_row, views.ut, of_rows.reshape(len(rows), t.r**2, -1, g.c)
-                )
-                block.m_to_dx = [m_to_dv, *t.gather_steps(rows, dv, z, whole_dx)]
-            views.blocks.append(block)
+        views.blocks += [self._backward_block(rows, room, views, whole_dx) for rows in t.blocks]
         return views
+
+    def _backward_block(
+        self, rows: range, room: SimpleNamespace, views: BackwardViews, whole_dx: Array | None
+    ) -> BackwardBlock:
+        g, t = self.geometry, self.tiles
+        m, v = room.m[: t.num_points(len(rows)) * t.nf], self._v_of(rows, room.v)
+        m_points = m.reshape(t.r**2, -1, g.f)  # (r r, P, F)
+        block = BackwardBlock(
+            v=v.reshape(t.r**2, -1, g.c),
+            m=m_points,
+            m_bias=m_points[t.r + 1],
+            input_to_v=[],
+            dy_to_m=t.gradient_steps(rows, views.dy, room.half, m),
+            m_to_dx=[],
+        )
+        if self.v is None:
+            block.input_to_v = t.input_steps(rows, self.padded, room.half, v)
+        if whole_dx is not None:
+            # dV = dM U^T, for each tile row all points: (tile rows, r r, tiles N, F) @ ut
+            dv = room.dv.reshape(-1, t.r * t.tw * t.nc)  # ((tu, xi), (eta, tv, N, C))
+            by_row = m_points.reshape(t.r**2, len(rows), -1, g.f).transpose(1, 0, 2, 3)
+            dv_by_row = dv[t.r * rows.start : t.r * rows.stop].reshape(len(rows), t.r**2, -1, g.c)
+            m_to_dv = whole_product(by_row, views.ut, dv_by_row)
+            block.m_to_dx = [m_to_dv, *t.gather_steps(rows, dv, self._z(room), whole_dx)]
+        return block
+
+    def _z(self, room: SimpleNamespace) -> Array:
+        return room.z.reshape(self.tiles.m, -1, self.tiles.nc)  # (a, points of a row, N C)
 
     @property
     def _filter_sizes(self) -> tuple[int, int]:
