@@ -56,23 +56,13 @@ def _help() -> list[str]:
 def version() -> str:
     """What decides how and what this installation computes, in one line."""
     from distnet import __version__
+    from distnet.checkup.starting import mpi_library
     from distnet.training.fingerprint import numerics_fingerprint
 
-    found = numerics_fingerprint()
+    found, (mpi, _) = numerics_fingerprint(), mpi_library()
     blas = f"{found['blas']} {found['blas_version']} {found['blas_architecture']}"
     python = f"Python {platform.python_version()}"
-    return f"distnet {__version__}, NumPy {found['numpy']} ({blas}), MPI {_mpi()}, {python}"
-
-
-def _mpi() -> str:
-    """The MPI library that ranks would use; it is not initialised."""
-    try:
-        options = importlib.import_module("mpi4py").rc
-        options.initialize = False
-        name, version = importlib.import_module("mpi4py.MPI").get_vendor()
-    except (ImportError, RuntimeError):
-        return "none"
-    return f"{name} {'.'.join(map(str, version))}"
+    return f"distnet {__version__}, NumPy {found['numpy']} ({blas}), MPI {mpi or 'none'}, {python}"
 
 
 if __name__ == "__main__":

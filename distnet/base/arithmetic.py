@@ -15,7 +15,7 @@ code; the rest is refused, with one line, when a network computes in portable ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -317,6 +317,17 @@ def arithmetic_of(given: str | Arithmetic) -> Arithmetic:
         known = ", ".join(ARITHMETICS)
         raise ValueError(f"arithmetic: found {given!r:.60}, expected one of {known}")
     return ARITHMETICS[given]()
+
+
+def common_arithmetic(owner: str, arithmetics: Sequence[Arithmetic]) -> Arithmetic:
+    """The arithmetic of all of these networks, at least one; raises ValueError if there are two."""
+    first, *others = arithmetics
+    for other in others:
+        if repr(other) != repr(first):
+            raise ValueError(
+                f"{owner}: found {first!r} and {other!r}, expected networks of one arithmetic"
+            )
+    return first
 
 
 def bit_length(count: int) -> int:

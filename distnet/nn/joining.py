@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from distnet.base.arithmetic import Arithmetic
+from distnet.base.arithmetic import common_arithmetic
 from distnet.nn.network import Network
 from distnet.nn.parameters import VECTORS, Parameters
 
@@ -16,7 +16,9 @@ def joined(**networks: Network) -> Parameters:
     adds what `starts` says of a network to the offsets that the network tells `ready`.
     """
     bodies = {name: network.body for name, network in networks.items()}
-    whole = Parameters(bodies, _dtype(networks), _arithmetic(networks))
+    dtype = _dtype(networks)
+    arithmetic = common_arithmetic("joined", [network.arithmetic for network in networks.values()])
+    whole = Parameters(bodies, dtype, arithmetic)
     starts = [0] * len(VECTORS)
     for own in (network.parameters for network in networks.values()):
         stops = [a + getattr(own, name).size for a, name in zip(starts, VECTORS, strict=True)]
@@ -32,13 +34,3 @@ def _dtype(networks: dict[str, Network]) -> np.dtype:
         found = ", ".join(sorted(map(str, dtypes))) or "no network"
         raise ValueError(f"joined: found {found}, expected networks of one dtype")
     return dtypes.pop()
-
-
-def _arithmetic(networks: dict[str, Network]) -> Arithmetic:
-    first, *others = (network.arithmetic for network in networks.values())
-    for other in others:
-        if repr(other) != repr(first):
-            raise ValueError(
-                f"joined: found {first!r} and {other!r}, expected networks of one arithmetic"
-            )
-    return first

@@ -8,7 +8,7 @@ from typing import NoReturn, TypeVar
 
 import numpy as np
 
-from distnet.base.arithmetic import FLOAT, Arithmetic, portable
+from distnet.base.arithmetic import FLOAT, Arithmetic, common_arithmetic, portable
 from distnet.base.arrays import Array
 from distnet.base.errors import DataError
 from distnet.base.keys import MicroBatch, Purpose, stream
@@ -79,7 +79,9 @@ class StyleTransfer(Objective):
         networks = [network] if isinstance(network, Network) else list(network)
         if not networks:
             raise ValueError("StyleTransfer: found no network, expected one or more")
-        arithmetic = _arithmetic(networks)
+        arithmetic = common_arithmetic(
+            "StyleTransfer", [arithmetic_of_features(each) for each in networks]
+        )
         self.contents = as_floats(contents, networks[0].dtype)
         num_pictures, *shape = self.contents.shape
         if len(shape) != 3 or len(styles) != num_pictures:
@@ -222,17 +224,6 @@ def total_variation(picture: Array, arithmetic: Arithmetic = FLOAT) -> tuple[flo
         after += np.moveaxis(difference, axis, 0)
         before -= np.moveaxis(difference, axis, 0)
     return total, gradient
-
-
-def _arithmetic(networks: Sequence[Network]) -> Arithmetic:
-    """The one in which all of them compute; raises ValueError if there are two."""
-    first, *others = (arithmetic_of_features(network) for network in networks)
-    for other in others:
-        if repr(other) != repr(first):
-            raise ValueError(
-                f"StyleTransfer: found {first!r} and {other!r}, expected networks of one arithmetic"
-            )
-    return first
 
 
 def _each(weight: float | Sequence[float], number: int) -> list[float]:

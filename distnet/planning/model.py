@@ -123,11 +123,6 @@ class Prediction:
     def images_per_second(self) -> float:
         return self.batch_size / self.seconds
 
-    @property
-    def peak_bytes_per_second(self) -> float:
-        """What the link has to carry so that a burst takes no longer than a step."""
-        return self.burst_bytes / self.seconds
-
 
 def predict(workload: Workload, way: Way, cluster: Cluster) -> Prediction:
     """The step of a workload on a cluster."""
