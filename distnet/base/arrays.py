@@ -1,4 +1,4 @@
-"""What every part of distnet says about arrays: their type, their shape, and one division."""
+"""What every part of distnet says about arrays: type, shape, samples, and one division."""
 
 from __future__ import annotations
 
