@@ -107,6 +107,9 @@ class Cuda(Device):
         return device_named, (self.name, self.number)
 
     def _use(self) -> None:
+        """Work goes there that is begun from now on. Every thread has to say so, and work begins
+        with what the host brings over.
+        """
         try:
             self.xp.cuda.Device(self.number).use()
         except self.xp.cuda.runtime.CUDARuntimeError as error:
@@ -129,9 +132,11 @@ class Cuda(Device):
             ) from None
 
     def to_device(self, array: Array) -> Any:
+        self._use()
         return self.xp.array(np.ascontiguousarray(array))
 
     def fill(self, array: Any, values: Array) -> None:
+        self._use()
         array.set(np.ascontiguousarray(values), stream=self.xp.cuda.get_current_stream())
 
     def to_host(self, array: Any) -> Array:

@@ -6,6 +6,7 @@ import copy
 import pickle
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from strict import Strict
 from training_runs import read_summary, write_digits
@@ -128,6 +129,19 @@ def test_a_copy_stays_on_its_gpu(monkeypatch):
     for copied in (copy.deepcopy(device), pickle.loads(pickle.dumps(device))):
         assert copied.number == 1
     assert made.used == [1, 1, 1]
+
+
+def test_work_goes_to_the_gpu_that_has_its_arrays(monkeypatch):
+    """With two of them in one process, and in every thread: CUDA asks each for its own."""
+    made = module(2)
+    made.array = made.cuda.get_current_stream = lambda *arguments: None
+    monkeypatch.setattr(CudaKernels, "load", lambda kernels: None)
+    monkeypatch.setattr(devices, "import_module", lambda name: made)
+    one, other = choose_device("cuda", 0), choose_device("cuda", 1)
+    one.to_device(np.ones(3))
+    other.to_device(np.ones(3))
+    one.fill(SimpleNamespace(set=lambda values, stream: None), np.ones(3))
+    assert made.used == [0, 1, 0, 1, 0]
 
 
 def test_ranks_of_a_host_take_its_gpus_in_turn(monkeypatch):
