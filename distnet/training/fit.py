@@ -24,6 +24,7 @@ from distnet.training.fit_checks import (
     check_end,
     check_numbers,
     check_own_objective,
+    check_own_optimizer,
 )
 from distnet.training.known_answer import expect_same_bits
 from distnet.training.run import Callback, Run
@@ -148,6 +149,7 @@ def _arranged(
     if after is not None:
         _take_state(trainer, after)
     check_beginning(trainer, training, others, settings.comparable())
+    check_own_optimizer(trainer)
     if after is None:
         check_own_objective(trainer)
     run = Run(

@@ -20,6 +20,7 @@ from distnet.nn.network import Network
 from distnet.nn.own_layers import is_own
 from distnet.nn.parameters import Parameters
 from distnet.objectives import Objective
+from distnet.optim import Optimizer
 from distnet.parallel import Communicator, agree
 from distnet.training.run import Run
 from distnet.training.step.feed import Feed
@@ -92,6 +93,35 @@ def check_own_objective(trainer: Trainer) -> None:
             f"{type(trainer.objective).__name__}: found a micro-batch whose loss and gradients are "
             "not half as large in a batch twice as large, expected them to be divided by `divisor`,"
             " which belongs to the whole batch, and not by the size of the micro-batch"
+        )
+
+
+def check_own_optimizer(trainer: Trainer) -> None:
+    """Raises ValueError if one of a user's own makes two things of one gradient and one `state`.
+
+    What else it keeps would be in no checkpoint, and what it draws is another on each rank. A copy
+    is asked.
+    """
+    kinds = [trainer.optimizer]
+    while isinstance(inner := getattr(kinds[-1], "optimizer", None), Optimizer):
+        kinds.append(inner)
+    own = [type(each).__name__ for each in kinds if is_own(each)]
+    if not own:
+        return
+    asked, start = copy.deepcopy(trainer.optimizer), trainer.parameters.values.copy()
+    state, updates = {name: array.copy() for name, array in asked.state.items()}, []
+    for _ in range(2):
+        for name, array in asked.state.items():
+            array[...] = state.get(name, 0)
+        asked.refresh()
+        values = start.copy()
+        asked.step(values, np.ones_like(start), 0.01, t=1)
+        updates.append(values - start)
+    if not _are_close(*updates):
+        raise ValueError(
+            f"{', '.join(own)}: found two updates of the same parameters by the same gradient, "
+            "expected one; what an optimizer keeps from step to step has to be arrays in `state`, "
+            "which checkpoints hold, and it may draw nothing itself"
         )
 
 

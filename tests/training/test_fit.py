@@ -322,16 +322,62 @@ def test_an_optimizer_that_has_trained_before_is_told():
 
 
 class Noisy(Optimizer):
-    """Adds noise that is another on each rank."""
+    """Draws noise, another on each rank."""
 
     def _walk(self, params, grads, lr, t, factor):
         params -= lr * grads * np.random.default_rng().random()
 
 
+class Counting(Optimizer):
+    """Counts its steps by itself, and not by t or in its state."""
+
+    num_steps = 0
+
+    def _walk(self, params, grads, lr, t, factor):
+        self.num_steps += 1
+        params -= lr / self.num_steps * grads
+
+
+class CountingInState(Optimizer):
+    slots = ("num_steps",)
+
+    def _update(self, p, g, factors, a, state):
+        state[0][...] += 1
+        p -= factors[0] / state[0] * g
+
+
+@pytest.mark.parametrize("ema", [0, 0.9])
+@pytest.mark.parametrize("kind", [Noisy, Counting])
+def test_an_optimizer_that_keeps_or_draws_something_by_itself_is_refused(kind, ema):
+    net = network()
+    with pytest.raises(ValueError, match=f"{kind.__name__}: found two updates of the same param"):
+        fit(net, *samples(50), steps=1, optimizer=kind(net.parameters.values.size), ema=ema)
+
+
+def test_what_it_keeps_in_its_state_goes_on():
+    nets, at_once = (network(), network()), dict(batch_size=20, lr=0.1, seed=1)
+    made = [CountingInState(net.parameters.values.size) for net in nets]
+    whole = fit(nets[0], *samples(50), steps=4, optimizer=made[0], **at_once)
+    half = fit(nets[1], *samples(50), steps=2, optimizer=made[1], **at_once)
+    again = CountingInState(nets[1].parameters.values.size)
+    rest = fit(nets[1], *samples(50), steps=2, optimizer=again, after=half, **at_once)
+    assert rest.params_sha256 == whole.params_sha256
+
+
+class ByRank(Optimizer):
+    """Makes something else of a gradient on each rank."""
+
+    rank = 0
+
+    def _walk(self, params, grads, lr, t, factor):
+        params -= lr * grads * (1 + self.rank)
+
+
 @pytest.mark.mpi(min_size=2)
 def test_ranks_whose_networks_have_come_apart_are_noticed(comm):
     net = network()
-    optimizer = Noisy(net.parameters.values.size)
+    optimizer = ByRank(net.parameters.values.size)
+    optimizer.rank = comm.rank
     with pytest.raises(DisagreementError, match=r"the parameters after training: .* of your own"):
         fit(net, *samples(50), steps=1, optimizer=optimizer, comm=comm)
 
