@@ -97,7 +97,8 @@ def job_of(
     together(comm, lambda: check_timeline(config, comm))
     with ExitStack() as undo:
         directory = directory_of(config, dataset, comm, terminal.warn, undo)
-        saving = Saving(directory, decisive, fingerprint, about_model(objective.network, dataset))
+        model = together(comm, lambda: about_model(objective.network, dataset))
+        saving = Saving(directory, decisive, fingerprint, model)
         run = run_of(config, trainer, evaluated, saving, wants_stop)
         if started:
             terminal.say(f"distnet: {started}")

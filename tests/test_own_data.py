@@ -147,3 +147,38 @@ def test_a_model_of_a_script_has_flags_and_its_run_opens_in_any_directory(tmp_pa
     assert "this run is finished" in run(there, "../script.py", *config, "--resume")
     told = run(there, "-m", "distnet", "evaluate", "../here/out")
     assert "on pets, test, 60 samples" in told
+
+
+HELD_BY_NO_FILE = """
+import sys
+
+import numpy as np
+
+import distnet
+from distnet.train import main
+
+
+class Shift(distnet.ReLU):
+    def __init__(self, offsets):
+        super().__init__()
+        self.offsets = offsets
+
+
+def mine(input_shape, num_classes, *, seed=0, dtype="float32"):
+    layers = [Shift(np.ones(3)), distnet.Linear(num_classes)]
+    return distnet.Network(layers, input_shape, seed=seed, dtype=dtype)
+
+
+distnet.MODELS["mine"] = mine
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_layer_that_no_file_can_hold_is_one_line(tmp_path):
+    (tmp_path / "script.py").write_text(HELD_BY_NO_FILE)
+    command = [sys.executable, "script.py", "--model", "mine", "--data", "shapes", "--out", "out"]
+    environ = {**os.environ, "PYTHONPATH": launching.SETTINGS["PYTHONPATH"]}
+    ended = launching.run(command, cwd=tmp_path, env=environ)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("distnet: error: Shift: found an argument of type ndarray")
+    assert ended.stderr.count("\n") == 1

@@ -65,7 +65,7 @@ class Network:
     ) -> None:
         for name in COMPUTING:
             if getattr(type(self), name) is not getattr(Network, name):
-                raise TypeError(
+                raise ValueError(
                     f"{type(self).__name__}: found a {name} of its own, which no file and no "
                     "device would know of, expected that of Network; write what it does as a layer "
                     "of your own, in the list of layers"

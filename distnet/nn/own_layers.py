@@ -38,14 +38,14 @@ def computes_as(layer: Layer | None, kind: type[L]) -> TypeGuard[L]:
 
 
 def check_calls(own: object, base: type, *names: str) -> None:
-    """Raises TypeError for a method of a user's own that cannot be called as that of `base`."""
+    """Raises ValueError for a method of a user's own that cannot be called as that of `base`."""
     for name in names:
         found, expected = (signature(getattr(kind, name)) for kind in (type(own), base))
         try:
             found.bind(*expected.parameters)
         except TypeError:
             theirs, ours = (", ".join(each.parameters) for each in (found, expected))
-            raise TypeError(
+            raise ValueError(
                 f"{type(own).__name__}.{name}: found arguments ({theirs}), expected ({ours})"
             ) from None
 

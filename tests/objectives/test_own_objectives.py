@@ -151,7 +151,7 @@ class TakesNoReady(Margin):
 
 
 def test_methods_that_cannot_be_called_are_refused_with_what_they_are_given():
-    with pytest.raises(TypeError, match=r"TakesNoReady.gradients: found .*divisor\), .* ready\)"):
+    with pytest.raises(ValueError, match=r"TakesNoReady.gradients: found .*divisor\), .* ready\)"):
         fit(TakesNoReady(network()), X, T, **SETTINGS)
 
 
