@@ -51,10 +51,11 @@ def _find(
     found = with_defaults(own, found, defaults)
     before, now = found.config.get("reduction"), own.config.get("reduction")
     if before != now:
-        warnings.append(
-            f"the result is not that of an unbroken run: the checkpoint of step {found.step} "
-            f"was computed with reduction {before}, and this run goes on with {now}"
-        )
+        if found.step < run.total_steps:
+            warnings.append(
+                f"the result is not that of an unbroken run: the checkpoint of step {found.step} "
+                f"was computed with reduction {before}, and this run goes on with {now}"
+            )
         found = with_reduction_of(own, found)
     if _planned_steps(found, run) < run.total_steps:
         warnings.append(

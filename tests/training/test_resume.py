@@ -253,6 +253,8 @@ def test_a_finished_run_that_is_resumed_is_left_as_it_is(run, whole, capsys):
     assert run(whole, "--resume") == 0
     assert files(whole) == before
     assert f"this run is finished, nothing is changed; see {whole}" in capsys.readouterr().out
+    assert run(whole, "--resume", "--reduction", "exact32") == 0
+    assert "computed with reduction" not in capsys.readouterr().err, "nothing goes on"
 
 
 def test_a_checkpoint_is_not_resumed_over_another_run(run, whole, tmp_path):
