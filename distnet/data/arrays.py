@@ -29,20 +29,20 @@ def checked_samples(
     return Samples(inputs, targets)
 
 
-def checked_labels(labels: object, num_classes: int, what: str = "labels") -> Array:
+def checked_labels(labels: object, num_classes: int) -> Array:
     """`labels` as integers `(N,)` from 0 to `num_classes` - 1.
 
     Takes integers, booleans (0 and 1), lists, columns `(N, 1)` and rows with a single 1 for each
     sample `(N, num_classes)`. Raises DataError for everything else.
     """
-    values = label_values(labels, what)
+    values = label_values(labels)
     if values.dtype.kind in "U":
-        raise DataError(f"{what}: found text such as '{values[0]}', expected whole numbers{_HINT}")
+        raise DataError(f"labels: found text such as '{values[0]}', expected whole numbers{_HINT}")
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= num_classes:
         wrong = low if low < 0 else high
         raise DataError(
-            f"{what}: found {wrong}, expected 0 to {num_classes - 1} for "
+            f"labels: found {wrong}, expected 0 to {num_classes - 1} for "
             f"{counted(num_classes, 'class', 'classes')}"
             f"{_HINT}"
         )

@@ -64,10 +64,10 @@ def read_npy(path: Path) -> Array:
         return _array(file, path, 0)
 
 
-def parse_npy(content: bytes, name: str = "the array") -> Array:
+def parse_npy(content: bytes) -> Array:
     """The same of what is in such a file."""
-    with _explained(name):
-        return _array(io.BytesIO(content), Path(name), None)
+    with _explained("the array"):
+        return _array(io.BytesIO(content), Path("the array"), None)
 
 
 def _archive(path: Path) -> Iterator[tuple[str, Array]]:

@@ -19,7 +19,7 @@ HEADER = ("layer", "forward ms", "backward ms", "of the step", "GFLOP/s")
 BOOK = "the book: 89 % of a step on a CPU, 95 % on a GPU, of AlexNet"
 FLOPS_PER_MULTIPLY_ADD = 2
 PASSES = 3  # forward, and in backward the gradients of the weights and of the input
-SIDE = 768  # of the matrices whose product tells what this machine can do
+SIDE, REPEATS = 768, 5  # of the matrices, and products, that tell what this machine can do
 
 
 @dataclass
@@ -118,11 +118,11 @@ def _time(layer: Layer, each: LayerTime) -> None:
     setattr(layer, "backward", timed_backward)  # noqa: B010
 
 
-def product_rate(repeats: int = 5) -> float:
+def product_rate() -> float:
     """FLOP/s of a product of two matrices of this machine's BLAS, float32: the best of a few."""
     a, b, out = np.ones((3, SIDE, SIDE), np.float32)
     seconds = []
-    for _ in range(repeats):
+    for _ in range(REPEATS):
         began = time.perf_counter()
         np.matmul(a, b, out=out)
         seconds.append(time.perf_counter() - began)

@@ -44,13 +44,13 @@ class Timeline:
     Only the first MAX_SPANS are kept: `is_full` says whether that was not enough.
     """
 
-    def __init__(self, comm: Communicator, clock: Callable[[], int] = time.perf_counter_ns) -> None:
-        self._comm, self._clock = comm, clock
+    def __init__(self, comm: Communicator) -> None:
+        self._comm, self._clock = comm, time.perf_counter_ns
         self._spans: list[Span] = []
         self._messages: list[Span] = []
         self._num_messages = 0  # of the step at hand
         self._in_step = False
-        self._origin = _origin(comm, clock)
+        self._origin = _origin(comm, self._clock)
 
     @property
     def is_full(self) -> bool:
