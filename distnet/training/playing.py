@@ -240,7 +240,7 @@ def learn_to_play(
     Evaluations are called "greedy", see `Playing.results`. All is the same on any number of ranks,
     and, if the network computes in portable arithmetic, on any machine: the game then does, too.
     """
-    run, history = learner(game, network, comm=comm, **settings)
+    run, history = arranged(game, network, comm=comm, **settings)
     run.train()
     history.complete(run)
     remedy = "a game or a layer of your own has to do the same on every rank"
@@ -252,10 +252,10 @@ def learn_to_play(
     return history
 
 
-def learner(
+def arranged(
     game: Game, network: Network, *, comm: Communicator | None = None, **settings: Any
 ) -> tuple[Run, History]:
-    """The run of `learn_to_play`, and what it will measure."""
+    """The run of `learn_to_play` at its first step, and the history that it will fill."""
     comm = SerialCommunicator() if comm is None else comm
     given = PlaySettings(**settings)
     check(game, network, comm, given)

@@ -12,7 +12,7 @@ from distnet.nn import Conv2d, Linear, Network, ReLU
 from distnet.objectives.q_learning import DoubleDQN
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, DisagreementError, SerialCommunicator
-from distnet.training.playing import Playing, falling, learn_to_play, learner, play, results
+from distnet.training.playing import Playing, arranged, falling, learn_to_play, play, results
 from distnet.training.step.trainer import TrainingDiverged
 from distnet.training.watching.history import History
 
@@ -67,7 +67,7 @@ def test_another_seed_plays_other_games():
 def test_a_run_goes_on_from_its_state_with_the_same_bits():
     game, make, settings = LEARNED["cart_pole"]
     settings = {**SETTINGS, **settings, "steps": 12}
-    whole, first, second = (learner(game, make(), **settings)[0] for _ in range(3))
+    whole, first, second = (arranged(game, make(), **settings)[0] for _ in range(3))
     whole.train()
     first.stop_at = 5
     first.train()
