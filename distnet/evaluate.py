@@ -226,7 +226,7 @@ def _trained_on(path: Path, model: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def samples_for(options: EvaluateOptions, network: Network | Ensemble, dataset: Dataset) -> Samples:
-    """Those to evaluate on, with the labels of the network; raises DataError."""
+    """The samples to evaluate on, with the labels of the network; raises DataError."""
     images, labels = dataset.train if options.part == "train" else dataset.test
     if network.classes and dataset.classes != network.classes:
         unknown = [name for name in dataset.classes if name not in network.classes]

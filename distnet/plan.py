@@ -163,7 +163,7 @@ def played_lines(options: PlanOptions, played: dict[str, Played]) -> Iterator[st
 def as_json(
     options: PlanOptions, plan: Plan, rows: Sequence[Row], played: dict[str, Played]
 ) -> dict[str, Any]:
-    """The same for programs."""
+    """The plan as JSON, for programs."""
     steps = [
         asdict(row) | {"seconds": row.step.seconds, "images_per_second": row.step.images_per_second}
         for row in rows

@@ -89,7 +89,7 @@ def window_of(seconds: float) -> float:
 
 
 def sleeping_trainer(comm: Communicator, task: Task, parameters: int, mode: str) -> Trainer:
-    """Of the mode "local", or of one of the REDUCTIONS."""
+    """A trainer whose computing is sleep; mode: "local", or one of the REDUCTIONS."""
     objective = Sleeping(parameters, task["micro_batch_seconds"], task["deviation"])
     inputs = np.zeros((NUM_BATCHES * task["micro_batches"], 1), np.float32)
     local = LocalSteps(islands=ISLANDS, sync_every=task["sync_every"]) if mode == "local" else None

@@ -82,7 +82,7 @@ class Setting:
         return len(self.programs) > 1
 
     def command(self, *arguments: str) -> list[str]:
-        """That of the job; raises JobError without mpirun."""
+        """The command that starts the job; raises JobError without mpirun."""
         words = [find_mpirun()]
         for number, program in enumerate(self.programs):
             variables = [f"{name}={value}" for name, value in program.environ.items()]
@@ -137,7 +137,7 @@ def main(argv: list[str]) -> int:
 
 
 def settings(ranks: Iterable[int], other: OtherPython | None = None) -> Iterator[Setting]:
-    """Those that this machine offers, the plain one first."""
+    """The settings that this machine offers, the plain one first."""
     alone = Program()
     yield Setting("plain", (alone,))
     yield Setting("2 BLAS threads", (Program(environ=_threads(2)),))
@@ -175,6 +175,6 @@ def cpu_features() -> list[str]:
 
 
 def optional_features() -> list[str]:
-    """Those of them that NumPy can do without."""
+    """The CPU features that NumPy can do without."""
     dispatched = import_module("numpy._core._multiarray_umath").__cpu_dispatch__
     return [name for name in dispatched if name in cpu_features()]

@@ -61,7 +61,7 @@ class Sampler:
         return self._order_of(epoch)[start : start + self.batch_size]
 
     def part(self, step: int, part: int) -> Indices:
-        """Those of them that belong to a part of the batch."""
+        """The samples of the batch of `step` that belong to one of its parts."""
         batch = self.batch(step)
         num_samples, num_parts = len(batch), self.num_parts
         return batch[num_samples * part // num_parts : num_samples * (part + 1) // num_parts]

@@ -58,7 +58,7 @@ def start(num_ranks: int, module: str, *args: object, cwd: Path) -> subprocess.P
 
 
 def environment() -> dict[str, str]:
-    """That of this process, in which ranks may be started and find this distnet."""
+    """The environment in which ranks may be started, and find this distnet: else this process's."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     return {**PERMISSIONS, **os.environ, "PYTHONPATH": path}
 

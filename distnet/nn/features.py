@@ -43,7 +43,7 @@ class Features:
 
     @property
     def shapes(self) -> list[Shape]:
-        """Of one image's features at each tap, (C, H, W)."""
+        """The shape of one image's features at each tap, (C, H, W)."""
         return [block.output_shape for block in self._blocks]
 
     def forward(self, x: Array) -> list[Array]:
@@ -74,7 +74,7 @@ class Features:
 
 
 def arithmetic_of_features(network: Network) -> Arithmetic:
-    """Of a network in 16 bits it is that of floats: its gradients are not scaled here."""
+    """The arithmetic of a network's features: its own, or floats' where it computes in 16 bits."""
     return FLOAT if network.arithmetic.stores else network.arithmetic
 
 

@@ -82,7 +82,7 @@ class Layer:
         return shape
 
     def arguments(self) -> Arguments:
-        """Those that make a layer like this one as it is now: copies and files keep them.
+        """The arguments that make a layer like this one as it is now: copies and files keep them.
 
         They are those of the constructor, but of plain data whose attributes of the same name
         have been changed since, as by `dropout.ratio = 0.1`, what these are now.
@@ -136,7 +136,7 @@ class Layer:
         yield "", self
 
     def leaves(self) -> Iterator[Layer]:
-        """The same without the names."""
+        """The layers of `named_leaves`, without their names."""
         return (leaf for _, leaf in self.named_leaves())
 
     def use(self, memory: Memory) -> None:

@@ -207,7 +207,7 @@ class RegionDetection(Objective):
         return self.sums(loss, *_counted(told, regions))
 
     def measure(self, x: Array, targets: Array) -> Array:
-        """Of regions that are drawn alike every time."""
+        """The sums for regions that are drawn alike every time."""
         regions = self._drawn(x, targets, MicroBatch())
         told = self._told(x, regions, None)
         loss, _ = of_regions(told, regions, 1.0, self.arithmetic)

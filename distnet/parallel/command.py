@@ -34,7 +34,7 @@ def run_command(function: Callable[[Communicator], int | None], environ: Mapping
 
 
 def run_ranks(function: Callable[[Communicator], int | None], comm: Communicator) -> int:
-    """The same for a program that has connected itself."""
+    """As `run_command`, for a program that has connected itself."""
     begin_command()
     try:
         with fail_together(comm):

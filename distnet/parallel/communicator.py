@@ -171,7 +171,7 @@ class Done:
 
 
 class NothingReceived(Done):
-    """Of a process that has nobody to receive from."""
+    """The request of a process that has nobody to receive from."""
 
     received: ClassVar[list[int]] = [0]
 

@@ -94,6 +94,6 @@ def most_ranks(rows: Sequence[Row], least_efficiency: float) -> int:
 
 
 def num_micro_batches(num_ranks: int, options: PlanOptions, plan: Plan) -> int:
-    """Of a step: ranks beyond it have nothing to do."""
+    """The micro-batches of a step: ranks beyond their number have nothing to do."""
     workload = workload_of(num_ranks, options, plan)
     return ceil_divide(workload.batch_size, workload.micro_batch_size)

@@ -170,7 +170,7 @@ def _synchronous(workload: Workload, way: Way, cluster: Cluster) -> Prediction:
 
 
 def work_of_islands(workload: Workload, way: Way) -> list[float]:
-    """Of each island in a step, in micro-batches, of which one may be short; see `Sampler.part`."""
+    """Micro-batches of each island in a step, a short one as a part of one; see `Sampler.part`."""
     cuts = [workload.batch_size * k // way.islands for k in range(way.islands + 1)]
     return [(stop - start) / workload.micro_batch_size for start, stop in pairwise(cuts)]
 

@@ -71,7 +71,7 @@ class Axes:
     def of(
         cls, curves: Sequence[Curve], percent: bool, x_marks: Mapping[float, str] | None
     ) -> Axes:
-        """Those on which all curves have room."""
+        """The axes on which all curves have room."""
         xs = [x for curve in curves for x in curve.xs]
         ys = [y for curve in curves for y in curve.ys]
         y_ticks = [y for y in ticks(min(ys), max(ys)) if not percent or y <= 1]

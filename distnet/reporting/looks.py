@@ -49,7 +49,7 @@ def worst_mistakes(logits: Array, targets: Array, number: int) -> list[Mistake]:
 
 
 def answers(network: Network, image: Array) -> Iterator[tuple[str, str, Array]]:
-    """Of each layer: its name, the shape of its answer to `image` `(C, H, W)`, and a picture of it.
+    """For each layer its name, the shape of its answer to `image` `(C, H, W)`, and a picture of it.
 
     Channels of images side by side, up to MAX_CHANNELS; a vector as one line of squares. Black is
     the least number of the layer, white the largest.
@@ -86,7 +86,7 @@ def as_pixels(image: Array) -> Array:
 
 
 def stretched(values: Array) -> Array:
-    """As bytes: 0 for the least number, 255 for the largest."""
+    """The numbers as bytes: 0 for the least, 255 for the largest."""
     low, high = float(values.min()), float(values.max())
     return np.round((values - low) * (255 / ((high - low) or 1))).astype(np.uint8)
 
@@ -117,5 +117,5 @@ def scale(pixels: Array, dots: int) -> int:
 
 
 def scale_of_answer(pixels: Array) -> int:
-    """The same for a picture of `answers`."""
+    """How many dots of a page a pixel takes in a picture of `answers`."""
     return min(scale(pixels, ANSWER_DOTS), LARGEST_SQUARE)

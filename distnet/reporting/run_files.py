@@ -72,7 +72,7 @@ class RunFiles:
         return of_summary or dict(self.best.fingerprint if self.best else {})
 
     def shares(self) -> Iterator[tuple[int, float, float]]:
-        """Of each rank its number, seconds of computing, and of waiting for others, over the run.
+        """For each rank its number, seconds of computing, and of waiting for others, over the run.
 
         All ranks are as long in a step, so what a rank has not computed it has waited. How long
         that is follows from the share of waiting in the time of all.

@@ -46,7 +46,7 @@ class Hosts:
         return []
 
     def that_answer(self, names: Sequence[str]) -> list[str]:
-        """Those of them for which the probe succeeds, in their order."""
+        """The hosts for which the probe succeeds, in their order."""
         batches = (names[at : at + MAX_PROBES] for at in range(0, len(names), MAX_PROBES))
         return [name for batch in batches for name in self._answering(batch)]
 

@@ -38,7 +38,7 @@ class Outcome:
 
     @property
     def accuracy(self) -> float:
-        """That figure, -1 if there is none."""
+        """The accuracy by which trials are ranked, -1 if there is none."""
         found = self.summary.get(self.measured_by)
         return -1.0 if found is None else float(found)
 

@@ -83,7 +83,7 @@ class Evidence:
 
     @classmethod
     def of(cls, path: Path) -> Evidence:
-        """Of a run's directory, of one with checkpoints, or of a checkpoint."""
+        """The evidence in a run's directory, in one with checkpoints, or in a checkpoint."""
         if not path.is_dir():
             return cls(path, {checkpoints.load(path).step: path})
         directory = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path

@@ -107,7 +107,7 @@ class Settings:
         )
 
     def comparable(self) -> dict[str, object]:
-        """Those that ranks can compare: of a schedule or an optimizer only the name, if any."""
+        """The settings that ranks can compare: all but an optimizer or a schedule of your own."""
         return plain_items(vars(self))
 
 

@@ -48,7 +48,7 @@ class PlaySettings:
 
     @property
     def num_rows(self) -> int:
-        """Of a micro-batch."""
+        """The samples of a micro-batch."""
         return self.batch_size if self.micro_batch_size is None else self.micro_batch_size
 
     @property
@@ -57,7 +57,7 @@ class PlaySettings:
 
     @property
     def num_moves(self) -> int:
-        """Of each environment, in the whole run."""
+        """The moves of each environment in the whole run."""
         return self.moves_before + self.steps // self.steps_per_move
 
 

@@ -45,7 +45,7 @@ class Record:
 
     @classmethod
     def restored(cls, entries: Mapping[str, Any]) -> Record:
-        """As a checkpoint holds it; raises CheckpointError for what is none."""
+        """The record that a checkpoint holds; raises CheckpointError for what is none."""
         entries = {"chain": "", **entries}  # which the first checkpoints lack
         expected = {name: _kind(value) for name, value in asdict(cls()).items()}
         found = {name: _kind(value) for name, value in entries.items()}

@@ -65,7 +65,7 @@ def read_npy(path: Path) -> Array:
 
 
 def parse_npy(content: bytes) -> Array:
-    """The same of what is in such a file."""
+    """The array in the content of an `.npy` file; raises DataError."""
     with _explained("the array"):
         return _array(io.BytesIO(content), Path("the array"), None)
 

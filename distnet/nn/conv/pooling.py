@@ -143,7 +143,7 @@ class Pooling(Layer):
         return out
 
     def padded_shape(self, n: int) -> Shape:
-        """Of images with all that some window may reach of what is around them."""
+        """The shape of images with all around them that some window may reach."""
         return (n, self.shape[0], *self.windows.padded_size)
 
 

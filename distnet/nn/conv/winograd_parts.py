@@ -75,7 +75,7 @@ class Axis:
         return [offset for offset in every if offset < self.kernel]
 
     def taps(self, offset: int) -> slice:
-        """Those of a part, of a filter."""
+        """The elements of a filter that belong to a part."""
         return slice(offset, min(offset + self.stride * self.q, self.kernel), self.stride)
 
     def num_taps(self, offset: int) -> int:

@@ -84,7 +84,7 @@ class CaptionDecoder(Layer):
 
     @property
     def multiply_adds(self) -> int:
-        """Those of a sentence that is given."""
+        """The multiply-adds of a sentence that is given."""
         c, h, w = self.input_shape
         each = self.query.multiply_adds + self.word.multiply_adds + 2 * h * w * c
         return self.lstm.multiply_adds + self.presence.multiply_adds + self.length * each

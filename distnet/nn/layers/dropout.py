@@ -44,7 +44,7 @@ class Dropout(Layer):
 
     @property
     def scale(self) -> np.floating:
-        """Of what is kept."""
+        """The factor of what is kept."""
         scale: np.floating = self.dtype.type(_LEVELS / (_LEVELS - self.threshold))
         return scale
 

@@ -60,7 +60,7 @@ class TensorBoardFile:
 
 
 def event_files(run: Path) -> list[Path]:
-    """Those that this and earlier runs have left there."""
+    """The event files that this and earlier runs have left there."""
     return list((run / DIRECTORY).glob("events.out.tfevents.*.distnet"))
 
 

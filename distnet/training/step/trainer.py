@@ -190,7 +190,7 @@ class Trainer:
             following.draw(group_pass, groups[0])
 
     def deal(self, num_micro_batches: int, rank: int | None = None) -> range:
-        """Those that `rank` computes, by default this one.
+        """The micro-batches that `rank` computes, by default this one.
 
         Speeds of another group of ranks say nothing.
         """
