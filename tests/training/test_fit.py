@@ -121,6 +121,8 @@ def test_an_augmentation_that_makes_floats_of_bytes_is_refused():
     fit(network(), pixels, labels, steps=1, augment=lambda images, bits: images / 200)
     with pytest.raises(ValueError, match="augment: found 32 images, expected 16"):
         trained(steps=1, augment=lambda images, bits: np.concatenate([images, images]))
+    with pytest.raises(ValueError, match="augment: found NoneType, expected 16 images"):
+        trained(steps=1, augment=lambda images, bits: None)
 
 
 class Noise(Layer):

@@ -57,8 +57,9 @@ class Feed:
             return inputs
         augmented = self.augment(inputs, self.words(samples, at))
         found = np.asarray(augmented)
-        if len(found) != len(samples):
-            raise ValueError(f"augment: found {len(found)} images, expected {len(samples)}")
+        if found.shape[:1] != samples.shape:
+            what = f"{len(found)} images" if found.ndim else type(augmented).__name__
+            raise ValueError(f"augment: found {what}, expected {len(samples)} images")
         if inputs.dtype == np.uint8 and large_floats_hint(found):
             raise ValueError(
                 f"augment: found {found.dtype} up to {found.max():.4g} of bytes, expected uint8, "
