@@ -299,7 +299,8 @@ class Network:
                 array.is_frozen = any(has_name(name, frozen) for frozen in self.frozen)
         self.body.use(Memory())
         for index, (name, layer) in enumerate(self.body.named_leaves()):
-            if layer.arithmetic.rounds != self.arithmetic.rounds:
+            inside = (part for part in vars(layer).values() if isinstance(part, Layer))
+            if any(p.arithmetic.rounds != self.arithmetic.rounds for p in (layer, *inside)):
                 raise ValueError(f"{name}: found a container that does not hand `compute_in` on")
             layer.index, layer.in_network = index, True
         own = (leaf for leaf in self.body.leaves() if is_own(leaf))

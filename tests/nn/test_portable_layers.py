@@ -17,7 +17,7 @@ from portable_layers import digest, portable_results
 import distnet
 from distnet.base.arithmetic import FLOAT, Portable, is_portable, portable
 from distnet.benchmarks.portability import settings
-from distnet.nn import BatchNorm, Linear, Network, ReLU, Residual, Sequential, joined
+from distnet.nn import BatchNorm, Layer, Linear, Network, ReLU, Residual, Sequential, joined
 from distnet.nn.branches import _Paths
 from distnet.nn.description import describe, rebuild
 from distnet.nn.folding import fold_batchnorm
@@ -108,9 +108,29 @@ class Alone(_Paths):
         return self._build_paths(shape, dtype)[0]
 
 
-def test_so_is_a_container_that_keeps_it_to_itself():
+@portable
+class Holds(Layer):
+    """A layer that computes by another, and does not tell that of the arithmetic."""
+
+    kind = "holds"
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Linear(3)
+
+    def build(self, shape, dtype=np.float32):
+        super().build(shape, dtype)
+        return self.inner.build(shape, dtype)
+
+    def parameters(self):
+        return self.inner.parameters()
+
+
+@pytest.mark.parametrize("own", [lambda: Alone([Linear(3)]), Holds])
+def test_so_is_a_container_that_keeps_it_to_itself(own):
     with pytest.raises(ValueError, match="found a container that does not hand `compute_in` on"):
-        Network([Alone([Linear(3)])], (4,), arithmetic="portable")
+        Network([own()], (4,), arithmetic="portable")
+    Network([own()], (4,))
 
 
 def test_parameters_are_float32_and_all_else_is_float64():
