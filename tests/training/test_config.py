@@ -14,10 +14,10 @@ import pytest
 from distnet.base.options import details, flag, recipes
 from distnet.base.options.toml import MAX_FILE_BYTES
 from distnet.build import default_out
-from distnet.data import DATASETS, load_dataset
+from distnet.data import load_dataset
 from distnet.models import MODELS
 from distnet.nn import Network
-from distnet.optim import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
+from distnet.optim import OPTIMIZERS, make_optimizer, make_schedule
 from distnet.parallel import REDUCTIONS
 from distnet.training.config import (
     ConfigError,
@@ -27,6 +27,7 @@ from distnet.training.config import (
     parse,
     to_toml,
 )
+from distnet.training.registries import ENTRIES, REGISTRIES, SYNCHRONIZATIONS
 
 DEFAULTS = asdict(TrainConfig())
 
@@ -167,9 +168,7 @@ def test_python_is_held_to_the_same_rules():
             TrainConfig(**values)
 
 
-REGISTRIES = {"model": MODELS, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
-TABLES = REGISTRIES | {"data": DATASETS}
-ENTRY = [(owner, entry) for owner, registry in REGISTRIES.items() for entry in registry]
+ENTRY = [(owner, entry) for owner, entries in ENTRIES.items() for entry in entries]
 
 
 def test_the_choices_are_what_the_package_offers():
@@ -201,7 +200,9 @@ def test_what_an_entry_takes_makes_what_it_names(owner, entry, monkeypatch):
             made = make_optimizer(entry, 3, **config.settings("optimizer"))
             assert made.hyper == config.settings("optimizer")
             assert made.lr == config.lr
-        case _:
+        case "sync":
+            SYNCHRONIZATIONS[entry](**config.settings("sync"))
+        case "schedule":
             assert make_schedule(entry, config.lr, 10, **config.settings("schedule"))(5) > 0
 
 
@@ -253,9 +254,9 @@ def test_dashes_and_underscores_are_the_same_in_a_file(tmp_path):
     assert parse(["--config", str(path)]) == parse(["--batch-size", "50", "--log-every", "3"])
 
 
-@pytest.mark.parametrize("owner", TABLES)
+@pytest.mark.parametrize("owner", REGISTRIES)
 def test_an_entry_that_comes_too_late_for_flags_is_refused(owner, monkeypatch):
-    registry = TABLES[owner]
+    registry = REGISTRIES[owner]
     monkeypatch.setitem(registry, "mine", next(iter(registry.values())))
     with pytest.raises(ConfigError, match=f"{owner} 'mine': found it added after the options were"):
         parse([])
