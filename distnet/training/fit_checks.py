@@ -100,7 +100,7 @@ def check_own_optimizer(trainer: Trainer) -> None:
     """Raises ValueError if one of a user's own makes two things of one gradient and one `state`.
 
     What else it keeps would be in no checkpoint, and what it draws is another on each rank. A copy
-    is asked.
+    is asked, where there can be one.
     """
     kinds = [trainer.optimizer]
     while isinstance(inner := getattr(kinds[-1], "optimizer", None), Optimizer):
@@ -108,7 +108,11 @@ def check_own_optimizer(trainer: Trainer) -> None:
     own = [type(each).__name__ for each in kinds if is_own(each)]
     if not own:
         return
-    asked, start = copy.deepcopy(trainer.optimizer), trainer.parameters.values.copy()
+    try:
+        asked = copy.deepcopy(trainer.optimizer)
+    except Exception:  # it holds a lock, say, or an open file
+        return
+    start = trainer.parameters.values.copy()
     state, updates = {name: array.copy() for name, array in asked.state.items()}, []
     for _ in range(2):
         for name, array in asked.state.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 from typing import Any
 
@@ -354,6 +355,17 @@ def test_an_optimizer_that_keeps_or_draws_something_by_itself_is_refused(kind, e
     net = network()
     with pytest.raises(ValueError, match=f"{kind.__name__}: found two updates of the same param"):
         fit(net, *samples(50), steps=1, optimizer=kind(net.parameters.values.size), ema=ema)
+
+
+class Locked(CountingInState):
+    def __init__(self, *sizes: Any) -> None:
+        super().__init__(*sizes)
+        self.lock = threading.Lock()  # which cannot be copied
+
+
+def test_an_optimizer_that_cannot_be_copied_trains():
+    net = network()
+    fit(net, *samples(50), steps=1, optimizer=Locked(net.parameters.values.size))
 
 
 def test_what_it_keeps_in_its_state_goes_on():
