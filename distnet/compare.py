@@ -21,7 +21,7 @@ from distnet.base.command import one_line
 from distnet.base.options import argument, option, parse_options
 from distnet.base.output import write_now
 from distnet.base.words import counted
-from distnet.build import dataset_of, objective_of, parts_of, start_of, trainer_of
+from distnet.building.parts import dataset_of, objective_of, parts_of, start_of, trainer_of
 from distnet.parallel import SerialCommunicator
 from distnet.parallel.errors import AgreedError
 from distnet.training.comparison import ArrayDifference, Comparison, Evidence, compare

@@ -23,7 +23,7 @@ from distnet.base.options import argument, option, parse_options
 from distnet.base.output import write_now
 from distnet.base.tables import aligned
 from distnet.base.words import counted
-from distnet.build import job_of
+from distnet.building.job import job_of
 from distnet.parallel import Communicator, agree, run_command, together
 from distnet.parallel.errors import AgreedError
 from distnet.sweeping.outcomes import (

@@ -21,7 +21,7 @@ def train(comm: Communicator, argv: Sequence[str] | None = None) -> int:
     """The command: everything between the flags, by default the process's, and the exit code."""
     # Now and not before: the flags are made of the tables of models, data sets, optimizers ..., to
     # which a script that has imported this file may have added.
-    from distnet.build import job_of
+    from distnet.building.job import job_of
     from distnet.training.config import parse
 
     flags = sys.argv[1:] if argv is None else argv

@@ -21,7 +21,7 @@ from training_runs import ALONE, SIZES, read_summary, succeed, train, write_digi
 from distnet.bench import main as bench
 from distnet.benchmarks.golden import CASES, GOLDEN
 from distnet.benchmarks.portability import OtherPython, Program, Setting, settings
-from distnet.build import dataset_of, objective_of, parts_of, trainer_of
+from distnet.building.parts import dataset_of, objective_of, parts_of, trainer_of
 from distnet.checkup.starting import mpi_library
 from distnet.parallel import SerialCommunicator
 from distnet.training.config import parse

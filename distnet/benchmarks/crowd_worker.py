@@ -42,7 +42,7 @@ def proportional_set_size() -> int:
 
 def work(comm: Communicator) -> int:
     """Does the task of the command line."""
-    from distnet.build import job_of
+    from distnet.building.job import job_of
     from distnet.training.config import parse
 
     task = json.loads(sys.argv[1])

@@ -16,7 +16,7 @@ import numpy as np
 
 import distnet
 from distnet.base.blas import one_blas_thread
-from distnet.build import job_of
+from distnet.building.job import job_of
 from distnet.exercises.finding import Finding, NotYet, note, right, until_not_yet, whether
 from distnet.exercises.students_file import StudentsFile
 from distnet.objectives import Classification

@@ -21,7 +21,7 @@ import numpy as np
 import distnet
 from distnet.base.blas import one_blas_thread
 from distnet.benchmarks.jobs import find_mpirun
-from distnet.build import job_of
+from distnet.building.job import job_of
 from distnet.exercises.finding import Finding, NotYet, right, until_not_yet, whether
 from distnet.exercises.jobs import (
     ALONE,

@@ -27,7 +27,7 @@ import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.base.blas import one_blas_thread
-from distnet.build import dataset_of, num_steps, objective_of, parts_of, trainer_of
+from distnet.building.parts import dataset_of, num_steps, objective_of, parts_of, trainer_of
 from distnet.nn.parameters import Slot
 from distnet.parallel import SerialCommunicator
 from distnet.parallel.sums.reducer import Reducer

@@ -21,7 +21,7 @@ from statistics import median
 import numpy as np
 
 from distnet.base.blas import one_blas_thread
-from distnet.build import optimizer_of
+from distnet.building.parts import optimizer_of
 from distnet.models import MODELS
 from distnet.objectives import Classification
 from distnet.optim.schedules import constant

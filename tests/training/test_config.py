@@ -13,7 +13,7 @@ import pytest
 
 from distnet.base.options import details, flag, recipes
 from distnet.base.options.toml import MAX_FILE_BYTES
-from distnet.build import default_out
+from distnet.building.job import default_out
 from distnet.data import load_dataset
 from distnet.models import MODELS
 from distnet.nn import Network

@@ -22,7 +22,7 @@ from training_runs import (
 )
 
 import distnet
-from distnet.build import objective_of, parts_of
+from distnet.building.parts import objective_of, parts_of
 from distnet.data import DataError, dataset_from_arrays
 from distnet.objectives import balanced_weights
 from distnet.training.config import ConfigError, TrainConfig, parse

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distnet.build import job_of
+from distnet.building.job import job_of
 from distnet.data.sampler import Sampler
 from distnet.parallel import PlacementError, SerialCommunicator
 from distnet.parallel.communicator import Process

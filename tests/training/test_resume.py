@@ -421,7 +421,7 @@ def test_other_data_are_refused(run, whole, data_dir, tmp_path):
 
 def test_other_kernels_are_a_warning(run, whole, monkeypatch, capsys):
     other = {**numerics_fingerprint(), "numpy": "1.0"}
-    monkeypatch.setattr("distnet.build.fingerprint_of", lambda device: other)
+    monkeypatch.setattr("distnet.building.job.fingerprint_of", lambda device: other)
     assert run(whole, "--resume", str(checkpoint_path(whole / "checkpoints", 3))) == 0
     warning = capsys.readouterr().err
     assert warning.startswith("distnet: warning: the result may differ in its last bits")
