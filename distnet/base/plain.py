@@ -18,5 +18,5 @@ def is_plain(value: object) -> bool:
 
 
 def plain_items(named: Mapping[str, object]) -> dict[str, object]:
-    """Those values, by name, that are plain data."""
+    """The values that are plain data, by name."""
     return {name: value for name, value in named.items() if is_plain(value)}

@@ -20,7 +20,7 @@ def scaling(old: int, new: int) -> Array:
 
 
 def covering(old: int, new: int) -> Array:
-    """The same, where the weights are how much of each old pixel a new one covers.
+    """A matrix whose weights are how much of each old pixel a new one covers.
 
     Lines keep their weight, and edges stay as sharp as the new pixels allow.
     """

@@ -167,7 +167,7 @@ def _show_steps(device: Device, sizes: tuple[tuple[int, int], ...], quick: bool)
 
 
 def _trainer(device: Device, arithmetic: Arithmetic, n: int, groups: int) -> Trainer:
-    """Of DeepConvNet on digits, by Adam."""
+    """A trainer of DeepConvNet on digits, by Adam."""
     objective = Classification(_network(arithmetic, device))
     inputs, labels = load_dataset("mnist").train
     return make_trainer(
@@ -228,7 +228,7 @@ def _show_layers(device: Device, n: int, groups: int) -> list[Any]:
 
 
 def _recorded_seconds(device: Device, call: Callable[[], Any]) -> float:
-    """Of one run among many, each after the other, without Python between its parts."""
+    """Seconds of one run among many, one after another, without Python between its parts."""
     call()
     again = device.record(call)
     repeats = 1 if device.name == "numpy" else REPEATS

@@ -122,7 +122,7 @@ def steps(trainer: Trainer) -> Callable[[], object]:
 
 
 def _seconds(run: Callable[[], object]) -> float:
-    """Of a second call: the first makes the arrays."""
+    """Seconds of a second call: the first makes the arrays."""
     run()
     started = time.perf_counter()
     run()

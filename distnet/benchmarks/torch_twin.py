@@ -76,7 +76,7 @@ def pools_before_relu(layer: Layer) -> bool:
 
 
 def _relu_first(layers: list[Layer]) -> list[Layer]:
-    """The same function, as max pooling and ReLU commute."""
+    """The layers with ReLU before max pooling: the same function, as the two commute."""
     layers = layers.copy()
     for i, pair in enumerate(pairwise(layers)):
         if isinstance(pair[0], MaxPool2d) and isinstance(pair[1], ReLU):

@@ -51,7 +51,7 @@ def augmentation(
     brightness: float = 0.0,
     cutout: int = 0,
 ) -> Augment | None:
-    """Those of the augmentations below that are asked for, in this order; None if none is.
+    """The augmentations below that are asked for, in this order, as one; None if none is.
 
     shift: pixels, up to which images are moved, which is also cropping after padding with black;
     rotation: degrees up to which they are turned, either way; scale: part by which they get smaller

@@ -55,7 +55,7 @@ def assembled(
     classes: Sequence[str] | None = None,
     layout: str | None = None,
 ) -> Dataset:
-    """The same from training images, training labels and, it may be, those for the test.
+    """A data set of training images and labels and, it may be, images and labels for the test.
 
     `sources` says where each of them comes from, such as a path, and is named in errors.
     """

@@ -133,7 +133,7 @@ class OnDevice(Sequential):
         return None if dx is None else self._to_host(dx)
 
     def take_gradients(self, g: int) -> None:
-        """Those of micro-batch `g` of the group."""
+        """Copies the gradients of micro-batch `g` of the group to the parameters."""
         for parameter, gradients in self._gradients:
             np.copyto(parameter.grad, gradients[g])
 

@@ -128,7 +128,7 @@ class DeviceCaptionDecoder(Composed[CaptionDecoder]):
             yield Shown(self.layer, "said", self.words)
 
     def _logits_of(self, words: Any) -> Any:
-        """Of sentences `(G, N, T)`, int32: `(G, N, T, V)`."""
+        """The logits `(G, N, T, V)` of sentences `(G, N, T)`, int32."""
         layer, xp = self.layer, self.xp
         g, n, t = words.shape
         size, c = layer.embedding_size, self.mean.shape[2]

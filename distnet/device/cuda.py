@@ -152,7 +152,7 @@ class CudaKernels(Blas):
         return dx, sums
 
     def _largest_parts(self, x: Any) -> Any:
-        """Of each of its micro-batches, `(G, parts)`; `x` is contiguous."""
+        """The largest magnitudes of parts of each micro-batch, `(G, parts)`; `x` is contiguous."""
         groups, size = len(x), np.int64(x[0].size)
         blocks = min(MOST_PARTS, self._runs(size, groups)[0]), groups
         parts = self.xp.empty(blocks[::-1])

@@ -116,7 +116,7 @@ class Cuda(Device):
             raise self._busy(error) from None
 
     def _busy(self, error: Exception) -> DeviceError:
-        """It is there, but others have it."""
+        """The error for a GPU that is there, but that others have."""
         return DeviceError(
             f"device cuda: found GPU {self.number} in use ({_reason(error)}), expected one with "
             "free memory that other processes may share"

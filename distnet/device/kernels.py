@@ -133,7 +133,7 @@ class Kernels:
         return self.xp.sum(partial, axis=1, dtype=dtype)
 
     def gather(self, pictures: Any, places: Any) -> Any:
-        """Of images `(S, C, H, W)`, of any type, those with some numbers, moved, `(G, N, H, W, C)`.
+        """Images with some numbers, of `(S, C, H, W)` of any type, moved, as `(G, N, H, W, C)`.
 
         places: int32 `(G, N, 3)`, of each its number, and how far it is moved down and to the
         right; what comes in is 0.

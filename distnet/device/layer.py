@@ -29,7 +29,7 @@ L = TypeVar("L", bound=Layer)
 
 
 class Moments(NamedTuple):
-    """Of the last pass in training: mean and variance, `(G, ..., C)` float64, of so many values."""
+    """Mean and variance of the last pass in training, `(G, ..., C)` float64, of so many values."""
 
     layer: BatchNorm
     mean: Any
@@ -38,7 +38,7 @@ class Moments(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """Of the last pass in evaluation: what an attribute of `owner` is to be, `(G, ...)`."""
+    """What an attribute of `owner` is to be after the last pass in evaluation, `(G, ...)`."""
 
     owner: Any
     name: str

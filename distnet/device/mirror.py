@@ -48,7 +48,7 @@ class Mirror:
 
     @property
     def trained(self) -> Any:
-        """Those that are trained, `(P,)`, a view: as the flat vector of the network has them."""
+        """What is trained, `(P,)`, a view, in the order of the network's flat vector."""
         return self._vector[: self._num_trained]
 
     def take_home(self, values: Array) -> None:

@@ -35,7 +35,7 @@ class DeviceEmbedding(DeviceLayer[Embedding]):
         return channels_last(y) if y.ndim == 5 else y
 
     def vectors_of(self, words: Any) -> Any:
-        """Those of words `(G, ...)`, int32, which are words."""
+        """The vectors of words `(G, ...)`, int32, which were checked before."""
         self.words, vectors = words, self.weight[words]
         if self.layer.padding is not None:
             vectors = self.xp.where(words[..., None] == self.layer.padding, 0, vectors)

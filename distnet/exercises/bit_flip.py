@@ -152,7 +152,7 @@ def _train(out: Path, flip: Flip | None) -> None:
 
 
 def _bit(flipped_bit: Any) -> Iterator[Finding]:
-    """Of pairs of numbers that differ in one bit."""
+    """Findings about pairs of numbers that differ in one bit."""
     rng = np.random.default_rng(0)
     for bit in (0, 3, 22, 23, 31, *rng.integers(0, 30, 5)):
         one = np.float32(rng.normal())

@@ -42,7 +42,7 @@ def run(
 
 
 def start(num_ranks: int, module: str, *args: object, cwd: Path) -> subprocess.Popen[str]:
-    """The same, while it runs."""
+    """As `run`, but the job still runs."""
     launcher = [find_mpirun(), "-n", str(num_ranks)] if num_ranks != ALONE else []
     return subprocess.Popen(
         [*launcher, sys.executable, "-m", module, *map(str, args)],

@@ -133,7 +133,7 @@ def _judged(steps: dict[str, list[Step]], hashes: dict[str, str]) -> Iterator[Fi
 
 
 def _seconds(steps: Sequence[Step], hidden: Callable[..., Any]) -> tuple[float, float]:
-    """Of a step, on average: messages under way, and those hidden as the student counts."""
+    """Mean seconds of a step: messages under way, and those hidden as the student counts."""
     under_way = sum(end - begin for step in steps for begin, end in step.messages)
     at_once = sum(hidden(each, list(step.backward)) for step in steps for each in step.messages)
     return under_way / len(steps), float(at_once) / len(steps)

@@ -79,7 +79,7 @@ def picture(path: str, input_shape: Shape) -> Array:
 
 
 def digits(path: str, input_shape: Shape) -> Array:
-    """The same of digits, dark or light, on paper: light on black, as in scenes, `(1, H, W)`."""
+    """Digits, dark or light, on paper, as scenes have them: light on black, `(1, H, W)`."""
     if input_shape[0] != 1:
         raise DataError(f"found a network that reads {input_shape}, expected grey pictures")
     return on_black(picture(path, input_shape)[0])[None]

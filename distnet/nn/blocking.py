@@ -114,7 +114,7 @@ def _piece(left: Array, right: Array, out: Array, k: int) -> tuple[int, int] | N
 
 @functools.lru_cache(maxsize=1024)
 def _rows_and_columns(m: int, n: int, k: int) -> tuple[int, int] | None:
-    """Of a piece of an (m, k) @ (k, n)."""
+    """Rows and columns of a piece of an (m, k) @ (k, n); None: it stays whole."""
     if m * n * k <= SMALL_PRODUCT:
         return None
     for columns in _PIECE_COLUMNS:

@@ -82,7 +82,7 @@ def checked_output(name: str, layer: Layer, y: object, x: Array, out: Array | No
 
 
 def checked_gradient(name: str, layer: Layer, dx: object, dy: Array, out: Array | None) -> Array:
-    """The same of what backward returned for `dy`, where it was asked to return something."""
+    """As `checked_output`, for what backward returned for `dy`, where it was asked for dx."""
     shape = len(dy), *layer.input_shape
     return _apart(f"{name}: backward", layer, "own gradient", dx, shape, dy, out)
 

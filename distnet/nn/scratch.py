@@ -43,7 +43,7 @@ class Scratch:
         return arrays
 
     def take_named(self, dtype: DTypeLike, **sizes: int) -> SimpleNamespace:
-        """The same by name, where there are so many that a name stands best beside its size."""
+        """As `take`, by name: for so many arrays that a name stands best beside its size."""
         arrays = self.take(*sizes.values(), dtype=dtype)
         return SimpleNamespace(**dict(zip(sizes, arrays, strict=True)))
 

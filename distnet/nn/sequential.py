@@ -181,7 +181,7 @@ class Sequential(Layer):
 
     @cached_property
     def _that_derive(self) -> list[Layer]:
-        """Those that may have derived something from parameters."""
+        """The layers that may have derived something from parameters."""
         return list(dict.fromkeys([*self.layers, *(stage.run for stage in self.stages)]))
 
     @property

@@ -49,7 +49,7 @@ def _what(layer: Layer) -> str:
 
 
 def _frozen(layer: Layer) -> str:
-    """That a layer is frozen, or how many of its parameters are."""
+    """Words for a layer that is frozen, or for how many of its parameters are; "" for none."""
     frozen = num_parameters(layer) - num_trained(layer)
     if not frozen:
         return ""

@@ -16,7 +16,7 @@ from distnet.nn.boxes import Detections, iou
 
 
 class Curve(NamedTuple):
-    """Of one class, `(M,)` each: after the best detection, after the two best, and so on."""
+    """Of one class, after its best detection, after its two best, and so on: `(M,)` each."""
 
     recall: Array
     precision: Array

@@ -39,7 +39,7 @@ class Confusion(Classification):
 
 @portable
 class EnsembleConfusion(Confusion):
-    """The same for an ensemble, which can be measured but not trained."""
+    """A confusion matrix of an ensemble, which can be measured but not trained."""
 
     def __init__(self, ensemble: Ensemble) -> None:
         super().__init__(ensemble.networks[0])

@@ -101,7 +101,7 @@ class Likeness:
         )
 
     def gradient(self, content_weight: float, style_weight: float) -> Array:
-        """Of the weighted sum of the last `distances` by the pixels of the picture, `(C, H, W)`."""
+        """The derivative of the weighted sum of the last `distances` by the pixels, `(C, H, W)`."""
         gradients: list[Array | None] = [None] * len(self.features.taps)
         difference, scale = self._to_content
         gradients[self._content_at] = difference * (2 * content_weight / scale)

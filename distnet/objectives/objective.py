@@ -57,7 +57,7 @@ class Objective(ABC):
 
     @abstractmethod
     def measure(self, x: Array, targets: Any) -> Array:
-        """The same sums in evaluation mode, with the loss not divided."""
+        """The sums of `gradients` in evaluation mode, with the loss not divided."""
 
     def divisor(self, targets: Any) -> float:
         """What the losses of a batch with these targets are divided by: its number of samples."""

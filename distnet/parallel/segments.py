@@ -48,7 +48,7 @@ def _physical_memory() -> int:
 def _share_file(
     comm: Communicator, num_bytes: int, make: Callable[[], AbstractContextManager[str]]
 ) -> mmap.mmap | None:
-    """The same memory in a file that rank 0 makes, for as long as the others need to map it."""
+    """Shares memory by a file that rank 0 makes, for as long as the others need to map it."""
     with ExitStack() as stack:
         file = None
         if comm.rank == 0:

@@ -228,7 +228,7 @@ def _is_narrow(way: Way, cluster: Cluster) -> bool:
 
 
 def _gradient_sum(workload: Workload, way: Way, cluster: Cluster) -> Sum:
-    """Of a step, between hosts; each of their ranks sends its share of a bucket."""
+    """Messages of a step between hosts, of which each rank sends its share of a bucket."""
     lanes = cluster.ranks_per_host  # which share the link
     is_narrow = _is_narrow(way, cluster)
     share = (USUAL_BITS / (8 * WORD) if is_narrow else 1.0) / lanes
@@ -246,7 +246,7 @@ def _gathered(workload: Workload, cluster: Cluster) -> Sum:
 
 
 def _sum_of_changes(workload: Workload, way: Way, cluster: Cluster) -> Sum:
-    """Of a synchronisation: how large changes are, if that has to be known, and the changes."""
+    """Seconds of a synchronisation: how large changes are, if that is needed, and the changes."""
     format = CHANGES[way.sync_reduction]
     changes = reduction(
         cluster.link,

@@ -176,7 +176,7 @@ class _Run:
             self._saved, self._since_saved = self.played.num_done, 0.0
 
     def _seconds(self, num_steps: int) -> float:
-        """Of so many steps: of the slowest ranks, and of what is the same for all."""
+        """Seconds of so many steps: of the slowest ranks, and of what is the same for all."""
         step = self._prediction
         same = num_steps * (step.exposed_seconds + step.alone_seconds)
         return float(self._slowest(self._drawn(num_steps))) + same

@@ -63,7 +63,7 @@ class Reader:
         return self._prediction(self.image(body))
 
     def layers(self, body: bytes) -> Answer:
-        """The same with what the network has seen, and what each layer has answered, as pictures.
+        """As `predict`, with what the network has seen and each layer has answered, as pictures.
 
         A picture is the URL of a PNG file that is part of the URL, and how many dots of a page one
         of its pixels is to take.

@@ -269,7 +269,7 @@ def _lonely(parameters: Parameters) -> list[str]:
 
 
 def _hint_of_floats(training: Samples, others: Mapping[str, Samples]) -> str:
-    """Of the first images that look like bytes, as the others are most likely alike."""
+    """One line about the first images that look like bytes, "" if none do."""
     if text := large_floats_hint(training.inputs):
         return text
     for name, each in others.items():

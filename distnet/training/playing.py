@@ -136,7 +136,7 @@ class Playing(Callback):
         return np.where(at_random, integers(words[:, 1], 0, self.game.num_actions), best)
 
     def _mirrored(self, moves: Moves) -> Moves:
-        """The same moves as in a mirror."""
+        """The moves as they are in a mirror."""
         return moves._replace(
             observations=self.game.mirrored(moves.observations),
             following=self.game.mirrored(moves.following),

@@ -246,7 +246,7 @@ def _pickled(state: Mapping[str, tuple[str, Array]]) -> bytes:
 
 
 def _opcodes(value: object) -> bytes:
-    """Those that put a plain value on the stack."""
+    """The opcodes that put a plain value on the stack."""
     return pickle.dumps(value, 2)[2:-1]
 
 

@@ -83,7 +83,7 @@ Range = tuple[Fraction, Fraction]  # the largest magnitude, the unit
 
 
 def _sum(coefficients: Sequence[Fraction]) -> Range:
-    """Of numbers up to 1 in units of 1."""
+    """The range of a sum of numbers up to 1, in units of 1, with these coefficients."""
     return _combined([(c, (Fraction(1), Fraction(1))) for c in coefficients])
 
 
@@ -120,7 +120,7 @@ class ExactTiling(Tiling):
 
 
 class ExactPooledTiling(PooledTiling):
-    """The same, pooled."""
+    """Tiles with exact transforms, pooled."""
 
     exact = True
 

@@ -37,7 +37,7 @@ class FewChannelConvolution(Algorithm):
 
     @classmethod
     def suits(cls, g: Geometry) -> bool:
-        """It unrolls windows without gaps, of all channels."""
+        """Whether the kernel has no gaps and sees all channels: such windows it unrolls."""
         return g.is_dense
 
     @classmethod

@@ -240,7 +240,7 @@ class WinogradConvolution(Algorithm):
         np.matmul(self.tiles.gg.T, flat(views.du), out=self._dfilters(views))
 
     def _filter_gradient_in_slices(self, block: BackwardBlock, views: BackwardViews) -> None:
-        """The same where there is one block, for some channels at a time.
+        """The gradient of the filters where there is one block, for some channels at a time.
 
         All of dU, larger than the filters, would be written to memory only to be read again.
         """

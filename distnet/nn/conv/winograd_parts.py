@@ -111,12 +111,12 @@ class WinogradInParts(Algorithm):
 
     @classmethod
     def suits(cls, g: Geometry) -> bool:
-        """It parts kernels without gaps, which see all channels."""
+        """Whether the kernel has no gaps and sees all channels: such kernels it parts."""
         return g.is_dense
 
     @classmethod
     def multiplications(cls, g: Geometry) -> int:
-        """Those of the small convolution, which has more channels."""
+        """The multiplications of the small convolution, which has more channels."""
         return _multiplications(g, *_best(g))
 
     @classmethod

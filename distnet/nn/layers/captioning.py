@@ -115,7 +115,7 @@ class CaptionDecoder(Layer):
         return self.given
 
     def logits_of(self, words: Array) -> Array:
-        """Of several sentences `(N, B, T)` for each picture of the last forward pass.
+        """The logits of several sentences `(N, B, T)` for each picture of the last forward pass.
 
         `(N, B, T, V)`: the logits at a place depend on the words in front of it alone, so the
         words from there on may be anything.

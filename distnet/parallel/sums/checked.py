@@ -63,7 +63,7 @@ class Weights:
         self._factors = [int(word) for word in words[LENGTH:]]
 
     def check(self, values: Array, start: int = 0) -> int:
-        """Of integers (n,) that are the elements from `start` on of a vector."""
+        """The check sum of integers (n,), the elements from `start` on of a vector."""
         total, at = 0, 0
         while at < values.size:
             piece, offset = divmod(start + at, LENGTH)
@@ -226,7 +226,7 @@ class CheckedReducer(Reducer):
         return "the total of the gradients is not the sum of what the ranks have sent", []
 
     def _check_of(self, tally: Array) -> int | None:
-        """Of one micro-batch's tally as integers."""
+        """The check sum of one micro-batch's tally, as integers."""
         units = np.zeros((2, tally.size), np.int64)
         if not self._fixed_point.add(units, tally[None]):
             return None

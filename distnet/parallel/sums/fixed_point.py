@@ -115,7 +115,7 @@ class FixedPoint:
 
 
 class WideFixedPoint:
-    """The same in two words a number, for a few numbers that need range and digits at once.
+    """Fixed point of two words a number, for a few numbers that need range and digits at once.
 
     The high word holds a multiple of 2^-HIGH_BITS, the low one what is left of each contribution,
     as finely as the head-room allows. With a thousand contributions a number may be as large as
@@ -185,7 +185,7 @@ def rounding_constant(scale: float) -> tuple[float, int]:
 
 
 def round_by_rint(x: Array, scale: float, out: Array) -> None:
-    """The same for all that fit into int64."""
+    """The whole numbers next to `x` * `scale`, all that fit into int64."""
     np.copyto(out, np.rint(np.multiply(x, scale, dtype=np.float64)), casting="unsafe")
 
 

@@ -210,7 +210,7 @@ class Reducer:
 
     @property
     def units(self) -> FixedPoint | None:
-        """In what `add_units` takes sums of several micro-batches; None: it does not."""
+        """The fixed point of what `add_units` takes; None: it takes nothing."""
         return self._format.units
 
     def add_units(self, micro_batches: Sequence[int], units: Array, tallies: Array) -> None:

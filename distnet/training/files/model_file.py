@@ -95,7 +95,7 @@ def stored(model: Checkpoint, storage: str) -> Checkpoint:
 
 
 def _signs(model: Checkpoint) -> dict[str, Array]:
-    """Of the weights of binary layers, of which the floats behind are of use for training alone."""
+    """Signs of the weights of binary layers, whose floats are of use for training alone."""
     leaves = network_of(model, "the network").body.named_leaves()
     return {
         f"params.{name}.weight": leaf.computing_weight().copy()
@@ -207,7 +207,7 @@ def network_of(checkpoint: Checkpoint, source: str) -> Network:
 
 
 def classifier_of(checkpoint: Checkpoint, source: str) -> Network:
-    """The same, if it is said to tell classes apart; raises CheckpointError if it is not."""
+    """The network of a file, if it is said to tell classes apart; raises CheckpointError if not."""
     network = network_of(checkpoint, source)
     if not network.classes:
         raise CheckpointError(

@@ -188,7 +188,7 @@ class RunDirectory:
         return not self._problems
 
     def _tell_of_best(self, owed: int | None) -> None:
-        """That the best checkpoint, of step `owed`, is missing; a problem if it is of this run."""
+        """Tells that the best checkpoint, of step `owed`, is missing: a problem if of this run."""
         if owed is None:
             return
         path = checkpoint_directory.best_path(self.checkpoints)

@@ -81,7 +81,7 @@ def narrowed(state: dict[str, Array], storage: str) -> dict[str, Array]:
 def widened(
     state: dict[str, Array], storage: str, shapes: Mapping[str, Sequence[int]]
 ) -> dict[str, Array]:
-    """The same arrays as numbers again. shapes: those of arrays that were packed as bits."""
+    """The arrays as numbers again. shapes: of those that were packed as bits."""
     wide = dict(state)  # NumPy knows the other types
     for name, array in state.items():
         if storage == BFLOAT16 and array.dtype == np.uint16:

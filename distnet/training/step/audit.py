@@ -151,7 +151,7 @@ class Audit:
 
 
 def name_fault(fault: RankAtFault, comm: Communicator, step: int) -> RankAtFault:
-    """The same, which says in which step, and names the processes."""
+    """The fault with the step that it belongs to, and the names of the processes."""
     who = ", ".join(str(comm.processes[rank]) for rank in fault.ranks)
     does = "computes wrongly"
     who = f"{who} {does}" if who else f"some rank {does}, and it cannot be told which"

@@ -75,7 +75,7 @@ class Batch:
     def compute_together(
         self, group_pass: GroupPass, some: Sequence[int], meanwhile: Callable[[], None]
     ) -> GroupResult | None:
-        """The same of several at once; None where each has to have a pass of its own."""
+        """As `compute`, of several at once; None where each has to have a pass of its own."""
         return group_pass(*self._several(some), self.divisor, meanwhile)
 
     def draw(self, group_pass: GroupPass, some: Sequence[int]) -> None:

@@ -22,7 +22,7 @@ DTYPES = (np.uint8, np.float32, np.float64)
 
 
 class DeviceImages:
-    """Those of `feed` on a device, copied when they are first asked for."""
+    """The images of `feed` on a device, copied when they are first asked for."""
 
     def __init__(self, feed: Feed, device: Device) -> None:
         self._feed, self._device = feed, device

@@ -26,7 +26,7 @@ Of = TypeVar("Of", bound=Objective)
 
 
 class DeviceLoss(ABC, Generic[Of]):
-    """That of an objective with one network, for G micro-batches of N samples at a time."""
+    """The loss of an objective with one network, for G micro-batches of N samples at a time."""
 
     def __init__(self, objective: Of, device: Device) -> None:
         self.objective, self.device, self.xp = objective, device, device.xp
@@ -41,14 +41,14 @@ class DeviceLoss(ABC, Generic[Of]):
 
     @abstractmethod
     def gradient(self, outputs: Any, divisor: Any, *targets: Any) -> tuple[Any, Any]:
-        """That of the outputs `(G, N, ...)`, for the loss divided by `divisor` `(1,)`.
+        """The gradient of the outputs `(G, N, ...)`, for the loss divided by `divisor` `(1,)`.
 
         And what `Objective.gradients` returns, `(G, S)` float64, with the loss not divided.
         """
 
 
 class DeviceCrossEntropy(DeviceLoss[Classification]):
-    """Of logits `(G, N, K)`."""
+    """Softmax cross-entropy of logits `(G, N, K)`."""
 
     def __init__(self, objective: Classification, device: Device) -> None:
         super().__init__(objective, device)
@@ -84,7 +84,7 @@ class DeviceSquares(DeviceLoss[Regression]):
 
 
 class DevicePixelCrossEntropy(DeviceLoss[Segmentation]):
-    """Of logits `(G, N, H, W, K)`, with the confusion matrix of the pixels."""
+    """Softmax cross-entropy of logits `(G, N, H, W, K)`, and the confusion matrix of pixels."""
 
     def __init__(self, objective: Segmentation, device: Device) -> None:
         super().__init__(objective, device)
@@ -149,5 +149,5 @@ def device_of(objective: Objective) -> Device | None:
 
 
 def device_loss(objective: Objective, device: Device) -> DeviceLoss[Any]:
-    """That of an objective which has one."""
+    """The loss of an objective that has one on a device."""
     return DEVICE_LOSSES[type(objective)](objective, device)

@@ -167,7 +167,7 @@ class DevicePass(GroupPass):
 def device_pass(
     objective: Objective, feed: Feed, numbers: FixedPoint | None, *, keeps: bool, changes: bool
 ) -> DevicePass | None:
-    """That of an objective, or None where there is none.
+    """The passes of an objective's network on its device, or None where there are none.
 
     numbers: in which sums may be made beforehand; None: they may not. keeps: whether the sums stay
     on the device, until the next pass. changes: whether the samples change from step to step.

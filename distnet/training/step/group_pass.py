@@ -18,7 +18,7 @@ from distnet.parallel.sums.reducer import Reducer
 
 @dataclass(frozen=True)
 class GroupResult(ABC):
-    """Of G micro-batches: sums `(G, S)`, as `Objective.gradients` has them, with statistics.
+    """Sums `(G, S)` of G micro-batches, as `Objective.gradients` has them, with statistics.
 
     Their gradients are as the pass has them.
     """

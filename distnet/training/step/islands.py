@@ -319,7 +319,7 @@ class Islands:
         return "; ".join(filter(None, [untold, self._compare_within(learner)]))
 
     def _compare_within(self, learner: Learner) -> str:
-        """Of an island that several ranks share, whether they have the same memory."""
+        """Compares the memory of the ranks that share an island."""
         self._rejoin(learner)
         comm, place, told = learner.comm, self._place, ""
         if comm.size > self._number > 1:

@@ -59,7 +59,7 @@ def _digests(arrays: Arrays) -> dict[str, bytes]:
 
 
 def _gather(comm: Communicator, digests: dict[str, bytes]) -> tuple[list[Digests], Digests, int]:
-    """Those of all ranks, the ones that most ranks have, and how many have them."""
+    """The hashes of all ranks, the ones that most ranks have, and how many have them."""
     everywhere = [tuple(each.items()) for each in comm.allgather(digests)]
     return everywhere, *Counter(everywhere).most_common(1)[0]
 

@@ -45,7 +45,7 @@ class StackedPass(GroupPass):
         self._leaky: list[tuple[LeakyReLU, LeakyReLU]] = []  # ours, and those of that network
 
     def largest_group(self, num_samples: int) -> int:
-        """Of short ones one."""
+        """Short micro-batches come one by one."""
         return self.most if num_samples == self.rows else 1
 
     def __call__(
@@ -90,7 +90,7 @@ def _leaky_of(network: Network) -> list[LeakyReLU]:
 def stacked_pass(
     objective: Objective, feed: Feed, numbers: FixedPoint | None, sampler: Sampler
 ) -> StackedPass | None:
-    """That of an objective, where its network takes more than one micro-batch at once, or None.
+    """The passes of an objective whose network takes several micro-batches at once, or None.
 
     numbers: in which sums of several may be made; None: they may not. Classes derived from ours may
     do something else with a micro-batch: theirs come one by one.

@@ -92,7 +92,7 @@ class Particulars:
 
 
 def _arithmetic(config: TrainConfig) -> str:
-    """Of another arithmetic than that of all runs."""
+    """Words for an arithmetic that is not the one of all runs."""
     if config.arithmetic == FLOAT.name:
         return ""
     bits = f" ({config.arithmetic_bits} bits)" if config.numbers.rounds else ""

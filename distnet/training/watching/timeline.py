@@ -204,7 +204,7 @@ class _WatchedRequest:
 
 
 class _WatchedExchange(_WatchedRequest):
-    """The same, of which is asked in the end how much has come."""
+    """An exchange that is asked in the end how much has come."""
 
     def __init__(self, timeline: Timeline, name: str, request: Exchanged) -> None:
         super().__init__(timeline, name, request)
