@@ -152,8 +152,13 @@ def run_block(block, directory):
     return run.stdout
 
 
-@pytest.mark.mpi_launch
-@pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)
+def on_each_mpi(page):
+    """README's commands run with every MPI; those of other pages would say nothing more of it."""
+    marks = [pytest.mark.mpi_launch] if page == ROOT / "README.md" else []
+    return pytest.param(page, id=name_of(page), marks=marks)
+
+
+@pytest.mark.parametrize("page", [on_each_mpi(page) for page in WITH_BLOCKS])
 def test_blocks_run(page, tmp_path):
     """Those of an exercise where its solution is."""
     blocks = [block for block in blocks_of(page.read_text()) if not block.reason]
