@@ -155,8 +155,7 @@ class Classifier:
 
     def _logits(self, X: Any) -> Array:
         self._check_fitted()
-        inputs = _inputs(_integers_as_in_fit(X, self._fitted_type))
-        shape = self.network_.input_shape
+        inputs, shape = _inputs(X, self._fitted_type), self.network_.input_shape
         if inputs.shape[1:] != shape:
             found = int(np.prod(inputs.shape[1:]))
             raise DataError(
@@ -198,8 +197,11 @@ class Classifier:
         )
 
 
-def _inputs(X: Any) -> Array:
-    """Images `(N, C, H, W)` or rows `(N, D)`; the words of errors are those of scikit-learn."""
+def _inputs(X: Any, fitted: np.dtype[Any] | None = None) -> Array:
+    """Images `(N, C, H, W)` or rows `(N, D)`; the words of errors are those of scikit-learn.
+
+    fitted: the type of what `fit` was given, which says what integers mean.
+    """
     if hasattr(X, "toarray"):
         raise DataError("X: found a sparse matrix, expected a dense array: X.toarray()")
     array = as_array(X, "X")
@@ -220,8 +222,9 @@ def _inputs(X: Any) -> Array:
     if 0 in array.shape:
         features = f" 0 feature(s) (shape={array.shape}) while a minimum of 1 is required."
         raise DataError(f"X: found an empty array {array.shape}, Found array with{features}")
-    if array.dtype.kind in "iu" and array.dtype != np.uint8 and array.ndim == 2:
-        array = array.astype(np.float64)
+    if array.dtype.kind in "iu" and array.ndim == 2:
+        of_fit = fitted if fitted is not None and fitted.kind in "iub" else array.dtype
+        array = _integers(array, of_fit)
     if array.dtype.kind not in "fub":
         raise DataError(f"X: found {array.dtype}, expected numbers")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -229,22 +232,19 @@ def _inputs(X: Any) -> Array:
     return channels_first(array, what="X")
 
 
-def _integers_as_in_fit(X: Any, fitted: np.dtype[Any]) -> Any:
-    """Rows of integers with the meaning that those of `fit`, of that type, had; all else as it is.
+def _integers(rows: Array, fitted: np.dtype[Any]) -> Array:
+    """Rows of integers with the meaning of those of `fit`, which were of that type.
 
     A table that was read again, or cut, often comes with smaller or larger integers.
     """
-    array = as_array(X, "X") if not hasattr(X, "toarray") else np.empty(0)
-    if array.ndim != 2 or array.dtype.kind not in "iu" or fitted.kind not in "iub":
-        return X
     if fitted != np.uint8:
-        return array.astype(np.float64)
-    if array.size and not 0 <= array.min() <= array.max() <= 255:
+        return rows.astype(np.float64)
+    if not 0 <= rows.min() <= rows.max() <= 255:
         raise DataError(
-            f"X: found integers from {array.min()} to {array.max()}, expected 0 to 255, the bytes "
+            f"X: found integers from {rows.min()} to {rows.max()}, expected 0 to 255, the bytes "
             "(uint8) that fit was given"
         )
-    return array.astype(np.uint8)
+    return rows.astype(np.uint8, copy=False)
 
 
 def _labels(y: Any, number: int) -> Array:

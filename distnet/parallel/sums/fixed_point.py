@@ -137,7 +137,7 @@ class WideFixedPoint:
 
         Returns whether it did: if a number is NaN, infinite or beyond `limit`, it did nothing.
         """
-        if not np.maximum.reduce(np.abs(values), axis=None, initial=0) <= self.limit:
+        if not largest_magnitude(values) <= self.limit:
             return False
         units = values * self._scales
         whole, rest = units
