@@ -1,6 +1,6 @@
 """Runs the experiments of the book and holds their numbers to what is required of them.
 
-    python docs/book/check.py [--quick] [--only A7,ch05] [--out DIR]
+    python docs/book/check.py [--quick] [--only A7,ch05] [--skip ch08] [--out DIR]
 
 prints a line for each requirement and ends with exit code 1 if one fails. Works under mpirun too.
 With `--out docs/book` it draws the pictures of the pages anew.
@@ -103,6 +103,7 @@ class CheckOptions(LabOptions):
         group="size",
         metavar="NAMES",
     )
+    skip: str = option("", "what is left out, by such names", group="size", metavar="NAMES")
 
 
 @dataclass(frozen=True)
@@ -134,20 +135,29 @@ class Experiment:
         return [lab.judge(item, numbers) for item in self.required]
 
 
-def select(only: str) -> list[Experiment]:
-    """The experiments that `--only` names; raises ValueError for a name that none has."""
+def select(only: str, skip: str = "") -> list[Experiment]:
+    """The experiments that `--only` names, or all, without those that `--skip` names.
+
+    Raises ValueError for a name that none has.
+    """
     experiments = [Experiment.load(script) for script in EXPERIMENTS]
-    wanted = {name.strip() for name in only.split(",") if name.strip()}
-    unknown = sorted(wanted.difference(*(each.names for each in experiments)))
-    if unknown:
-        raise ValueError(f"--only: found {unknown[0]!r}, expected ids such as A7 or ch05")
-    return [each for each in experiments if not wanted or wanted & each.names]
+
+    def names_of(flag: str, text: str) -> set[str]:
+        names = {name.strip() for name in text.split(",") if name.strip()}
+        unknown = sorted(names.difference(*(each.names for each in experiments)))
+        if unknown:
+            raise ValueError(f"{flag}: found {unknown[0]!r}, expected ids such as A7 or ch05")
+        return names
+
+    wanted, left_out = names_of("--only", only), names_of("--skip", skip)
+    chosen = [each for each in experiments if not wanted or wanted & each.names]
+    return [each for each in chosen if not left_out & each.names]
 
 
 def check(comm: Communicator) -> int:
     """The command: 0 if every requirement holds, 1 if not, 2 for a wrong option."""
     options = parse(CheckOptions, "python docs/book/check.py", comm)
-    experiments = together(comm, lambda: select(options.only))
+    experiments = together(comm, lambda: select(options.only, options.skip))
     lab = prepare(comm, options)
     verdicts = []
     for experiment in experiments:
