@@ -7,8 +7,8 @@ of any micro-batch, in any order, and nothing has to be saved in a checkpoint.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,8 +45,7 @@ def stream(
     return np.random.Philox(key=key, counter=[0, layer, micro_batch, step])
 
 
-@dataclass(frozen=True)
-class MicroBatch:
+class MicroBatch(NamedTuple):
     """Which micro-batch a forward pass in training mode works on: the key of every random stream.
 
     seed: of the run. step: from 0. number: of the micro-batch in the step, from 0. share: the

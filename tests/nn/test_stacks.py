@@ -60,18 +60,23 @@ def test_a_stack_has_the_bits_of_its_micro_batches(name, k, n, frozen, dtype):
         np.testing.assert_array_equal(together.parameters.grads[i], network.parameters.grads)
 
 
-def test_stacks_of_several_heights_take_turns():
-    shape, layers = NETWORKS["sigmoid"]
+@pytest.mark.parametrize("copy", [True, False])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_stacks_of_several_heights_take_turns(name, copy):
+    """copy: the input lies elsewhere in each pass, or always where the first layer reads it."""
+    shape, layers = NETWORKS[name]
     network, n = Network(layers(), shape, seed=1), 6
     together, rng = stacked(network, n, most=4), np.random.default_rng(0)
-    for k in (2, 4, 2, 3, 1, 4, 2):
+    for k in (2, 4, 2, 4, 2, 3, 1, 4, 2):
         network.parameters.values += np.float32(0.01)
         x = rng.standard_normal((k, n, *shape), np.float32)
         dy = rng.standard_normal((k, n, *network.output_shape), np.float32)
-        together.forward(together.as_input(x.reshape(k * n, *shape)), MicroBatch())
+        stack = x.reshape(k * n, *shape)
+        y = together.forward(together.as_input(stack, copy=copy), MicroBatch())
         together.backward(dy.reshape(k * n, *network.output_shape))
         for i in range(k):
-            network.forward(network.as_input(x[i]), MicroBatch())
+            own = network.forward(network.as_input(x[i]), MicroBatch())
+            np.testing.assert_array_equal(y.reshape(k, n, *network.output_shape)[i], own)
             network.backward(dy[i])
             np.testing.assert_array_equal(together.parameters.grads[i], network.parameters.grads)
 
@@ -87,6 +92,41 @@ def test_an_element_does_not_depend_on_where_it_lies(function, dtype):
             part = slice(start, start + length)
             np.testing.assert_array_equal(function(x[part].copy()), whole[part])
             np.testing.assert_array_equal(function(x[part]), whole[part])
+
+
+def test_a_pass_that_was_noted_does_not_find_its_way_again(monkeypatch):
+    def walk(*args: object) -> None:
+        raise AssertionError("found its way again")
+
+    shape, layers = NETWORKS["sigmoid"]
+    together, rng = stacked(Network(layers(), shape, seed=1), 6, most=2), np.random.default_rng(0)
+    gradients = []
+    for number in range(3):
+        if number == 2:  # in the first one memory has moved
+            monkeypatch.setattr(Sequential, "forward", walk)
+            monkeypatch.setattr(Sequential, "backward", walk)
+        x, dy = rng.random((12, *shape), np.float32), rng.random((12, 10), np.float32)
+        together.forward(together.as_input(x, copy=False), MicroBatch())
+        together.backward(dy)
+        gradients.append(together.parameters.grads.copy())
+    assert (gradients[1] != gradients[2]).any()
+
+
+def test_a_gradient_belongs_to_the_input_of_its_pass():
+    """What backward notes anew, after a pass over another input, is about its own."""
+    shape, layers = NETWORKS["tanh"]
+    network = Network(layers(), shape, seed=1)
+    together, rng = stacked(network, 6, most=4), np.random.default_rng(0)
+    inputs = {k: rng.random((6 * k, *shape), np.float32) for k in (2, 4)}
+    dy = {k: rng.random((6 * k, 17), np.float32) for k in inputs}
+    for k in (2, 4, 2, 4):  # then memory no longer moves
+        together.forward(together.as_input(inputs[k], copy=False), MicroBatch())
+        together.backward(dy[k])
+    together.forward(together.as_input(inputs[2], copy=False), MicroBatch())
+    together.backward(dy[2], need_dx=True)
+    network.forward(network.as_input(inputs[2][6:]), MicroBatch())
+    network.backward(dy[2][6:])
+    np.testing.assert_array_equal(together.parameters.grads[1], network.parameters.grads)
 
 
 def test_values_are_those_of_the_network_and_gradients_are_not():

@@ -92,17 +92,17 @@ class Linear(Layer):
         y = self.output((len(x), self.out_features), out)
         self.x, self.w = x, w
         # Between small products it takes longer to find the way than to multiply.
-        name = "forward", terms_of_small_products()
-        make = partial(self._forward_steps, x, w, y)
-        blocking.run(self.memory.views(len(x), name, (x, w, y), make))
-        return np.add(y, self.bias.value, out=y) if self.has_bias else y
+        of = x, w, y, self.bias.value if self.has_bias else None
+        name, make = ("forward", terms_of_small_products()), partial(self.forward_steps, y)
+        blocking.run(self.memory.views(len(x), name, of, make))
+        return y
 
     def backward(self, dy: Array, out: Array | None = None, need_dx: bool = True) -> Array | None:
         dy = self.operand(dy)
         dx = self.input_gradient((len(dy), *self.input_shape), out) if need_dx else None
         of = self.x, self.w, dy, dx, self.weight.grad, self.bias.grad if self.has_bias else None
         name = "backward", terms_of_small_products()
-        make = partial(self._backward_steps, dy, dx)
+        make = partial(self.backward_steps, dy, dx)
         blocking.run(self.memory.views(len(dy), name, of, make))
         return dx
 
@@ -124,7 +124,12 @@ class Linear(Layer):
         """What inputs are multiplied by: the weight, unless a layer makes something of it."""
         return self.weight.value
 
-    def _forward_steps(self, x: Array, w: Array, y: Array) -> list[Step]:
+    def forward_steps(self, y: Array) -> list[Step]:
+        """What makes y of the last input, as often as it is wanted on these arrays."""
+        add_bias = [partial(np.add, y, self.bias.value, out=y)] if self.has_bias else []
+        return [*self._product_steps(self.x, self.w, y), *add_bias]
+
+    def _product_steps(self, x: Array, w: Array, y: Array) -> list[Step]:
         """What makes y = x W of these arrays."""
         groups = self.groups(len(x))
         stacked = self._stacked(y)
@@ -150,8 +155,8 @@ class Linear(Layer):
                 steps += [partial(np.add, stacked, part, out=stacked)]
         return steps
 
-    def _backward_steps(self, dy: Array, dx: Array | None) -> list[Step]:
-        """What makes the gradients of the parameters, and of the input if it is wanted."""
+    def backward_steps(self, dy: Array, dx: Array | None) -> list[Step]:
+        """What makes the parameters' gradients, and that of the last input if it is wanted."""
         groups, rows = self.groups(len(dy)), self._stacked(dy)
         x = self._by_group(self.x, groups)
         dweight = self._grouped(self._stack_of(self.weight), groups)

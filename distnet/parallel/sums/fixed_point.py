@@ -65,10 +65,7 @@ class FixedPoint:
         for block in blocks_from_end(values.size):
             x, total = values[block], accumulator[block]
             units = total if first else self._units[: x.size]
-            with np.errstate(over="ignore"):
-                norm = np.dot(x, x)
-            # A quarter of the square: far from where float32 rounds the sum to the other side.
-            if norm <= bound * bound / 4:
+            if is_within(x, bound):
                 round_by_addition(x, scale, units)
             elif largest_magnitude(x) <= self.limit:
                 round_by_rint(x, scale, units)
@@ -86,10 +83,7 @@ class FixedPoint:
         Returns whether it did. If a number is too large to be rounded by addition, it did nothing:
         then rows have to be added one by one.
         """
-        bound = min(self.limit, 2**51 / self.scale)
-        with np.errstate(over="ignore"):
-            norms = [np.dot(row, row) for row in stack]
-        if not all(norm <= bound * bound / 4 for norm in norms):
+        if not is_within(stack, min(self.limit, 2**51 / self.scale)):
             return False
         constant, bits = rounding_constant(self.scale)
         # The bits of the constant come off all at once. Modulo 2^64 that is exact.
@@ -137,7 +131,7 @@ class WideFixedPoint:
 
         Returns whether it did: if a number is NaN, infinite or beyond `limit`, it did nothing.
         """
-        if not largest_magnitude(values) <= self.limit:
+        if not is_within(values, self.limit) and not largest_magnitude(values) <= self.limit:
             return False
         units = values * self._scales
         whole, rest = units
@@ -160,6 +154,16 @@ def _head_room_bits(num_contributions: int) -> int:
     if num_contributions < 1:
         raise ValueError(f"found num_contributions {num_contributions}, expected at least 1")
     return ((2**63 - 1) // num_contributions).bit_length() - 1
+
+
+def is_within(values: Array, bound: float) -> bool:
+    """Whether no |x| is beyond `bound`, as far as the sum of their squares tells.
+
+    That is one call where a maximum takes several. False may be wrong, True is not: a quarter of
+    the square is far from where float32 rounds the sum to the other side.
+    """
+    # Not np.dot, which warns where the sum overflows.
+    return bool(np.vdot(values, values) <= bound * bound / 4)
 
 
 def round_by_addition(x: Array, scale: float, out: Array) -> None:

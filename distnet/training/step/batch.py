@@ -20,7 +20,7 @@ from distnet.training.step.group_pass import GroupPass, GroupResult
 class Batch:
     """A part of the global batch of `step`, cut into micro-batches; they are the same on all ranks.
 
-    micro_batches: the numbers of their samples. num_samples: of all of them.
+    micro_batches: the numbers of their samples. sizes: how many each has. num_samples: all of them.
     """
 
     def __init__(
@@ -30,6 +30,7 @@ class Batch:
         self._samples = sampler.part(step, part)
         self.num_samples = len(self._samples)
         self.micro_batches = sampler.cut(self._samples)
+        self.sizes = list(map(len, self.micro_batches))
         self._divisor: float | None = None  # found when it is asked for
         self.seed, self.step, self.part = seed, step, part
         # No two micro-batches of a step have the same number, and so the same random bits.
@@ -48,7 +49,7 @@ class Batch:
 
     def place(self, m: int) -> MicroBatch:
         """What the random bits of a micro-batch depend on."""
-        share = len(self.micro_batches[m]) / self.num_samples
+        share = self.sizes[m] / self.num_samples
         return MicroBatch(self.seed, self.step, self._first_number + m, share)
 
     def inputs(self, m: int) -> Array:
@@ -87,7 +88,7 @@ class Batch:
         if group_pass is None:
             return [[m] for m in mine]
         groups = []
-        for size, alike in groupby(mine, key=lambda m: len(self.micro_batches[m])):
+        for size, alike in groupby(mine, key=self.sizes.__getitem__):
             numbers, most = list(alike), group_pass.largest_group(size)
             groups += [numbers[start : start + most] for start in range(0, len(numbers), most)]
         return groups

@@ -49,8 +49,6 @@ class DeviceResult(GroupResult):
 class DevicePass(GroupPass):
     """The passes of a network on a device, see above."""
 
-    smallest_group = 1
-
     def __init__(
         self,
         network: Network,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from distnet.base.arrays import Array
 from distnet.base.keys import MicroBatch
@@ -31,12 +30,7 @@ class GroupResult(ABC):
 
 
 class GroupPass(ABC):
-    """Forward, loss and backward of several micro-batches of one size, a group.
-
-    smallest_group: with how many micro-batches it begins to be worth it.
-    """
-
-    smallest_group: ClassVar[int]
+    """Forward, loss and backward of several micro-batches of one size, a group."""
 
     @abstractmethod
     def largest_group(self, num_samples: int) -> int:

@@ -36,11 +36,10 @@ class StackResult(GroupResult):
 class StackedPass(GroupPass):
     """The passes of a classifier over stacks of micro-batches of `rows` samples."""
 
-    smallest_group = 2
-
-    def __init__(self, objective: Classification, feed: Feed, rows: int) -> None:
-        self.objective, self.feed, self.rows = objective, feed, rows
-        self.most = min(MOST_MICRO_BATCHES, MOST_NUMBERS // max(1, objective.parameters.size))
+    def __init__(self, objective: Classification, feed: Feed, sampler: Sampler) -> None:
+        self.objective, self.feed, self.rows = objective, feed, sampler.micro_batch_size
+        fitting = MOST_NUMBERS // max(1, objective.parameters.size)
+        self.most = min(MOST_MICRO_BATCHES, sampler.max_micro_batches, fitting)
         self._network: Network | None = None  # made when it is used first
         self._leaky: list[tuple[LeakyReLU, LeakyReLU]] = []  # ours, and those of that network
 
@@ -54,9 +53,11 @@ class StackedPass(GroupPass):
         at: Sequence[MicroBatch],
         divisor: float,
         meanwhile: Callable[[], None] = lambda: None,
-    ) -> StackResult:
-        network, loss = self._stacked(), self.objective.loss
+    ) -> StackResult | None:
         k, n = len(samples), self.rows
+        if len(samples[0]) < n:
+            return None
+        network, loss = self._stacked(), self.objective.loss
         inputs, labels = self.feed.group(samples, at)
         logits = network.forward(network.as_input(inputs, copy=False), at[0], copy=False)
         sums = np.empty((k, 2))
@@ -79,7 +80,6 @@ class StackedPass(GroupPass):
             self._leaky = list(zip(own, twins, strict=True))
         for leaky, twin in self._leaky:
             twin.slope = leaky.slope
-        network.parameters.refresh()
         return network
 
 
@@ -97,6 +97,5 @@ def stacked_pass(
     """
     if type(objective) is not Classification or type(feed) is not Feed or numbers is None:
         return None
-    made = StackedPass(objective, feed, sampler.micro_batch_size)
-    is_worth_it = min(made.most, sampler.max_micro_batches) >= made.smallest_group
-    return made if is_worth_it and is_stackable(objective.network) else None
+    made = StackedPass(objective, feed, sampler)
+    return made if made.most and is_stackable(objective.network) else None

@@ -150,7 +150,7 @@ class Trainer:
                 seconds=seconds,
                 wait_seconds=reducer.wait_seconds,
                 bytes_sent=reducer.bytes_sent,
-                num_samples=sum(len(batch.micro_batches[m]) for m in [*mine, *others]),
+                num_samples=sum(map(batch.sizes.__getitem__, [*mine, *others])),
                 compute_squares=(seconds - reducer.wait_seconds) ** 2,
             ),
             stop=reducer.num_flags > 0,
@@ -163,7 +163,7 @@ class Trainer:
     def _add(self, batch: Batch, some: Sequence[int], is_last: bool) -> None:
         """Computes some of this rank's micro-batches, the next ones, and adds them up."""
         reducer, group_pass = self.reducer, self.group_pass
-        if group_pass is not None and len(some) >= group_pass.smallest_group:
+        if group_pass is not None:
 
             def meanwhile() -> None:
                 if is_last:
