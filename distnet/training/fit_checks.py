@@ -100,7 +100,7 @@ def check_own_optimizer(trainer: Trainer) -> None:
     """Raises ValueError if one of a user's own makes two things of one gradient and one `state`.
 
     What else it keeps would be in no checkpoint, and what it draws is another on each rank. A copy
-    is asked, where there can be one.
+    is asked, where there can be one. Warns if nothing changes: some mean to wait for more.
     """
     kinds = [trainer.optimizer]
     while isinstance(inner := getattr(kinds[-1], "optimizer", None), Optimizer):
@@ -126,6 +126,12 @@ def check_own_optimizer(trainer: Trainer) -> None:
             f"{', '.join(own)}: found two updates of the same parameters by the same gradient, "
             "expected one; what an optimizer keeps from step to step has to be arrays in `state`, "
             "which checkpoints hold, and it may draw nothing itself"
+        )
+    if not updates[0].any() and trainer.comm.rank == 0:
+        warn(
+            f"fit: an update by {', '.join(own)} changes no parameter, by gradients of 1 with a "
+            "learning rate of 0.01; a rule changes `p` in place, as in `p -= lr * g`, since "
+            "`p = p - lr * g` is another array, which nobody reads"
         )
 
 

@@ -357,6 +357,21 @@ def test_an_optimizer_that_keeps_or_draws_something_by_itself_is_refused(kind, e
         fit(net, *samples(50), steps=1, optimizer=kind(net.parameters.values.size), ema=ema)
 
 
+class Rebinding(Optimizer):
+    def _update(self, p, g, factors, a, state):
+        p = p - factors[0] * g  # the mistake
+
+
+def test_an_optimizer_that_changes_nothing_is_told():
+    net = network()
+    size = net.parameters.values.size
+    with pytest.warns(UserWarning, match="an update by Rebinding changes no parameter.* in place"):
+        fit(net, *samples(50), steps=1, optimizer=Rebinding(size))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(network(), *samples(50), steps=1, optimizer=CountingInState(size))
+
+
 class Locked(CountingInState):
     def __init__(self, *sizes: Any) -> None:
         super().__init__(*sizes)
