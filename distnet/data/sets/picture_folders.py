@@ -17,6 +17,7 @@ from distnet.data.own import assembled
 # Of the folders of these names, in whatever letters, the first one counts.
 TRAIN_FOLDERS = ("train", "training")
 TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
+BRIGHTEST_DARK = 15  # of 255: what 4095 of 65535 is, the white of a camera of 12 bits
 
 
 def has_pictures(directory: Path) -> bool:
@@ -46,8 +47,9 @@ def read_picture_set(name: str, directory: Path) -> Dataset:
     data = assembled(name, arrays, sources, layout="NCHW")
     others = sum(each != size for each, _ in headers)
     width, height = size
+    notes = data.notes + _too_dark(data)
     scaled = f"{others} of {len(headers)} pictures were scaled to {width} × {height}"
-    notes = data.notes + (scaled,) if others else data.notes
+    notes += (scaled,) if others else ()
     read = {path for part in parts for path, _ in part}
     return replace(data, notes=notes + _unread(directory, roots, read), pictures="plain")
 
@@ -55,16 +57,31 @@ def read_picture_set(name: str, directory: Path) -> Dataset:
 def _parts(directory: Path) -> list[Path]:
     """The folder for training and, if there is one, that for the test; none if classes are there.
 
-    A folder of such a name that holds pictures itself is a class, such as of cars and trains.
+    A folder of such a name that holds pictures itself is a class, such as of cars and trains,
+    unless there are folders with pictures in it and one for the test beside it.
     """
     folders = {folder.name.lower(): folder for folder in _folders(directory)}
     train, test = (
         [folders[name] for name in names if name in folders]
         for names in (TRAIN_FOLDERS, TEST_FOLDERS)
     )
-    if not train or any(_is_picture(path) for path in train[0].iterdir()):
+    if not train:
+        return []
+    is_class = any(_is_picture(path) for path in train[0].iterdir())
+    if is_class and not (test and has_pictures(train[0]) and has_pictures(test[0])):
         return []
     return train[:1] + test[:1]
+
+
+def _too_dark(data: Dataset) -> tuple[str, ...]:
+    """A note if all pictures are nearly black, as small numbers in 16 bits are."""
+    brightest = max(int(part.inputs.max(initial=0)) for part in (data.train, data.test))
+    if brightest > BRIGHTEST_DARK:
+        return ()
+    return (
+        f"no pixel of any picture is brighter than {brightest} of 255; in files of 16 bits 65535 "
+        "is white, so scale what they hold to that",
+    )
 
 
 def _unread(directory: Path, roots: list[Path], read: set[Path]) -> tuple[str, ...]:
@@ -75,7 +92,20 @@ def _unread(directory: Path, roots: list[Path], read: set[Path]) -> tuple[str, .
         for path in directory.rglob("*")
         if path not in read and not path.is_dir() and not _is_hidden(path, directory)
     )
+    # Links to folders may lead in a circle, and are followed only where classes or parts lie.
+    classes = {folder for root in roots for folder in _folders(root)}
+    links = sorted(
+        path
+        for path in directory.rglob("*")
+        if path.is_symlink()
+        and path.is_dir()
+        and path not in classes.union(roots)
+        and not _is_hidden(path, directory)
+    )
     notes = [f"no pictures in {', '.join(empty)!s:.200}"] if empty else []
+    if links:
+        example = links[0].relative_to(directory)
+        notes.append(f"not read: {counted(len(links), 'link')} to folders, such as {example}")
     if files:
         example = files[0].relative_to(directory)
         notes.append(f"not read: {counted(len(files), 'file')}, such as {example}")

@@ -57,6 +57,38 @@ def test_a_class_may_be_called_as_a_part_is(tmp_path):
     assert load_dataset(data_dir=tmp_path).classes == ("Train", "car")
 
 
+def test_a_stray_picture_makes_no_class_of_the_training_folder(tmp_path):
+    for name in ("cat", "dog"):
+        save(tmp_path / "train" / name / "0.png", colour())
+        save(tmp_path / "test" / name / "0.png", colour())
+    save(tmp_path / "train" / "overview.png", colour())
+    data = load_dataset(data_dir=tmp_path)
+    assert data.classes == ("cat", "dog") and len(data.test.targets) == 2
+    assert data.notes[1:] == ("not read: 1 file, such as train/overview.png",)
+
+
+def test_links_to_folders_are_classes_and_told_if_not_read(tmp_path):
+    save(tmp_path / "elsewhere" / "0.png", colour())
+    for name in ("cat", "dog"):
+        save(tmp_path / "mine" / name / "0.png", colour())
+    (tmp_path / "mine" / "bird").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "mine" / "cat" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "mine" / "dog" / "circle").symlink_to(tmp_path / "mine")
+    data = load_dataset(data_dir=tmp_path / "mine")
+    assert data.classes == ("bird", "cat", "dog") and len(data.train.targets) == 3
+    assert data.notes[2:] == ("not read: 2 links to folders, such as cat/more",)
+
+
+@pytest.mark.parametrize(("largest", "is_told"), [(255, True), (4095, True), (65535, False)])
+def test_16_bits_that_hold_less_are_told(tmp_path, largest, is_told):
+    grey = np.linspace(0, largest, 30).reshape(6, 5).astype(np.uint16)
+    for name in ("a", "b"):
+        save(tmp_path / name / "0.png", grey)
+    notes = load_dataset(data_dir=tmp_path).notes
+    dark = f"no pixel of any picture is brighter than {255 * largest // 65535} of 255"
+    assert any(note.startswith(dark) for note in notes) == is_told
+
+
 @pytest.mark.parametrize(
     ("training", "test"),
     [("train", "test"), ("train", "val"), ("Training", "Testing"), ("TRAIN", "validation")],
