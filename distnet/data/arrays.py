@@ -96,6 +96,8 @@ def label_values(labels: object, what: str = "labels") -> Array:
         array = array[:, 0]
     if array.ndim == 2 and array.dtype.kind in "biuf" and array.size:
         return _places_of_ones(array, what)
+    if array.dtype.kind == "U" and array.ndim == 1 and not hasattr(labels, "dtype"):
+        _of_one_kind(np.array(labels, object), what)  # NumPy makes text of numbers beside text
     if array.dtype.kind in "OT" and array.ndim == 1 and array.size:
         array = _of_one_kind(array.astype(object), what)
     if array.dtype.kind not in "biuUS" or array.ndim != 1:
@@ -106,12 +108,20 @@ def label_values(labels: object, what: str = "labels") -> Array:
     if not len(array):
         raise DataError(f"{what}: found none, expected one for each image")
     if array.dtype.kind == "S":
-        return np.char.decode(array, "utf-8", "replace")
+        return _decoded(array, what)
     return array.astype(_integer_type(array), copy=False)
 
 
 def _integer_type(array: Array) -> np.dtype[np.generic]:
     return np.dtype(np.uint8) if array.dtype == np.bool_ else array.dtype
+
+
+def _decoded(array: Array, what: str) -> Array:
+    """Bytes as text. Nothing is replaced, or two labels could become one."""
+    try:
+        return np.char.decode(array, "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{what}: found text {error.object!r:.40}, expected it in UTF-8") from None
 
 
 def _places_of_ones(rows: Array, what: str) -> Array:

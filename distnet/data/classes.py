@@ -25,10 +25,11 @@ def mapped_labels(
 
     Labels may be integers, booleans, text, lists of these, or rows with a single 1 (`arrays`).
     The classes are what occurs in any part, or the columns of such rows, in the order of numbers
-    or of the alphabet; `names` are their names in that order. Text that occurs in `names`, and
-    integers from 0 to K - 1, keep the place that they have in `names`, which may then name classes
-    that do not occur. Mapped labels are of the smallest unsigned type that holds K. `sources` names
-    the parts in errors. Raises DataError.
+    or of the alphabet; `names` are their names in that order. Text and numbers that occur in
+    `names`, and integers from 0 to K - 1, keep the place that they have in `names`, which may then
+    name classes that do not occur. Mapped labels are of the smallest unsigned type that holds K. A
+    note tells of classes that the first part lacks. `sources` names the parts in errors. Raises
+    DataError.
     """
     values = [label_values(*part) for part in zip(parts, sources, strict=False)]
     if len({part.dtype.kind == "U" for part in values}) > 1:
@@ -39,7 +40,8 @@ def mapped_labels(
     columns = [range(_num_columns(part)) for part in parts]
     found = sorted(set[object]().union(*occurring, *columns), key=_place)
     is_mask = all(np.asarray(part).dtype == np.bool_ for part in parts)
-    order, classes = _classes(found, names, is_mask, sources[0])
+    are_places = is_mask or any(columns)
+    order, classes = _classes(found, names, is_mask, are_places, sources[0])
     if odd := [name for name in classes if not fits_on_a_line(name)]:
         raise DataError(
             f"{sources[0]}: found class {odd[0]!a:.60}, expected text on a line, in UTF-8"
@@ -48,7 +50,17 @@ def mapped_labels(
     mapped = [_mapped(part, order, kind) for part in values]
     is_same = order == list(range(len(order)))
     notes = () if is_same and not is_mask else (_note(order, classes, is_mask),)
-    return mapped, classes, notes
+    return mapped, classes, notes + _unlearned(mapped, classes)
+
+
+def _unlearned(parts: Sequence[Array], classes: Sequence[str]) -> tuple[str, ...]:
+    """A note about classes that the first of several parts has no samples of."""
+    first, *others = (np.unique(part) for part in parts)
+    missing = np.setdiff1d(np.concatenate(others), first) if others else first[:0]
+    if not len(missing):
+        return ()
+    names = _some([classes[place] for place in missing])
+    return (f"the training data have no samples of {names}, which the test data have",)
 
 
 def _num_columns(part: object) -> int:
@@ -87,7 +99,11 @@ def _place(value: object) -> tuple[bool, int, str]:
 
 
 def _classes(
-    found: list[object], names: Sequence[str] | None, is_mask: bool, what: str
+    found: list[object],
+    names: Sequence[str] | None,
+    is_mask: bool,
+    are_places: bool,
+    what: str,
 ) -> tuple[list[object], tuple[str, ...]]:
     """The values that are classes 0, 1, ..., and the names of these."""
     if names is None:
@@ -97,9 +113,19 @@ def _classes(
     classes = tuple(map(str, names))
     if len(set(classes)) != len(classes) or not classes:
         raise DataError(f"{what}: found class names {classes!s:.200}, expected different names")
-    for order in (list[object](classes), list[object](range(len(classes)))):
-        if set(found) <= set(order):
-            return order, classes
+    orders: list[list[object]] = [list(classes), list(range(len(classes)))]
+    if not are_places and all(name.isdecimal() for name in classes):
+        orders.append([int(name) for name in classes])
+    fitting = [order for order in orders if set(found) <= set(order)]
+    numberings = [_numbering(order) for order in fitting]
+    odd = [value for value in found if len({places[value] for places in numberings}) > 1]
+    if odd:
+        raise DataError(
+            f"{what}: found label {odd[0]!r:.40} and class names {_some(classes)}, where it is "
+            "one name and the place of another; expected names that are no such numbers"
+        )
+    if fitting:
+        return fitting[0], classes
     first = found[0]
     if isinstance(first, int) and found == list(range(first, first + len(classes))):
         return found, classes
@@ -117,10 +143,14 @@ def _mapped(values: Array, order: list[object], kind: np.dtype[np.generic]) -> A
         labels = values.astype(kind, copy=False).view()
     else:
         kinds, places = np.unique(values, return_inverse=True)
-        place = {value: number for number, value in enumerate(order)}
+        place = _numbering(order)
         labels = np.array([place[value] for value in kinds.tolist()], kind)[places]
     labels.flags.writeable = False
     return labels
+
+
+def _numbering(order: Sequence[object]) -> dict[object, int]:
+    return {value: number for number, value in enumerate(order)}
 
 
 def _note(order: list[object], classes: tuple[str, ...], is_mask: bool) -> str:

@@ -91,6 +91,8 @@ def test_classes_of_both_parts():
     data = of_labels([3, 1], [2, 1])
     assert data.train.targets.tolist() == [2, 0] and data.test.targets.tolist() == [1, 0]
     assert data.classes == ("1", "2", "3")
+    assert data.notes[1:] == ("the training data have no samples of 2, which the test data have",)
+    assert len(of_labels(["Cat", "dog"], ["cat", "dog"]).notes) == 2
 
 
 def test_a_mask_without_true_has_two_classes():
@@ -130,6 +132,15 @@ def test_names_of_classes(labels, mapped):
     assert data.train.targets.tolist() == mapped and data.classes == tuple(NAMES)
 
 
+def test_names_of_classes_may_be_the_numbers_that_labels_are():
+    data = of_labels([5, 6, 5], classes=["6", "5"])
+    assert data.train.targets.tolist() == [1, 0, 1] and data.classes == ("6", "5")
+    data = of_labels([5, 8, 5], classes=list("23456789"))  # with classes that do not occur
+    assert [data.classes[place] for place in data.train.targets] == ["5", "8", "5"]
+    data = of_labels(np.eye(2)[[0, 1, 1]], classes=["1", "0"])  # columns are places
+    assert data.train.targets.tolist() == [0, 1, 1] and data.classes == ("1", "0")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -138,6 +149,10 @@ def test_names_of_classes(labels, mapped):
             "train_labels: found 3 classes, such as 2, expected",
         ),
         (dict(classes=["a", "a", "b"]), "expected different names"),
+        (
+            dict(classes=["0", "2", "1"]),
+            "found label 1 and class names 0, 2, 1, where it is one name and the place of another",
+        ),
         (dict(classes=[]), "expected different names"),
         (dict(test_images=IMAGES), "found test images without test labels or the reverse"),
         (dict(test_labels=[1]), "found test images without test labels or the reverse"),
@@ -168,6 +183,9 @@ def test_what_does_not_fit_is_one_line(settings, message):
         (IMAGES, ["a\nb", "c"] * 3, r"train_labels: found class 'a\nb', expected text on a line"),
         (IMAGES, ["a", "\udcff"] * 3, r"train_labels: found class '\udcff', expected text on a"),
         (IMAGES, np.array(["a", None] * 3, STRINGS), "train_labels: found None at place 1"),
+        (IMAGES, ["a", float("nan")] * 3, "train_labels: found nan at place 1, expected text"),
+        (IMAGES, ["a", 1] * 3, "train_labels: found 1 at place 1, expected text throughout"),
+        (IMAGES, [b"\xe9", b"\xe8"] * 3, r"train_labels: found text b'\xe9', expected it in UTF-8"),
         (IMAGES, np.ma.masked_less(range(6), 2), "train_labels: found a masked array that lacks 2"),
         (np.ma.masked_less(IMAGES, 9), [0, 1] * 3, "train_images: found a masked array that lacks"),
     ],

@@ -50,12 +50,21 @@ def read_named_arrays(path: Path) -> dict[str, Array]:
     Raises DataError for whatever is wrong with one of the files.
     """
     if not path.is_dir():
-        return dict(_archive(path))
+        return _named(path)
     files = sorted(path.glob("*.npy"))
     if files:
         return {file.stem: read_npy(file) for file in files}
     (archive,) = path.glob("*.npz")
-    return dict(_archive(archive))
+    return _named(archive)
+
+
+def _named(path: Path) -> dict[str, Array]:
+    arrays: dict[str, Array] = {}
+    for name, array in _archive(path):
+        if name in arrays:
+            raise DataError(f"{path}: found two arrays called {name}, expected one")
+        arrays[name] = array
+    return arrays
 
 
 def read_npy(path: Path) -> Array:

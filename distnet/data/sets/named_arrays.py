@@ -49,7 +49,7 @@ def from_named_arrays(name: str, arrays: Mapping[str, Array], source: str) -> Da
         [f"{source} ({key})" for key in keys],
         classes=None if classes is None else [str(each) for each in classes],
     )
-    unread = [key for key in arrays if key not in (*keys, *CLASSES)]
+    unread = [key for key in arrays if key not in (*keys, names)]
     notes = (f"not read: {', '.join(unread)}",) if unread else ()
     return replace(data, notes=data.notes + notes)
 

@@ -55,7 +55,10 @@ def test_labels_with_gaps_are_mapped(write_set):
     directory = replace(write_set(), TEST_LABELS, format_idx(np.array([0, 255, 1], np.uint8)))
     data = load_dataset("small", directory)
     assert data.classes == ("0", "1", "2", "255") and data.test.targets.tolist() == [0, 3, 1]
-    assert data.notes == ("labels 0, 1, 2, 255 are classes 0 to 3, in this order",)
+    assert data.notes == (
+        "labels 0, 1, 2, 255 are classes 0 to 3, in this order",
+        "the training data have no samples of 255, which the test data have",
+    )
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])

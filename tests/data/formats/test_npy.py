@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -150,3 +152,15 @@ def test_an_array_that_has_come_as_bytes(tmp_path):
     np.save(tmp_path / "x.npy", ARRAYS["fortran"])
     found = parse_npy((tmp_path / "x.npy").read_bytes())
     np.testing.assert_array_equal(found, ARRAYS["fortran"])
+
+
+def test_two_arrays_of_one_name(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        for number in range(2):
+            content = io.BytesIO()
+            np.save(content, np.full(3, number))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # zipfile sees it too
+                archive.writestr("x.npy", content.getvalue())
+    with pytest.raises(DataError, match="found two arrays called x, expected one"):
+        read_named_arrays(tmp_path / "x.npz")

@@ -78,6 +78,9 @@ def test_arrays_that_are_not_read_are_noted(tmp_path, kind):
     data = load_dataset(data_dir=tmp_path)
     assert data.classes == ("cat", "dog", "bird")
     assert data.notes == ("not read: val_images, weights",)
+    np.savez(tmp_path / "x.npz", **PARTS, classes=names[::-1], class_names=names)
+    data = load_dataset(data_dir=tmp_path)
+    assert data.classes == ("cat", "dog", "bird") and data.notes == ("not read: classes",)
 
 
 def test_training_arrays_alone(tmp_path):
