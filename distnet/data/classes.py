@@ -77,19 +77,23 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     """
     with explained(path):
         try:
-            text = path.read_text(encoding="utf-8")
-            found = json.loads(text) if path.suffix == ".json" else text.splitlines()
+            text = path.read_text(encoding="utf-8-sig")
+            found = json.loads(text) if path.suffix == ".json" else text.rstrip().splitlines()
             if isinstance(found, dict):
                 found = [found[str(number)] for number in range(len(found))]
             names = tuple(name[-1] if isinstance(name, list) else name for name in found)
         except (ValueError, TypeError, LookupError):
             names = ()
-    if not names or not all(isinstance(name, str) and name.isprintable() for name in names):
+    if not names or not all(_is_name(name) for name in names):
         raise DataError(
             f"{path}: found no names of classes, expected a line for each, or JSON: a list, or an "
             "object with keys 0, 1, ..."
         )
     return tuple(name.strip() for name in names)
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name.isprintable() and bool(name.strip())
 
 
 def _place(value: object) -> tuple[bool, int, str]:

@@ -84,7 +84,7 @@ class _Download:
             headers["Range"] = f"bytes={done}-"
         get = _imported("requests").get
         with get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
-            if response.status_code != 416:  # nothing is left to be sent
+            if response.status_code != 416 or not done:  # 416: nothing is left to be sent
                 response.raise_for_status()
                 self._write(response, done if response.status_code == 206 else 0)
         os.replace(self.part, output_file)

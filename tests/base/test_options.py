@@ -257,6 +257,19 @@ def test_a_file_that_names_another_entry_leaves_behind_what_its_base_says_of_the
     assert parsed(f"--config {file}", Drawing) == Drawing(shape="long", width=10, ink=2)
 
 
+def test_what_is_left_behind_is_decided_by_all_that_a_file_builds_upon(tmp_path):
+    written(tmp_path / "first.toml", 'shape = "flat"\nink = 2\n')
+    written(tmp_path / "second.toml", 'base = "first.toml"\nwidth = 9\n')  # of flat
+    file = written(tmp_path / "own.toml", 'base = "second.toml"\nshape = "long"\n')
+    expected = parsed(f"--config {tmp_path / 'second.toml'} --shape long", Drawing)
+    assert parsed(f"--config {file}", Drawing) == expected == Drawing("long", width=10, ink=2)
+
+
+def test_a_byte_order_mark_is_no_content(tmp_path):
+    file = written(tmp_path / "own.toml", "\ufeffsize = 3\n")
+    assert read_toml(Plain, str(file)) == {"size": 3}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -13,6 +13,7 @@ from distnet.data.classes import read_class_names
     [
         ("names.txt", "tabby cat\ndog\n"),
         ("names.txt", "tabby cat  \r\ndog"),
+        ("names.txt", "\ufefftabby cat\ndog\n\n"),
         ("names.json", json.dumps(["tabby cat", "dog"])),
         ("names.json", json.dumps({"1": "dog", "0": "tabby cat"})),
         ("index.json", json.dumps({"0": ["n02123045", "tabby cat"], "1": ["n02084071", "dog"]})),
@@ -29,6 +30,8 @@ def test_text_and_json(tmp_path, name, content):
         ("a.txt", b""),
         ("a.txt", b"\xff\xfe"),
         ("a.txt", b"a\x07b\n"),
+        ("a.txt", b"cat\n\ndog\n"),
+        ("a.json", b'["cat", ""]'),
         ("a.json", b"[]"),
         ("a.json", b"3"),
         ("a.json", b"[1, 2]"),

@@ -173,6 +173,12 @@ def test_a_file_that_is_not_there(server, tmp_path):
         fetch(KMNIST, tmp_path, mirror=server.url)
 
 
+def test_a_server_that_has_nothing_to_send(server, tmp_path):
+    server.files = {"a.gz": b""}  # its answer is 416, though nothing is here already
+    with pytest.raises(DataError, match=r"cannot be downloaded \(status 416\)"):
+        fetch(server.source("a.gz"), tmp_path)
+
+
 def archive_zip(files: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

@@ -20,6 +20,7 @@ from distnet.base.options.checking import (
 from distnet.base.options.declaring import groups
 
 MAX_FILE_BYTES = 1 << 20
+BYTE_ORDER_MARK = "\ufeff"  # with which some editors begin a file
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
@@ -29,7 +30,7 @@ def read_toml(cls: type, name: str, directory: Path = Path()) -> dict[str, Any]:
     directory: what a relative name starts from. Raises ConfigError, also for what is no file, is
     larger than 1 MiB or is not UTF-8, and for files that build upon each other.
     """
-    values: dict[str, Any] = {}
+    files: list[dict[str, Any]] = []
     seen: list[Path] = []
     while True:
         path = _find(name, directory)
@@ -41,12 +42,16 @@ def read_toml(cls: type, name: str, directory: Path = Path()) -> dict[str, Any]:
         seen.append(path.resolve())
         own = _read(path, source)
         base = own.pop("base", None)
-        values = overlaid(cls, check_values(cls, own, source), values)
+        files.append(check_values(cls, own, source))
         if base is None:
-            return values
+            break
         if not isinstance(base, str):
             raise ConfigError(f"{source}: base: found {shown(base)}, expected the name of a file")
         name, directory = base, path.parent
+    values: dict[str, Any] = {}
+    for above in reversed(files):  # each upon all that it builds upon
+        values = overlaid(cls, values, above)
+    return values
 
 
 def read_unchecked(path: Path) -> dict[str, Any]:
@@ -85,7 +90,7 @@ def _read(path: Path, source: str) -> dict[str, Any]:
 
     content = _read_small_file(path, source)
     try:
-        return tomllib.loads(content.decode())
+        return tomllib.loads(content.decode().removeprefix(BYTE_ORDER_MARK))
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{source}: found byte {error.object[error.start]:#04x} at offset {error.start},"
