@@ -150,6 +150,7 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError(f"{target}: found --classes, and a state_dict has no names of classes")
     expect_none(target, overwrite=options.overwrite)
     what, model = _reader(source)(source, options)
+    model_file.expect_finite(model.state, str(source))
     if options.classes:
         names, told = _told_apart(read_class_names(Path(options.classes)))
         model, what = _with_classes(model, names, source), what + told

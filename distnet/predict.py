@@ -24,6 +24,7 @@ from distnet.base.images import large_floats_hint
 from distnet.base.options import ConfigError, argument, option, parse_options, with_default
 from distnet.base.output import write_now
 from distnet.base.tables import aligned
+from distnet.data import DataError
 from distnet.data.dataset import digest
 from distnet.data.formats.pictures import DIGIT_SHAPE, PREPARATIONS
 from distnet.data.image_files import read_images
@@ -106,8 +107,9 @@ def predict(comm: Communicator, argv: Sequence[str]) -> int:
     for file, images in found:
         if comm.rank == 0 and (hint := large_floats_hint(images)):
             write_now(sys.stderr, f"distnet: warning: {file}: {hint}\n")
-    with one_blas_thread():
+    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):  # an error says it
         logits = [(file, shared_logits(network, images, comm)) for file, images in found]
+    together(comm, lambda: _expect_numbers(logits))
     predictions = [
         Prediction(file, number, probabilities)
         for file, of_file in logits
@@ -163,6 +165,16 @@ def _read(
 ) -> list[tuple[str, Array]]:
     shape = network.input_shape
     return [(file, read_images(Path(file), shape, prepare=prepare)) for file in files]
+
+
+def _expect_numbers(logits: Sequence[tuple[str, Array]]) -> None:
+    """Raises DataError for an image whose outputs are no finite numbers."""
+    for file, of_file in logits:
+        if not (finite := np.isfinite(of_file).all(axis=1)).all():
+            raise DataError(
+                f"{file}: the outputs for image {int((~finite).argmax())}, counted from 0, are no "
+                "finite numbers; its pixels are probably too large"
+            )
 
 
 def _json(predictions: Sequence[Prediction], classes: Sequence[str]) -> Iterator[str]:

@@ -292,6 +292,8 @@ def test_what_is_no_small_file_is_not_read(tmp_path):
         ({"W1": np.zeros((784, 51))}, "found (50,), expected shape (51,), as in the book's"),
         ({"W3": np.zeros((10, 10))}, "found 'W1 (784, 50), b1 (50,), W2 (50, 10), b2 (10,), W3"),
         ({"W2": np.zeros((1, 1, 1, 1))}, "expected W1, b1, W2, ... of a network of the book"),
+        ({"b2": np.full(10, np.nan)}, "found NaN in params.linear2.bias, expected numbers"),
+        ({"b2": np.full(10, -np.inf)}, "found an infinite number in params.linear2.bias, expected"),
     ],
 )
 def test_other_arrays_are_one_line_and_exit_code_2(tmp_path, capsys, change, message):
@@ -301,6 +303,17 @@ def test_other_arrays_are_one_line_and_exit_code_2(tmp_path, capsys, change, mes
     assert shown.startswith(f"distnet: error: {source}: ") and shown.count("\n") == 1
     assert message in shown
     assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "<f8"])
+def test_arrays_of_unlike_types_become_one_type_that_holds_them(tmp_path, dtype):
+    arrays = weights("two_layer", "float32")
+    source = write(tmp_path / "x.pkl", arrays | {"W1": arrays["W1"].astype(dtype)})
+    assert main([str(source), str(tmp_path / "x.safetensors")]) == 0
+    named = distnet.load(tmp_path / "x.safetensors").parameters.named()
+    assert {array.dtype for array in named.values()} == {np.dtype(dtype).newbyteorder("=")}
+    for array, expected in zip(named.values(), arrays.values(), strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
 @pytest.mark.parametrize("argv", [[], ["a"], ["a", "b", "c"], ["a.pkl", "b.pkl"]])

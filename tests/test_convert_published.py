@@ -159,6 +159,10 @@ def test_a_network_of_other_layers_has_no_state(tmp_path, capsys):
         ),
         (["state.pth", "b.safetensors", "--classes", "nobody"], "nobody: cannot be read"),
         (["state.pth", "b.safetensors", "--standardize", "half"], ""),
+        (
+            ["lenet.pth", "b.safetensors", "--standardize", "half"],
+            "lenet.pth: found standardize 'half' for lenet5, expected none",
+        ),
     ],
 )
 def test_what_cannot_be_converted_is_one_line(tmp_path, capsys, monkeypatch, argv, message):
@@ -166,6 +170,7 @@ def test_what_cannot_be_converted_is_one_line(tmp_path, capsys, monkeypatch, arg
     distnet.save(network(), tmp_path / "own.safetensors")
     write_state(tmp_path / "state.pth", to_published(network()))
     write_state(tmp_path / "other.safetensors", {"x": np.zeros(3)})
+    write_state(tmp_path / "lenet.pth", to_published(MODELS["lenet5"]((1, 28, 28), 10)))
     (tmp_path / "names").write_text("a\nb\nc\n")
     code, line = said(capsys, "convert", *argv)
     if message:

@@ -247,6 +247,25 @@ def test_what_cannot_be_evaluated_is_one_line(run, tmp_path, capsys):
     assert "expected (N, 1, 28, 28)" in refusal(capsys, "evaluate", run, *narrow)
 
 
+def test_a_network_or_an_answer_that_is_no_number_is_refused(tmp_path, capsys):
+    images = np.zeros((10, 1, 4, 4), np.float32)
+    images[7] = 3e38
+    np.savez(tmp_path / "x.npz", images=images, labels=np.arange(10) % 3)
+    network = distnet.Network([distnet.Linear(3)], (1, 4, 4), seed=0)
+    path = tmp_path / "own.safetensors"
+    network.parameters.named()["linear1.weight"][:] = 1e3
+    distnet.save(network, path, classes="012")
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", str(path), str(tmp_path / "x.npz")])
+    out, err = capsys.readouterr()
+    assert out == "" and "x.npz: the outputs for image 7, counted from 0, are no finite" in err
+    network.parameters.named()["linear1.weight"][0] = np.nan
+    distnet.save(network, path, classes="012")
+    for command in (["predict", path], ["evaluate", path, "--data"]):
+        line = refusal(capsys, *command, tmp_path / "x.npz")
+        assert "own.safetensors: found NaN in params.linear1.weight, expected numbers" in line
+
+
 def test_figures_of_each_class():
     precision, recall, f1 = precision_recall_f1(np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]]))
     np.testing.assert_allclose(precision, [3 / 5, 4 / 5, np.nan])

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from distnet.base.arrays import Array
 from distnet.models import MODELS
 from distnet.models.book import DIGITS
@@ -50,6 +52,9 @@ def from_book(arrays: Mapping[str, Array], source: str) -> tuple[Settings, dict[
         raise ValueError(
             f"{source}: found {found!a:.200}, expected W1, b1, W2, ... of a network of the book"
         )
+    dtype = np.result_type(*arrays.values()).newbyteorder("=")  # of all, with every bit of each
+    arrays = {name: array.astype(dtype, copy=False) for name, array in arrays.items()}
+    weights = [arrays[key] for key in keys[::2]]
     model, sizes = NETWORKS[dims]
     settings, num_classes = sizes(weights), arrays[keys[-1]].size
     try:

@@ -146,6 +146,11 @@ def from_published(
     """
     state = _useful(state)
     maker, options, (channels, *usual), last = _recognized(state)
+    if maker is LeNet5 and standardize != "none":
+        raise ValueError(
+            f"found standardize {standardize!r:.40} for lenet5, expected none, as it has no layer "
+            "that does it"
+        )
     network: Network = maker(
         (channels, *([image_size] * 2 if image_size else usual)),
         len(last),

@@ -6,10 +6,12 @@ its metadata, so that nothing else is needed to open it, and nothing in it is ru
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from distnet.base.arrays import Array
 from distnet.device import Device, DeviceError, compute_on
@@ -207,7 +209,7 @@ def network_of(checkpoint: Checkpoint, source: str) -> Network:
 
 
 def classifier_of(checkpoint: Checkpoint, source: str) -> Network:
-    """The network of a file, if it is said to tell classes apart; raises CheckpointError if not."""
+    """The network of a file that is said to tell classes apart, by numbers; or CheckpointError."""
     network = network_of(checkpoint, source)
     if not network.classes:
         raise CheckpointError(
@@ -219,7 +221,16 @@ def classifier_of(checkpoint: Checkpoint, source: str) -> Network:
             f"{source}: found a network with outputs for every pixel, {network.output_shape}, "
             "expected a classifier"
         )
+    expect_finite(values_of(network.parameters), source)
     return network
+
+
+def expect_finite(state: Mapping[str, Array], source: str) -> None:
+    """Raises CheckpointError for NaN or an infinity, with which no network has an answer."""
+    for name, array in state.items():
+        if not np.isfinite(array).all():
+            found = "NaN" if np.isnan(array).any() else "an infinite number"
+            raise CheckpointError(f"{source}: found {found} in {name}, expected numbers")
 
 
 def classifiers_of(
