@@ -139,12 +139,10 @@ class Memory:
         """
         return self.views(wanted[0][0][0], wanted, (), lambda: self._overlay(wanted))
 
-    def views(
-        self, n: int, name: Hashable, of: tuple[Array | None, ...], make: Callable[[], T]
-    ) -> T:
+    def views(self, n: int, name: Hashable, of: tuple[object, ...], make: Callable[[], T]) -> T:
         """What `make()` returns: views of the arrays `of` and of memory that layers share.
 
-        They are made again for other arrays, and after that memory has moved.
+        They are made again for others, and after that memory has moved.
         """
         kept = self._kept(n)
         entry = kept.views.get(name)
@@ -193,4 +191,4 @@ class _Kept:
 
     def __init__(self) -> None:
         self.made: dict[str, Any] = {}
-        self.views: dict[Hashable, tuple[Any, tuple[Array | None, ...]]] = {}
+        self.views: dict[Hashable, tuple[Any, tuple[object, ...]]] = {}

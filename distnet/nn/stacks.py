@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -72,18 +73,27 @@ def stacked(network: Network, rows: int, most: int) -> Network:
     return twin
 
 
+class _Forward(NamedTuple):
+    """What a pass forward calls and returns; which inputs layers have, whom no call tells that."""
+
+    y: Array
+    calls: list[Step]
+    inputs: list[tuple[Linear, Array]]
+
+
 class NotedChain(Sequential):
     """A chain of stackable layers that notes what a pass calls, and makes these calls from then on.
 
-    A note holds for one place of the input. Gradients are copied to where they are always.
+    A note holds for one place of the input. Gradients are copied to where they are always. A note
+    of backward belongs to one of forward: it reads the arrays that this one fills, in place of
+    which layers may have made others since.
     """
 
     def forward(self, x: Array, out: Array | None = None, at: MicroBatch | None = None) -> Array:
-        self._x = x
-        name = "forward", terms_of_small_products()
-        y, calls = self.memory.views(len(x), name, (x,), partial(self._note_forward, x))
-        blocking.run(calls)
-        return y
+        name, make = ("forward", terms_of_small_products()), partial(self._note_forward, x)
+        self._went = self.memory.views(len(x), name, (x,), make)
+        blocking.run(self._went.calls)
+        return self._went.y
 
     def backward(
         self,
@@ -94,17 +104,20 @@ class NotedChain(Sequential):
     ) -> Array | None:
         own = self.memory.array("gradient", dy.shape, dy.dtype)
         np.copyto(own, dy)
-        name, make = ("backward", need_dx, terms_of_small_products()), self._note_backward
-        dx, calls = self.memory.views(len(dy), name, (self._x, own), partial(make, own, need_dx))
+        name = "backward", need_dx, terms_of_small_products()
+        make = partial(self._note_backward, own, need_dx)
+        dx, calls = self.memory.views(len(dy), name, (self._went, own), make)
         blocking.run(calls)
         return dx
 
-    def _note_forward(self, x: Array) -> tuple[Array, list[Step]]:
+    def _note_forward(self, x: Array) -> _Forward:
         self._calls: list[Step] = []
-        return super().forward(x), self._calls
+        y, linear = super().forward(x), [each for each in self.leaves() if type(each) is Linear]
+        return _Forward(y, self._calls, [(each, each.x) for each in linear])
 
     def _note_backward(self, dy: Array, need_dx: bool) -> tuple[Array | None, list[Step]]:
-        super().forward(self._x)  # calls that were noted do not tell a layer where its input is
+        for layer, x in self._went.inputs:
+            layer.x = x
         self._calls = []
         return super().backward(dy, None, need_dx), self._calls
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from distnet.base.arrays import Array
 from distnet.models import MODELS
 from distnet.nn import (
     BatchNorm,
@@ -127,6 +128,43 @@ def test_a_gradient_belongs_to_the_input_of_its_pass():
     network.forward(network.as_input(inputs[2][6:]), MicroBatch())
     network.backward(dy[2][6:])
     np.testing.assert_array_equal(together.parameters.grads[1], network.parameters.grads)
+
+
+def test_what_a_pass_calls_is_noted_once(monkeypatch):
+    """Of a second height as of the first, where memory moves and it is noted anew."""
+    calls: list[int] = []
+    function = Sigmoid.function
+
+    def counting(self: Sigmoid, x: Array, out: Array) -> Array:
+        calls.append(len(x))
+        return function(self, x, out)
+
+    monkeypatch.setattr(Sigmoid, "function", counting)
+    shape, layers = NETWORKS["sigmoid"]
+    together = stacked(Network(layers(), shape, seed=1), 6, most=4)
+    for k in (4, 1, 4, 1):
+        x = np.ones((6 * k, *shape), np.float32)
+        calls.clear()
+        together.forward(together.as_input(x, copy=False), MicroBatch())
+        together.backward(np.ones((6 * k, 10), np.float32))
+    assert calls == [6]
+
+
+def test_notes_of_passes_that_ended_early_are_about_their_own_arrays():
+    """Which layers give up after other heights, at other times than the chain its notes."""
+    network = Network([Linear(30), Sigmoid(), Linear(7), Tanh(), Linear(4)], (40,), seed=1)
+    together, rng = stacked(network, 4, most=8), np.random.default_rng(1)
+    for _ in range(300):
+        k = int(rng.choice([1, 2, 5, 7, 8], p=[0.1, 0.3, 0.3, 0.2, 0.1]))
+        x = rng.standard_normal((4 * k, 40)).astype(np.float32)
+        dy = rng.standard_normal((4 * k, 4)).astype(np.float32)
+        together.forward(together.as_input(x, copy=False), MicroBatch())
+        if rng.random() < 0.4:  # as after a label that is none
+            continue
+        together.backward(dy, need_dx=rng.random() < 0.3)
+        network.forward(network.as_input(x[-4:]), MicroBatch())
+        network.backward(dy[-4:])
+        np.testing.assert_array_equal(together.parameters.grads[k - 1], network.parameters.grads)
 
 
 def test_values_are_those_of_the_network_and_gradients_are_not():
