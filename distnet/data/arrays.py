@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from distnet.base.arrays import Array, Shape
+from distnet.base.arrays import Array, Shape, StoredArray
 from distnet.base.images import as_array, checked_images
 from distnet.base.words import counted
 from distnet.data.dataset import Samples
@@ -92,6 +92,8 @@ def label_values(labels: object, what: str = "labels") -> Array:
     Raises DataError for floats, missing values, other shapes and an empty array.
     """
     array = as_array(labels, what)
+    if isinstance(array, StoredArray):
+        array = array[:]  # labels are needed all at once, also those of a large file
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim == 2 and array.dtype.kind in "biuf" and array.size:

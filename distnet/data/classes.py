@@ -39,7 +39,7 @@ def mapped_labels(
     occurring = [set(part.tolist()) for part in values]
     columns = [range(_num_columns(part)) for part in parts]
     found = sorted(set[object]().union(*occurring, *columns), key=_place)
-    is_mask = all(np.asarray(part).dtype == np.bool_ for part in parts)
+    is_mask = not any(columns) and all(np.asarray(part).dtype == np.bool_ for part in parts)
     are_places = is_mask or any(columns)
     order, classes = _classes(found, names, is_mask, are_places, sources[0])
     if odd := [name for name in classes if not fits_on_a_line(name)]:

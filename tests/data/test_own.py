@@ -69,6 +69,7 @@ def test_channels_last_in_colour():
         ),
         ([b"dog", b"cat"], [1, 0], ("cat", "dog"), "labels cat, dog are classes 0 to 1"),
         (np.eye(3)[[2, 0, 1]], [2, 0, 1], ("0", "1", "2"), None),
+        (np.eye(3, dtype=bool)[[2, 0, 1]], [2, 0, 1], ("0", "1", "2"), None),
         ([[0], [1]], [0, 1], ("0", "1"), None),
         (
             [10, 20, 30, 40, 50, 60],

@@ -83,6 +83,22 @@ def test_arrays_that_are_not_read_are_noted(tmp_path, kind):
     assert data.classes == ("cat", "dog", "bird") and data.notes == ("not read: classes",)
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [T.astype(">i8"), T[:, None], np.eye(3)[T], np.eye(3, dtype=bool)[T], np.array(list("abc"))[T]],
+    ids=["integers", "column", "rows", "rows of booleans", "text"],
+)
+def test_labels_in_a_large_file(tmp_path, monkeypatch, labels):
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "y.npy", labels)
+    small = load_dataset(data_dir=tmp_path)
+    monkeypatch.setattr(file_array, "MEMORY_BYTES", 0)
+    large = load_dataset(data_dir=tmp_path)
+    assert isinstance(large.train.inputs, file_array.FileArray)
+    assert large.train.targets.tolist() == small.train.targets.tolist() == T.tolist()
+    assert (large.classes, large.notes) == (small.classes, small.notes)
+
+
 def test_training_arrays_alone(tmp_path):
     np.savez(tmp_path / "x.npz", x=X, y=T)
     data = load_dataset(data_dir=tmp_path)
