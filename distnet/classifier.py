@@ -18,7 +18,7 @@ import numpy as np
 from distnet.base.arrays import Array, Shape
 from distnet.base.errors import DataError
 from distnet.base.images import as_array
-from distnet.data.arrays import channels_first
+from distnet.data.arrays import channels_first, expect_one_kind
 from distnet.models import MODELS
 from distnet.nn import Layer, Linear, Network, ReLU, softmax
 from distnet.parallel import Communicator
@@ -256,6 +256,7 @@ def _labels(y: Any, number: int) -> Array:
         labels = _column(labels)
     if labels.ndim != 1 or len(labels) != number:
         raise DataError(f"y: found shape {labels.shape}, expected ({number},), one for each sample")
+    expect_one_kind(y, labels, "y")
     if labels.dtype.kind == "f":
         if not np.isfinite(labels).all():
             raise DataError("y: found NaN or infinity in Input y, expected labels")

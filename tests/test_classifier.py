@@ -131,6 +131,7 @@ def test_parameters_are_shown_where_they_are_not_the_default():
         (np.full((4, 3), np.nan), [0, 1, 0, 1], "X: found NaN or infinity"),
         (np.zeros((4, 3)), [0.5, 1, 0, 1], "Unknown label type: continuous"),
         (np.zeros((4, 3)), [None, 1, 0, 1], "Unknown label type: unknown"),
+        (np.zeros((4, 3)), ["a", np.nan, "b", "a"], "y: found nan at place 1, expected text"),
         (np.zeros((0, 3)), [], "X: found an empty array"),
         (np.ma.masked_less(np.eye(4), 1), [0, 1, 0, 1], "X: found a masked array that lacks 12"),
         (np.eye(4), np.ma.masked_equal([0, 1, 0, 1], 1), "y: found a masked array that lacks 2"),

@@ -98,8 +98,7 @@ def label_values(labels: object, what: str = "labels") -> Array:
         array = array[:, 0]
     if array.ndim == 2 and array.dtype.kind in "biuf" and array.size:
         return _places_of_ones(array, what)
-    if array.dtype.kind == "U" and array.ndim == 1 and not hasattr(labels, "dtype"):
-        _of_one_kind(np.array(labels, object), what)  # NumPy makes text of numbers beside text
+    expect_one_kind(labels, array, what)
     if array.dtype.kind in "OT" and array.ndim == 1 and array.size:
         array = _of_one_kind(array.astype(object), what)
     if array.dtype.kind not in "biuUS" or array.ndim != 1:
@@ -136,6 +135,12 @@ def _places_of_ones(rows: Array, what: str) -> Array:
             f"each, but row {number} is {np.array2string(rows[number], threshold=8)!s:.80}"
         )
     return rows.argmax(axis=1)
+
+
+def expect_one_kind(labels: object, array: Array, what: str) -> None:
+    """Raises DataError if `array` is text in which NumPy wrote what was none in a list `labels`."""
+    if array.dtype.kind == "U" and array.ndim == 1 and not hasattr(labels, "dtype"):
+        _of_one_kind(np.array(labels, object), what)
 
 
 def _of_one_kind(array: Array, what: str) -> Array:
