@@ -14,7 +14,7 @@ normalisation and dropout know one micro-batch at a time.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -42,11 +42,18 @@ def is_stackable(network: Network) -> bool:
         return False
     if is_own(network):  # it may hold what cannot be copied
         return False
-    layers = [network.body, *network.body.layers, *network.body.leaves()]
-    return all(type(layer) in STACKABLE and not _is_patched(layer) for layer in layers)
+    layers = all_layers(network.body)
+    return all(type(layer) in STACKABLE and not is_patched(layer) for layer in layers)
 
 
-def _is_patched(layer: Layer) -> bool:
+def all_layers(layer: Layer) -> Iterator[Layer]:
+    """A layer and, of a chain, those within, chains among them."""
+    yield layer
+    for inner in layer.layers if isinstance(layer, Sequential) else ():
+        yield from all_layers(inner)
+
+
+def is_patched(layer: Layer) -> bool:
     """Whether this very layer computes something else than its kind, which no copy would do."""
     return "forward" in vars(layer) or "backward" in vars(layer)
 

@@ -189,6 +189,10 @@ def test_layers_that_know_one_micro_batch_are_not_stacked(layer):
     assert not is_stackable(Network([layer, Linear(2)], (1, 6, 6)))
 
 
+class OwnChain(Sequential):
+    """Somebody's, which may look at all rows, within another chain."""
+
+
 class OwnNetwork(Network):
     """Somebody's, which may hold what cannot be copied."""
 
@@ -204,7 +208,8 @@ def test_what_a_copy_would_not_do_is_not_stacked():
     assert stacked(changed, 2, most=3).body.layers[1].slope == 0.5
     leaky = patched.body.layers[1]
     leaky.forward = lambda x, out=None, at=None: LeakyReLU.forward(leaky, 2 * x, out, at)
-    for network in (patched, make(OwnNetwork)):
+    within = Network([Sequential([OwnChain([Linear(4)]), ReLU()]), Linear(2)], (3,))
+    for network in (patched, make(OwnNetwork), within):
         assert not is_stackable(network)
 
 

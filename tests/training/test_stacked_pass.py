@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from distnet.base.arrays import Array
+from distnet.base.errors import DataError
 from distnet.data import augmentation
 from distnet.nn import LeakyReLU, Linear, Network, ReLU
 from distnet.objectives import Classification
@@ -13,7 +14,7 @@ from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator
 from distnet.training.step import stacked_pass
 from distnet.training.step.assembly import make_trainer
-from distnet.training.step.feed import Feed
+from distnet.training.step.feed import Augment, Feed
 from distnet.training.step.stacked_pass import StackedPass
 from distnet.training.step.trainer import Trainer, TrainingDiverged
 from distnet.training.step.updates import optimizer_for
@@ -29,6 +30,8 @@ def trainer_of(
     *,
     network: Network | None = None,
     images: Array | None = None,
+    labels: Array | None = None,
+    augment: Augment | None = None,
     feed: type[Feed] = Feed,
     reduction: str = "exact",
     audit: int = 0,
@@ -36,12 +39,15 @@ def trainer_of(
 ) -> Trainer:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (NUM_SAMPLES, *SHAPE), np.uint8) if images is None else images
-    labels = rng.integers(0, 4, NUM_SAMPLES).astype(np.uint8)
+    if labels is None:
+        labels = rng.integers(0, 4, NUM_SAMPLES).astype(np.uint8)
+    if augment is None and images is None:
+        augment = augmentation(shift=1)
     network = network or Network([Linear(30), ReLU(), Linear(4)], SHAPE, seed=1)
     objective = Classification(network, **settings)
     return make_trainer(
         objective,
-        feed(objective, pixels, labels, augmentation(shift=1) if images is None else None),
+        feed(objective, pixels, labels, augment),
         optimizer=optimizer_for(objective.parameters, "adam"),
         schedule=constant(0.01),
         batch_size=batch,
@@ -132,6 +138,48 @@ def test_large_gradients_are_summed_as_ever():
     together, apart = (trainer_of(images=images) for _ in range(2))
     apart.compute_apart()
     assert numbers_of(together, 2) == numbers_of(apart, 2)
+
+
+def test_the_label_that_is_named_is_that_of_the_first_micro_batch_with_a_wrong_one():
+    messages = []
+    for compute_apart in (False, True):
+        trainer = trainer_of(60, 4, labels=np.arange(100, 100 + NUM_SAMPLES))
+        if compute_apart:
+            trainer.compute_apart()
+        with pytest.raises(DataError) as caught:
+            trainer.step(0)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+def half_as_floats(images: Array, bits: Array) -> Array:
+    return images / np.float32(255) if bits[0] % 2 else images
+
+
+def test_micro_batches_of_bytes_and_of_floats_mean_what_they_mean_alone():
+    together, apart = (trainer_of(60, 4, augment=half_as_floats) for _ in range(2))
+    apart.compute_apart()
+    assert numbers_of(together) == numbers_of(apart)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_images_of_another_shape_are_refused_as_those_of_one_micro_batch(which):
+    def crop(images: Array, bits: Array) -> Array:
+        return images[:, :, :4] if bits[0] % 2 >= which else images
+
+    with pytest.raises(ValueError, match=r"found shape \(4, 1, 4, 5\)"):
+        trainer_of(60, 4, augment=crop).step(0)
+
+
+def test_layers_are_seen_by_who_watches_them_later():
+    """As the callbacks of a run do."""
+    trainer, rows = trainer_of(60, 4), []
+    layer = trainer.objective.network.body.layers[0]
+    trainer.step(0)
+    forward = layer.forward
+    layer.forward = lambda x, *rest: rows.append(len(x)) or forward(x, *rest)
+    trainer.step(1)
+    assert rows == 15 * [4]
 
 
 class OwnFeed(Feed):

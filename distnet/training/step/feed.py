@@ -41,14 +41,18 @@ class Feed:
     def group(self, groups: Sequence[Array], at: Sequence[MicroBatch]) -> tuple[Array, Any]:
         """The samples of several micro-batches one after another, augmented, and their targets.
 
-        The inputs are as the data set has them.
+        The inputs are as the data set has them, or what augmentation made of them: where that is
+        not alike in all, as the network reads them.
         """
         samples = np.concatenate(groups)
         targets = samples_of(self.targets, samples)
         if self.augment is None:
             return samples_of(self.inputs, samples), targets
         pairs = zip(groups, at, strict=True)
-        return np.concatenate([self.augmented(*pair) for pair in pairs]), targets
+        parts = [np.asarray(self.augmented(*pair)) for pair in pairs]
+        if len({(part.dtype, part.shape[1:]) for part in parts}) > 1:  # bytes mean 0 to 1
+            parts = [np.array(self.objective.as_input(part)) for part in parts]
+        return np.concatenate(parts), targets
 
     def augmented(self, samples: Array, at: MicroBatch) -> Array:
         """Their inputs, augmented, as the data set has them."""

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from distnet.base.arrays import Array
+from distnet.base.errors import DataError
 from distnet.base.keys import MicroBatch
 from distnet.data.sampler import Sampler
 from distnet.nn.layers.activations import LeakyReLU
 from distnet.nn.network import Network
-from distnet.nn.stacks import is_stackable, stacked
+from distnet.nn.stacks import all_layers, is_patched, is_stackable, stacked
 from distnet.objectives import Classification, Objective
 from distnet.parallel.sums.fixed_point import FixedPoint
 from distnet.parallel.sums.reducer import Reducer
@@ -40,6 +41,7 @@ class StackedPass(GroupPass):
         self.objective, self.feed, self.rows = objective, feed, sampler.micro_batch_size
         fitting = MOST_NUMBERS // max(1, objective.parameters.size)
         self.most = min(MOST_MICRO_BATCHES, sampler.max_micro_batches, fitting)
+        self._layers = list(all_layers(objective.network.body))
         self._network: Network | None = None  # made when it is used first
         self._leaky: list[tuple[LeakyReLU, LeakyReLU]] = []  # ours, and those of that network
 
@@ -55,13 +57,19 @@ class StackedPass(GroupPass):
         meanwhile: Callable[[], None] = lambda: None,
     ) -> StackResult | None:
         k, n = len(samples), self.rows
-        if len(samples[0]) < n:
+        if len(samples[0]) < n or any(map(is_patched, self._layers)):
             return None
         network, loss = self._stacked(), self.objective.loss
         inputs, labels = self.feed.group(samples, at)
+        if inputs.shape[1:] != network.input_shape:
+            return None
         logits = network.forward(network.as_input(inputs, copy=False), at[0], copy=False)
+        try:
+            losses = loss.losses(logits, labels, divisor)
+        except DataError:  # it names the first wrong label of a micro-batch
+            return None
         sums = np.empty((k, 2))
-        sums[:, 0] = loss.totals(loss.losses(logits, labels, divisor).reshape(k, n))
+        sums[:, 0] = loss.totals(losses.reshape(k, n))
         is_correct = (logits.argmax(axis=1) == labels).reshape(k, n)
         np.add.reduce(is_correct, axis=1, dtype=np.float64, out=sums[:, 1])
         network.backward(loss.backward())
