@@ -91,6 +91,7 @@ class Lab:
     @classmethod
     def of(cls, comm: Communicator, options: LabOptions) -> Lab:
         weights = Path(options.weights) if options.weights else None
+        together(comm, lambda: _check_weights(weights))
         device = None
         if isinstance(options, DeviceLabOptions):
             device = together(comm, lambda: choose_device(options.device, comm.node.rank))
@@ -251,6 +252,11 @@ def _report(lab: Lab, name: str, numbers: Numbers, required: Sequence[Required])
         yield f"{key}: {short(value)}"
     yield from (str(lab.judge(item, numbers)) for item in required)
     yield f"wrote {lab.out / name}.json"
+
+
+def _check_weights(weights: Path | None) -> None:
+    if weights is not None and not weights.is_dir():
+        raise ValueError(f"--weights: found no folder {weights}, expected the book's repository")
 
 
 def _plain(value: Any) -> Any:

@@ -142,6 +142,7 @@ def test_published_weights_are_put_in(tmp_path):
         (["--seed", "x"], "--seed: found 'x'"),
         (["--fast"], "unknown option '--fast'"),
         (["--out", "/dev/null/x"], "/dev/null/x"),
+        (["--weights", "/dev/null/x"], "--weights: found no folder /dev/null/x"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_exit_code_2(arguments, message):
