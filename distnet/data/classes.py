@@ -50,10 +50,10 @@ def mapped_labels(
     mapped = [_mapped(part, order, kind) for part in values]
     is_same = order == list(range(len(order)))
     notes = () if is_same and not is_mask else (_note(order, classes, is_mask),)
-    return mapped, classes, notes + _unlearned(mapped, classes)
+    return mapped, classes, notes + unlearned(mapped, classes)
 
 
-def _unlearned(parts: Sequence[Array], classes: Sequence[str]) -> tuple[str, ...]:
+def unlearned(parts: Sequence[Array], classes: Sequence[str]) -> tuple[str, ...]:
     """A note about classes that the first of several parts has no samples of."""
     first, *others = (np.unique(part) for part in parts)
     missing = np.setdiff1d(np.concatenate(others), first) if others else first[:0]

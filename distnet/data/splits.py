@@ -10,6 +10,7 @@ import numpy as np
 from distnet.base.arrays import Array
 from distnet.base.keys import Purpose, stream
 from distnet.base.words import counted
+from distnet.data.classes import unlearned
 from distnet.data.dataset import NO_TEST, Dataset, Samples
 from distnet.data.errors import DataError
 from distnet.data.file_array import FileArray
@@ -38,7 +39,8 @@ def split(samples: Samples, fraction: float, seed: int = 0) -> Parts:
 def with_test(dataset: Dataset, fraction: float = 1 / 6, seed: int = 0) -> Dataset:
     """The data set itself, or one that tests on a part of its training data if it has no others.
 
-    A sixth is what MNIST has. A note says how many samples that are.
+    A sixth is what MNIST has. A note says how many samples that are, and one tells of classes of
+    which no sample stays.
     """
     if len(dataset.test.targets):
         return dataset
@@ -46,6 +48,8 @@ def with_test(dataset: Dataset, fraction: float = 1 / 6, seed: int = 0) -> Datas
     held = f"{len(test.targets):,} of {len(dataset.train.targets):,} samples"
     notes = [note for note in dataset.notes if note != NO_TEST]
     notes.append(f"{NO_TEST}: {held} are held out for the test, by seed {seed}")
+    if train.targets.ndim == 1:
+        notes += unlearned([train.targets, test.targets], dataset.classes)
     return replace(dataset, train=train, test=test, notes=tuple(notes))
 
 

@@ -83,3 +83,11 @@ def test_a_data_set_without_test_data():
     assert held == ("there are no test data: 10 of 60 samples are held out for the test, by seed 0")
     assert with_test(parted) is parted
     assert parted.sha256 != whole.sha256
+
+
+def test_a_class_of_which_no_sample_stays_is_told():
+    parted = with_test(dataset_from_arrays(np.zeros((3, 4, 4)), ["a", "b", "c"]))
+    (held,) = parted.test.targets
+    name = parted.classes[held]
+    told = f"the training data have no samples of {name}, which the test data have"
+    assert parted.notes[-1] == told and held not in parted.train.targets
