@@ -1,7 +1,7 @@
 """Why weights must not start equal: units that are alike stay alike (book section 6.2.1).
 
 784-50-10 with sigmoids. From zeros the 50 hidden units compute the same thing before, during and
-after training: the network learns what one hidden unit can.
+after training, but for rounding: the network learns what one hidden unit can.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from distnet.training.fit import History
 
 REQUIRED = [
-    # 0 where BLAS rounds all columns of a product alike. OpenBLAS's kernels for Haswell do not, and
-    # the difference of some 1e-7 grows to 0.02.
+    # 0 where BLAS rounds all columns of a product alike. OpenBLAS's kernels need not, and the
+    # difference of some 1e-7 grows to 0.02.
     Required("6.2.1", "from zeros: how much its hidden units differ", "zero_spread", at_most(0.1)),
     Required("6.2.1", "from Xavier's", "xavier_spread", at_least(0.5)),
     Required("6.2.1", "from zeros: test accuracy", "zero_accuracy", at_most(0.4)),
