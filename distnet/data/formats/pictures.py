@@ -158,10 +158,13 @@ def _grey(picture: Picture) -> Array:
 
 def _bytes_of_floats(grey: Array, what: str) -> Array:
     """Grey values from 0 to 1, as most programs write floats, or from 0 to 255, as bytes."""
-    known = np.nan_to_num(grey.astype(np.float64))
-    if known.max() > 255:
-        raise DataError(f"{what}: found grey values up to {known.max():.4g}, expected 0 to 255")
-    return (known if known.max() > 1 else 255 * known).round().clip(0, 255).astype(np.uint8)
+    low, high = float(grey.min()), float(grey.max())  # NaN if there is one
+    if not 0 <= low <= high <= 255:
+        raise DataError(
+            f"{what}: found grey values from {low:.4g} to {high:.4g}, expected 0 to 255"
+        )
+    known = grey.astype(np.float64)
+    return (known if high > 1 else 255 * known).round().astype(np.uint8)
 
 
 def _bytes_of_integers(grey: Array, has_32_bits: bool, what: str) -> Array:

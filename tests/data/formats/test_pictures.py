@@ -230,3 +230,14 @@ def test_what_is_no_picture_is_said_in_one_line_that_names_it(tmp_path):
         with pytest.raises(DataError, match=rf"{name}: cannot be read \(.*{problem}") as caught:
             read_pictures([tmp_path / name], (1, 2, 2))
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [(-1, "from -1 to "), (np.nan, "from nan"), (256, " to 256")]
+)
+def test_floats_that_are_no_grey_values_are_refused(tmp_path, value, found):
+    pixels = GREY.astype(np.float32)
+    pixels[0, 0] = value
+    Image.fromarray(pixels).save(tmp_path / "x.tif")
+    with pytest.raises(DataError, match=f"x.tif: found grey values .*{found}.*expected 0 to 255"):
+        read_pictures([tmp_path / "x.tif"], (1, 8, 8))
