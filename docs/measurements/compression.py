@@ -151,6 +151,7 @@ def train(
         compress = compression(parameters.slots)
         compressed = Compressed(trainer.reducer, parameters.grads, compress)
         trainer.reducer = compressed
+        trainer.compute_apart()  # stacks would be added up without it
     step, total = 0, num_steps(config, trainer.sampler.steps_per_epoch)
     total = min(total, options.steps or total)
     while step < total:
