@@ -55,11 +55,11 @@ def mapped_labels(
 
 def unlearned(parts: Sequence[Array], classes: Sequence[str]) -> tuple[str, ...]:
     """A note about classes that the first of several parts has no samples of."""
-    first, *others = (np.unique(part) for part in parts)
-    missing = np.setdiff1d(np.concatenate(others), first) if others else first[:0]
+    counts = np.array([np.bincount(part, minlength=len(classes)) for part in parts])
+    missing = np.flatnonzero((counts[0] == 0) & counts[1:].any(axis=0))
     if not len(missing):
         return ()
-    names = _some([classes[place] for place in missing])
+    names = _some([classes[place] for place in missing.tolist()])
     return (f"the training data have no samples of {names}, which the test data have",)
 
 

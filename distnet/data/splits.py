@@ -48,7 +48,7 @@ def with_test(dataset: Dataset, fraction: float = 1 / 6, seed: int = 0) -> Datas
     held = f"{len(test.targets):,} of {len(dataset.train.targets):,} samples"
     notes = [note for note in dataset.notes if note != NO_TEST]
     notes.append(f"{NO_TEST}: {held} are held out for the test, by seed {seed}")
-    if train.targets.ndim == 1:
+    if dataset.classes and train.targets.ndim == 1:
         notes += unlearned([train.targets, test.targets], dataset.classes)
     return replace(dataset, train=train, test=test, notes=tuple(notes))
 

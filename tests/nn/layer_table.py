@@ -62,10 +62,12 @@ from distnet.nn.layers.activations import Activation
 from distnet.nn.layers.binary import _BinaryWeight
 from distnet.nn.parameters import Parameters
 from distnet.nn.quantization import _Watch
+from distnet.nn.stacks import NotedChain
 
 BASES = {
     Layer,
     Activation,
+    NotedChain,
     Pooling,
     _BinaryWeight,
     _Convolution,

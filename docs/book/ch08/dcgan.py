@@ -228,6 +228,7 @@ def draw_grid(figure: Figure, images: Array, columns: int, names: Sequence[str] 
         axes.set_yticks(height * (np.arange(len(names)) + 0.5), names)
         axes.tick_params(axis="y", length=0)
     axes.grid(False)
+    axes.spines[:].set_visible(False)
 
 
 if __name__ == "__main__":
