@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,11 @@ def samples_of(stored: Any, numbers: Array) -> Array:
         return stored.take(numbers, axis=0)  # of others it would copy all first
     found: Array = stored[numbers]
     return found
+
+
+def bad_array(arrays: Mapping[str, Array]) -> str | None:
+    """The name of the first of `arrays` with a number that is not finite; None if all are."""
+    return next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
 
 
 def format_shape(shape: Shape) -> str:

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from distnet.base.arrays import bad_array
 from distnet.nn import Linear, MicroBatch, Network, ReLU
 from distnet.objectives import Classification, Regression
 from distnet.optim import make_optimizer
@@ -16,7 +17,7 @@ from distnet.train import train
 from distnet.training.files.checkpoint_directory import latest
 from distnet.training.fit import fit
 from distnet.training.step.assembly import make_trainer
-from distnet.training.step.diagnosis import bad_array, describe, first_bad_layer
+from distnet.training.step.diagnosis import describe, first_bad_layer
 from distnet.training.step.feed import Feed
 from distnet.training.step.trainer import TrainingDiverged
 

@@ -87,21 +87,15 @@ def _too_dark(data: Dataset) -> tuple[str, ...]:
 def _unread(directory: Path, roots: list[Path], read: set[Path]) -> tuple[str, ...]:
     """Notes about folders that are no class, as nothing in them can be read, and about files."""
     empty = [folder.name for root in roots for folder in _folders(root) if not _pictures(folder)]
-    files = sorted(
+    known = read.union(roots, *map(_folders, roots))
+    unread = sorted(
         path
         for path in directory.rglob("*")
-        if path not in read and not path.is_dir() and not _is_hidden(path, directory)
+        if path not in known and not _is_hidden(path, directory)
     )
-    # Links to folders may lead in a circle, and are followed only where classes or parts lie.
-    classes = {folder for root in roots for folder in _folders(root)}
-    links = sorted(
-        path
-        for path in directory.rglob("*")
-        if path.is_symlink()
-        and path.is_dir()
-        and path not in classes.union(roots)
-        and not _is_hidden(path, directory)
-    )
+    files = [path for path in unread if not path.is_dir()]
+    # They may lead in a circle, and are followed only where classes or parts lie.
+    links = [path for path in unread if path.is_symlink() and path.is_dir()]
     notes = [f"no pictures in {', '.join(empty)!s:.200}"] if empty else []
     if links:
         example = links[0].relative_to(directory)

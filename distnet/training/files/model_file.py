@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from distnet.base.arrays import Array
+from distnet.base.arrays import Array, bad_array
 from distnet.device import Device, DeviceError, compute_on
 from distnet.nn.description import describe, rebuild
 from distnet.nn.ensemble import Ensemble, expect_alike
@@ -227,10 +227,9 @@ def classifier_of(checkpoint: Checkpoint, source: str) -> Network:
 
 def expect_finite(state: Mapping[str, Array], source: str) -> None:
     """Raises CheckpointError for NaN or an infinity, with which no network has an answer."""
-    for name, array in state.items():
-        if not np.isfinite(array).all():
-            found = "NaN" if np.isnan(array).any() else "an infinite number"
-            raise CheckpointError(f"{source}: found {found} in {name}, expected numbers")
+    if name := bad_array(state):
+        found = "NaN" if np.isnan(state[name]).any() else "an infinite number"
+        raise CheckpointError(f"{source}: found {found} in {name}, expected numbers")
 
 
 def classifiers_of(

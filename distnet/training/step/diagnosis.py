@@ -53,11 +53,6 @@ def describe(objective: Objective, error: NonFiniteGradient, layer: str | None) 
     )
 
 
-def bad_array(arrays: dict[str, Array]) -> str | None:
-    """The name of the first of `arrays` with a number that is not finite; None if all are."""
-    return next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
-
-
 def _name(objective: Objective, error: NonFiniteGradient) -> str:
     if error.part == "gradient":
         return f"the gradient of {objective.parameters.name_at(error.index)}"

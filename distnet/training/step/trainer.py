@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from distnet.base.arrays import Array
+from distnet.base.arrays import Array, bad_array
 from distnet.data.sampler import Sampler
 from distnet.objectives import Objective
 from distnet.optim.optimizers import Optimizer
@@ -30,7 +30,6 @@ from distnet.training.step.device_pass import device_pass
 from distnet.training.step.device_update import DeviceExact
 from distnet.training.step.diagnosis import (
     TrainingDiverged,
-    bad_array,
     bad_sample,
     describe,
     first_bad_layer,
