@@ -26,6 +26,7 @@ class Detections(NamedTuple):
 
 def iou(a: Array, b: Array) -> Array:
     """Intersection over union of boxes `(M, 4)` and `(N, 4)`, each with each, `(M, N)`."""
+    a, b = _wide(a), _wide(b)
     upper = np.minimum(a[:, None, 2:], b[None, :, 2:])
     lower = np.maximum(a[:, None, :2], b[None, :, :2])
     common = np.maximum(upper - lower, 0).prod(axis=2)
@@ -40,7 +41,7 @@ def nms(boxes: Array, scores: Array, threshold: float, most: int | None = None) 
     The best box stays, and all that overlap with it by more than `threshold` (IoU) go; then the
     best of the rest, and so on, `most` times at most. Of equal scores the first box is better.
     """
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-_wide(scores), kind="stable")
     suppresses = iou(boxes[order], boxes[order]) > threshold
     gone = np.zeros(len(order), bool)
     kept = []
@@ -60,6 +61,7 @@ def encoded(boxes: Array, references: Array, arithmetic: Arithmetic = FLOAT) -> 
     (x - x_r) / w_r, (y - y_r) / h_r, log w / w_r, log h / h_r of the middles and sizes (Girshick et
     al. 2013, arXiv:1311.2524, appendix C). `decoded` is the way back.
     """
+    boxes, references = _wide(boxes), _wide(references)
     size, reference_size = boxes[:, 2:] - boxes[:, :2], references[:, 2:] - references[:, :2]
     shift = (boxes[:, :2] + boxes[:, 2:] - references[:, :2] - references[:, 2:]) / 2
     scale = arithmetic.log(size / reference_size)
@@ -68,6 +70,7 @@ def encoded(boxes: Array, references: Array, arithmetic: Arithmetic = FLOAT) -> 
 
 def decoded(offsets: Array, references: Array, arithmetic: Arithmetic = FLOAT) -> Array:
     """The boxes `(M, 4)` that lie so to the references; sizes grow e^2 times at most."""
+    references = _wide(references)
     size = references[:, 2:] - references[:, :2]
     middle = (references[:, :2] + references[:, 2:]) / 2 + offsets[:, :2] * size
     scale = arithmetic.exp(np.clip(offsets[:, 2:], -MAX_LOG_SIZE, MAX_LOG_SIZE))
@@ -91,3 +94,8 @@ def anchors(sizes: list[tuple[int, int]], rows: int, columns: int, stride: int) 
     half = np.array(sizes) / 2  # (A, 2)
     corners = np.concatenate([middles - half, middles + half], axis=3)
     return corners.reshape(-1, 4).astype(np.float32)
+
+
+def _wide(numbers: Array) -> Array:
+    """In a type that has their differences and sums, too: bytes have neither."""
+    return numbers.astype(np.int64) if numbers.dtype.kind in "iu" else numbers

@@ -62,6 +62,19 @@ def test_of_equal_scores_the_first_box_is_better():
     assert nms(np.zeros((0, 4)), np.zeros(0), 0.5).tolist() == []
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int64])
+def test_boxes_and_scores_may_be_whole_numbers(dtype):
+    """Of bytes, the difference of boxes that lie apart would be a large number, and so on."""
+    boxes, references = random_boxes(40, limit=60), random_boxes(40, seed=1, limit=60)
+    scores = np.arange(40) % 9
+    whole, those = boxes.astype(dtype), references.astype(dtype)
+    np.testing.assert_array_equal(iou(whole, those), iou(boxes, references))
+    np.testing.assert_array_equal(nms(whole, scores.astype(dtype), 0.3), nms(boxes, scores, 0.3))
+    offsets = encoded(boxes, references)
+    np.testing.assert_array_equal(encoded(whole, those), offsets)
+    np.testing.assert_array_equal(decoded(offsets, those), decoded(offsets, references))
+
+
 def test_decoding_undoes_encoding():
     boxes, references = random_boxes(50), random_boxes(50, seed=1)
     near = boxes * 0.2 + references * 0.8  # sizes grow by e^2 at most
