@@ -88,6 +88,8 @@ def test_resume_alone_means_the_latest_checkpoint():
         ("--epochs -3", "--epochs: found -3, expected a whole number >= 1 and <= 1000000"),
         ("--epochs 1.5", "--epochs: found '1.5', expected a whole number >= 1 and <= 1000000"),
         ("--epochs", "--epochs: expected one argument"),
+        ("--keep=--", "--keep: found '--', expected a value"),
+        ("--config=--", "--config: found '--', expected a value"),
         ("--lr 0", "--lr: found 0.0, expected a number > 0 and <= 1000"),
         ("--lr nan", "--lr: found nan, expected a number > 0 and <= 1000"),
         ("--lr inf", "--lr: found inf, expected a number > 0 and <= 1000"),

@@ -171,7 +171,11 @@ def _from_text(item: Field[Any], text: Any) -> Any:
 
 def _dashed(argument: str) -> str:
     name, equals, value = argument.partition("=")
-    return name.replace("_", "-") + equals + value if name.startswith("--") else argument
+    if not name.startswith("--"):
+        return argument
+    if value == "--":  # which argparse leaves out, and with it the option
+        raise ConfigError(f"{name}: found '--', expected a value")
+    return name.replace("_", "-") + equals + value
 
 
 def _unknown_argument(argument: str, cls: type) -> str:
