@@ -136,8 +136,8 @@ class Conv2d(_Convolution):
 
     `algorithm` is a key of `ALGORITHMS`, or "auto", the one that multiplies least, where there are
     images enough for it. All compute the same but for rounding; Winograd's round relative to the
-    largest pixel of a tile of up to 6 x 6 instead of a window (docs/fast-convolution.md has the
-    bound).
+    largest pixel of a tile of up to 6 x 6 instead of a window (docs/fast-convolution.md has
+    figures).
     """
 
     kind = "conv"
