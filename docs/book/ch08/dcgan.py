@@ -140,7 +140,7 @@ def trained(
         labels,
         steps=steps,
         optimizer=adam,
-        lr=lambda step: 0.002 * min(1.0, 0.1 + 2.7 * (1 - step / steps)),
+        lr=lambda step: 0.006 * min(1.0, 0.1 + 2.7 * (1 - step / steps)),
         ema=0.99 if steps >= 1_000 else 0.9,
         batch_size=64,
         micro_batch_size=32,
