@@ -158,7 +158,9 @@ def random_flip(images: Pixels, bits: Words, out: Pixels | None = None) -> Pixel
 def random_brightness(
     images: Pixels, bits: NDArray[np.uint64], max_change: float, out: Pixels | None = None
 ) -> Pixels:
-    """Multiplies each image by a number from 1 - max_change to 1 + max_change; white stays white.
+    """Multiplies each image by a number from 1 - max_change to 1 + max_change.
+
+    White bytes stay white; floats may be standardized, so that no number is their largest.
 
     The lowest 16 bits of the word choose one of 2^16 evenly spaced, equally likely factors, rounded
     to 1/65536. Returns `out`, which may be `images` itself.
