@@ -6,7 +6,9 @@ parts. The plan of a round:
 
 1. *enter*: each island begins at the parameters that all have in common, with its own memory: the
    moments of its optimizer, what its sums depend on.
-2. *train*: it makes `sync_every` steps on its parts of the batches, each one a `Learner.step`.
+2. *train*: it makes `sync_every` steps on its parts of the batches, each one a `Learner.step`. It
+   leaves out those in which a short batch has no sample for it; the numbers of the others, by which
+   Adam corrects its bias, stay those of the steps.
 3. *meet*: all ranks learn whether an island has failed, whether to stop, and how large the changes
    are, in one small message.
 4. *combine*: the changes of all islands are summed exactly, as gradients are, and so are their
