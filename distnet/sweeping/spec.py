@@ -75,7 +75,7 @@ def trials_of(spec: Path, out: Path) -> list[Trial]:
     if random is not None:
         chosen = _draws(_table(random, f"{spec}: random"), f"{spec}: random", shared.get("seed", 0))
     else:
-        tables = grids if isinstance(grids, list) else [grids]
+        tables = grids if isinstance(grids, list) and grids else [grids]
         chosen = [
             combination
             for table in tables

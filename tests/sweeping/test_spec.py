@@ -122,6 +122,7 @@ def test_long_names_are_cut_and_differ(trials):
         ("[grid]\nlr=1\n[random]\ntrials=1", "found both of [grid] and [random]"),
         ("grid = 3", "grid: found 3, expected a table of options"),
         ("[grid]", "grid: found {}, expected a table of options"),
+        ("grid = []", "grid: found [], expected a table of options"),
         ("stesp = 3\n[grid]\nlr = 1", "unknown key 'stesp'; did you mean steps?"),
         ("[grid]\nlr = []", "grid: lr: found no value, expected some"),
         ("[grid]\nlr = [0.1, -1]", "grid: lr: found -1.0, expected a number > 0"),
