@@ -222,11 +222,11 @@ def _described(model: Checkpoint, classes: Sequence[str]) -> dict[str, str]:
 def _quantized(model: Checkpoint, source: Path, options: ConvertOptions) -> tuple[Checkpoint, str]:
     """The network in whole numbers, and whether their sums are exact."""
     wanted = EvaluateOptions(models=(str(source),), data=options.data, data_dir=options.data_dir)
+    network = model_file.network_of(model, str(source))
     try:
-        dataset = dataset_for(wanted, model.model, os.environ)
+        dataset = dataset_for(wanted, model.model, network.input_shape, os.environ)
     except DataError as error:
         raise DataError(f"--storage int8, whose units images decide: {error}") from None
-    network = model_file.network_of(model, str(source))
     apart = ceil_divide(len(dataset.train.inputs), NUM_CALIBRATING)  # some of every class
     small = quantize(network, dataset.train.inputs[::apart])
     bounds = sum_bounds(small)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from distnet.base.arrays import Array
+from distnet.base.arrays import Array, Shape
 from distnet.base.blas import one_blas_thread
 from distnet.base.options import argument, option, parse_options, read_unchecked, with_default
 from distnet.base.output import write_now
@@ -29,6 +29,7 @@ from distnet.device import CPU, choose_device
 from distnet.nn import Ensemble, Network
 from distnet.objectives.confusion import Confusion, EnsembleConfusion, precision_recall_f1
 from distnet.parallel import Communicator, agree, run_command, together
+from distnet.predict import PredictOptions, preparation
 from distnet.training.config import TrainConfig
 from distnet.training.evaluation import measure
 from distnet.training.files import model_file
@@ -67,6 +68,7 @@ class EvaluateOptions:
         path=True,
     )
     part: str = option("test", "samples of the data set", group="data", choices=("test", "train"))
+    pictures: str = with_default(PredictOptions, "pictures", "auto")
     device: str = with_default(TrainConfig, "device", "cpu")
     json: bool = option(False, "JSON in place of tables", group="output")
 
@@ -153,7 +155,8 @@ def evaluate(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]
     network = together(comm, lambda: model_file.classifiers_of(checkpoints, options.models, device))
     expect_same_bits(comm, network.arithmetic, device)
     computing = devices(comm, device)
-    dataset = together(comm, lambda: dataset_for(options, checkpoints[0].model, environ))
+    model, shape = checkpoints[0].model, network.input_shape
+    dataset = together(comm, lambda: dataset_for(options, model, shape, environ))
     agree(comm, {"data_sha256": dataset.sha256})
     objective = together(comm, lambda: counting(network))
     samples = together(comm, lambda: samples_for(options, network, dataset))
@@ -201,9 +204,15 @@ def counting(network: Network | Ensemble) -> Confusion:
 
 
 def dataset_for(
-    options: EvaluateOptions, model: Mapping[str, Any], environ: Mapping[str, str]
+    options: EvaluateOptions,
+    model: Mapping[str, Any],
+    input_shape: Shape,
+    environ: Mapping[str, str],
 ) -> Dataset:
-    """The data set that was asked for, or else the one of the run; raises DataError."""
+    """The data set that was asked for, or else the one of the run; raises DataError.
+
+    Pictures become inputs of the network as they do for `distnet predict`.
+    """
     name, data_dir = "", ""
     if not (options.data and options.data_dir):
         name, data_dir = _trained_on(Path(options.models[0]), model)
@@ -212,7 +221,9 @@ def dataset_for(
     if not name:
         raise DataError(f"{options.models[0]}: found no data set named in it, expected --data NAME")
     directory = Path(data_dir) if data_dir else None
-    return with_test(load_dataset(name, directory, default_cache_dir(environ)))
+    prepare = preparation(options.pictures, model, input_shape)
+    cache = default_cache_dir(environ)
+    return with_test(load_dataset(name, directory, cache, input_shape, prepare=prepare))
 
 
 def _trained_on(path: Path, model: Mapping[str, Any]) -> tuple[str, str]:

@@ -332,6 +332,26 @@ def test_pictures_of_digits_and_of_other_things(run, tmp_path, capsys):
     assert other[0]["probabilities"] != as_digits[0]["probabilities"]
 
 
+@pytest.mark.parametrize("prepare", ["auto", "digits"])
+def test_folders_of_pictures_are_evaluated_as_each_is_predicted(run, tmp_path, capsys, prepare):
+    """Of any size and in colour, whatever the network reads."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for number in range(8):
+        ink = np.full((70, 60 + number, 3), 230, np.uint8)  # dark strokes on white paper
+        ink[10 + number : 60, rng.integers(12, 40) :][:, : 4 + 3 * number] = rng.integers(0, 60, 3)
+        pictures.append(tmp_path / "mine" / str(number % 2 * 7) / f"{number}.png")
+        pictures[-1].parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(ink).save(pictures[-1])
+    found = predictions(capsys, run, *pictures, "--pictures", prepare)
+    matrix = np.zeros((10, 10), int)
+    for path, each in zip(pictures, found, strict=True):
+        matrix[int(path.parent.name), int(each["class"])] += 1
+    evaluate = ["evaluate", run, "--data-dir", tmp_path / "mine", "--pictures", prepare, "--json"]
+    parts = [json.loads(said(capsys, *evaluate, "--part", part)) for part in ("train", "test")]
+    assert sum(np.array(part["confusion_matrix"]) for part in parts).tolist() == matrix.tolist()
+
+
 def test_several_files_in_a_table(run, data_dir, tmp_path, capsys):
     images = distnet.load_dataset(data_dir=data_dir).test.inputs
     for name in ("a.npy", "b.npy"):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from distnet.base.arrays import Shape
 from distnet.data.dataset import Dataset
 from distnet.data.errors import DataError
 from distnet.data.sets.cifar import CIFAR10, CIFAR100
 from distnet.data.sets.digits8x8 import DIGITS8X8
-from distnet.data.sets.directory import read_path
+from distnet.data.sets.directory import has_picture_set, read_path
 from distnet.data.sets.like_mnist import EMNIST, FASHION_MNIST, KMNIST, QMNIST
 from distnet.data.sets.mnist import MNIST
 from distnet.data.sets.shapes import SHAPES
@@ -28,7 +29,12 @@ DATASETS: dict[str, Source] = {
 
 
 def load_dataset(
-    name: str = "mnist", data_dir: Path | str | None = None, cache_dir: Path | None = None
+    name: str = "mnist",
+    data_dir: Path | str | None = None,
+    cache_dir: Path | None = None,
+    input_shape: Shape = (),
+    *,
+    prepare: str = "plain",
 ) -> Dataset:
     """The data set called `name`, or what lies in the file or directory `data_dir`.
 
@@ -38,16 +44,19 @@ def load_dataset(
     name is a path, or what the data in `data_dir` are to be called.
 
     `cache_dir` is also where processes share what is decompressed once; without it that stays in
-    private memory. Raises `DataError`, one line, for everything that is missing, damaged or
+    private memory. `input_shape`, `prepare`: of pictures by class, see `read_picture_set`; they
+    concern no other data. Raises `DataError`, one line, for everything that is missing, damaged or
     inconsistent.
     """
     data_dir = Path(data_dir) if data_dir is not None else None
+    if name == "mnist" and data_dir is not None and has_picture_set(data_dir.expanduser()):
+        return read_path(data_dir, "", input_shape, prepare=prepare)
     if name in DATASETS:
         return DATASETS[name].load(data_dir, cache_dir)
     if data_dir is not None:
-        return read_path(data_dir, name)
+        return read_path(data_dir, name, input_shape, prepare=prepare)
     if Path(name).exists():
-        return read_path(Path(name))
+        return read_path(Path(name), "", input_shape, prepare=prepare)
     import difflib  # for the unlucky alone
 
     near = difflib.get_close_matches(name.lower(), DATASETS, n=1)

@@ -65,7 +65,7 @@ def read_pictures(
         digits = [as_mnist(_grey(each), _name(each)) for each in pictures]
         return np.array(digits, np.uint8).reshape(-1, *DIGIT_SHAPE)
     fitted = _centre if prepare == "imagenet" else _fitted
-    return stacked_pictures(pictures, (width, height), channels == 1, fitted)
+    return _stacked(pictures, (width, height), channels == 1, fitted)
 
 
 def _fitted(picture: Any, size: tuple[int, int]) -> Any:
@@ -90,11 +90,11 @@ def _centre(picture: Any, size: tuple[int, int]) -> Any:
     return picture.crop((left, top, left + size[0], top + size[1]))
 
 
-def stacked_pictures(
+def _stacked(
     pictures: Sequence[Picture],
     size: tuple[int, int],
     is_grey: bool,
-    fitted: Callable[[Any, tuple[int, int]], Any] = _fitted,
+    fitted: Callable[[Any, tuple[int, int]], Any],
 ) -> Array:
     """Pictures, made to fit that width and height: bytes `(N, C, H, W)`."""
     width, height = size

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from distnet.base.arrays import Shape
 from distnet.data.dataset import Dataset
 from distnet.data.errors import DataError, explained
-from distnet.data.formats.idx_set import has_idx_set, read_idx_set
+from distnet.data.formats.idx_set import IDX_FILES, has_idx_set, read_idx_set
 from distnet.data.formats.npy import has_arrays, read_named_arrays
 from distnet.data.own import assembled
 from distnet.data.sets.like_mnist import EMNIST, emnist_files
@@ -19,21 +20,37 @@ EXPECTED = (
 )
 
 
-def read_path(path: Path, name: str = "") -> Dataset:
+def read_path(
+    path: Path, name: str = "", input_shape: Shape = (), *, prepare: str = "plain"
+) -> Dataset:
     """The data set in a directory or in an .npz file, called `name` or by the name of that.
 
-    Raises DataError if there is none, or if it is damaged or inconsistent.
+    Pictures become inputs of `input_shape`, if there is one, as `prepare` says: see
+    `read_picture_set`. Raises DataError if there is no data set, or if it is damaged or
+    inconsistent.
     """
     path = path.expanduser()
     whole = path.resolve()
     name = name or (whole.name if path.is_dir() else whole.stem)
     with explained(path):
+        if has_picture_set(path):
+            return read_picture_set(name, path, input_shape, prepare=prepare)
         if path.is_dir():
             return _read_directory(path, name)
         if path.suffix == ".npz" and path.is_file():
             return from_named_arrays(name, read_named_arrays(path), str(path))
     raise DataError(
         f"{path}: found no such directory, expected one with {EXPECTED}, or an .npz file"
+    )
+
+
+def has_picture_set(path: Path) -> bool:
+    """Whether pictures are what `read_path` reads there."""
+    return (
+        path.is_dir()
+        and not any(has_idx_set(path, files) for files in (IDX_FILES, *map(emnist_files, EMNIST)))
+        and not has_arrays(path)
+        and has_pictures(path)
     )
 
 
@@ -45,6 +62,4 @@ def _read_directory(path: Path, name: str) -> Dataset:
             return source.load(path, None)
     if has_arrays(path):
         return from_named_arrays(name, read_named_arrays(path), str(path))
-    if has_pictures(path):
-        return read_picture_set(name, path)
     raise DataError(f"{path}: found no data set, expected {EXPECTED}")

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from distnet.base.arrays import Shape
 from distnet.base.words import counted
 from distnet.data.dataset import Dataset
 from distnet.data.errors import DataError
-from distnet.data.formats.pictures import SUFFIXES, header, stacked_pictures
+from distnet.data.formats.pictures import SUFFIXES, header, read_pictures
 from distnet.data.own import assembled
 
 # Of the folders of these names, in whatever letters, the first one counts.
@@ -25,33 +26,37 @@ def has_pictures(directory: Path) -> bool:
     return any(_pictures(folder) for folder in _folders(directory))
 
 
-def read_picture_set(name: str, directory: Path) -> Dataset:
+def read_picture_set(
+    name: str, directory: Path, input_shape: Shape = (), *, prepare: str = "plain"
+) -> Dataset:
     """The pictures below `directory`, in the order of their classes' and their own names.
 
-    All get the size that most of them have in training; others are scaled and cropped about the
-    centre, and a note says so, as one does of what is not read. They are grey, `(N, 1, H, W)`, if
-    all are, or else in colour, `(N, 3, H, W)`. Everything is read into memory. Raises DataError.
+    They become inputs of `input_shape`, see `read_pictures`. Without one all get the size that most
+    of them have in training, and are grey, `(N, 1, H, W)`, if all are, or else in colour,
+    `(N, 3, H, W)`. A note says what was scaled and cropped about the centre, as one does of what is
+    not read. Everything is read into memory. Raises DataError.
     """
     roots = _parts(directory) or [directory]
     parts = [_labelled(root) for root in roots]
     headers = [header(path) for part in parts for path, _ in part]
-    (size, _), *_ = Counter(size for size, _ in headers[: len(parts[0])]).most_common(1)
-    is_grey = all(is_grey for _, is_grey in headers)
+    if not input_shape:
+        (size, _), *_ = Counter(size for size, _ in headers[: len(parts[0])]).most_common(1)
+        input_shape = 1 if all(is_grey for _, is_grey in headers) else 3, *size[::-1]
     arrays: list[object] = []
     for part in parts:
         arrays += [
-            stacked_pictures([path for path, _ in part], size, is_grey),
+            read_pictures([path for path, _ in part], input_shape, prepare=prepare),
             np.array([label for _, label in part]),
         ]
     sources = [str(root) for root in roots for _ in range(2)]
     data = assembled(name, arrays, sources, layout="NCHW")
-    others = sum(each != size for each, _ in headers)
-    width, height = size
+    height, width = input_shape[1:]
+    others = sum(each != (width, height) for each, _ in headers)
     notes = data.notes + _too_dark(data)
     scaled = f"{others} of {len(headers)} pictures were scaled to {width} × {height}"
     notes += (scaled,) if others else ()
     read = {path for part in parts for path, _ in part}
-    return replace(data, notes=notes + _unread(directory, roots, read), pictures="plain")
+    return replace(data, notes=notes + _unread(directory, roots, read), pictures=prepare)
 
 
 def _parts(directory: Path) -> list[Path]:
