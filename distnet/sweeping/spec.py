@@ -83,9 +83,11 @@ def trials_of(spec: Path, out: Path) -> list[Trial]:
         ]
     varied = _varied(chosen)
     trials = [_trial(spec, out, shared, each, varied) for each in chosen]
-    twice = [name for name, number in Counter(each.name for each in trials).items() if number > 1]
-    if twice:
-        raise ConfigError(f"{spec}: found trial {twice[0]} twice, expected trials that differ")
+    names = Counter(each.name for each in trials)
+    for trial, settings in zip(trials, chosen, strict=True):
+        if names[trial.name] > 1:
+            told = ", ".join(f"{name}={value}" for name, value in settings.items())
+            raise ConfigError(f"{spec}: found trial {told} twice, expected trials that differ")
     if len({bool(each.config.validation) for each in trials}) > 1:
         raise ConfigError(
             f"{spec}: validation: found 0 and others, expected it in all trials or in none: they "

@@ -128,7 +128,7 @@ def test_long_names_are_cut_and_differ(trials):
         ("[grid]\nlr = [0.1, -1]", "grid: lr: found -1.0, expected a number > 0"),
         ("[grid]\nopt = 3", "grid: unknown key 'opt'"),
         ("[grid]\nkeep = [1, 2]", "grid: keep: found an option that does not decide the result"),
-        ("[grid]\nlr = [0.1, 0.1]", "found trial trial twice, expected trials that differ"),
+        ("[grid]\nlr = [0.1, 0.1]", "found trial lr=0.1 twice, expected trials that differ"),
         ("[grid]\nlr = [0.1, 0.1, 0.2]", "found trial lr=0.1 twice, expected trials that differ"),
         (
             '[grid]\noptimizer = ["sgd", "adam"]\nmomentum = 0.5',
