@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -106,3 +109,10 @@ def test_a_nan_on_one_rank_is_told_by_all_and_changes_nothing(comm, num_ranks):
     assert message.startswith("step 1: the output of conv1 is not finite")
     assert f"is nan in micro-batch 3 on rank {comm.size - 1}," in message
     assert bits(trainer) == before
+
+
+@pytest.mark.parametrize("made", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_copy_would_sum_what_its_network_does_not_fill(made):
+    trainer = trainer_of(SerialCommunicator(), deep_network())
+    with pytest.raises(TypeError, match="Trainer: found a copy or a pickle of it"):
+        made(trainer)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
 
 import numpy as np
 
@@ -85,6 +86,12 @@ class Trainer:
         )
         self.speeds: Sequence[int] | None = None
         self.audit: Audit | None = None
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError(
+            "Trainer: found a copy or a pickle of it, whose sums would be of other arrays than its "
+            "network fills, expected a copy of the network, and a trainer made of that"
+        )
 
     def compute_apart(self) -> None:
         """From now on every micro-batch has a pass of its own, through the objective's layers.
