@@ -9,9 +9,10 @@ from distnet.data.dataset import Dataset
 from distnet.data.errors import DataError
 from distnet.data.sets.cifar import CIFAR10, CIFAR100
 from distnet.data.sets.digits8x8 import DIGITS8X8
-from distnet.data.sets.directory import has_picture_set, read_path
+from distnet.data.sets.directory import read_path
 from distnet.data.sets.like_mnist import EMNIST, FASHION_MNIST, KMNIST, QMNIST
 from distnet.data.sets.mnist import MNIST
+from distnet.data.sets.mnist import load as load_mnist
 from distnet.data.sets.shapes import SHAPES
 from distnet.data.source import Source
 
@@ -49,8 +50,8 @@ def load_dataset(
     inconsistent.
     """
     data_dir = Path(data_dir) if data_dir is not None else None
-    if name == "mnist" and data_dir is not None and has_picture_set(data_dir.expanduser()):
-        return read_path(data_dir, "", input_shape, prepare=prepare)
+    if name == "mnist":
+        return load_mnist(data_dir, cache_dir, input_shape, prepare=prepare)
     if name in DATASETS:
         return DATASETS[name].load(data_dir, cache_dir)
     if data_dir is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from distnet.base.arrays import Shape
 from distnet.data.dataset import Dataset
 from distnet.data.errors import DataError, explained
-from distnet.data.formats.idx_set import IDX_FILES, has_idx_set, read_idx_set
+from distnet.data.formats.idx_set import has_idx_set, read_idx_set
 from distnet.data.formats.npy import has_arrays, read_named_arrays
 from distnet.data.own import assembled
 from distnet.data.sets.like_mnist import EMNIST, emnist_files
@@ -33,10 +33,8 @@ def read_path(
     whole = path.resolve()
     name = name or (whole.name if path.is_dir() else whole.stem)
     with explained(path):
-        if has_picture_set(path):
-            return read_picture_set(name, path, input_shape, prepare=prepare)
         if path.is_dir():
-            return _read_directory(path, name)
+            return _read_directory(path, name, input_shape, prepare)
         if path.suffix == ".npz" and path.is_file():
             return from_named_arrays(name, read_named_arrays(path), str(path))
     raise DataError(
@@ -44,17 +42,7 @@ def read_path(
     )
 
 
-def has_picture_set(path: Path) -> bool:
-    """Whether pictures are what `read_path` reads there."""
-    return (
-        path.is_dir()
-        and not any(has_idx_set(path, files) for files in (IDX_FILES, *map(emnist_files, EMNIST)))
-        and not has_arrays(path)
-        and has_pictures(path)
-    )
-
-
-def _read_directory(path: Path, name: str) -> Dataset:
+def _read_directory(path: Path, name: str, input_shape: Shape, prepare: str) -> Dataset:
     if has_idx_set(path):
         return assembled(name, *read_idx_set(path))
     for split, source in EMNIST.items():
@@ -62,4 +50,6 @@ def _read_directory(path: Path, name: str) -> Dataset:
             return source.load(path, None)
     if has_arrays(path):
         return from_named_arrays(name, read_named_arrays(path), str(path))
+    if has_pictures(path):
+        return read_picture_set(name, path, input_shape, prepare=prepare)
     raise DataError(f"{path}: found no data set, expected {EXPECTED}")

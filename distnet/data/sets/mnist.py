@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
+from distnet.base.arrays import Shape
 from distnet.data.cache import Stamp, decompressed, read_stamp
 from distnet.data.dataset import Dataset, digest
 from distnet.data.errors import explained
@@ -23,15 +24,21 @@ STAMP = Stamp(crc32=0xE6625E56, num_bytes=54_950_048)
 PACKAGED_SHA256 = "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16"
 
 
-def load(data_dir: Path | None = None, cache_dir: Path | None = None) -> Dataset:
-    """The packaged digits, or what lies in `data_dir`.
+def load(
+    data_dir: Path | None = None,
+    cache_dir: Path | None = None,
+    input_shape: Shape = (),
+    *,
+    prepare: str = "plain",
+) -> Dataset:
+    """The packaged digits, or what lies in `data_dir`, see `read_path`.
 
     Processes share the decompressed digits in `cache_dir`; None keeps them in private memory. A
     directory may hold other data: unless it is MNIST it is called by its own name.
     """
     if data_dir is None:
         return packaged(cache_dir)
-    data = read_path(data_dir)
+    data = read_path(data_dir, "", input_shape, prepare=prepare)
     is_mnist = digest([data.train.targets, data.test.targets]) == LABELS_SHA256
     return replace(data, name="mnist") if is_mnist else data
 
