@@ -42,13 +42,13 @@ def read_pickled_arrays(path: Path) -> dict[str, Floats]:
     return dict(_floats(_load(path, ARRAYS, MAX_OPCODES), path))
 
 
-def read_pickled_table(path: Path) -> dict[str, Array | list[Any] | str]:
-    """A pickled dict of arrays, lists and text, by name, also one that Python 2 has written.
+def read_pickled_table(path: Path) -> dict[str, Array | list[Any] | str | int]:
+    """A pickled dict of arrays, lists, text and integers, by name, also one of Python 2.
 
     Its text is taken byte by byte (latin1). Raises DataError for anything else.
     """
     found = _load(path, TABLES, MAX_TABLE_OPCODES)
-    return {name: _array_or_list(value, path) for name, value in _entries(found, path)}
+    return {name: _table_entry(value, path) for name, value in _entries(found, path)}
 
 
 def _load(path: Path, opcodes: str, max_opcodes: int) -> object:
@@ -228,10 +228,10 @@ def _floats(found: object, path: Path) -> Iterator[tuple[str, Floats]]:
         yield name, value.array
 
 
-def _array_or_list(value: object, path: Path) -> Array | list[Any] | str:
+def _table_entry(value: object, path: Path) -> Array | list[Any] | str | int:
     if isinstance(value, _Array) and value.array is not None:
         return value.array
-    if isinstance(value, list | str):
+    if isinstance(value, list | str | int):
         return value
     raise _no_array(value, path)
 

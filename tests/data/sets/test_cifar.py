@@ -92,12 +92,12 @@ def write_python(directory: Path, name: str, dumps) -> Path:
     directory.mkdir()
     if name == "cifar10":
         files, labels, targets = [f"data_batch_{i}" for i in range(1, 6)], "labels", T10
-        names_file, names = "batches.meta", {"label_names": NAMES10, "num_vis": 3072}
+        numbers = {"num_cases_per_batch": 10_000, "num_vis": 3072}  # as published
+        names_file, names = "batches.meta", {"label_names": NAMES10, **numbers}
         files.append("test_batch")
     else:
         files, labels, targets = ["train", "test"], "fine_labels", T100
         names_file, names = "meta", {"fine_label_names": NAMES100, "coarse_label_names": ["a"]}
-    names.pop("num_vis", None)
     for file, x, t in zip(files, X, targets, strict=False):
         (directory / file).write_bytes(dumps(table(x, t, labels)))
     (directory / names_file).write_bytes(dumps(names))
