@@ -119,7 +119,8 @@ def beam_search(decoder: CaptionDecoder, width: int) -> Array:
     ended = np.zeros((n, width), bool)
     rows = np.arange(n)[:, None]
     for place in range(t):
-        log_p = log_softmax(decoder.logits_of(words)[:, :, place]).astype(np.float64)
+        logits = decoder.logits_of(words)[:, :, place]
+        log_p = log_softmax(logits, decoder.arithmetic).astype(np.float64)
         log_p[ended] = -np.inf  # behind its end there is one way to go on, at no cost
         log_p[ended, STOP] = 0
         reached = (scores[:, :, None] + log_p).reshape(n, width * v)

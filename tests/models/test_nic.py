@@ -115,6 +115,14 @@ def test_a_beam_of_one_is_greedy_and_a_wider_one_no_worse(seed):
     assert (probability(network, wider) >= probability(network, greedy) - 1e-6).all()
 
 
+def test_a_beam_of_a_portable_network_is_portable(monkeypatch):
+    """NumPy's functions differ from one processor to the next."""
+    network = small().compute_in("portable")
+    for name in ("exp", "log", "tanh"):
+        monkeypatch.setattr(np, name, None)
+    assert captions(network, pictures(), beam=3).shape == (5, 4)
+
+
 def test_another_network_is_refused():
     with pytest.raises(ValueError, match="ends in Linear, expected a CaptionDecoder"):
         captions(Network([Linear(3)], (1, 8, 12)), pictures())
