@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from training_runs import write_digits
 
+import distnet
 from distnet.compare import main
 from distnet.parallel import SerialCommunicator
 from distnet.train import train
@@ -149,6 +150,7 @@ def test_a_chain_that_was_tampered_with_and_a_checkpoint_that_is_not_its_state(r
         (("--label-smoothing", "0.1"), "the gradient of linear2.bias in micro-batch 0"),
         (("--augment-flip",), "the input in micro-batch 0"),
         (("--batch-size", "16"), "the gradient of linear2.bias in micro-batch 0"),
+        (("--freeze", "linear1"), "the gradient of linear1.bias beside nothing in micro-batch 0"),
     ],
 )
 def test_a_rerun_finds_the_part_of_the_step(run, capsys, flags, first):
@@ -233,6 +235,28 @@ def test_unlike_optimizers_are_compared(run, capsys):
     capsys.readouterr()
     assert main([str(one), str(other)]) == 1
     assert "likely cause: option optimizer: 'adam' and 'sgd'" in capsys.readouterr().out
+
+
+def test_an_average_that_only_one_keeps_is_a_difference(run, capsys):
+    one, other = run("one", *HASHES), run("other", *HASHES, "--ema", "0.9")
+    capsys.readouterr()
+    assert main([str(one), str(other), "--rerun", "--json"]) == 1
+    again = json.loads(capsys.readouterr().out)["rerun"]
+    assert again["parted"] == 1
+    assert again["within"].endswith(", which only one of them keeps")
+    assert "average" in again["within"]
+
+
+@pytest.mark.parametrize("storage", ["float16", "bfloat16"])
+def test_model_files_are_compared_by_their_numbers(run, tmp_path, capsys, storage):
+    network, path = distnet.load(run("one")), tmp_path / "small.safetensors"
+    distnet.save(network, tmp_path / "full.safetensors")
+    distnet.save(network, path, storage=storage)
+    distnet.save(distnet.load(path), tmp_path / "rounded.safetensors")
+    capsys.readouterr()
+    assert main([str(path), str(tmp_path / "rounded.safetensors")]) == 0
+    assert main([str(path), str(tmp_path / "full.safetensors")]) == 1
+    assert "params.linear1.weight[" in capsys.readouterr().out
 
 
 def test_two_checkpoints_are_compared_as_well(run, capsys):

@@ -21,7 +21,7 @@ from distnet.base.arrays import Array
 from distnet.training.files import checkpoint as checkpoints
 from distnet.training.files.checkpoint import Arrays, Checkpoint, CheckpointError
 from distnet.training.files.checkpoint_directory import by_step
-from distnet.training.files.model_file import CHECKPOINTS, network_of
+from distnet.training.files.model_file import CHECKPOINTS, network_of, read
 from distnet.training.watching.step_hashes import Chain, state_sha256
 
 
@@ -91,8 +91,8 @@ class Evidence:
         return cls(path, by_step(directory), chain, _ranks(path / "summary.json"))
 
     def load(self, step: int) -> Checkpoint:
-        """The checkpoint after `step` updates."""
-        return checkpoints.load(self.checkpoints[step])
+        """The checkpoint after `step` updates, or a model file, in numbers whatever holds them."""
+        return read(self.checkpoints[step])
 
     @cached_property
     def newest(self) -> Checkpoint | None:
@@ -179,7 +179,8 @@ def causes(
         ("kernels", one.fingerprint, other.fingerprint),
     ):
         for key in dict.fromkeys([*ours, *theirs]):
-            if ours.get(key) != theirs.get(key):
+            is_of_data = key == "data_sha256" and "sha256" in _data(one)  # which follows, once
+            if ours.get(key) != theirs.get(key) and not is_of_data:
                 yield f"{what} {key}: {ours.get(key)!r} and {theirs.get(key)!r}"
     for checkpoint in (one, other):
         reduction = checkpoint.config.get("reduction", "exact")
@@ -210,6 +211,9 @@ def _first_pair(
 
 
 def _difference(name: str, one: Array, other: Array) -> ArrayDifference | None:
+    if one.dtype != other.dtype:  # of a file that holds them in fewer bytes
+        common = np.result_type(one, other)
+        one, other = one.astype(common), other.astype(common)
     if one.tobytes() == other.tobytes():
         return None
     kind = f"u{one.dtype.itemsize}"  # bits: NaN equals itself, and 0 is not -0

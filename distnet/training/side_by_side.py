@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 
@@ -63,7 +64,11 @@ def rerun(
         _check(done, trainers, recorded, checked, strayed)
         one, other = (trainer.state() for trainer in trainers)
         forward = [f"params.{name}" for name in trainers[0].parameters.named()]
-        if arrays := list(differences(one, other, forward)):
+        arrays = list(differences(one, other, forward))
+        if not arrays and (lone := sorted(one.keys() ^ other.keys())):
+            within = f"{lone[0]}, which only one of them keeps"  # such as an average
+            return Rerun(start, done, done, within, arrays, checked, strayed)
+        if arrays:
             for trainer, state in zip(trainers, before, strict=True):
                 trainer.restore(state)
             within = first_part(trainers[0], trainers[1], step)
@@ -84,7 +89,9 @@ def first_part(one: Trainer, other: Trainer, step: int) -> str:
         if not np.array_equal(samples, others):
             return f"the samples of micro-batch {m}"
         stages = (_stages(trainer, step, m, samples) for trainer in pair)
-        for (what, left), (_, right) in zip(*stages, strict=True):
+        for (what, left), (beside, right) in zip_longest(*stages, fillvalue=("nothing", samples)):
+            if what != beside:  # a layer is frozen, or is not there
+                return f"{what} beside {beside} in micro-batch {m}"
             if left.shape != right.shape or left.tobytes() != right.tobytes():
                 return f"{what} in micro-batch {m}"
     if len(ours) != len(theirs):
