@@ -151,6 +151,7 @@ if TYPE_CHECKING:
     from distnet.nn import BinaryLinear as BinaryLinear
     from distnet.nn import Branches as Branches
     from distnet.nn import Conv2d as Conv2d
+    from distnet.nn import ConvTranspose2d as ConvTranspose2d
     from distnet.nn import Dropout as Dropout
     from distnet.nn import Embedding as Embedding
     from distnet.nn import Ensemble as Ensemble
@@ -176,6 +177,8 @@ if TYPE_CHECKING:
     from distnet.nn import Standardize as Standardize
     from distnet.nn import Tanh as Tanh
     from distnet.nn import Unflatten as Unflatten
+    from distnet.nn import Upsample as Upsample
+    from distnet.nn import fold_batchnorm as fold_batchnorm
     from distnet.nn import joined as joined
     from distnet.nn import quantize as quantize
     from distnet.nn import softmax as softmax

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from distnet.base.arithmetic import FLOAT, Arithmetic, arithmetic_of
+from distnet.base.arrays import Shape
 from distnet.base.blas import one_blas_thread
 from distnet.data import Dataset, default_cache_dir
 from distnet.data import registry as _registry
@@ -84,10 +85,16 @@ def _refuse_ranks_that_work_alone(function: str, settings: Mapping[str, Any]) ->
 
 @wraps(_registry.load_dataset)
 def load_dataset(
-    name: str = "mnist", data_dir: Path | str | None = None, cache_dir: Path | None = None
+    name: str = "mnist",
+    data_dir: Path | str | None = None,
+    cache_dir: Path | None = None,
+    input_shape: Shape = (),
+    *,
+    prepare: str = "plain",
 ) -> Dataset:
     # Where the commands look too, `distnet datasets fetch` among them.
-    return _registry.load_dataset(name, data_dir, cache_dir or default_cache_dir(os.environ))
+    cache_dir = cache_dir or default_cache_dir(os.environ)
+    return _registry.load_dataset(name, data_dir, cache_dir, input_shape, prepare=prepare)
 
 
 def connect() -> Communicator:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import subprocess
 import sys
@@ -49,7 +51,19 @@ def test_one_process_loads_no_mpi():
 
 
 def test_types_ship():
+    """Every public name has one: what type checkers do not see imported is Any for them."""
     assert resources.files("distnet").joinpath("py.typed").is_file()
+    tree = ast.parse(inspect.getsource(distnet))
+    (block,) = (each for each in tree.body if ast.unparse(each).startswith("if TYPE_CHECKING"))
+    seen = {each.asname for each in ast.walk(block) if isinstance(each, ast.alias)}
+    assert seen == set(distnet.__all__) - {"__version__"}
+
+
+def test_what_stands_in_front_takes_what_help_shows():
+    """`functools.wraps` shows the arguments of what is behind it."""
+    shown = inspect.signature(distnet.load_dataset)
+    taken = inspect.signature(distnet.load_dataset, follow_wrapped=False)
+    assert list(shown.parameters.values()) == list(taken.parameters.values())
 
 
 SCRIPT = """
