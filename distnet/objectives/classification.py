@@ -42,6 +42,11 @@ class Classification(Objective):
                 " logit for each class; end the network with Linear(K)"
             )
         (num_classes,) = network.output_shape
+        if isinstance(class_weights, str):
+            raise ValueError(
+                f"class_weights: found {class_weights!r:.60}, expected numbers (K,); "
+                "balanced_weights(labels, K) makes some"
+            )
         if class_weights is not None and len(class_weights) != num_classes:
             raise ValueError(
                 f"class_weights: found {len(class_weights)}, expected {num_classes}, one a class"

@@ -60,6 +60,8 @@ class Regression(Objective):
         shape = n, *self.network.output_shape
         if len(targets) != n or targets.size != math.prod(shape):
             raise DataError(f"targets: found shape {targets.shape}, expected {shape}")
+        if not np.can_cast(targets.dtype, np.float32, "same_kind"):
+            raise DataError(f"targets: found {targets.dtype}, expected numbers")
         if targets.dtype == np.uint8 and targets.ndim < 3:
             raise DataError(
                 f"targets: found uint8 of shape {targets.shape}, expected floats, or images if "

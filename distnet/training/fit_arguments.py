@@ -44,7 +44,8 @@ from distnet.training.watching.history import History
 WHOLE = dict(steps=0, epochs=0, batch_size=1, micro_batch_size=1, evaluate_every=0, seed=0)
 AT_LEAST_0 = "a finite number >= 0", lambda x: x >= 0
 PART = "a number >= 0 and < 1", lambda x: 0 <= x < 1
-REAL = dict(lr=AT_LEAST_0, weight_decay=AT_LEAST_0, clip_norm=AT_LEAST_0, ema=PART, validation=PART)
+LR = f"{AT_LEAST_0[0]}, or a schedule, as make_schedule returns it", AT_LEAST_0[1]
+REAL = dict(lr=LR, weight_decay=AT_LEAST_0, clip_norm=AT_LEAST_0, ema=PART, validation=PART)
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def check_kinds(
         )
     kinds = (
         ("network", network, isinstance(network, Network | Objective), "a Network, or Objective"),
-        ("comm", comm, hasattr(comm, "allgather"), "a communicator, as distnet.run gives it"),
+        ("comm", comm, hasattr(comm, "processes"), "a communicator, as distnet.run gives it"),
         ("augment", augment, augment is None or callable(augment), "a function, or None"),
         ("after", after, isinstance(after, History | None), "what an earlier call has returned"),
     )

@@ -90,7 +90,7 @@ def check(game: object, network: object, comm: object, settings: PlaySettings) -
         raise TypeError(f"{owner}: found game {game!r:.60}, expected a Game, such as Catch()")
     if not isinstance(network, Network):
         raise TypeError(f"{owner}: found network {network!r:.60}, expected a Network")
-    if not hasattr(comm, "allgather"):
+    if not hasattr(comm, "processes"):
         raise TypeError(f"{owner}: found comm {comm!r:.60}, expected what distnet.run gives")
     for name, minimum in WHOLE.items():
         arguments.whole(owner, name, settings.by_name[name], minimum)

@@ -98,6 +98,8 @@ def test_settings_that_make_no_sense(settings, message):
 def test_a_weight_for_each_class():
     with pytest.raises(ValueError, match="class_weights: found 3, expected 4"):
         objective(class_weights=[1, 2, 3])
+    with pytest.raises(ValueError, match=r"found 'balanced', expected .*; balanced_weights"):
+        objective(class_weights="balanced")  # as the flag has it
 
 
 def test_a_network_whose_outputs_are_images_is_no_classifier():

@@ -49,6 +49,12 @@ def test_bytes_that_are_no_images_are_neither_pixels_nor_numbers(shape):
         assert loss == pytest.approx(0.5 * np.square(ages).sum())
 
 
+def test_text_is_no_number():
+    trained = Regression(Network([Linear(1)], (3,)))
+    with pytest.raises(DataError, match="targets: found <U1, expected numbers"):
+        trained.measure(np.zeros((2, 3), np.float32), np.array(["a", "b"]))
+
+
 def test_vectors_may_be_trained_to_be_images():
     """In the order (C, H, W), as `Linear` reads images."""
     images = np.random.default_rng(1).random((5, 2, 4, 4))

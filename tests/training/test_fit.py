@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -586,6 +587,7 @@ PIXELS, LABELS = samples(50)
         (dict(evaluate_every=-1), "fit: found evaluate_every -1, expected a whole number of at"),
         (dict(seed=None), "fit: found seed None, expected a whole number of at least 0"),
         (dict(lr="0.1"), "fit: found lr '0.1', expected a finite number >= 0"),
+        (dict(lr="cosine"), "found lr 'cosine', .*, or a schedule, as make_schedule returns it"),
         (dict(lr=np.nan), "fit: found lr nan, expected a finite number >= 0"),
         (dict(weight_decay=-1), "fit: found weight_decay -1, expected a finite number >= 0"),
         (dict(ema=1), "fit: found ema 1, expected a number >= 0 and < 1"),
@@ -598,6 +600,10 @@ PIXELS, LABELS = samples(50)
         (dict(optimizer="Adam"), "unknown optimizer 'Adam', .*; did you mean adam?"),
         (dict(network=[Linear(3)]), r"fit: found network \[Linear\(3\)\], expected a Network, or"),
         (dict(comm=2), "fit: found comm 2, expected a communicator, as distnet.run gives it"),
+        (
+            dict(comm=SimpleNamespace(rank=0, size=1, allgather=list)),  # as mpi4py's
+            "fit: found comm namespace.*, expected a communicator, as distnet.run gives it",
+        ),
         (dict(augment="flip"), "fit: found augment 'flip', expected a function, or None"),
         (dict(after=3), "fit: found after 3, expected what an earlier call has returned"),
         (dict(evaluate_on=(PIXELS, LABELS)), "evaluate_on: found tuple, expected sets by name"),
