@@ -250,7 +250,7 @@ def _reader(source: Path) -> Reader:
         return _of_torchvision
     if source.suffix == SAFETENSORS and source.is_file():
         return _of_run if checkpoint.is_checkpoint(source) else _of_torchvision
-    return _of_run if source.is_dir() or source.suffix == SAFETENSORS else _of_book
+    return _of_book if source.is_file() or source.suffix == ".pkl" else _of_run
 
 
 def _of_torchvision(source: Path, options: ConvertOptions) -> tuple[str, Checkpoint]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distnet.base.command import one_line
-from distnet.base.options import argument, option, parse_options, pick
+from distnet.base.options import ConfigError, argument, option, parse_options, pick, shown
 from distnet.base.output import write_now
 from distnet.data import DATASETS, default_cache_dir
 from distnet.data.errors import DataError
@@ -54,6 +54,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
     cache_dir = default_cache_dir(environ)
     if argv[:1] == ["fetch"]:
         _fetch(parse_options(FetchOptions, argv[1:], "distnet datasets fetch"), cache_dir)
+    elif argv and not argv[0].startswith("-"):
+        raise ConfigError(f"found {shown(argv[0])}, expected fetch NAME, or nothing for the list")
     else:
         parse_options(ListOptions, argv, "distnet datasets")
         if write_now(sys.stdout, "\n".join(table(cache_dir)) + "\n"):

@@ -66,7 +66,7 @@ def report(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]) 
         for run in runs:
             try:
                 examined[run.name] = examine(run, options.picture, comm, environ)
-            except (DataError, CheckpointError) as error:  # the rest of the page is worth having
+            except DataError as error:  # the rest of the page is worth having
                 notes.append(f"distnet: warning: {run.path}: no pictures of it: {error}\n")
     for note in notes if comm.rank == 0 else []:
         write_now(sys.stderr, note)
@@ -107,7 +107,7 @@ def write(out: Path, text: str | None) -> None:
 def examine(
     run: RunFiles, picture: int, comm: Communicator, environ: Mapping[str, str]
 ) -> Examined:
-    """What the network of a run makes of its test samples; raises DataError, CheckpointError."""
+    """What the network of a run makes of its test samples; raises DataError."""
     if run.best is None:
         raise CheckpointError("found no checkpoint in it")
     network = classifier_of(run.best, str(run.path))

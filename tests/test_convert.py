@@ -274,6 +274,11 @@ def test_hostile_bytes_are_refused(tmp_path, content):
     refusal(tmp_path / "x.pkl")
 
 
+def test_a_run_that_is_not_there_is_not_called_a_pickle(tmp_path, capsys):
+    assert main([str(tmp_path / "runs"), str(tmp_path / "x.safetensors")]) == 2
+    assert "found no file, expected the directory of a run" in capsys.readouterr().err
+
+
 def test_what_is_no_small_file_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     huge = tmp_path / "huge.pkl"

@@ -147,6 +147,15 @@ def test_what_is_no_main_is_one_line(mpirun, program, message, num_ranks):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("call", ["load('runs/typo')", "load_dataset('typo')"])
+def test_files_that_cannot_be_used_are_one_line(call):
+    program = f"import distnet\ndistnet.run(lambda comm: distnet.{call})"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("distnet: error: ") and "typo" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("returned", "code"), [("None", 0), ("3", 3), ("[1]", 0), ("True", 0), ("lambda: 1", 0)]
 )

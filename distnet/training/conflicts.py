@@ -2,6 +2,7 @@
 
 from distnet.base.options import ConfigError, flag
 from distnet.parallel import CHANGES
+from distnet.parallel.sums.checked import CHECKED
 from distnet.parallel.sums.exact8 import Exact8
 from distnet.training.options import EXACT, OTHERS, TrainOptions, weights_of
 from distnet.training.step.islands import LocalSteps
@@ -23,10 +24,10 @@ def check_together(config: TrainOptions) -> None:
         _check_allreduce(config)
     if config.steps:
         _check_at_most(config, "stop_at", "steps")
-    if config.audit and config.reduction in OTHERS:
+    if config.audit and config.reduction not in CHECKED:
         raise ConfigError(
-            f"--audit: found it with --reduction {config.reduction}, expected {' or '.join(EXACT)}:"
-            " only exact sums can be checked"
+            f"--audit: found it with --reduction {config.reduction}, expected "
+            f"{' or '.join(CHECKED)}: only exact sums can be checked"
         )
     if config.numbers.rounds and config.reduction in OTHERS:
         raise ConfigError(

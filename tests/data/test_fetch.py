@@ -293,7 +293,7 @@ class TestCommand:
             (["fetch", "mnits"], "unknown data set 'mnits', expected one of mnist, fashion_mnist"),
             (["fetch", "mnist"], "mnist: found nothing to fetch, it is in the package"),
             (["fetch"], "NAME"),
-            (["list"], "list"),
+            (["list"], "found 'list', expected fetch NAME, or nothing for the list"),
         ],
     )
     def test_wrong_usage_is_one_line(self, capsys, environ, argv, message):

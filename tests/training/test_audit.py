@@ -16,6 +16,7 @@ from distnet.optim.schedules import constant
 from distnet.parallel import SerialCommunicator
 from distnet.parallel.dealing import deal
 from distnet.parallel.errors import RankAtFault
+from distnet.training.config import ConfigError, TrainConfig
 from distnet.training.step.assembly import make_trainer
 from distnet.training.step.audit import Check, plan
 from distnet.training.step.feed import Feed
@@ -113,6 +114,15 @@ def test_an_audit_decides_no_bit(comm, audit, reduction, exchange):
         assert bits(audited) == bits(alone)
     num_all = sum(len(alone.sampler.micro_batches(step)) for step in range(5))
     assert audited.audit.num_compared == (5 if audit == 1 else num_all)
+
+
+def test_only_sums_that_have_a_check_are_audited(monkeypatch):
+    """A format of a user's own may be exact, and has none."""
+    monkeypatch.setattr("distnet.training.conflicts.CHECKED", {"exact32": None})
+    for reduction in ("exact", "float32"):
+        with pytest.raises(ConfigError, match=f"--reduction {reduction}, expected exact32: only"):
+            TrainConfig(audit=1, reduction=reduction)
+    TrainConfig(audit=1, reduction="exact32")
 
 
 def test_a_process_on_its_own_audits_nothing(comm):

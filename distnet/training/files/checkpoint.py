@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import safetensors
 
+from distnet.base.errors import DataError
 from distnet.base.files import write_atomically
 
 FORMAT, VERSION = "distnet", "2"
@@ -32,7 +33,7 @@ PREFIXES = ("params.", "optimizer.", "statistics.", "memory.", SUM, OUTER, ISLAN
 Arrays = Mapping[str, np.ndarray]
 
 
-class CheckpointError(ValueError):
+class CheckpointError(DataError):
     """A checkpoint that cannot be used: one line with the file, what was found and expected."""
 
 
