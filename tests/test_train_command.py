@@ -30,6 +30,7 @@ from training_runs import (
     write_digits,
 )
 
+from distnet.data import load_dataset
 from distnet.data.formats.idx import format_idx
 from distnet.data.formats.idx_set import IDX_FILES
 
@@ -41,6 +42,7 @@ STEPS = 2 * STEPS_PER_EPOCH
 SUMMARY = """
 model data ranks epochs steps batch_size micro_batch_size seed reduction test_accuracy test_loss
 train_loss images_per_second wall_seconds params_sha256 fingerprint
+data_sha256 classes input_shape scale
 """
 
 on_1_and_3_ranks = pytest.mark.parametrize("num_ranks", [ALONE, 3], ids=["alone", "3-ranks"])
@@ -308,7 +310,7 @@ def test_ranks_with_different_code(flags, tmp_path):
 # The files of a run.
 
 
-def test_the_summary_tells_what_was_run(finished):
+def test_the_summary_tells_what_was_run(finished, data_dir):
     summary = read_summary(finished)
     assert set(SUMMARY.split()) <= set(summary)
     assert (summary["model"], summary["ranks"], summary["steps"]) == ("two_layer", 1, STEPS)
@@ -316,6 +318,9 @@ def test_the_summary_tells_what_was_run(finished):
     assert (summary["epochs"], summary["seed"], summary["reduction"]) == (2, 0, "exact")
     assert re.fullmatch("[0-9a-f]{64}", summary["params_sha256"])
     assert summary["fingerprint"]["numpy"] == np.__version__
+    data = load_dataset(data_dir=data_dir)
+    assert summary["data_sha256"] == data.sha256 and summary["scale"] == 1 / 255
+    assert (*summary["classes"],) == data.classes and (*summary["input_shape"],) == (1, 28, 28)
     assert 0 < summary["test_accuracy"] <= 1
     assert summary["images_per_second"] > 0
 

@@ -65,10 +65,14 @@ class Particulars:
 
     def summary(self, run: Run) -> dict[str, Any]:
         """What summary.json says beside the results."""
-        config = self.config
+        config, dataset = self.config, self.dataset
         return {
             "model": config.model,
-            "data": self.dataset.name,
+            "data": dataset.name,
+            "data_sha256": dataset.sha256,
+            "classes": dataset.classes,
+            "input_shape": dataset.input_shape,
+            "scale": dataset.scale,
             "batch_size": config.batch_size,
             "micro_batch_size": config.micro_batch_size,
             "seed": config.seed,
