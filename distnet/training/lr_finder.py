@@ -20,6 +20,7 @@ from distnet.training.run import Callback, Run
 from distnet.training.step.result import StepResult
 
 SMOOTHING = 0.9  # the decay of the moving average of the losses
+FEW = 10  # losses, 1 / (1 - SMOOTHING): an average of fewer is low or high by the luck of a batch
 BURST = 4.0  # times the lowest loss: there is nothing to learn from what follows
 MARGIN = 10.0  # the loss falls best at about a tenth of where it falls no more
 
@@ -29,7 +30,7 @@ class LearningRates:
     """What each learning rate did: `losses[i]` is that of the step before `lrs[i]` was applied.
 
     smoothed: the moving average of the losses, freed of its bias towards zero. suggestion: a tenth
-    of the learning rate where that is lowest.
+    of the learning rate where that is lowest, after the first 10 steps if there are more.
     """
 
     lrs: list[float]
@@ -81,7 +82,8 @@ def find_lr(
         **settings,
     )
     lrs = [rate(step) for step in range(len(history.losses))]
-    best = smooth.values.index(min(smooth.values))
+    settled = smooth.values[FEW:] or smooth.values
+    best = smooth.values.index(min(settled), len(smooth.values) - len(settled))
     return LearningRates(lrs, history.losses, smooth.values, lrs[best] / MARGIN)
 
 

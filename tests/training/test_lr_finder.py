@@ -58,6 +58,22 @@ def test_the_suggestion_trains():
     assert np.mean(history.losses[-4:]) < 0.7 * np.mean(slower.losses[-4:])  # an epoch
 
 
+def test_a_first_batch_that_is_easy_by_chance_is_no_suggestion():
+    """Its loss alone was the lowest average of all, and a tenth of the lowest rate suggested."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 400)
+    inputs = rng.standard_normal((400, 20)) + 0.4 * np.eye(5, 20)[labels]  # hard to tell apart
+    net = distnet.Network([distnet.Linear(16), distnet.ReLU(), distnet.Linear(5)], (20,), seed=0)
+    settings: dict[str, Any] = {"optimizer": "adam", "batch_size": 20}
+    curves = [
+        distnet.find_lr(net, inputs, labels, steps=50, seed=seed, **settings) for seed in range(8)
+    ]
+    assert any(np.argmin(curve.smoothed) < 10 for curve in curves)
+    assert min(curve.suggestion for curve in curves) > 1e-3
+    few = distnet.find_lr(net, inputs, labels, steps=3, **settings)
+    assert few.suggestion == few.lrs[int(np.argmin(few.smoothed))] / 10
+
+
 def test_the_network_stays_as_it_is():
     net = network()
     before = net.parameters.values.copy()
