@@ -172,19 +172,20 @@ class Supervisor:
     def _wait(self, launcher: Launcher, lookout: Lookout | None = None) -> None:
         """Returns when the job has ended, or has been silent for too long.
 
-        Asks it for a checkpoint, to end after a step, when hosts have come that it does not have.
+        Asks it for a checkpoint, to end after a step, when hosts have come that it does not have:
+        not before its first sign of life, as the signal would be its death while it starts.
         """
-        last, since = self._signs_of_life(), time.monotonic()
+        last, since, hears = self._signs_of_life(), time.monotonic(), False
         while launcher.poll() is None:
             time.sleep(POLL_SECONDS)
-            if lookout and lookout.found and not self.grows:
+            signs = self._signs_of_life()
+            if signs != last:
+                last, since, hears = signs, time.monotonic(), True
+            if hears and lookout and lookout.found and not self.grows:
                 self.grows = True
                 come = ", ".join(lookout.found)
                 say(f"{come} can be used now; the job stops after a step, and goes on with all")
                 launcher.send_signal(signal.SIGUSR1)
-            signs = self._signs_of_life()
-            if signs != last:
-                last, since = signs, time.monotonic()
             if time.monotonic() - since > self.policy.silence:
                 say(f"nothing has happened in {self.directory} for {self.policy.silence:g} s")
                 return

@@ -244,14 +244,17 @@ def test_a_job_waits_for_a_host_that_answers(tmp_path):
     assert starts(tmp_path) == ["a"]
 
 
-# A job that saves its state when it is asked to, and ends.
+# A job that saves its state when it is asked to, and ends: once it has written its first line.
 STOP_WHEN_ASKED = (
-    "import signal; signal.signal(signal.SIGUSR1, lambda *_: exec(CHECKPOINT)); "
-    f"(out / 'ready').touch(); time.sleep({10 * SECONDS})"
+    "import signal; (out / 'starting').touch(); time.sleep(0.5); "
+    "signal.signal(signal.SIGUSR1, lambda *_: exec(CHECKPOINT)); "
+    f"(out / 'metrics.jsonl').touch(); time.sleep({10 * SECONDS})"
 ).replace("CHECKPOINT", repr(CHECKPOINT.replace("sys.exit(9)", "sys.exit(75)")))
 
 
-def test_a_job_goes_on_with_hosts_that_come(tmp_path):
+@pytest.mark.parametrize("when", ["starting", "metrics.jsonl"])
+def test_a_job_goes_on_with_hosts_that_come(tmp_path, when):
+    """While it starts, and would die of the wish to stop, or later."""
     (tmp_path / "hosts").write_text("# ours\na slots=2\n")
     (tmp_path / "plan").write_text(f"{STOP_WHEN_ASKED}\n{FINISH}")
     job = [sys.executable, "-c", JOB, "--out", str(tmp_path), "{hosts}", "{ranks}"]
@@ -259,7 +262,7 @@ def test_a_job_goes_on_with_hosts_that_come(tmp_path):
     options += ["--look-every", "0.05", "--max-restarts", "0", "--ranks-per-host", "2"]
     command = [*SUPERVISE, *options, "--", *job]
     with subprocess.Popen(command, env=ENVIRON, stderr=subprocess.PIPE, text=True) as process:
-        wait_for((tmp_path / "ready").exists)
+        wait_for((tmp_path / when).exists)
         assert process.poll() is None
         with (tmp_path / "hosts").open("a") as file:
             file.write("b:2\n")
@@ -276,7 +279,7 @@ def test_a_job_goes_on_with_hosts_that_come_back(tmp_path):
     options = ["--hosts", "a,b", "--probe", f"test -e '{tmp_path}/{{host}} is there'"]
     command = [*SUPERVISE, *options, "--look-every", "0.05", "--", *job]
     with subprocess.Popen(command, env=ENVIRON, stderr=subprocess.PIPE, text=True) as process:
-        wait_for((tmp_path / "ready").exists)
+        wait_for((tmp_path / "starting").exists)
         (tmp_path / "a is there").touch()
         process.communicate(timeout=SECONDS)
     assert process.returncode == 0
