@@ -63,6 +63,7 @@ class Supervisor:
         self.launcher: Launcher | None = None
         self.stop_wanted = False
         self.grows = False  # whether the job was asked to stop for hosts that have come
+        self.fell_silent = False  # whether it was ended for that
 
     def __call__(self) -> int:
         """Returns the exit code of the last job; raises ConfigError for what cannot be started."""
@@ -93,7 +94,8 @@ class Supervisor:
 
     def _is_final(self, code: int) -> bool:
         """Whether another start would be of no use, or is not wanted."""
-        preempted = code == STOPPED_EARLY and not self.policy.restart_preempted
+        restarts = self.policy.restart_preempted or self.fell_silent
+        preempted = code == STOPPED_EARLY and not restarts
         return code == WRONG_USAGE or preempted or self.stop_wanted
 
     def _back_off(self, num_restarts: int) -> None:
@@ -117,7 +119,8 @@ class Supervisor:
 
     def _run_job(self, held: IO[str]) -> tuple[int, bool]:
         """Runs a job to its end; its exit code, and whether the run is finished."""
-        self.grows, hosts = False, self._hosts_that_answer()
+        self.grows = self.fell_silent = False
+        hosts = self._hosts_that_answer()
         if self.hosts and not hosts:
             return FAILED, False
         before = version(self.directory / "summary.json")
@@ -188,6 +191,7 @@ class Supervisor:
                 launcher.send_signal(signal.SIGUSR1)
             if time.monotonic() - since > self.policy.silence:
                 say(f"nothing has happened in {self.directory} for {self.policy.silence:g} s")
+                self.fell_silent = True
                 return
 
     def _signs_of_life(self) -> tuple[object, ...]:

@@ -138,6 +138,15 @@ def test_a_silent_job_is_killed_and_restarted(supervise, tmp_path):
             assert b"sleep\x00987" not in path.read_bytes()
 
 
+def test_a_silent_job_that_stops_when_it_is_ended_is_restarted(supervise, tmp_path):
+    """As one that was only slow does, after a checkpoint: nobody wanted it to stop."""
+    slow = "import signal; signal.signal(15, lambda *_: sys.exit(75)); "
+    slow += f"time.sleep({10 * SECONDS})"
+    code, errors = supervise([slow, FINISH], "--silence", "2", "--requeue", "false")
+    assert (code, len(starts(tmp_path))) == (0, 2)
+    assert "the job ended with exit code 75 and is not finished" in errors
+
+
 def test_one_directory_has_one_supervisor(supervise, tmp_path):
     patient = "while not (out / 'go').exists(): time.sleep(0.01)"
     first = supervise([f"exec({patient!r}); {FINISH}"], wait=False)
