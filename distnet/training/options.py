@@ -56,7 +56,13 @@ class TrainOptions:
     """
 
     model: str = option("deep_convnet", "network", group=WHAT, choices=MODELS)
-    data: str = option("mnist", "data set", group=WHAT, choices=DATASETS)
+    data: str = option(
+        "mnist",
+        "data set",
+        group=WHAT,
+        choices=DATASETS,
+        otherwise="; --data-dir is for your own",
+    )
     data_dir: str = option(
         "",
         "directory with the files of the data set; without --data whatever images and labels it "

@@ -328,6 +328,7 @@ def test_a_wrong_file_is_wrong_even_where_a_flag_wins(tmp_path):
         ("milestones = 0.5", "milestones: found 0.5, expected a list, each a number > 0 and < 1"),
         ("milestones = [0.5, 'x']", "milestones: found 'x', expected a number > 0 and < 1"),
         ("optimizer = 'adm'", "adam, adamw, lars, lamb; did you mean adam?"),
+        ("data = 'mine'", "shapes; --data-dir is for your own"),
     ],
 )
 def test_a_bad_file_is_one_line_that_names_key_found_and_expected(tmp_path, content, message):

@@ -123,7 +123,8 @@ def _checked(settings: Option, value: object, label: str) -> Any:
     if settings.path and isinstance(value, str):
         value = os.path.expanduser(value)
     if type(value) is not kind or not _allowed(value, settings):
-        hint = nearest(value, settings.choices, "") if isinstance(value, str) else ""
+        otherwise = settings.otherwise
+        hint = nearest(value, settings.choices, otherwise) if isinstance(value, str) else ""
         raise ConfigError(f"{label}: found {shown(value)}, expected {_expected(settings)}{hint}")
     return value
 

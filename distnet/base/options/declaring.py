@@ -10,12 +10,13 @@ from typing import Any
 class Option:
     """A setting: what it means and what values it may have. Its type is that of its default.
 
-    choices: the allowed texts; limits: bounds by comparison, such as `{">=": 1}`; bare: the value
-    of the flag given without one; decides: whether the option decides the results of a run;
-    path: a file or directory, where ~ is the home directory; positional: it is given without a
-    flag, and its default says no more than its type; verbatim: it is all that follows `--`;
-    optional: it can be left out. instead_of: the option in whose place this one decides, so that
-    who gives it leaves behind what a file says of that.
+    choices: the allowed texts; otherwise: how the error ends for a text that is like none of them;
+    limits: bounds by comparison, such as `{">=": 1}`; bare: the value of the flag given without
+    one; decides: whether the option decides the results of a run; path: a file or directory, where
+    ~ is the home directory; positional: it is given without a flag, and its default says no more
+    than its type; verbatim: it is all that follows `--`; optional: it can be left out. instead_of:
+    the option in whose place this one decides, so that who gives it leaves behind what a file says
+    of that.
     owner, takers: of an option that belongs to the entries of a registry, the option that names
     the entry ("optimizer"), and what it is for each entry that takes it, by name.
     """
@@ -29,6 +30,7 @@ class Option:
     bare: str | None = None
     decides: bool = True
     path: bool = False
+    otherwise: str = ""
     positional: bool = False
     verbatim: bool = False
     optional: bool = False
@@ -60,6 +62,7 @@ def option(
     group: str,
     metavar: str = "",
     choices: Iterable[str] = (),
+    otherwise: str = "",
     limits: Mapping[str, float] | None = None,
     bare: str | None = None,
     decides: bool = True,
@@ -77,6 +80,7 @@ def option(
         bare,
         decides,
         path,
+        otherwise,
         instead_of=instead_of,
     )
     return field(default=default, metadata={"option": settings})
