@@ -86,6 +86,26 @@ def test_a_run_ends_when_it_gets_no_better(monkeypatch, scores, patience, last):
     assert history.ended == expected
 
 
+def test_patience_lasts_over_calls_that_go_on():
+    """Each began anew, so that calls of one epoch never ended."""
+    network, history = distnet.Network([distnet.Linear(3)], (4,), seed=1), None
+    inputs, labels = samples()
+    sets = {"same": (inputs, labels)}
+    settings = {"batch_size": 5, "lr": 0.0, "callbacks": [EarlyStopping(2)]}
+    ended = []
+    for _ in range(3):
+        history = distnet.fit(
+            network, inputs, labels, epochs=1, after=history, evaluate_on=sets, **settings
+        )
+        ended.append(history.ended)
+    assert ended == ["", *2 * ["no better for 2 evaluations"]]
+    sets = {"other": (inputs, labels)}  # better or worse than what was evaluated before: unknown
+    history = distnet.fit(
+        network, inputs, labels, epochs=1, after=history, evaluate_on=sets, **settings
+    )
+    assert history.ended == ""
+
+
 @pytest.mark.parametrize("num_ranks", RANKS)
 def test_all_ranks_end_together(comm, num_ranks):
     settings = {"epochs": 50, "lr": 0.0}  # nothing gets better

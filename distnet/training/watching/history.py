@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from distnet.base.words import counted
 from distnet.optim import Optimizer
-from distnet.training.record import Metrics
+from distnet.training.record import Metrics, Record
 from distnet.training.run import Callback, Run
 from distnet.training.step.result import StepResult
 
@@ -22,7 +22,7 @@ class History(Callback):
     params_sha256: of what the network has in the end, with `ema` the average, as little-endian
     float32.
     num_steps: updates so far, those of the calls before it included, if it went on after them.
-    optimizer: with its state, for a call that goes on.
+    optimizer, record: with their state, for a call that goes on.
     """
 
     steps: list[Metrics] = field(default_factory=list)
@@ -33,6 +33,7 @@ class History(Callback):
     params_sha256: str = ""
     num_steps: int = 0
     optimizer: Optimizer | None = field(default=None, compare=False)
+    record: Record = field(default_factory=Record, compare=False)
 
     def __repr__(self) -> str:
         """In a line: a notebook shows what `fit` returns."""
@@ -73,7 +74,7 @@ class History(Callback):
     def complete(self, run: Run) -> None:
         """To be called when `run` has ended: its network keeps what was evaluated last."""
         run.trainer.use_evaluated()
-        self.ended, self.num_steps = run.record.ended, run.num_done
+        self.ended, self.num_steps, self.record = run.record.ended, run.num_done, run.record
         self.params_sha256 = run.trainer.parameters.sha256()
 
     def stepped(self, run: Run, result: StepResult) -> None:
