@@ -64,7 +64,7 @@ class Objective(ABC):
         return len(targets)
 
     def metrics(self, loss: float, counts: Array, num_samples: int) -> dict[str, float]:
-        """What is told of a batch or an epoch, by name; the loss is divided already."""
+        """What is told of a batch or an epoch, by name; "loss", divided already, among it."""
         return {"loss": loss}
 
     def score(self, metrics: dict[str, float]) -> float:

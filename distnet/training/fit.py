@@ -71,6 +71,8 @@ def fit(
     last batch may be short.
     optimizer: a name (see OPTIMIZERS; with `weight_decay` on weights alone) or one of your own,
     with a weight decay and limit of the gradient of its own.
+    lr: the learning rate, or its course: a function of the step from 0, as `make_schedule` returns
+    it. The training command's default is another for each optimizer, `OPTIMIZERS[name].lr`.
     clip_norm: a gradient that is longer is scaled down to this Euclidean norm; 0: never.
     ema: decay of an exponential moving average of the parameters, which is what is evaluated and,
     in the end, what the network has; 0: none.
