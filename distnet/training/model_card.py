@@ -6,6 +6,7 @@ directory later. What only people know, such as what a network is good for, is f
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -48,15 +49,19 @@ def model_card(
         *_results(summary),
         ("best checkpoint", _best(summary, chosen_by)),
         ("length", f"{summary['steps']} steps, {summary['epochs']:.4g} epochs"),
-        ("trained on", f"{summary['data']}, {num_samples:,} samples, SHA-256 `{dataset.sha256}`"),
+        (
+            "trained on",
+            f"{_plain(summary['data'])}, {num_samples:,} samples, SHA-256 `{dataset.sha256}`",
+        ),
         ("parameters", f"{network.parameters.values.size:,}, SHA-256 `{summary['params_sha256']}`"),
-        ("computed by", _computed(summary)),
+        ("computed by", _computed(summary, config)),
     ]
     table = "\n".join(f"| {name} | {text} |" for name, text in rows)
+    quoted = shlex.quote(str(path))
     size, version = format_shape(network.input_shape), import_module("distnet").__version__
     classes = dataset.classes
     return f"""\
-# {summary["model"]} on {summary["data"]}
+# {summary["model"]} on {_plain(summary["data"])}
 
 A network that tells {len(classes)} classes of inputs of {size} apart: {_named(classes)}.
 
@@ -73,14 +78,14 @@ network = distnet.load({str(path)!r})
 print(network.classes, network.predict(images).argmax(axis=1))
 ```
 
-`distnet predict {path} FILES` does the same for files, `distnet evaluate {path}` tells what it gets
-right by class, `distnet report {path}` shows it.
+`distnet predict {quoted} FILES` does the same for files, `distnet evaluate {quoted}`
+tells what it gets right by class, `distnet report {quoted}` shows it.
 
 ## How it was made
 
 `{_command(config)}` with distnet {version}. The whole configuration is in
-`config.toml`: `distnet train --config {path}/config.toml --out ANOTHER` makes it
-again{_again(summary)}.
+`config.toml`: `distnet train --config {shlex.quote(f"{path}/config.toml")} --out ANOTHER`
+makes it again{_again(config)}.
 
 ```text
 {network}
@@ -105,24 +110,32 @@ def _best(summary: Mapping[str, Any], chosen_by: str) -> str:
     return f"{accuracy} after step {summary['best_step']}, chosen by the {chosen_by} samples"
 
 
-def _computed(summary: Mapping[str, Any]) -> str:
+def _computed(summary: Mapping[str, Any], config: TrainConfig) -> str:
     found = summary["fingerprint"]
     ranks = summary["ranks"]
     return (
         f"{counted(ranks, 'rank')}, NumPy {found['numpy']}, {found['blas']} "
-        f"{found['blas_version']} ({found['blas_architecture']}), reduction {summary['reduction']}"
+        f"{found['blas_version']} ({found['blas_architecture']}), arithmetic "
+        f"{config.arithmetic}, reduction {summary['reduction']}"
     )
 
 
-def _again(summary: Mapping[str, Any]) -> str:
-    if not str(summary["reduction"]).startswith("exact"):
+def _again(config: TrainConfig) -> str:
+    if not config.reduction.startswith("exact"):
         return ""
+    if config.arithmetic == "portable":
+        return ", with the same bits on any machine and any number of ranks"
     return ", with the same bits where NumPy has the same kernels, on any number of ranks"
 
 
 def _named(classes: Sequence[str]) -> str:
     more = f" and {len(classes) - MAX_CLASSES} more" if len(classes) > MAX_CLASSES else ""
-    return ", ".join(classes[:MAX_CLASSES]) + more
+    return ", ".join(map(_plain, classes[:MAX_CLASSES])) + more
+
+
+def _plain(name: str) -> str:
+    """A name of the user's, of which Markdown shall make nothing."""
+    return re.sub(r"([\\`*<&\[|])", r"\\\1", name)
 
 
 def _command(config: TrainConfig) -> str:
@@ -136,7 +149,9 @@ def _command(config: TrainConfig) -> str:
         decides = details(item).decides or name in INPUTS
         if value is None or value == usual or not decides:
             continue
+        if isinstance(value, bool):
+            changed.append(flag(name if value else f"no_{name}"))
+            continue
         words = value if isinstance(value, tuple) else (value,)
-        shown = "" if value is True else " " + " ".join(shlex.quote(str(word)) for word in words)
-        changed.append(f"{flag(item.name)}{shown}")
+        changed.append(" ".join([flag(name), *(shlex.quote(str(word)) for word in words)]))
     return " ".join(["distnet train", *changed])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from training_runs import ALONE, NUM_TRAIN, SIZES, read_summary, succeed, write_digits
 
@@ -67,6 +69,9 @@ def test_only_what_was_chosen_is_shown():
         "distnet train": TrainConfig(),
         "distnet train --optimizer sgd --seed 3": TrainConfig(optimizer="sgd", seed=3, out="x"),
         "distnet train --augment-flip": TrainConfig(augment_flip=True),
+        "distnet train --model resnet20 --no-shortcuts": TrainConfig(
+            model="resnet20", shortcuts=False
+        ),
     }.items():
         assert _command(config) == command
 
@@ -74,3 +79,22 @@ def test_only_what_was_chosen_is_shown():
 def test_what_is_read_is_shown_though_its_name_decides_nothing():
     shown = _command(TrainConfig(data_dir="my data", init="runs/a"))
     assert shown == "distnet train --data-dir 'my data' --init runs/a"
+
+
+def test_names_with_spaces_and_signs_do_not_break_the_card(tmp_path):
+    """Commands can be copied, and names are read as they are: none is a tag or a column."""
+    data_dir, out = tmp_path / "a | b", tmp_path / "my run"
+    data_dir.mkdir()
+    labels = np.array(["<b>", "x*y*"])[np.arange(90) % 2]
+    np.savez(data_dir / "a.npz", x_train=np.zeros((90, 8, 8), np.uint8), y_train=labels)
+    flags = ("--arithmetic", "portable", "--steps", "1", "--model", "two_layer", *SIZES)
+    succeed(ALONE, *flags, "--data-dir", data_dir, "--out", out)
+    text = (out / "README.md").read_text()
+    assert r"apart: \<b>, x\*y\*." in text
+    assert rows(text)["trained on"].startswith(r"a \| b, ")
+    assert "arithmetic portable" in rows(text)["computed by"]
+    assert "same bits on any machine" in text.replace("\n", " ")
+    for command in re.findall(r"`distnet (?:predict|evaluate|report|train) (.*?)`", text):
+        assert any(
+            str(path) in shlex.split(command) for path in (out, out / "config.toml", data_dir)
+        )
