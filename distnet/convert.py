@@ -140,6 +140,8 @@ def main(argv: Sequence[str]) -> int:
     source, target = Path(options.source), Path(options.target)
     if target.suffix not in (SAFETENSORS, ONNX, *TORCH):
         raise ValueError(f"{target}: found no name of a file of arrays, {EXPECTED}, or {ONNX}")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target.parent}: found no directory, expected one for the file")
     _check_target(target)
     if options.storage != "int8" and (options.data or options.data_dir):
         raise ValueError(
@@ -246,6 +248,8 @@ Reader = Callable[[Path, ConvertOptions], tuple[str, Checkpoint]]
 
 def _reader(source: Path) -> Reader:
     """What reads a file of that kind: it gives a model file's content, and what to call it."""
+    if source.suffix == ONNX:
+        raise ValueError(f"{source}: found an ONNX file, which can be written, but not be read")
     if source.suffix in TORCH:
         return _of_torchvision
     if source.suffix == SAFETENSORS and source.is_file():

@@ -360,6 +360,16 @@ def test_a_checkpoint_becomes_a_model_file(tmp_path, capsys):
         target.unlink()
 
 
+def test_what_cannot_be_read_or_written_is_told_by_its_name(tmp_path, capsys):
+    (tmp_path / "a.onnx").write_bytes(b"\x08\x09")
+    for argv, says in (
+        (("a.onnx", "b.safetensors"), "a.onnx: found an ONNX file, which can be written, but"),
+        (("a.pkl", "none/b.onnx"), "none: found no directory, expected one for the file"),
+    ):
+        assert main([str(tmp_path / name) for name in argv]) == 2
+        assert capsys.readouterr().err.startswith(f"distnet: error: {tmp_path}/{says}")
+
+
 def test_a_checkpoint_of_a_run_is_not_replaced(tmp_path, capsys):
     network = SimpleConvNet((1, 8, 8), 10)
     state = {f"params.{name}": array for name, array in network.parameters.named().items()}

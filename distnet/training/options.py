@@ -355,7 +355,7 @@ class TrainOptions:
     overwrite: bool = option(
         False,
         "replace the run whose results are in the directory, and a file that is where the timeline "
-        "goes, which are otherwise refused",
+        "goes, which are otherwise refused; a timeline is replaced without it",
         group=FILES,
         decides=False,
     )
