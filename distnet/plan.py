@@ -17,6 +17,7 @@ from distnet.base.command import one_line
 from distnet.base.files import expect_none, write_atomically
 from distnet.base.options import ConfigError, parse_options
 from distnet.base.output import write_now
+from distnet.base.tables import aligned
 from distnet.base.words import counted
 from distnet.planning.advice import advice
 from distnet.planning.forecast import Row, cluster_of, rows_of, workload_of
@@ -29,9 +30,10 @@ from distnet.training.files.metrics import plain
 from distnet.training.job import DONE, NOT_WRITTEN
 
 HEAD = (
-    "ranks hosts  step ms compute  uneven varying messages   alone efficiency  images/s"
-    "  MB/step burst MB  MB/rank"
+    *("ranks", "hosts", "step ms", "compute", "uneven", "varying", "messages", "alone"),
+    *("efficiency", "images/s", "MB/step", "burst MB", "MB/rank"),
 )
+PLAYED = ("policy", "hours", "ms/step", "failures", "lost", "waiting to go on", "hosts at the end")
 
 
 @one_line(ConfigError, OSError)
@@ -83,9 +85,9 @@ def lines(
 ) -> Iterator[str]:
     """All that is said."""
     yield from about(plan)
-    priced = [row.hours is not None for row in rows]
-    yield HEAD + ("    hours      cost" if any(priced) else "")
-    yield from map(line_of, rows)
+    cells = list(map(cells_of, rows))
+    head = [*HEAD, "hours", "cost"][: len(cells[0])]
+    yield from aligned([head, *cells], left=0)
     yield from (line for run in plan.measured for line in compared(run, plan))
     yield from (f"advice: {text}" for text in advice(options, plan, rows))
     yield from played_lines(options, played)
@@ -106,28 +108,28 @@ def about(plan: Plan) -> Iterator[str]:
     )
 
 
-def line_of(row: Row) -> str:
-    """A line of the table."""
+def cells_of(row: Row) -> list[str]:
+    """A line of the table, whose columns are HEAD, and hours and cost where they are asked for."""
     step = row.step
     parts = (
+        step.seconds,
         step.compute_seconds,
         step.uneven_seconds,
         step.varying_seconds,
         step.exposed_seconds,
         step.alone_seconds,
     )
-    compute, uneven, varying, exposed, alone = (f"{part * 1e3:.4g}" for part in parts)
-    sent, burst, held = (x / 1e6 for x in (step.sent_bytes, step.burst_bytes, row.memory_bytes))
-    text = (
-        f"{step.num_ranks:>5}{step.num_hosts:>6}{step.seconds * 1e3:>9.4g}{compute:>8}{uneven:>8}"
-        f"{varying:>8}{exposed:>9}{alone:>8}{row.efficiency:>11.1%}{step.images_per_second:>10.0f}"
-        f"{sent:>9.3g}{burst:>9.3g}{held:>9.3g}"
-    )
-    if row.hours is not None:
-        text += f"{row.hours:>9.3g}"
-    if row.cost is not None:
-        text += f"{row.cost:>10.4g}"
-    return text
+    sizes = (step.sent_bytes, step.burst_bytes, row.memory_bytes)
+    costs = ((row.hours, ".3g"), (row.cost, ".4g"))
+    return [
+        str(step.num_ranks),
+        str(step.num_hosts),
+        *(f"{part * 1e3:.4g}" for part in parts),
+        f"{row.efficiency:.1%}",
+        f"{step.images_per_second:.0f}",
+        *(f"{size / 1e6:.3g}" for size in sizes),
+        *(f"{value:{spec}}" for value, spec in costs if value is not None),
+    ]
 
 
 def compared(run: Measured, plan: Plan) -> Iterator[str]:
@@ -146,18 +148,23 @@ def played_lines(options: PlanOptions, played: dict[str, Played]) -> Iterator[st
     """What became of the runs that were played."""
     if not played:
         return
-    yield (
-        f"played: {options.simulate} steps on {max(options.ranks)} ranks, seed {options.seed}"
-        "\npolicy        hours  ms/step  failures  lost  waiting to go on  hosts at the end"
-    )
+    yield f"played: {options.simulate} steps on {max(options.ranks)} ranks, seed {options.seed}"
+    cells = [[*PLAYED, ""]]
     for policy, run in played.items():
-        steps = max(run.num_done, 1)
-        given_up = f", given up after {run.num_done} steps" if run.given_up else ""
-        yield (
-            f"{policy:<9}{run.seconds / 3600:>10.4g}{run.seconds / steps * 1e3:>9.4g}"
-            f"{run.num_failures:>10}{run.lost_seconds / (run.seconds or math.inf):>6.1%}"
-            f"{run.down_seconds / (run.seconds or math.inf):>18.1%}{run.num_hosts:>18}{given_up}"
+        seconds, steps = run.seconds or math.inf, max(run.num_done, 1)
+        cells.append(
+            [
+                policy,
+                f"{run.seconds / 3600:.4g}",
+                f"{run.seconds / steps * 1e3:.4g}",
+                str(run.num_failures),
+                f"{run.lost_seconds / seconds:.1%}",
+                f"{run.down_seconds / seconds:.1%}",
+                str(run.num_hosts),
+                f"given up after {run.num_done} steps" if run.given_up else "",
+            ]
         )
+    yield from aligned(cells)
 
 
 def as_json(

@@ -206,19 +206,28 @@ def _computing(options: PlanOptions, runs: Sequence[Measured], unknown: list[str
     counts = np.array([m for run in runs for m in run.micro_batches])
     seconds = np.array([s for run in runs for s in run.seconds])
     deviation = options.deviation or float(np.median([run.deviation for run in runs]))
-    if counts.max() > 1.2 * counts.min():
-        slope, alone = np.polyfit(counts, seconds, 1)
-        each, alone = max(float(slope), 1e-9), max(float(alone), 0.0)
-    else:
-        alone = options.step_seconds
-        each = max(float(np.median((seconds - alone) / counts)), 1e-9)
+    each, alone = 0.0, options.step_seconds
+    differ = counts.max() > 1.2 * counts.min()
+    if differ and not alone:
+        each, alone = map(float, np.polyfit(counts, seconds, 1))
+    if each <= 0:  # the runs do not tell
+        alone, busy = options.step_seconds, counts > 0
+        each = float(np.median((seconds - alone)[busy] / counts[busy]))
         if not alone:
+            odd = "in the runs a rank computed no longer for more micro-batches"
+            cure = odd if differ else "a second run with another number of ranks tells"
             unknown.append(
                 "what of a step every rank does for itself: taken as nothing, which flatters many "
-                "ranks (a second run with another number of ranks tells)"
+                f"ranks ({cure})"
             )
+    if each <= 0:
+        raise ConfigError(
+            f"step_seconds: found {alone:g}, expected less than a rank computed in a step of the "
+            f"runs, {float(np.median(seconds)):.3g}"
+        )
     # That of a step of m micro-batches is the m-th root's part of that of one.
     deviation *= math.sqrt(float(np.median(counts))) if not options.deviation else 1.0
+    alone = max(alone, 0.0)
     return replace(options, micro_batch_seconds=each, step_seconds=alone, deviation=deviation)
 
 

@@ -47,7 +47,7 @@ def test_a_plan_by_hand_has_a_row_for_every_number_of_ranks(capsys):
 def test_all_that_is_said_fits_together(capsys):
     text = plan(capsys, *BY_HAND, "--steps=1000", "--price=2", "--mtbf-hours=100", "--simulate=50")
     for word in (
-        "ranks hosts",
+        "ranks  hosts",
         "advice: the most ranks",
         "cheapest:",
         "played: 50 steps",
@@ -75,23 +75,55 @@ def test_runs_of_different_batches_do_not_go_together(runs, capsys):
     assert "expected runs of one network and batch" in capsys.readouterr().err
 
 
-def test_two_numbers_of_ranks_tell_what_is_not_shared_out(runs, tmp_path, capsys):
-    for ranks, seconds in ((1, 4 * 0.010 + 0.003), (4, 0.010 + 0.003)):
-        run = tmp_path / str(ranks)
-        run.mkdir()
-        (run / "config.toml").write_text((runs / "100" / "config.toml").read_text())
-        line = {
-            "event": "epoch",
-            "step": 10,
-            "compute_seconds": [10 * seconds] * ranks,
-            "micro_batches": [40 // ranks] * ranks,
-            "compute_deviation": [0.1] * ranks,
-        }
-        (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-    directories = [str(tmp_path / name) for name in "14"]
-    workload = as_json(capsys, *directories, "--parameters=39760")["workload"]
+@pytest.fixture
+def two_runs(runs, tmp_path):
+    """`two_runs(one, four)`: on one rank and on four, seconds that each rank computed in a step."""
+
+    def leave(*seconds):
+        for ranks, each in zip((1, 4), seconds, strict=True):
+            run = tmp_path / str(ranks)
+            run.mkdir()
+            (run / "config.toml").write_text((runs / "100" / "config.toml").read_text())
+            line = {
+                "event": "epoch",
+                "step": 10,
+                "compute_seconds": [10 * each] * ranks,
+                "micro_batches": [40 // ranks] * ranks,
+                "compute_deviation": [0.1] * ranks,
+            }
+            (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        return [str(tmp_path / name) for name in "14"] + ["--parameters=39760"]
+
+    return leave
+
+
+def test_two_numbers_of_ranks_tell_what_is_not_shared_out(two_runs, capsys):
+    workload = as_json(capsys, *two_runs(4 * 0.010 + 0.003, 0.010 + 0.003))["workload"]
     assert workload["micro_batch_seconds"] == pytest.approx(0.010)
     assert workload["step_seconds"] == pytest.approx(0.003)
+
+
+def test_runs_that_contradict_each_other_are_no_line_that_falls(two_runs, capsys):
+    """One micro-batch took longer than four, as it may on a busy machine."""
+    found = as_json(capsys, *two_runs(0.010, 0.015))
+    assert found["workload"]["micro_batch_seconds"] == pytest.approx(0.015)
+    assert found["workload"]["step_seconds"] == 0
+    assert any("a rank computed no longer for more micro-batches" in s for s in found["unknown"])
+
+
+def test_what_every_rank_does_for_itself_can_be_given(two_runs, capsys):
+    directories = two_runs(4 * 0.010 + 0.003, 0.010 + 0.003)
+    workload = as_json(capsys, *directories, "--step-seconds=0.001")["workload"]
+    assert workload["step_seconds"] == 0.001
+    assert main(["plan", *directories, "--step-seconds=1"]) == 2
+    assert "step_seconds: found 1, expected less than" in capsys.readouterr().err
+
+
+def test_numbers_that_are_long_stay_apart(capsys):
+    text = plan(capsys, *BY_HAND[:3], "--micro-batch-seconds=12.3456", "--ranks", "1", "2")
+    head, *rows = text.splitlines()[2:5]
+    assert [len(row.split()) for row in rows] == [13, 13]
+    assert rows[0].split()[2] == "3.951e+05" and head.split()[:3] == ["ranks", "hosts", "step"]
 
 
 @pytest.mark.parametrize(
