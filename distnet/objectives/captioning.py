@@ -6,9 +6,11 @@ import numpy as np
 
 from distnet.base.arithmetic import portable
 from distnet.base.arrays import Array
+from distnet.base.errors import DataError
 from distnet.base.keys import MicroBatch
 from distnet.data.scenes import PADDING
 from distnet.models.nic import decoder_of
+from distnet.nn.layers.captioning import STOP
 from distnet.nn.losses import PixelCrossEntropy, binary_cross_entropy
 from distnet.nn.network import Network
 from distnet.objectives.objective import Objective, Ready
@@ -85,6 +87,7 @@ class Captioning(Objective):
 
     def _follow(self, x: Array, targets: Array, at: MicroBatch | None) -> Array:
         """The logits `(N, V, 1 + T)` with the right words in front of each place."""
+        check_sentences(targets, self.decoder.num_words, self.decoder.length)
         self.decoder.given = targets
         try:
             return self.network.forward(x, at, copy=False)
@@ -108,3 +111,23 @@ class Captioning(Objective):
         right = (self.loss.predicted[:, 0] == targets) & is_word
         whole = (right == is_word).all(axis=1)
         return tuple(map(np.count_nonzero, (is_word, right, whole)))  # type: ignore[return-value]
+
+
+def check_sentences(sentences: Array, num_words: int, length: int) -> None:
+    """Raises DataError unless they are `(N, length)`, words, a stop and `PADDING` from there on.
+
+    Without its stop a sentence would count as right of a network that talks on.
+    """
+    if sentences.shape[1:] != (length,) or sentences.dtype.kind not in "iu":
+        raise DataError(
+            f"sentences: found {sentences.dtype} of shape {sentences.shape}, expected the "
+            f"whole numbers of words, (N, {length})"
+        )
+    ended = sentences[:, :-1] <= STOP  # so that no word can follow
+    wrong = (sentences < PADDING).any(axis=1) | (sentences >= num_words).any(axis=1)
+    wrong |= (sentences[:, 0] == PADDING) | (ended != (sentences[:, 1:] == PADDING)).any(axis=1)
+    if wrong.any():
+        raise DataError(
+            f"sentences: found {sentences[wrong][0].tolist()}, expected words from 1 to "
+            f"{num_words - 1}, {STOP} behind the last one, and {PADDING} from there on"
+        )

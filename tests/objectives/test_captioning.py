@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from distnet.base.errors import DataError
 from distnet.data import load_dataset
 from distnet.data.scenes import VOCABULARY, caption_scenes, captioned
 from distnet.models import NIC
@@ -100,10 +101,40 @@ def test_what_it_cannot_train_is_refused():
     with pytest.raises(ValueError, match="found presence -1, expected at least 0"):
         Captioning(small(), presence=-1)
     x, words = batch()
-    with pytest.raises(ValueError, match=r"found sentences \(7, 4\), expected \(7, 5\)"):
+    with pytest.raises(DataError, match=r"found int8 of shape \(7, 4\), expected .* \(N, 5\)"):
         Captioning(small()).measure(x, words[:, :4])
-    with pytest.raises(ValueError, match="found the word 6, expected whole numbers from 0 to 5"):
-        Captioning(small()).measure(x, np.full_like(words, 6))
+    with pytest.raises(DataError, match="found float64 of shape"):
+        Captioning(small()).measure(x, words.astype(float))
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        [1, 6, 0, -1, -1],  # no such word
+        [1, 2, 0, -2, -1],
+        [1, 2, -1, -1, -1],  # without a stop
+        [1, -1, 2, 0, -1],
+        [1, 2, 0, 0, 0],  # filled up with stops
+        [1, 2, 0, 3, 0],  # two sentences
+        [-1, -1, -1, -1, -1],
+    ],
+)
+def test_what_is_no_sentence_is_refused(sentence):
+    x, words = batch()
+    words[3] = sentence
+    trained = Captioning(small())
+    for count in (trained.measure, lambda *given: trained.gradients(*given, MicroBatch())):
+        with pytest.raises(DataError) as refused:
+            count(x, words)
+        expected = f"sentences: found {sentence}, expected words from 1 to 5, 0 behind the last one"
+        assert expected in str(refused.value)
+
+
+def test_a_sentence_may_take_all_places():
+    x, words = batch()
+    words[3] = [1, 2, 3, 4, 5]
+    words[4] = [0, -1, -1, -1, -1]
+    assert np.isfinite(Captioning(small()).measure(x, words)).all()
 
 
 RUNS = [
