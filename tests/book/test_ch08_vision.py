@@ -81,6 +81,20 @@ def test_a_picture_of_ones_own_is_segmented(tmp_path, photo):
         assert image.size == (2 * 24 * 6, 16 * 6)
 
 
+def test_digits_on_light_paper_are_segmented_as_light_ones(tmp_path):
+    network = FCN((1, 16, 24), 11)
+    network.classes = ("background", *"0123456789")
+    distnet.save(network, tmp_path / "model.safetensors")
+    ink = np.zeros((16, 24), np.uint8)
+    ink[4:12, 10:13] = 255
+    told = []
+    for name, pixels in (("dark", 255 - ink), ("light", ink)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+        files = tmp_path / "model.safetensors", tmp_path / f"{name}.png", tmp_path / "masks.png"
+        told.append(run_script("segment_picture.py", *files))
+    assert told[0] == told[1]
+
+
 @pytest.mark.parametrize("make", [RCNN, FasterRCNN])
 def test_a_saved_detector_finds_the_same_and_looks_at_a_picture(make, lab, photo):
     detector = make(seed=5)

@@ -3,6 +3,7 @@
     python docs/book/ch08/segment_picture.py runs/book/fcn_road.safetensors photo.jpg masks.png
 
 writes the picture, scaled to the size that the network reads, beside its classes, both enlarged.
+A network that reads grey pictures has learned digits: they may be dark on light paper.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from distnet.base.arrays import Array
-from distnet.experiments.applying import PictureOptions, apply, named, picture
+from distnet.experiments.applying import PictureOptions, apply, digits, named, picture
 from distnet.experiments.vision import DIGIT_COLOURS, ROAD_COLOURS, colours_of
 from distnet.nn import Network
 
@@ -20,7 +21,8 @@ ENLARGED = 6
 def use(options: PictureOptions) -> None:
     expected = "one with a class for each pixel, of section 8.4.2 or 8.5.3"
     network = named(options.model, sees_pixels, expected)
-    pixels = picture(options.picture, network.input_shape)
+    read = digits if network.input_shape[0] == 1 else picture
+    pixels = read(options.picture, network.input_shape)
     classes = network.predict(pixels[None])[0].argmax(axis=0)  # (H, W)
     known = ROAD_COLOURS if len(pixels) == 3 else DIGIT_COLOURS
     write(options.out, pixels, classes, colours_of(len(network.classes), known))
