@@ -52,6 +52,9 @@ class FasterRCNN:
     and four offsets of each anchor at each cell, `(N, 5 A, H / 4, W / 4)`. head: the features of a
     box, 7 x 7, to scores of the background and all classes and four offsets, `(N, 1 + K + 4)`.
 
+    It is made for objects of some 10 to 30 pixels, as anchors and the number of proposals say; it
+    learns larger ones, too, but images are better scaled.
+
     parameters: those of all three. anchors: `(G, 4)`, in the order of rows, columns, sizes.
     """
 

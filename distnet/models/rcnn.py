@@ -32,6 +32,9 @@ WINDOW_INK = 0.12  # the part of a window that has to be ink
 class RCNN:
     """A classifier of regions, 216,815 parameters for ten classes of digits.
 
+    Its regions are made for light digits on black that are 8 to 40 pixels high and 2 to 44 wide:
+    what is larger, smaller or dark is in none of them. `FasterRCNN` learns where to look.
+
     network: regions `(M, 1, 28, 28)` to scores of the background and all classes and four offsets,
     `(M, 1 + K + 4)`. parameters: those of the network.
     """

@@ -31,12 +31,18 @@ def masked(scenes: Scenes, count: int, *, multiple: int = 1) -> Samples:
 def boxed(scenes: Scenes, count: int, most: int = 5) -> Samples:
     """The first `count` scenes: images `(N, C, H, W)` bytes, and objects `(N, most, 5)` int16.
 
-    An object is x1, y1, x2, y2 and its label; rows that stand for none have the label -1.
+    An object is x1, y1, x2, y2 and its label; rows that stand for none have the label -1. Raises
+    ValueError for a scene of more than `most`.
     """
     images = np.empty((count, *scenes[0].image.shape), np.uint8)
     objects = np.full((count, most, 5), -1, np.int16)
     for number in range(count):
         scene = scenes[number]
+        if len(scene.labels) > most:
+            raise ValueError(
+                f"boxed: found {len(scene.labels)} objects in scene {number}, expected at most "
+                f"{most}; give another `most`"
+            )
         images[number] = scene.image
         objects[number, : len(scene.labels), :4] = scene.boxes
         objects[number, : len(scene.labels), 4] = scene.labels

@@ -241,3 +241,12 @@ def test_boxed_scenes_hold_their_objects(digits):
         boxes, labels = unpadded(objects[number])
         np.testing.assert_array_equal(boxes, scenes[number].boxes)
         np.testing.assert_array_equal(labels, scenes[number].labels)
+
+
+def test_a_scene_of_more_objects_than_there_is_place_for_is_named(digits):
+    scenes = DigitScenes(digits, most=12)
+    numbers = [len(scenes[number].labels) for number in range(9)]
+    first = next(number for number, found in enumerate(numbers) if found > 3)
+    with pytest.raises(ValueError, match=f"found {numbers[first]} objects in scene {first}, exp"):
+        boxed(scenes, 9, most=3)
+    assert boxed(scenes, 9, most=12).targets.shape == (9, 12, 5)
