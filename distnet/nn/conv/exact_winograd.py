@@ -167,18 +167,19 @@ class ExactWinograd(WinogradConvolution):
         """dg = (3 G)^T dU (3 G) / 9, of each half of dU apart.
 
         Of both together it might be too long. Their sum is not: it is 9 times a sum of products of
-        pixels and gradients. So is what other sums of tiles add to it.
+        pixels and gradients. So is what other sums of tiles add to it; but a half by itself added
+        to those might again be too long.
         """
         to_filters, dfilters = self.tiles.gg.T, self._dfilters(views)
-        high = views.rest[0].reshape(views.du.shape)
-        part = views.rest[1].reshape(dfilters.shape)
+        high, part = views.rest[0].reshape(views.du.shape), views.rest[1].reshape(dfilters.shape)
         to_grid(views.du, grid_unit(views.du, SPLIT_BITS), high)
         np.subtract(views.du, high, out=views.du)
-        for i, half in enumerate((high, views.du)):
-            replaces = is_first and i == 0
-            np.matmul(to_filters, flat(half), out=dfilters if replaces else part)
-            if not replaces:
-                np.add(dfilters, part, out=dfilters)
+        np.matmul(to_filters, flat(high), out=part)
+        of_low = views.rest[0][: part.size].reshape(part.shape)  # in the place of the upper half
+        np.matmul(to_filters, flat(views.du), out=of_low)
+        np.add(part, of_low, out=dfilters if is_first else part)
+        if not is_first:
+            np.add(dfilters, part, out=dfilters)
 
     def _deliver(self, dfilters: Array, dweight: Array) -> None:
         super()._deliver(np.divide(dfilters, NINE, out=dfilters), dweight)

@@ -5,6 +5,8 @@ The reference is im2col, whose sums are compared with those of Python's whole nu
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -138,6 +140,26 @@ def test_the_sum_over_tiles_is_cut_where_it_has_to_be(bits):
     expected = results(conv(g, "blocked", bits), x, dy)
     for found, exact in zip(results(layer, x, dy), expected, strict=True):
         assert found.tobytes() == exact.tobytes()
+
+
+def test_what_one_sum_over_tiles_adds_to_another_is_exact():
+    """Also where the upper half of dU takes the filters' gradient beyond a power of two."""
+    computing = conv(Geometry(1, 4, 4, 1, (3, 3), pad=(1, 1)), "winograd4")._algorithm(1)
+    bt, _, at = (np.rint(matrix).astype(np.int64) for matrix in of(4, 3))
+    rng, pixel, gradient = np.random.default_rng(0), np.zeros((6, 6), int), np.zeros((4, 4), int)
+    pixel[1, 1] = 1  # so that only the first element of the filter has a gradient
+    for _ in range(300):  # of which some do
+        x, dy = rng.integers(-(2**13), 2**13, (6, 6)), rng.integers(-(2**9), 2**9, (4, 4))
+        exact = [9 * (x[i : i + 4, j : j + 4] * dy).sum() for i in range(3) for j in range(3)]
+        first = 2**51 - 1 - exact[0]
+        first -= first % 9
+        gradient[1, 1] = first // 9
+        views = SimpleNamespace(rest=[np.empty(36), np.empty(9)], filters=np.empty(9))
+        for pixels, gradients in ((pixel, gradient), (x, dy)):
+            v, dm = bt @ pixels @ bt.T, at.T @ gradients @ at
+            views.du = (v * dm).reshape(36, 1, 1).astype(np.float64)
+            computing._add_filter_gradient(views, is_first=pixels is pixel)
+        assert views.filters.tolist() == [first + exact[0], *exact[1:]]
 
 
 def test_more_tiles_at_a_time_than_can_be_summed_are_refused():
