@@ -196,7 +196,7 @@ class Portable(Arithmetic):
     rounds = True
 
     def __init__(self, bits: int = BITS) -> None:
-        if not FEWEST <= bits <= MOST:
+        if bits not in range(FEWEST, MOST + 1):
             raise ValueError(
                 f"Portable: found bits {bits!r}, expected a whole number from {FEWEST} to {MOST}"
             )

@@ -190,7 +190,7 @@ def test_a_promise_is_not_inherited():
         Portable().check(Child, "the child")
 
 
-@pytest.mark.parametrize("bits", [3, 17])
+@pytest.mark.parametrize("bits", [3, 17, 12.5])
 def test_bits_that_no_budget_holds_are_refused(bits):
     with pytest.raises(ValueError, match=f"found bits {bits}, expected a whole number from 4 to"):
         Portable(bits)
