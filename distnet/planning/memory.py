@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from distnet.parallel import CHANGES
+import numpy as np
+
+from distnet.parallel import CHANGES, REDUCTIONS
 from distnet.parallel.sums.exact8 import Exact8
 from distnet.planning.model import Way
 
 VALUE = 4  # bytes of a float32
-SUM = {"exact": 8, "exact32": 8 + 4, "float32": 4, "float16": 4 + 2, "bfloat16": 4 + 2}
 
 
 def bytes_of_rank(parameters: int, num_vectors: int, way: Way, num_ranks: int) -> dict[str, int]:
@@ -22,9 +23,16 @@ def bytes_of_rank(parameters: int, num_vectors: int, way: Way, num_ranks: int) -
         "parameters": vector,
         "gradients": vector,
         "optimizer": vector * num_vectors // sharers,
-        "sums": SUM[way.reduction] * parameters + vector,
+        "sums": int(_sum_bytes(way.reduction) * parameters) + vector,
     }
     if way.islands:
         residual = 1 if issubclass(CHANGES[way.sync_reduction], Exact8) else 0
         held["islands"] = vector * (3 + way.islands * (num_vectors + residual))
     return held
+
+
+def _sum_bytes(reduction: str) -> float:
+    """Bytes for each parameter: of a rank's sum, and of a message that is not the sum itself."""
+    format = REDUCTIONS[reduction]
+    own, sent = np.dtype(format.dtype).itemsize, format.wire_itemsize
+    return own if sent == own else own + sent

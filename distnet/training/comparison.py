@@ -22,6 +22,7 @@ from distnet.training.files import checkpoint as checkpoints
 from distnet.training.files.checkpoint import Arrays, Checkpoint, CheckpointError
 from distnet.training.files.checkpoint_directory import by_step
 from distnet.training.files.model_file import CHECKPOINTS, network_of, read
+from distnet.training.options import OTHERS
 from distnet.training.watching.step_hashes import Chain, state_sha256
 
 
@@ -184,7 +185,7 @@ def causes(
                 yield f"{what} {key}: {ours.get(key)!r} and {theirs.get(key)!r}"
     for checkpoint in (one, other):
         reduction = checkpoint.config.get("reduction", "exact")
-        if not str(reduction).startswith("exact"):
+        if reduction in OTHERS:
             ranks = f", {left.ranks} and {right.ranks}" if left.ranks and right.ranks else ""
             yield f"reduction {reduction}: its sums depend on the number of ranks{ranks}"
             return

@@ -19,6 +19,7 @@ from distnet.base.options import details, flag
 from distnet.base.words import counted
 from distnet.data import Dataset
 from distnet.nn import Network
+from distnet.parallel import REDUCTIONS
 from distnet.training import columns
 from distnet.training.config import TrainConfig
 from distnet.training.registries import ENTRIES
@@ -121,7 +122,7 @@ def _computed(summary: Mapping[str, Any], config: TrainConfig) -> str:
 
 
 def _again(config: TrainConfig) -> str:
-    if not config.reduction.startswith("exact"):
+    if not REDUCTIONS[config.reduction].exact:
         return ""
     if config.arithmetic == "portable":
         return ", with the same bits on any machine and any number of ranks"

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from distnet.parallel import REDUCTIONS
 from distnet.planning.links import Link
 from distnet.planning.memory import bytes_of_rank
 from distnet.planning.model import Cluster, Way, Workload, expected_maximum, predict
@@ -130,6 +131,13 @@ def test_shares_of_the_parameters_are_told_to_the_other_hosts():
     whole, shared = (predict(LOAD, Way(shards=s), on(4, SLOW)) for s in (False, True))
     assert shared.sent_bytes - whole.sent_bytes == pytest.approx(4e6 * 3 / 4)
     assert shared.seconds - whole.seconds == pytest.approx(2 * 0.02 + 0.3)
+
+
+@pytest.mark.parametrize("reduction, size", [("exact", 8), ("exact32", 8 + 4), ("float16", 4 + 2)])
+def test_memory_of_sums_follows_from_their_format(monkeypatch, reduction, size):
+    monkeypatch.setitem(REDUCTIONS, "mine", REDUCTIONS[reduction])
+    for name in (reduction, "mine"):
+        assert bytes_of_rank(1000, 2, Way(reduction=name), 4)["sums"] == 1000 * (size + 4)
 
 
 def test_memory_of_a_rank():

@@ -11,9 +11,10 @@ import pytest
 from training_runs import ALONE, NUM_TRAIN, SIZES, read_summary, succeed, write_digits
 
 import distnet
+from distnet.parallel import REDUCTIONS
 from distnet.training.config import TrainConfig, parse
 from distnet.training.files.run_directory import CARD_MARK
-from distnet.training.model_card import _command
+from distnet.training.model_card import _again, _command
 
 FLAGS = ("--model", "lenet5", "--width", "0.5", "--epochs", "2", "--lr", "0.002")
 
@@ -98,3 +99,8 @@ def test_names_with_spaces_and_signs_do_not_break_the_card(tmp_path):
         assert any(
             str(path) in shlex.split(command) for path in (out, out / "config.toml", data_dir)
         )
+
+
+def test_the_same_bits_are_promised_for_every_exact_sum():
+    for name, kind in REDUCTIONS.items():
+        assert ("same bits" in _again(TrainConfig(reduction=name))) == kind.exact
