@@ -218,8 +218,8 @@ def classifier_of(checkpoint: Checkpoint, source: str) -> Network:
         )
     if len(network.output_shape) != 1:
         raise CheckpointError(
-            f"{source}: found a network with outputs for every pixel, {network.output_shape}, "
-            "expected a classifier"
+            f"{source}: found a network with outputs of shape {network.output_shape}, expected a "
+            "classifier, (K,); in Python, distnet.load(...).predict gives them"
         )
     expect_finite(values_of(network.parameters), source)
     return network
