@@ -33,8 +33,9 @@ class Adversarial(Objective):
     networks are: one sum over the ranks, one optimizer. Real and fake images pass the discriminator
     one after the other, so that BatchNorm sees them apart.
 
-    Noise is normal and keyed by (seed, step, micro-batch). The targets are not looked at; metrics:
-    loss, that of both, and which parts of real and of fake images are told right.
+    Noise is normal and keyed by (seed, step, micro-batch). The targets are not looked at: without
+    labels, `fit` is given the images once more. Metrics: loss, that of both, and which parts of
+    real and of fake images are told right.
     """
 
     counts = ("real ones told", "fakes told")
