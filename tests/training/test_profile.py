@@ -35,6 +35,22 @@ def test_every_layer_has_a_row_and_its_time(profile):
     assert rows[6].startswith("convolutions: ")
 
 
+def test_layers_in_blocks_have_rows_and_their_convolutions_count():
+    inner = [distnet.Conv2d(2, 3, pad=1), distnet.Sequential([distnet.ReLU()])]
+    blocks = distnet.Residual(inner), distnet.Branches([distnet.Conv2d(3, 1)], [])
+    network = distnet.Network([*blocks, distnet.Linear(3)], (2, 8, 8))
+    watched = Profile(print)
+    data = np.zeros((6, 2, 8, 8)), [0, 1, 2, 0, 1, 2]
+    distnet.fit(network, *data, steps=2, batch_size=6, callbacks=[watched])
+    convolutions = ["residual1.path1.conv1", "branches1.path1.conv1"]
+    names = [convolutions[0], "residual1.path1.block1.relu1", convolutions[1], "linear1"]
+    assert [each.name for each in watched.times] == names
+    assert all(each.forward > 0 and each.backward > 0 for each in watched.times)
+    of_both = sum(each.seconds for each in watched.times if each.name in convolutions)
+    share = f"convolutions: {of_both / watched.seconds:.1%} of a step"
+    assert watched.lines()[-1].startswith(share)
+
+
 def test_evaluation_is_no_part_of_a_step():
     network = distnet.Network([distnet.Linear(3)], (4,))
     watched = Profile(print)
