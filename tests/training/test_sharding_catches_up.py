@@ -18,6 +18,7 @@ from distnet.parallel import RankLost, SerialCommunicator
 from distnet.parallel.communicator import Done, Process
 from distnet.training.step.assembly import make_trainer
 from distnet.training.step.feed import Feed
+from distnet.training.step.replicas import ReplicasDiffer
 from distnet.training.step.updates import optimizer_for
 
 STEPS, LOST_IN = 7, 3
@@ -155,3 +156,29 @@ def test_survivors_come_to_the_state_of_an_undisturbed_run(lost, behind):
     for state in at_once(left, [lambda t=t, n=n: go_on(t, n) for t, n in pairs]):
         for name, array in alone.state().items():
             np.testing.assert_array_equal(state[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("what", ["parameter", "moment"])
+def test_a_share_that_has_gone_wrong_is_told_by_its_copy(what):
+    """All ranks have the same parameters: those of the one that is wrong."""
+    group = Group(3)
+    trainers = [trainer_of(Thread(rank, group)) for rank in range(3)]
+
+    def steps(*numbers):
+        for step in numbers:
+            at_once(group, [lambda t=t, s=step: t.step(s) for t in trainers])
+
+    steps(0, 1)
+    assert at_once(group, [lambda t=t: t.verify(2) for t in trainers]) == [""] * 3
+    own = trainers[1].optimizer.shares[0]
+    array = trainers[1].parameters.values[own.part] if what == "parameter" else own.vectors["m"]
+    array[:] *= np.float32(1.001)
+    steps(2, 3)
+    values = [trainer.parameters.values.tobytes() for trainer in trainers]
+    assert values[0] == values[1] == values[2]
+
+    def complain(trainer):
+        with pytest.raises(ReplicasDiffer, match=r"differ, on rank 1 .* and rank 2 .*; go on from"):
+            trainer.verify(4)
+
+    at_once(group, [lambda t=t: complain(t) for t in trainers])

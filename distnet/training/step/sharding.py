@@ -11,10 +11,11 @@ So a rank holds 1/N of the moments. What a checkpoint has, or a hash, are whole 
 run: they are put together for it on the ranks that need them (`complete`), and given up again.
 
 Where ranks may be lost, each rank also updates and keeps the share of the rank before it: a copy
-that no message has to bring up to date. Survivors all stand after the same update, once those that
-were behind have caught up with the sum that the others have. Then every share is told by its owner,
-or else by the owner of the copy, and shares are cut anew (`rebuild`). Only if both are lost the
-state is: SharesLost.
+that no message has to bring up to date. Both arrive at the same parameters, or one of them computes
+wrongly: that is looked at in every step, and told when replicas are compared (`compare`). Survivors
+all stand after the same update, once those that were behind have caught up with the sum that the
+others have. Then every share is told by its owner, or else by the owner of the copy, and shares are
+cut anew (`rebuild`). Only if both are lost the state is: SharesLost.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from distnet.optim.averaging import NUM_UPDATES
 from distnet.optim.optimizers import Optimizer, Segment, Vector
 from distnet.parallel.communicator import Communicator, Process
 from distnet.parallel.errors import AgreedError, RankLost
+from distnet.training.step.replicas import ReplicasDiffer
 
 MakeOptimizer = Callable[[slice], Optimizer]
 
@@ -76,6 +78,7 @@ class Sharded(Optimizer):
     ) -> None:
         self._comm, self._make, self._arrays = comm, make, segments
         self._whole: dict[str, Array] | None = None
+        self._apart = ""  # whose parameters were not those of the copy, since the last comparison
         self._processes, self.cuts, self.shares = self._dealt(size)
         dtype = self.shares[0].optimizer.dtype
         super().__init__(size, dtype=dtype, clip_norm=clip_norm, arithmetic=arithmetic)
@@ -136,8 +139,28 @@ class Sharded(Optimizer):
         If a rank is lost meanwhile the update is made nevertheless: the next call of any kind tells
         of the loss, and `rebuild` of what is missing here.
         """
+        copies = [(share, params[share.part].copy()) for share in self.shares[1:]]
         with contextlib.suppress(RankLost):
             self._comm.gather_parts(params, self.cuts)
+            for share, mine in copies:
+                if not np.array_equal(params[share.part].view(np.uint8), mine.view(np.uint8)):
+                    self._apart = f"{self._processes[share.number]} and {self._me}"
+
+    @property
+    def _me(self) -> Process:
+        return self._comm.processes[self._comm.rank]
+
+    def compare(self) -> None:
+        """Raises ReplicasDiffer, on all ranks, if a share and its copy have been updated apart."""
+        if len(self.shares) == 1:
+            return
+        told = list(filter(None, self._comm.allgather(self._apart)))
+        self._apart = ""
+        if told:
+            raise ReplicasDiffer(
+                f"updates of the same share of the optimizer differ, on {'; '.join(told)}; go on "
+                "from the last checkpoint with --resume"
+            )
 
     def complete(self, root: int | None = None) -> None:
         """Puts the whole vectors together, on every rank or on `root`; all ranks call it."""

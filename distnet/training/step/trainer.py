@@ -314,6 +314,8 @@ class Trainer:
 
         Raises ReplicasDiffer, and TrainingDiverged if their numbers are not finite.
         """
+        if isinstance(self.optimizer, Sharded):
+            self.optimizer.compare()
         among_some = self.synchronization.compare(self)
         arrays = self._replicated()
         repaired = "; ".join(filter(None, [among_some, verify(self.comm, arrays)]))
