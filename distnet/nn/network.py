@@ -217,8 +217,14 @@ class Network:
         """The outputs `(N, *output_shape)` for x `(N, *input_shape)` in the network's dtype.
 
         `at` says which micro-batch this is in training; None is evaluation mode. `copy=False` saves
-        a copy: the result is an array of the network, which the next call may overwrite.
+        a copy: the result is an array of the network, which the next call may overwrite. Raises
+        ValueError for integers, which `as_input` or `predict` take, if they are pixels.
         """
+        if x.dtype.kind != "f":  # they would be taken as they are
+            raise ValueError(
+                f"forward: found {x.dtype}, expected floats, such as network.as_input(images), "
+                "which reads bytes 0 to 255 as 0 to 1"
+            )
         y = self.body.forward(self._checked(x), at=at)
         self._passes.went_forward(y.shape, in_training=at is not None, alone=not copy)
         return y.copy(order="K") if copy else y

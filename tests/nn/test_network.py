@@ -344,6 +344,16 @@ def test_one_channel_is_not_taken_for_three(first):
         network.as_input(np.zeros((2, 1, 4, 4), np.float32))
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.bool_])
+def test_forward_takes_no_pixels_for_numbers(kind):
+    net, x = network(), images((2, *SHAPE), np.uint8)
+    with pytest.raises(ValueError, match=r"forward: found \w+, expected floats, .* as 0 to 1$"):
+        net.forward(x.astype(kind))
+    with pytest.raises(ValueError, match="forward: found"):
+        Classification(net).gradients(x.astype(kind), np.zeros(2, int), MicroBatch())
+    np.testing.assert_array_equal(net.forward(net.as_input(x)), net.predict(x))
+
+
 def test_a_pass_may_be_gone_back_through_again_but_no_other_one():
     net, x, at = network(), images((2, *SHAPE), np.float32), MicroBatch()
     dy = np.ones((2, *net.output_shape), np.float32)
