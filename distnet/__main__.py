@@ -11,6 +11,8 @@ import platform
 import sys
 from collections.abc import Sequence
 
+from distnet.base.output import write_now
+
 COMMANDS = {
     "train": "trains a network, in one process or on ranks of mpirun",
     "evaluate": "tells what a trained network gets right, by class",
@@ -34,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command that the first argument names; returns its exit code."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
-        print("\n".join(_help()))
+        write_now(sys.stdout, "\n".join(_help()) + "\n")
         return 0
     if name == "--version":
-        print(version())
+        write_now(sys.stdout, version() + "\n")
         return 0
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)

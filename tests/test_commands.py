@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -94,6 +95,16 @@ def test_the_version_says_what_decides_the_bits(capsys):
     for name in ("distnet ", "NumPy ", "MPI ", "Python ", f"{sys.version_info.major}."):
         assert name in out
     assert out.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_nobody_who_reads_is_no_traceback(monkeypatch, flag):
+    class Closed(io.StringIO):
+        def flush(self):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("sys.stdout", Closed())
+    assert code_of(flag) == 0
 
 
 def test_it_is_a_module_that_runs():
