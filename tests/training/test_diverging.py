@@ -44,13 +44,19 @@ def test_the_line_names_layer_gradient_and_place():
     error = NonFiniteGradient("gradient", 20, float("nan"), **where)
     tail = "is nan in micro-batch 4 on rank 1, expected a finite number of at most 2; lower --lr"
     assert (
-        describe(Classification(network()), error, None) == f"the gradient of linear1.bias {tail}"
+        describe(Classification(network()), error, None, None)
+        == f"the gradient of linear1.bias {tail}"
     )
-    assert describe(Classification(network()), error, "relu2") == (
+    assert describe(Classification(network()), error, "relu2", None) == (
         f"the output of relu2 is not finite, so that the gradient of linear1.bias {tail}"
     )
     loss = NonFiniteGradient("tally", 0, float("nan"), **where)
-    assert describe(Classification(network()), loss, None) == f"the loss {tail}"
+    assert describe(Classification(network()), loss, None, None) == f"the loss {tail}"
+    untrained = describe(Classification(network()), loss, None, np.array([[1, -3e20]]))
+    assert untrained.endswith(
+        "; no update has been made: scale the inputs, here up to 3e+20, or what the network starts "
+        "with"
+    )
 
 
 def test_the_first_bad_array_is_named():
@@ -110,6 +116,6 @@ def test_a_run_that_diverges_says_nothing_else(comm, capsys):
     x = np.random.default_rng(1).normal(0, 1e38, (20, 5)).astype(np.float32)
     x[~np.isfinite(x)] = 0
     net, labels = Network([Linear(400), ReLU(), Linear(2)], (5,)), np.arange(20) % 2
-    with pytest.raises(TrainingDiverged, match=r"^step \d+: .*lower --lr$"):
+    with pytest.raises(TrainingDiverged, match=r"^step 0: .* no update has been made: scale the "):
         fit(net, x, labels, epochs=9, batch_size=10, micro_batch_size=3, lr=1e4, comm=comm)
     assert capsys.readouterr() == ("", "")

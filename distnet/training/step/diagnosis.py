@@ -44,12 +44,24 @@ def bad_sample(inputs: Array, targets: Array, samples: Array) -> str:
     return ""
 
 
-def describe(objective: Objective, error: NonFiniteGradient, layer: str | None) -> str:
-    """One line for `error`, whose micro-batch has its first bad number in the output of `layer`."""
+def describe(
+    objective: Objective, error: NonFiniteGradient, layer: str | None, untrained: Array | None
+) -> str:
+    """One line for `error`, whose micro-batch has its first bad number in the output of `layer`.
+
+    untrained: the inputs of the micro-batch if no update has been made, so that no learning rate is
+    to blame.
+    """
     first = f"the output of {layer} is not finite, so that " if layer else ""
+    remedy = "lower --lr"
+    if untrained is not None:
+        remedy = (
+            f"no update has been made: scale the inputs, here up to {np.abs(untrained).max():.3g}, "
+            "or what the network starts with"
+        )
     return (
         f"{first}{_name(objective, error)} is {error.value:g} in micro-batch {error.micro_batch} "
-        f"on rank {error.rank}, expected a finite number of at most {error.limit:g}; lower --lr"
+        f"on rank {error.rank}, expected a finite number of at most {error.limit:g}; {remedy}"
     )
 
 

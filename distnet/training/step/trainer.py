@@ -360,6 +360,7 @@ class Trainer:
             samples = batch.micro_batches[m]
             text = bad_sample(self.feed.inputs[samples], self.feed.targets[samples], samples)
         if error.rank == self.ranks.rank and not text:
-            layer = first_bad_layer(self.objective, batch.inputs(m), batch.place(m))
-            text = describe(self.objective, error, layer)
+            inputs = batch.inputs(m)
+            layer = first_bad_layer(self.objective, inputs, batch.place(m))
+            text = describe(self.objective, error, layer, None if batch.step else inputs)
         return self.ranks.allgather(text)[error.rank]
