@@ -179,8 +179,8 @@ def callbacks_of(
     callbacks: list[Callback] = [
         performance,
         Progress(terminal),
-        TerminalReport(terminal, told.introduction(run), told.result),
         RunLog(saving.directory, config.log_every, performance.throughput, told.summary, told.card),
+        TerminalReport(terminal, told.introduction(run), told.result),  # of what is written then
     ]
     if config.hash_every:
         callbacks.append(StepHashes(config.hash_every, saving.directory.log))

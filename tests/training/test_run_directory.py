@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from distnet.parallel import SerialCommunicator
+from distnet.train import train
 from distnet.training.files import checkpoint_directory, checkpoint_writer, metrics, run_directory
 from distnet.training.files.checkpoint import Checkpoint, load
 from distnet.training.files.checkpoint_directory import checkpoint_path
@@ -248,6 +249,15 @@ def test_a_summary_that_cannot_be_written_is_told(tmp_path):
     directory.summarize({})
     assert "summary.json could not be written" in warnings[0]
     assert not directory.close()
+
+
+def test_the_last_line_names_no_summary_that_is_not_there(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(run_directory, "write_summary", full)
+    argv = ["--model", "two_layer", "--steps", "2", "--out", str(tmp_path)]
+    assert train(SerialCommunicator(), argv) == 74
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].endswith(" after 2 steps")
+    assert "summary.json could not be written" in err
 
 
 def test_the_command_goes_on_without_room_for_checkpoints_and_says_so_by_its_exit_code(tmp_path):

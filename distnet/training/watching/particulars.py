@@ -58,9 +58,10 @@ class Particulars:
             return f"stopped after step {run.num_done}; go on with --resume"
         accuracy, why = run.record.evaluated["test"]["accuracy"], run.record.ended
         reason = f" ({why})" if why else ""
+        directory = self.saving.directory
+        summary = f"; summary in {directory.summary}" if directory.is_finished else ""
         return (
-            f"test accuracy {accuracy:.2%} after {counted(run.num_done, 'step')}{reason}; "
-            f"summary in {self.saving.directory.summary}"
+            f"test accuracy {accuracy:.2%} after {counted(run.num_done, 'step')}{reason}{summary}"
         )
 
     def summary(self, run: Run) -> dict[str, Any]:
