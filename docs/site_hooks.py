@@ -12,6 +12,7 @@ import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 
 import distnet
@@ -20,6 +21,19 @@ ROOT = Path(__file__).resolve().parents[1]
 FIRST = "index.md"
 LINK = re.compile(r"(?<=\]\()(?P<path>[\w./-]+)(?P<anchor>#[\w-]+)?(?=\))")
 SOURCES = "source"  # where files from outside of docs/ lie in the site
+
+
+def on_config(config):
+    """Headings get names that the scripts of the theme can look up."""
+    slugify = import_module("markdown.extensions.toc").slugify
+    config["mdx_configs"]["toc"]["slugify"] = lambda text, separator: name_of_heading(
+        slugify(text, separator)
+    )
+
+
+def name_of_heading(slug: str) -> str:
+    """Not with a digit in front: scripts take the name for a selector of CSS, and stop at that."""
+    return f"n-{slug}" if slug[:1].isdigit() else slug
 
 
 def on_files(files, config):

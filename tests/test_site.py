@@ -60,6 +60,11 @@ def test_links_in_the_site(hooks, page, link, expected):
     assert hooks.in_site(link, page) == expected
 
 
+def test_names_of_headings_are_selectors(hooks):
+    assert hooks.name_of_heading("1-install") == "n-1-install"
+    assert hooks.name_of_heading("where-next") == "where-next"
+
+
 def test_files_that_come_along(hooks):
     text = "[a](../distnet/train.py) [b](design.md) [c](../absent.py) [d](https://x.y/z.py)"
     assert list(hooks.outside({"portable.md": text})) == ["distnet/train.py"]
