@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Shape
-from distnet.base.options import Option
+from distnet.base.options import Option, pick
 from distnet.models.scaling import Width, scaled
 from distnet.nn import (
     BatchNorm,
@@ -55,7 +55,7 @@ class TwoLayerNet(Network):
     ) -> None:
         layers = [
             Linear(hidden_size, init=0.01),
-            ACTIVATIONS[activation](),
+            pick(ACTIVATIONS, "activation", activation)(),
             Linear(num_classes, init=0.01),
         ]
         super().__init__(layers, input_shape, seed=seed, dtype=dtype)

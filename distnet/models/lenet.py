@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from distnet.base.arrays import Shape
-from distnet.base.options import Option
+from distnet.base.options import Option, pick
 from distnet.models.book import ACTIVATIONS
 from distnet.models.scaling import HiddenSizes, ImageSize, Width, prepared, scaled
 from distnet.nn import AvgPool2d, Conv2d, Linear, Network
@@ -40,7 +40,7 @@ class LeNet5(Network):
         dtype: DTypeLike = np.float32,
     ) -> None:
         layers, shape = prepared("LeNet5", input_shape, image_size, "none")
-        function, init = ACTIVATIONS[activation], INIT[activation]
+        function, init = pick(ACTIVATIONS, "activation", activation), INIT[activation]
         for filters, pad in ((6, 2 if min(shape[1:]) < 32 else 0), (16, 0)):
             convolution = Conv2d(scaled(filters, width), 5, pad=pad, init=init)
             layers += [convolution, function(), AvgPool2d(2)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from distnet.base.arrays import Shape
-from distnet.base.options import Option
+from distnet.base.options import Option, pick
 from distnet.nn import Layer, Resize, Standardize, arguments
 
 PICTURES: Shape = (3, 224, 224)  # what ImageNet's networks read
@@ -60,6 +60,7 @@ Standardization = Annotated[
 
 def scaled(channels: int, width: float) -> int:
     """`channels` of the published network in one of that width: rounded, at least 1."""
+    width = arguments.real("network", "width", width, "a number > 0", lambda x: x > 0)
     return max(1, round(channels * width))
 
 
@@ -74,5 +75,6 @@ def prepared(
     """The layers in front of a network that change its pixels, and the shape behind them."""
     channels, h, w = arguments.image_shape(owner, input_shape)
     layers: list[Layer] = [Resize(image_size)] if image_size else []
-    layers += [Standardize(*COLOURS[standardize])] if standardize in COLOURS else []
+    colours = pick({"none": (), **COLOURS}, "standardization", standardize)
+    layers += [Standardize(*colours)] if colours else []
     return layers, (channels, image_size or h, image_size or w)

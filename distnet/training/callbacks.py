@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from distnet.base.words import counted
+from distnet.nn import arguments
 from distnet.training.record import Metrics
 from distnet.training.run import Callback, Run
 
@@ -14,9 +15,7 @@ class EarlyStopping(Callback):
     """
 
     def __init__(self, patience: int) -> None:
-        if patience < 1:
-            raise ValueError(f"EarlyStopping: found patience {patience}, expected 1 or more")
-        self.patience = patience
+        self.patience = arguments.whole("EarlyStopping", "patience", patience)
 
     def begin(self, run: Run) -> None:
         if not run.evaluate_on:

@@ -223,6 +223,12 @@ def test_a_file_can_hold_the_network(name):
         (lambda: VGG((784,)), r"VGG: found input shape \(784,\), expected images"),
         (lambda: GoogLeNet(GREY, modules=(3,)), r"GoogLeNet: found modules \(3,\), expected at"),
         (lambda: GoogLeNet(GREY, modules=(1,) * 4), r"expected at most \(2, 5, 2\)"),
+        (lambda: LeNet5(GREY, width=-1), "network: found width -1, expected a number > 0"),
+        (lambda: LeNet5(GREY, activation="rel"), "unknown activation 'rel', .* mean relu?"),
+        (
+            lambda: ResNet(COLOUR, standardize="imagnet"),
+            "unknown standardization 'imagnet', .*none",
+        ),
         (lambda: ResNet((10,)), r"ResNet: found input shape \(10,\), expected images"),
         (
             lambda: ResNet(GREY, 10, standardize="imagenet", **NARROW),

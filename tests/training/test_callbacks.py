@@ -115,6 +115,7 @@ def test_all_ranks_end_together(comm, num_ranks):
     assert history == alone
 
 
-def test_patience_is_at_least_1():
-    with pytest.raises(ValueError, match="found patience 0, expected 1 or more"):
-        EarlyStopping(0)
+@pytest.mark.parametrize("patience", [0, 2.5, "3"])
+def test_patience_is_a_whole_number(patience):
+    with pytest.raises(ValueError, match=f"found patience {patience!r}, expected a whole number"):
+        EarlyStopping(patience)
