@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from distnet.base.blas import one_blas_thread
@@ -58,7 +58,7 @@ def report(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]) 
     options = together(comm, lambda: parse_options(ReportOptions, argv, "distnet report"))
     agree(comm, asdict(options))
     out = Path(options.out) if options.out else Path(options.runs[0]) / "report.html"
-    runs = together(comm, lambda: [RunFiles.read(Path(path)) for path in options.runs])
+    runs = together(comm, lambda: named([RunFiles.read(Path(path)) for path in options.runs]))
     agree(comm, {run.name: run.best and run.best.sha256 for run in runs})
     together(comm, lambda: check(out, runs, options))
     examined, notes = {}, []
@@ -79,6 +79,12 @@ def report(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]) 
 def main(argv: Sequence[str]) -> int:
     """`distnet report`; returns the exit code."""
     return run_command(lambda comm: report(comm, argv, os.environ), os.environ)
+
+
+def named(runs: Sequence[RunFiles]) -> list[RunFiles]:
+    """With paths in place of names that several have, such as trials of two sweeps."""
+    names = [run.name for run in runs]
+    return [replace(run, name=str(run.path)) if names.count(run.name) > 1 else run for run in runs]
 
 
 def check(out: Path, runs: Sequence[RunFiles], options: ReportOptions) -> None:

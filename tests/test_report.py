@@ -138,6 +138,14 @@ def test_several_runs_and_their_differences(runs, tmp_path):
 
 
 @pytest.mark.mpi_launch
+def test_runs_in_directories_of_one_name_have_their_paths(runs, tmp_path):
+    paths = [tmp_path / folder / "run" for folder in "ab"]
+    for path, run in zip(paths, runs.values(), strict=False):
+        shutil.copytree(run, path)
+    page = page_of(tmp_path, *paths)
+    assert [row[0] for row in page.tables[0][1:]] == [str(path) for path in paths]
+
+
 def test_nothing_is_loaded_and_nothing_is_run(runs, tmp_path):
     page = page_of(tmp_path, runs["one"], runs["two"])
     assert not {tag for tag, _, _ in page.attributes} & {"script", "link", "iframe", "object"}
