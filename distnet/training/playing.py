@@ -33,7 +33,13 @@ from distnet.objectives.q_learning import DoubleDQN
 from distnet.optim import Averaged, Schedule, make_optimizer, make_schedule
 from distnet.parallel import Communicator, SerialCommunicator, agree, shared_map
 from distnet.training.known_answer import expect_same_bits
-from distnet.training.playing_arguments import PlaySettings, agree_to_play, check, check_seen
+from distnet.training.playing_arguments import (
+    PlaySettings,
+    agree_to_play,
+    check,
+    check_seen,
+    settings_of,
+)
 from distnet.training.record import Metrics
 from distnet.training.run import Callback, Run
 from distnet.training.step.assembly import make_trainer
@@ -257,7 +263,7 @@ def arranged(
 ) -> tuple[Run, History]:
     """The run of `learn_to_play` at its first step, and the history that it will fill."""
     comm = SerialCommunicator() if comm is None else comm
-    given = PlaySettings(**settings)
+    given = settings_of(settings)
     check(game, network, comm, given)
     game = game.compute_in(network.arithmetic)
     optimizer = _averaged_adam(network, given)

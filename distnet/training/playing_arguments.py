@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -81,6 +83,14 @@ REAL = dict(
     explore_until=("a number > 0", lambda x: x > 0),
     clip_norm=("a number >= 0", lambda x: x >= 0),
 )
+
+
+def settings_of(given: Mapping[str, Any]) -> PlaySettings:
+    """Raises TypeError for a setting that is not there, and for one that has to be."""
+    try:
+        return PlaySettings(**given)
+    except TypeError as error:  # as if they stood in the head of the function that was called
+        raise TypeError(str(error).replace("PlaySettings.__init__", "learn_to_play")) from None
 
 
 def check(game: object, network: object, comm: object, settings: PlaySettings) -> None:

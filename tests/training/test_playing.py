@@ -255,6 +255,15 @@ def test_a_setting_that_cannot_be_is_one_line(name, value, expected):
         learn_to_play(Catch(5), catch_network(), steps=1, **changed)
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [(dict(step=1, lr=0.1), "unexpected .* 'step'"), (dict(steps=1), "missing .* 'lr'")],
+)
+def test_a_setting_that_is_not_there_is_told_of_the_function_that_was_called(settings, expected):
+    with pytest.raises(TypeError, match=rf"^learn_to_play\(\) .*{expected}"):
+        learn_to_play(Catch(5), catch_network(), **settings)
+
+
 @pytest.mark.parametrize("num_outputs", [2, 5])
 def test_a_network_with_another_number_of_actions_is_refused(num_outputs):
     """The fifth action would have moved the paddle by three."""
