@@ -35,6 +35,15 @@ def test_what_was_saved_predicts_the_same(network, tmp_path):
     np.testing.assert_array_equal(loaded.predict(IMAGES), network.predict(IMAGES))
 
 
+def test_a_tilde_is_the_home_directory_on_both_ways(monkeypatch, network, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    distnet.save(network, "~/net.safetensors")
+    assert (tmp_path / "net.safetensors").exists()
+    np.testing.assert_array_equal(
+        distnet.load("~/net.safetensors").predict(IMAGES), network.predict(IMAGES)
+    )
+
+
 @pytest.mark.parametrize("name", ["model.pth", "model.pt", "model.onnx"])
 def test_a_name_that_means_another_kind_of_file_is_refused(network, tmp_path, name):
     with pytest.raises(ValueError, match=rf"{name}, expected a name that ends in \.safetensors; "):

@@ -71,7 +71,7 @@ def save(
         )
     model = about(network, classes or network.classes)
     state = values_of(network.parameters)
-    checkpoints.save(Path(path), stored(Checkpoint(0, state, model=model), storage))
+    checkpoints.save(Path(path).expanduser(), stored(Checkpoint(0, state, model=model), storage))
 
 
 def stored(model: Checkpoint, storage: str) -> Checkpoint:
