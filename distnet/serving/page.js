@@ -13,25 +13,33 @@ let photograph = null;
 let asking = false, changed = false;
 
 const isDark = matchMedia("(prefers-color-scheme: dark)");
+const DARK = ["#22272e", "#f2f4f7"], LIGHT = ["#ffffff", "#101418"]; // paper and ink
 const isEmpty = () => strokes.length === 0 && photograph === null;
 
 function redraw() {
-  const [paper, ink] = isDark.matches ? ["#22272e", "#f2f4f7"] : ["#ffffff", "#101418"];
-  pen.fillStyle = paper;
-  pen.fillRect(0, 0, sheet.width, sheet.height);
+  paint(pen, isDark.matches ? DARK : LIGHT);
   if (photograph) draw(pen, photograph, sheet.width, sheet.height);
-  pen.strokeStyle = pen.fillStyle = ink;
-  pen.lineWidth = about.pen;
-  pen.lineCap = pen.lineJoin = "round";
+}
+
+function paint(context, [paper, ink]) {
+  context.fillStyle = paper;
+  context.fillRect(0, 0, sheet.width, sheet.height);
+  context.strokeStyle = context.fillStyle = ink;
+  context.lineWidth = about.pen;
+  context.lineCap = context.lineJoin = "round";
   for (const [first, ...rest] of strokes) {
-    pen.beginPath();
-    pen.arc(...first, about.pen / 2, 0, 2 * Math.PI); // a line of no length would not be seen
-    pen.fill();
-    pen.beginPath();
-    pen.moveTo(...first);
-    for (const point of rest) pen.lineTo(...point);
-    pen.stroke();
+    context.beginPath();
+    context.arc(...first, about.pen / 2, 0, 2 * Math.PI); // a line of no length would not be seen
+    context.fill();
+    context.beginPath();
+    context.moveTo(...first);
+    for (const point of rest) context.lineTo(...point);
+    context.stroke();
   }
+}
+
+function canvas(width, height) {
+  return Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
 }
 
 // The whole of a picture in the middle.
@@ -43,14 +51,17 @@ function draw(context, picture, width, height) {
 
 // What is on the sheet as an array of bytes in NumPy's format (NEP 1), which the server reads.
 function content() {
-  let context = pen, width = sheet.width, height = sheet.height;
+  let context, { width, height } = sheet;
   if (photograph) {
     const scale = Math.min(1, SENT_SIDE / Math.max(photograph.width, photograph.height));
     [width, height] = [photograph.width, photograph.height].map((side) => Math.max(1, Math.round(side * scale)));
-    context = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
+    context = canvas(width, height);
     context.fillStyle = "#ffffff"; // shows through what is transparent
     context.fillRect(0, 0, width, height);
     draw(context, photograph, width, height);
+  } else {
+    context = canvas(width, height);
+    paint(context, LIGHT); // the answer shall not hang on the colours of the page
   }
   const rgba = context.getImageData(0, 0, width, height).data;
   // Grey, it would be an image of the network's own shape, which is not prepared as pictures are.

@@ -199,6 +199,17 @@ def test_light_and_dark_wide_and_narrow(open_page, viewport, scheme):
     assert (corner > 128) == (scheme == "light")
 
 
+def test_the_colours_of_the_page_do_not_change_what_is_asked(open_page):
+    """A network of other things than digits would take light ink for something else."""
+    asked = []
+    for scheme in "light", "dark":
+        page = open_page(color_scheme=scheme)
+        draw(page, FOUR)
+        sees(page, "4")
+        asked.append(page.evaluate("content().arrayBuffer().then(b => [...new Uint8Array(b)])"))
+    assert asked[0] == asked[1]
+
+
 def brightness(page: Any, name: str) -> float:
     """Of a colour of the page, 0 to 255."""
     text = page.evaluate(f"getComputedStyle(document.body).{name}")
