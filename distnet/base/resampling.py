@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from distnet.base.arrays import Array
@@ -16,7 +18,7 @@ def scaling(old: int, new: int) -> Array:
     """
     centres = (np.arange(new)[:, None] + 0.5) * old / new
     weights = np.maximum(0, 1 - np.abs(np.arange(old) + 0.5 - centres) / max(old / new, 1))
-    return weights / weights.sum(axis=1, keepdims=True)
+    return weights / np.array([[math.fsum(row)] for row in weights])  # of any order
 
 
 def covering(old: int, new: int) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,16 @@ def test_intersection_over_union_by_hand():
     np.add.at(matrix, (truth.ravel(), taken.ravel()), 1)
     # Class 0: 2 found, 3 + 3 - 2 in the union; the same for 1; class 2 is nowhere.
     np.testing.assert_array_equal(intersection_over_union(matrix), [0.5, 0.5, np.nan])
+
+
+def test_the_mean_over_classes_has_no_order():
+    """Which NumPy's has: the sum is rounded once. A class that does not occur is left out."""
+    network = Network([Conv2d(30, 1)], (1, 2, 2))
+    counts = np.random.default_rng(1).integers(1, 99, (30, 30))
+    counts[7], counts[:, 7] = 0, 0
+    found = Segmentation(network).metrics(0.0, counts.ravel(), 1)["miou"]
+    parts = np.delete(intersection_over_union(counts), 7)
+    assert found == float(sum(map(Fraction, parts.tolist()))) / 29
 
 
 def test_without_known_pixels_nothing_is_divided_by_zero():

@@ -1,9 +1,12 @@
 """Resize: Pillow's and PyTorch's pixels, flat where they were flat, and shrinking without moiré."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from layer_table import build, images
 
+from distnet.base.resampling import scaling
 from distnet.nn import Resize
 
 SIZES = [(28, 28, 32, 32), (28, 28, 224, 224), (28, 28, 14, 14), (9, 30, 13, 7), (32, 32, 8, 100)]
@@ -61,3 +64,12 @@ def test_shrinking_is_without_moire():
 def test_other_sizes_are_refused(size):
     with pytest.raises(ValueError, match=r"Resize: found size .*, expected a whole number"):
         Resize(size)
+
+
+def test_weights_are_divided_by_their_exact_sum():
+    """Which has no order, as that of NumPy has."""
+    old, new = 97, 31
+    centres = (np.arange(new)[:, None] + 0.5) * old / new
+    weights = np.maximum(0, 1 - np.abs(np.arange(old) + 0.5 - centres) / (old / new))
+    sums = [[float(sum(map(Fraction, row)))] for row in weights.tolist()]
+    np.testing.assert_array_equal(scaling(old, new), weights / sums)
