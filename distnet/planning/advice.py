@@ -47,8 +47,9 @@ def _idle(options: PlanOptions, plan: Plan, rows: Sequence[Row]) -> Iterator[str
         there_are = num_micro_batches(num_ranks, options, plan)
         if num_ranks > there_are:
             yield (
-                f"from {num_ranks} ranks on some have nothing to do: a step has {there_are} "
-                "micro-batches; a smaller --micro-batch-size or a larger batch (--grow-batch) helps"
+                f"from {num_ranks} ranks on some have nothing to do: a step has "
+                f"{counted(there_are, 'micro-batch', 'micro-batches')}; a smaller "
+                "--micro-batch-size or a larger batch (--grow-batch) helps"
             )
             return
 

@@ -240,6 +240,11 @@ def _check(options: PlanOptions) -> None:
             f"found no {flags}, expected them, or the directory of a run that was measured and has "
             "a checkpoint"
         )
+    if options.micro_batch_size > options.batch_size:
+        raise ConfigError(
+            f"--micro-batch-size: found {options.micro_batch_size}, expected at most --batch-size "
+            f"{options.batch_size}"
+        )
 
 
 def _always_unknown(options: PlanOptions) -> Iterator[str]:

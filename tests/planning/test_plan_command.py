@@ -180,6 +180,7 @@ def test_the_page_has_curves_and_can_be_sent_on(tmp_path, capsys):
         ([*BY_HAND, "--ranks=6", "--ranks-per-host=4"], "expected a multiple of"),
         ([*BY_HAND, "--message-bytes=8"], "expected as many, at least two"),
         ([*BY_HAND, "--ranks=5000"], "--ranks"),
+        ([*BY_HAND, "--micro-batch-size=2000"], "expected at most --batch-size 1024"),
         ([*BY_HAND, "--bandwidth=0"], "--bandwidth"),
     ],
 )
