@@ -8,17 +8,23 @@ from distnet.base.arrays import Array
 from distnet.experiments import Lab
 from distnet.nn import Conv2d, Linear, MaxPool2d, Network, ReLU
 
-Samples = tuple[Array, Array]  # images uint8 (N, 1, 14, 14), labels (N,)
+Samples = tuple[Array, Array]  # images uint8 (N, 1, H, W), labels (N,)
 
 
-def small_digits(lab: Lab, num_train: int) -> tuple[Samples, Samples]:
+def first_digits(lab: Lab, num_train: int) -> tuple[Samples, Samples]:
     """The first `num_train` training digits, and the test digits (quick: 2,000 of them)."""
     (images, labels), (test_images, test_labels) = lab.digits
     num_test = 2_000 if lab.quick else 10_000
     return (
-        (halved(images[:num_train]), labels[:num_train]),
-        (halved(test_images[:num_test]), test_labels[:num_test]),
+        (images[:num_train], labels[:num_train]),
+        (test_images[:num_test], test_labels[:num_test]),
     )
+
+
+def small_digits(lab: Lab, num_train: int) -> tuple[Samples, Samples]:
+    """The same digits, small."""
+    (images, labels), (test_images, test_labels) = first_digits(lab, num_train)
+    return (halved(images), labels), (halved(test_images), test_labels)
 
 
 def halved(images: Array) -> Array:
