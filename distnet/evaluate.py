@@ -7,6 +7,7 @@ label smoothing or class weights of the training. Exit code 2 and one line for w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -23,7 +24,15 @@ from distnet.base.options import argument, option, parse_options, read_unchecked
 from distnet.base.output import write_now
 from distnet.base.tables import aligned
 from distnet.base.words import counted
-from distnet.data import DataError, Dataset, Samples, default_cache_dir, load_dataset, with_test
+from distnet.data import (
+    DataError,
+    Dataset,
+    Samples,
+    default_cache_dir,
+    load_dataset,
+    with_all_as_test,
+    with_test,
+)
 from distnet.data.arrays import checked_samples
 from distnet.device import CPU, choose_device
 from distnet.nn import Ensemble, Network
@@ -211,7 +220,8 @@ def dataset_for(
 ) -> Dataset:
     """The data set that was asked for, or else the one of the run; raises DataError.
 
-    Pictures become inputs of the network as they do for `distnet predict`.
+    Pictures become inputs of the network as they do for `distnet predict`. Of data without a test
+    part the network has not been trained on, all is the test.
     """
     name, data_dir = "", ""
     if not (options.data and options.data_dir):
@@ -223,7 +233,12 @@ def dataset_for(
     directory = Path(data_dir) if data_dir else None
     prepare = preparation(options.pictures, model, input_shape)
     cache = default_cache_dir(environ)
-    return with_test(load_dataset(name, directory, cache, input_shape, prepare=prepare))
+    dataset = load_dataset(name, directory, cache, input_shape, prepare=prepare)
+    with contextlib.suppress(DataError):  # of so few samples that nobody can train on them
+        parted = with_test(dataset)
+        if model.get("data", {}).get("sha256") == parted.sha256:
+            return parted
+    return with_all_as_test(dataset)
 
 
 def _trained_on(path: Path, model: Mapping[str, Any]) -> tuple[str, str]:

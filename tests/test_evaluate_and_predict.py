@@ -348,8 +348,37 @@ def test_folders_of_pictures_are_evaluated_as_each_is_predicted(run, tmp_path, c
     for path, each in zip(pictures, found, strict=True):
         matrix[int(path.parent.name), int(each["class"])] += 1
     evaluate = ["evaluate", run, "--data-dir", tmp_path / "mine", "--pictures", prepare, "--json"]
-    parts = [json.loads(said(capsys, *evaluate, "--part", part)) for part in ("train", "test")]
-    assert sum(np.array(part["confusion_matrix"]) for part in parts).tolist() == matrix.tolist()
+    assert json.loads(said(capsys, *evaluate))["confusion_matrix"] == matrix.tolist()
+
+
+def test_data_without_a_test_part_are_all_the_test_of_who_was_not_trained_on_them(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    mine, other, few = (tmp_path / f"{name}.npz" for name in ("mine", "other", "few"))
+    for path, number in ((mine, 60), (other, 60), (few, 3)):
+        np.savez(path, x=rng.random((number, 6, 6)), y=np.arange(number) % 3)
+    run = tmp_path / "run"
+    train = [
+        "train",
+        "--model",
+        "two_layer",
+        "--data-dir",
+        mine,
+        "--steps",
+        "1",
+        "--batch-size",
+        "10",
+    ]
+    assert main([*map(str, train), "--out", str(run)]) == 0
+    capsys.readouterr()
+    for path, samples, how in (
+        (mine, 10, "10 of 60 samples are held out for the test, by seed 0"),
+        (other, 60, "all of it, 60 samples, is the test"),
+        (few, 3, "all of it, 3 samples, is the test"),
+    ):
+        assert main(["evaluate", str(run), "--data-dir", str(path), "--json"]) == 0
+        told = capsys.readouterr()
+        assert json.loads(told.out)["samples"] == samples
+        assert f"there are no test data: {how}\n" in told.err
 
 
 def test_several_files_in_a_table(run, data_dir, tmp_path, capsys):

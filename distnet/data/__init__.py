@@ -15,7 +15,7 @@ from distnet.data.errors import DataError
 from distnet.data.own import dataset_from_arrays
 from distnet.data.registry import DATASETS, load_dataset
 from distnet.data.sampler import Sampler
-from distnet.data.splits import split, with_test
+from distnet.data.splits import split, with_all_as_test, with_test
 
 __all__ = [
     "DATASETS",
@@ -34,5 +34,6 @@ __all__ = [
     "random_flip",
     "random_shift",
     "split",
+    "with_all_as_test",
     "with_test",
 ]

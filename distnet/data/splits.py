@@ -46,11 +46,24 @@ def with_test(dataset: Dataset, fraction: float = 1 / 6, seed: int = 0) -> Datas
         return dataset
     train, test = split(dataset.train, fraction, seed)
     held = f"{len(test.targets):,} of {len(dataset.train.targets):,} samples"
-    notes = [note for note in dataset.notes if note != NO_TEST]
-    notes.append(f"{NO_TEST}: {held} are held out for the test, by seed {seed}")
+    dataset = _tested(dataset, test, f"{held} are held out for the test, by seed {seed}")
+    notes = dataset.notes
     if dataset.classes and train.targets.ndim == 1:
-        notes += unlearned([train.targets, test.targets], dataset.classes)
-    return replace(dataset, train=train, test=test, notes=tuple(notes))
+        notes += tuple(unlearned([train.targets, test.targets], dataset.classes))
+    return replace(dataset, train=train, notes=notes)
+
+
+def with_all_as_test(dataset: Dataset) -> Dataset:
+    """As `with_test`, for who has trained on none of it: its test data or else all that it has."""
+    if len(dataset.test.targets):
+        return dataset
+    every = counted(len(dataset.train.targets), "sample", spec=",")
+    return _tested(dataset, dataset.train, f"all of it, {every}, is the test")
+
+
+def _tested(dataset: Dataset, test: Samples, how: str) -> Dataset:
+    notes = [note for note in dataset.notes if note != NO_TEST]
+    return replace(dataset, test=test, notes=(*notes, f"{NO_TEST}: {how}"))
 
 
 def _held_out(targets: Array, fraction: float, seed: int) -> Array:

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distnet.data import DataError, Samples, dataset_from_arrays, file_array, split, with_test
+from distnet.data import (
+    DataError,
+    Samples,
+    dataset_from_arrays,
+    file_array,
+    split,
+    with_all_as_test,
+    with_test,
+)
 
 LABELS = np.repeat([0, 1, 2], [60, 30, 12])
 
@@ -83,6 +91,10 @@ def test_a_data_set_without_test_data():
     assert held == ("there are no test data: 10 of 60 samples are held out for the test, by seed 0")
     assert with_test(parted) is parted
     assert parted.sha256 != whole.sha256
+    every = with_all_as_test(whole)
+    assert every.train is every.test is whole.train
+    assert every.notes == (mapping, "there are no test data: all of it, 60 samples, is the test")
+    assert with_all_as_test(parted) is parted
 
 
 def test_a_class_of_which_no_sample_stays_is_told():
