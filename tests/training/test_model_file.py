@@ -15,6 +15,7 @@ from distnet.parallel import SerialCommunicator
 from distnet.train import train
 from distnet.training.files import checkpoint
 from distnet.training.files.checkpoint import Checkpoint, CheckpointError
+from distnet.training.files.model_file import initialize
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (150, 1, 8, 8), np.uint8)
 
@@ -58,6 +59,15 @@ def test_what_is_no_network_is_refused(network, tmp_path, make):
     ):
         distnet.save(make(network), tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_starts_from_what_is_not_finite(network, tmp_path):
+    network.parameters.named()["conv1.weight"][0] = np.nan
+    distnet.save(network, tmp_path / "net")
+    before = network.parameters.values.copy()
+    with pytest.raises(CheckpointError, match=r"found NaN in conv1\.weight, expected numbers"):
+        initialize(network, tmp_path / "net")
+    np.testing.assert_array_equal(network.parameters.values, before)
 
 
 def test_there_is_no_optimizer_in_a_model_file(network, tmp_path):

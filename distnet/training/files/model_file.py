@@ -166,11 +166,13 @@ def initialize(network: Network, path: Path | str) -> str:
     """Gives the layers of `network` their values in a file or run, see `load`, if all are there.
 
     A layer that has another name or shape there keeps what it started with, such as the last one
-    for other classes. Returns a line that says which. Raises CheckpointError if none is there.
+    for other classes. Returns a line that says which. Raises CheckpointError if none is there, or
+    if there is NaN or an infinity.
     """
     checkpoint, parameters = read(path), network.parameters
     own = parameters.named() | parameters.named_statistics()
     found = checkpoint.part("params") | checkpoint.part("statistics")
+    expect_finite(found, str(path))
     layers = dict.fromkeys(_layer(name) for name in own)
     odd = {_layer(n) for n, array in own.items() if n not in found or found[n].shape != array.shape}
     if odd.issuperset(layers):
