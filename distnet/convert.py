@@ -5,7 +5,8 @@ of the optimizer.
 
 Of torchvision it reads the `state_dict` of a model that distnet has, a `.pt`, `.pth` or safetensors
 file (`models.published`), and finds out which it is; to OUT.pt or OUT.pth, or with `--published` to
-OUT.safetensors, it writes one, with torchvision's names and layouts.
+OUT.safetensors, it writes one, with torchvision's names and layouts. That of another network has
+the names that its layers have here; `--like` says which network such a file is of.
 
 To OUT.onnx it writes the network in evaluation mode for onnxruntime and others
 (`training.onnx_file`).
@@ -46,10 +47,12 @@ from distnet.models.book import DIGITS
 from distnet.models.book_weights import Settings, from_book
 from distnet.models.published import (
     IMAGENET,
+    State,
     from_published,
     left_out,
+    load_state,
     published_standardize,
-    to_published,
+    to_state,
 )
 from distnet.models.scaling import COLOURS
 from distnet.nn import Network, quantize
@@ -84,6 +87,14 @@ class ConvertOptions:
         False, "a target in .safetensors is to be a state_dict as well", group="files"
     )
     overwrite: bool = option(False, "replace a file that is there", group="files")
+    like: str = option(
+        "",
+        "directory of a run, checkpoint or model file with the network that a state_dict is of, "
+        "where torchvision has no such model",
+        group="files",
+        metavar="RUN_OR_FILE",
+        path=True,
+    )
     classes: str = option(
         "",
         "file with the names of the classes: a line for each, or JSON (default: as in IN, or else "
@@ -169,7 +180,7 @@ def main(argv: Sequence[str]) -> int:
         if options.storage != "full":
             raise ValueError(f"--storage {options.storage}: found {target}, expected a model file")
         network = model_file.network_of(model, str(source))
-        write_state(target, to_published(network))
+        write_state(target, to_state(network))
         what += "".join(f", without its {each}" for each in left_out(network))
         what += _in_floats(network)
     else:
@@ -260,6 +271,8 @@ def _reader(source: Path) -> Reader:
 def _of_torchvision(source: Path, options: ConvertOptions) -> tuple[str, Checkpoint]:
     _check_unused(source, options, of_book=True)
     state = read_state(source)
+    if options.like:
+        return _like(source, state, options)
     is_double = any(array.dtype == np.float64 for array in state.values())
     try:
         expected = published_standardize(state)
@@ -270,10 +283,29 @@ def _of_torchvision(source: Path, options: ConvertOptions) -> tuple[str, Checkpo
             dtype=np.float64 if is_double else np.float32,
         )
     except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
+        raise ValueError(
+            f"{source}: {error}; --like RUN_OR_FILE names the network of any other"
+        ) from None
     classes = tuple(map(str, range(network.output_shape[0])))  # until a user names them
     model = about(network, classes, name="" if expected == "none" else IMAGENET)
     return f"the network of {source}", Checkpoint(0, values_of(network.parameters), model=model)
+
+
+def _like(source: Path, state: State, options: ConvertOptions) -> tuple[str, Checkpoint]:
+    """A state in a network that is here already, with the names of its classes."""
+    if options.image_size or options.standardize != "auto":
+        raise ValueError("--like: found it with --image-size or --standardize, which it decides")
+    path = Path(options.like)
+    found = model_file.read(path)
+    network = model_file.network_of(found, str(path))
+    try:
+        load_state(network, state)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}, that of {path}") from None
+    model = about(network, network.classes, name="")
+    return f"the network of {path} with {source}", Checkpoint(
+        0, values_of(network.parameters), model=model
+    )
 
 
 def _check_unused(
@@ -282,9 +314,9 @@ def _check_unused(
     """Raises ValueError for options that are for a file of the book or for a state_dict."""
     if of_book and options.activation != "sigmoid":
         raise ValueError(f"{source}: found no pickle, --activation is for a file of the book")
-    if of_state and (options.image_size or options.standardize != "auto"):
+    if of_state and (options.image_size or options.standardize != "auto" or options.like):
         raise ValueError(
-            f"{source}: found no state_dict, --image-size and --standardize are for one"
+            f"{source}: found no state_dict, --image-size, --standardize and --like are for one"
         )
 
 

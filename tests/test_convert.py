@@ -446,3 +446,33 @@ def test_the_state_of_something_else_is_one_line(tmp_path, capsys):
     (tmp_path / "x.safetensors").write_bytes(b"damaged")
     assert main([str(tmp_path / "x.safetensors"), str(tmp_path / "y.safetensors")]) == 2
     assert "truncated, or no safetensors file" in capsys.readouterr().err
+
+
+def test_the_state_of_a_network_that_torchvision_does_not_have(tmp_path, capsys):
+    """Layers are called as here; a file of another network says which."""
+    net = DeepConvNet((1, 12, 12), 3, seed=1)
+    here, state, back = (tmp_path / name for name in ("a.safetensors", "a.pt", "b.safetensors"))
+    distnet.save(net, here, classes=("x", "y", "z"))
+    assert main([str(here), str(state)]) == 0
+    assert list(read_state(state))[-2:] == ["linear2.weight", "linear2.bias"]
+    assert main([str(state), str(back)]) == 2
+    assert "; --like RUN_OR_FILE names the network of any other\n" in capsys.readouterr().err
+    assert main([str(state), str(back), "--like", str(here)]) == 0
+    told = f"{back}: the network of {here} with {state}, 84,795 parameters\n"
+    assert capsys.readouterr().out == told
+    found = distnet.load(back)
+    assert found.classes == ("x", "y", "z")
+    assert found.parameters.sha256() == net.parameters.sha256()
+    for argv, message in (
+        (
+            [state, tmp_path / "c.safetensors", "--like", here, "--image-size", "28"],
+            "which it decides",
+        ),
+        ([here, tmp_path / "c.pt", "--like", here], "found no state_dict, "),
+        ([state, tmp_path / "d.pt", "--like", tmp_path / "no"], "no: found no file"),
+    ):
+        assert main(list(map(str, argv))) == 2
+        assert message in capsys.readouterr().err
+    write_state(state, {"conv1.weight": np.zeros((2, 2))})
+    assert main([str(state), str(tmp_path / "e.safetensors"), "--like", str(here)]) == 2
+    assert f"expected no such array in this network, that of {here}" in capsys.readouterr().err

@@ -3,11 +3,13 @@
 A state has the arrays of a network by torchvision's names and in its layouts: linear weights are
 `(out, in)` there and `(in, out)` here, everything else is alike. How the layers are called there is
 told by each family's function of names, from which both directions follow. LeNet-5, which
-torchvision does not have, has the names of PyTorch's tutorials. Called by `convert`.
+torchvision does not have, has the names of PyTorch's tutorials, and in the state of any other
+network layers are called as here. Called by `convert`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,6 +30,7 @@ from distnet.nn import (
     BatchNorm,
     Branches,
     Conv2d,
+    ConvTranspose2d,
     Dropout,
     Layer,
     Linear,
@@ -44,6 +47,7 @@ Named = Iterator[tuple[str, Layer]]
 # torchvision's names of what a layer holds, and ours.
 ARRAYS: dict[type[Layer], dict[str, str]] = {
     Conv2d: {"weight": "weight", "bias": "bias"},
+    ConvTranspose2d: {"weight": "weight", "bias": "bias"},
     Linear: {"weight": "weight", "bias": "bias"},
     BatchNorm: {
         "weight": "gamma",
@@ -65,13 +69,8 @@ def to_published(network: Network) -> dict[str, Array]:
     Raises ValueError for a network of none of these families: one that would not be found again
     from the names and shapes of its arrays, or would be found as another.
     """
-    state: dict[str, Array] = {}
     try:
-        for name, layer in _named_layers(network):
-            for part, view in _views(layer):
-                state[f"{name}.{part}"] = np.array(view, network.parameters.dtype, order="C")
-            if isinstance(layer, BatchNorm):
-                state[f"{name}.{COUNTER}"] = np.zeros((), np.int64)
+        state = _state(network, _named_layers(network))
         found = _found_again(state, network)
     except (KeyError, IndexError, ValueError):
         found = None
@@ -80,6 +79,27 @@ def to_published(network: Network) -> dict[str, Array]:
             "found a network with layers of no model of torchvision, expected alexnet, vgg, "
             "googlenet, resnet, or lenet5; a .safetensors file of distnet holds any network"
         )
+    return state
+
+
+def to_state(network: Network) -> dict[str, Array]:
+    """As `to_published`, and with the names of layers here if it is of none of these families.
+
+    So it is the state of a module of PyTorch whose layers have these names. Raises ValueError, one
+    line, for a layer with arrays that PyTorch has no such layer for.
+    """
+    with contextlib.suppress(ValueError):
+        return to_published(network)
+    return _state(network, named_as_here(network))
+
+
+def _state(network: Network, named: Named) -> dict[str, Array]:
+    state: dict[str, Array] = {}
+    for name, layer in named:
+        for part, view in _views(layer):
+            state[f"{name}.{part}"] = np.array(view, network.parameters.dtype, order="C")
+        if isinstance(layer, BatchNorm):
+            state[f"{name}.{COUNTER}"] = np.zeros((), np.int64)
     return state
 
 
@@ -110,13 +130,22 @@ def _key(layer: Layer) -> tuple[object, ...]:
     return type(layer), layer.output_shape, arrays, settings
 
 
-def load_published(network: Network, state: State) -> None:
-    """Copies a state into a network; raises ValueError, one line, unless exactly all is there."""
-    views = {
-        f"{name}.{part}": view
-        for name, layer in _named_layers(network)
-        for part, view in _views(layer)
-    }
+def load_state(network: Network, state: State) -> None:
+    """Copies what `to_state` makes of such a network into it; raises ValueError unless all fits."""
+    own = list(named_as_here(network))
+    has_own_names = all(f"{name}.weight" in state for name, _ in own)
+    load_published(network, state, own if has_own_names else None)
+
+
+def load_published(
+    network: Network, state: State, named: Iterable[tuple[str, Layer]] | None = None
+) -> None:
+    """Copies a state into a network; raises ValueError, one line, unless exactly all is there.
+
+    named: the layers that hold arrays, if they are not called as in torchvision.
+    """
+    layers = _named_layers(network) if named is None else named
+    views = {f"{name}.{part}": view for name, layer in layers for part, view in _views(layer)}
     strangers = [name for name in state if name not in views and not IDLE.search(name)]
     if strangers:
         raise ValueError(f"found {strangers[0]!a:.80}, expected no such array in this network")
@@ -200,6 +229,20 @@ def _named_layers(network: Network) -> Named:
     if Branches in kinds:
         return _names_of_googlenet(layers)
     return _counted("", layers) if AvgPool2d in kinds else _names_of_chain(layers)
+
+
+def named_as_here(network: Network) -> Named:
+    """The layers that hold arrays, each as its parameters are called here: conv1, batchnorm1."""
+    names = iter(network.parameters.named())
+    for layer in network.body.leaves():
+        held = [part for part, _ in layer.parameters()]
+        if held and type(layer) not in ARRAYS:
+            raise ValueError(
+                f"found {type(layer).__name__}, whose arrays no layer of PyTorch has, expected "
+                f"layers such as {', '.join(kind.__name__ for kind in ARRAYS)}"
+            )
+        called = [next(names).removesuffix(f".{part}") for part in held]
+        yield from ((name, layer) for name in called[:1])
 
 
 def _names_of_chain(layers: list[Layer]) -> Named:

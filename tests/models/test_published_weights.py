@@ -1,5 +1,7 @@
 """Published states: torchvision's names, layouts and logits; both ways, and nothing else taken."""
 
+from collections import OrderedDict
+
 import numpy as np
 import published_formulas
 import pytest
@@ -11,13 +13,17 @@ from distnet.models.published import (
     IDLE,
     from_published,
     load_published,
+    load_state,
     published_standardize,
     to_published,
+    to_state,
 )
 from distnet.models.segmentation import FCN, SegNet
 from distnet.nn import (
     AvgPool2d,
+    BatchNorm,
     Conv2d,
+    Embedding,
     LeakyReLU,
     Linear,
     MaxPool2d,
@@ -303,3 +309,59 @@ def test_logits_are_those_of_torchvision(torch, name):
         back = to_published(net)
         assert list(back) == list(cast)
         model.load_state_dict({key: torch.from_numpy(array) for key, array in back.items()})
+
+
+def of_no_family(seed, dtype=np.float64):
+    layers = [Conv2d(6, 3, pad=1), BatchNorm(), ReLU(), MaxPool2d(2), Linear(5)]
+    return Network(layers, (2, 8, 8), seed=seed, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        of_no_family,
+        lambda seed: DeepConvNet((1, 12, 12), 10, seed=seed),
+        lambda seed: TwoLayerNet((1, 4, 4), 3, seed=seed),
+        lambda seed: FCN((3, 32, 32), 4, seed=seed),
+        lambda seed: ResNet((1, 28, 28), 10, seed=seed, width=0.0625),
+    ],
+)
+def test_the_state_of_any_network_of_layers_that_pytorch_has(make):
+    network, other = make(1), make(2)
+    network.parameters.statistics += np.arange(network.parameters.statistics.size)
+    load_state(other, to_state(network))
+    for name, array in network.parameters.all_named().items():
+        np.testing.assert_array_equal(other.parameters.all_named()[name], array, name)
+
+
+def test_a_state_of_no_family_has_the_names_that_layers_have_here():
+    state = to_state(of_no_family(1))
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    rest = [f"batchnorm1.{name}" for name in norm] + ["linear1.weight", "linear1.bias"]
+    assert list(state) == ["conv1.weight", "conv1.bias", *rest]
+    assert state["linear1.weight"].shape == (5, 96)
+    with pytest.raises(ValueError, match=r"conv1.bias: found nothing, expected floats \(6,\)$"):
+        load_state(of_no_family(1), {n: a for n, a in state.items() if n != "conv1.bias"})
+    with pytest.raises(ValueError, match="found Embedding, whose arrays no layer of PyTorch has"):
+        to_state(Network([Embedding(5, 3)], (4,), seed=0))
+
+
+def test_pytorch_loads_such_a_state():
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, the extra `torch`")
+    network, nn = of_no_family(1), torch.nn
+    network.parameters.statistics += 0.5
+    module = nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(2, 6, 3, padding=1),
+            batchnorm1=nn.BatchNorm2d(6),
+            relu1=nn.ReLU(),
+            pool1=nn.MaxPool2d(2),
+            flatten=nn.Flatten(),
+            linear1=nn.Linear(96, 5),
+        )
+    ).double()
+    module.load_state_dict({k: torch.from_numpy(v) for k, v in to_state(network).items()})
+    x = np.random.default_rng(0).standard_normal((3, 2, 8, 8))
+    with torch.no_grad():
+        expected = module.eval()(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(network.predict(x), expected, rtol=1e-12)
