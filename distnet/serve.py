@@ -26,6 +26,7 @@ from distnet.serving.page import page
 from distnet.serving.reader import Reader
 from distnet.serving.server import Server
 from distnet.training.files import model_file
+from distnet.training.known_answer import check_machine
 
 ELSEWHERE = "192.0.2.1", 9  # an address for documentation (RFC 5737): nothing is sent to it
 
@@ -58,6 +59,8 @@ def main(argv: Sequence[str]) -> int:
     options = parse_options(ServeOptions, argv, "distnet serve")
     checkpoint = model_file.read(options.model)
     network = model_file.classifier_of(checkpoint, options.model)
+    if network.arithmetic.rounds:
+        check_machine()
     reader = Reader(network, preparation(options.pictures, checkpoint.model, network.input_shape))
     kind, file = checkpoint.config.get("model"), Path(options.model).resolve().name
     name = f"{kind} of {file}" if kind else file

@@ -22,6 +22,7 @@ import distnet
 from distnet.nn import Linear, Network
 from distnet.predict import preparation
 from distnet.serve import main
+from distnet.training import known_answer
 
 PATIENCE = 120
 
@@ -137,3 +138,16 @@ def test_a_network_that_reads_no_pictures(tmp_path, capsys):
     distnet.save(Network([Linear(2)], (7,)), path, classes=("a", "b"))
     assert main([str(path)]) == 2
     assert "found input shape (7,), expected (1 or 3, H, W)" in capsys.readouterr().err
+
+
+def test_a_machine_without_portable_arithmetic_serves_no_network_in_it(
+    tmp_path, capsys, monkeypatch
+):
+    path = tmp_path / "net.safetensors"
+    network = Network([Linear(2)], (1, 8, 8), arithmetic="portable")
+    distnet.save(network, path, classes=("a", "b"))
+    monkeypatch.setattr(known_answer, "KNOWN_SHA256", "another")
+    known_answer.check_machine.cache_clear()
+    assert main([str(path)]) == 2
+    assert "portable arithmetic: found " in capsys.readouterr().err
+    known_answer.check_machine.cache_clear()
