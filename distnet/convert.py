@@ -237,7 +237,7 @@ def _quantized(model: Checkpoint, source: Path, options: ConvertOptions) -> tupl
     wanted = EvaluateOptions(models=(str(source),), data=options.data, data_dir=options.data_dir)
     network = model_file.network_of(model, str(source))
     try:
-        dataset = dataset_for(wanted, model.model, network.input_shape, os.environ)
+        dataset = dataset_for(wanted, [model.model], network.input_shape, os.environ)
     except DataError as error:
         raise DataError(f"--storage int8, whose units images decide: {error}") from None
     apart = ceil_divide(len(dataset.train.inputs), NUM_CALIBRATING)  # some of every class
@@ -292,7 +292,7 @@ def _of_torchvision(source: Path, options: ConvertOptions) -> tuple[str, Checkpo
 
 
 def _like(source: Path, state: State, options: ConvertOptions) -> tuple[str, Checkpoint]:
-    """A state in a network that is here already, with the names of its classes."""
+    """A state in a network that is here already, with what is said of that."""
     if options.image_size or options.standardize != "auto":
         raise ValueError("--like: found it with --image-size or --standardize, which it decides")
     path = Path(options.like)
@@ -302,10 +302,8 @@ def _like(source: Path, state: State, options: ConvertOptions) -> tuple[str, Che
         load_state(network, state)
     except ValueError as error:
         raise ValueError(f"{source}: {error}, that of {path}") from None
-    model = about(network, network.classes, name="")
-    return f"the network of {path} with {source}", Checkpoint(
-        0, values_of(network.parameters), model=model
-    )
+    values = values_of(network.parameters)
+    return f"the network of {path} with {source}", Checkpoint(0, values, model=found.model)
 
 
 def _check_unused(

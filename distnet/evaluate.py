@@ -164,8 +164,9 @@ def evaluate(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]
     network = together(comm, lambda: model_file.classifiers_of(checkpoints, options.models, device))
     expect_same_bits(comm, network.arithmetic, device)
     computing = devices(comm, device)
-    model, shape = checkpoints[0].model, network.input_shape
-    dataset = together(comm, lambda: dataset_for(options, model, shape, environ))
+    shape = network.input_shape
+    models = [each.model for each in checkpoints]
+    dataset = together(comm, lambda: dataset_for(options, models, shape, environ))
     agree(comm, {"data_sha256": dataset.sha256})
     objective = together(comm, lambda: counting(network))
     samples = together(comm, lambda: samples_for(options, network, dataset))
@@ -214,15 +215,16 @@ def counting(network: Network | Ensemble) -> Confusion:
 
 def dataset_for(
     options: EvaluateOptions,
-    model: Mapping[str, Any],
+    models: Sequence[Mapping[str, Any]],
     input_shape: Shape,
     environ: Mapping[str, str],
 ) -> Dataset:
-    """The data set that was asked for, or else the one of the run; raises DataError.
+    """The data set that was asked for, or else the one of the first run; raises DataError.
 
-    Pictures become inputs of the network as they do for `distnet predict`. Of data without a test
-    part the network has not been trained on, all is the test.
+    Pictures become inputs of the network as they do for `distnet predict`. Data without a test part
+    are all the test of `models` of which each says that it was trained on others.
     """
+    model, *_ = models
     name, data_dir = "", ""
     if not (options.data and options.data_dir):
         name, data_dir = _trained_on(Path(options.models[0]), model)
@@ -234,9 +236,12 @@ def dataset_for(
     prepare = preparation(options.pictures, model, input_shape)
     cache = default_cache_dir(environ)
     dataset = load_dataset(name, directory, cache, input_shape, prepare=prepare)
+    trained_on = {each.get("data", {}).get("sha256") for each in models}
+    if None in trained_on:
+        return with_test(dataset)
     with contextlib.suppress(DataError):  # of so few samples that nobody can train on them
         parted = with_test(dataset)
-        if model.get("data", {}).get("sha256") == parted.sha256:
+        if parted.sha256 in trained_on:
             return parted
     return with_all_as_test(dataset)
 

@@ -118,7 +118,7 @@ def examine(
         raise CheckpointError("found no checkpoint in it")
     network = classifier_of(run.best, str(run.path))
     chosen = EvaluateOptions(models=(str(run.path),))
-    dataset = dataset_for(chosen, run.best.model, network.input_shape, environ)
+    dataset = dataset_for(chosen, [run.best.model], network.input_shape, environ)
     if other := other_data(run.best.model, dataset):
         raise DataError(other)
     samples = samples_for(chosen, network, dataset)

@@ -132,7 +132,7 @@ def test_a_network_of_other_layers_has_no_state(tmp_path, capsys):
 
     distnet.save(distnet.Network([OfNoFamily(3)], (2,)), tmp_path / "a.safetensors")
     code, line = said(capsys, "convert", tmp_path / "a.safetensors", tmp_path / "b.pth")
-    assert code == 2 and "found OfNoFamily, whose arrays no layer of PyTorch has, expected" in line
+    assert code == 2 and "found OfNoFamily, of which no state_dict is written, expected" in line
 
 
 @pytest.mark.parametrize(

@@ -378,6 +378,11 @@ def test_data_without_a_test_part_are_all_the_test_of_who_was_not_trained_on_the
         assert main(["evaluate", str(run), "--data-dir", str(path), "--json"]) == 0
         told = capsys.readouterr()
         assert json.loads(told.out)["samples"] == samples
+        unknown = tmp_path / "unknown.safetensors"  # which does not say what it was trained on
+        distnet.save(distnet.load(run), unknown, classes=("0", "1", "2"))
+        for models in ([unknown], [unknown, run], [run, unknown])[: 3 * (samples > 3)]:
+            evaluate = ["evaluate", *map(str, models), "--data-dir", str(path), "--json"]
+            assert json.loads(said(capsys, *evaluate))["samples"] == 10
         assert f"there are no test data: {how}\n" in told.err
 
 

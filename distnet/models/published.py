@@ -86,7 +86,7 @@ def to_state(network: Network) -> dict[str, Array]:
     """As `to_published`, and with the names of layers here if it is of none of these families.
 
     So it is the state of a module of PyTorch whose layers have these names. Raises ValueError, one
-    line, for a layer with arrays that PyTorch has no such layer for.
+    line, for a layer with arrays that is not one of ARRAYS.
     """
     with contextlib.suppress(ValueError):
         return to_published(network)
@@ -105,7 +105,7 @@ def _state(network: Network, named: Named) -> dict[str, Array]:
 
 def left_out(network: Network) -> list[str]:
     """What a network does to its inputs first, of which a state says nothing."""
-    return [repr(each) for each in network.body.layers if isinstance(each, Resize | Standardize)]
+    return [repr(each) for each in network.body.leaves() if isinstance(each, Resize | Standardize)]
 
 
 def _found_again(state: State, network: Network) -> Network:
@@ -132,9 +132,12 @@ def _key(layer: Layer) -> tuple[object, ...]:
 
 def load_state(network: Network, state: State) -> None:
     """Copies what `to_state` makes of such a network into it; raises ValueError unless all fits."""
-    own = list(named_as_here(network))
-    has_own_names = all(f"{name}.weight" in state for name, _ in own)
-    load_published(network, state, own if has_own_names else None)
+    own: list[tuple[str, Layer]] | None = list(named_as_here(network))
+    if any(f"{name}.weight" not in state for name, _ in own or ()):
+        with contextlib.suppress(ValueError):
+            to_published(network)
+            own = None  # of a family, and so called as there
+    load_published(network, state, own)
 
 
 def load_published(
@@ -233,16 +236,16 @@ def _named_layers(network: Network) -> Named:
 
 def named_as_here(network: Network) -> Named:
     """The layers that hold arrays, each as its parameters are called here: conv1, batchnorm1."""
-    names = iter(network.parameters.named())
-    for layer in network.body.leaves():
-        held = [part for part, _ in layer.parameters()]
-        if held and type(layer) not in ARRAYS:
+    for name, layer in network.body.named_leaves():
+        if not any(layer.parameters()):
+            continue
+        if type(layer) not in ARRAYS:
             raise ValueError(
-                f"found {type(layer).__name__}, whose arrays no layer of PyTorch has, expected "
-                f"layers such as {', '.join(kind.__name__ for kind in ARRAYS)}"
+                f"found {type(layer).__name__}, of which no state_dict is written, expected layers "
+                f"with arrays to be {', '.join(kind.__name__ for kind in ARRAYS)}; a .safetensors "
+                "file of distnet holds any network"
             )
-        called = [next(names).removesuffix(f".{part}") for part in held]
-        yield from ((name, layer) for name in called[:1])
+        yield name, layer
 
 
 def _names_of_chain(layers: list[Layer]) -> Named:

@@ -17,6 +17,7 @@ from distnet.base.keys import MicroBatch, Purpose, stream
 from distnet.base.output import warn
 from distnet.nn import arguments, layout
 from distnet.nn.layer import Layer
+from distnet.nn.layers.embedding import Embedding
 from distnet.nn.memory import Memory
 from distnet.nn.own_layers import is_own
 from distnet.nn.parameters import Parameters, num_trained
@@ -218,9 +219,9 @@ class Network:
 
         `at` says which micro-batch this is in training; None is evaluation mode. `copy=False` saves
         a copy: the result is an array of the network, which the next call may overwrite. Raises
-        ValueError for integers, which `as_input` or `predict` take, if they are pixels.
+        ValueError for integers, which `as_input` or `predict` take, unless they are words.
         """
-        if x.dtype.kind != "f":  # they would be taken as they are
+        if x.dtype.kind != "f" and not self._reads_words():  # they would be taken as they are
             raise ValueError(
                 f"forward: found {x.dtype}, expected floats, such as network.as_input(images), "
                 "which reads bytes 0 to 255 as 0 to 1"
@@ -228,6 +229,9 @@ class Network:
         y = self.body.forward(self._checked(x), at=at)
         self._passes.went_forward(y.shape, in_training=at is not None, alone=not copy)
         return y.copy(order="K") if copy else y
+
+    def _reads_words(self) -> bool:
+        return isinstance(next(iter(self.body.leaves()), None), Embedding)
 
     def backward(
         self, dy: Array, *, need_dx: bool = False, ready: Ready | None = None, copy: bool = True

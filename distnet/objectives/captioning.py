@@ -116,7 +116,8 @@ class Captioning(Objective):
 def check_sentences(sentences: Array, num_words: int, length: int) -> None:
     """Raises DataError unless they are `(N, length)`, words, a stop and `PADDING` from there on.
 
-    Without its stop a sentence would count as right of a network that talks on.
+    Only words that fill the length need no stop: elsewhere a sentence without it would count as
+    right of a network that talks on.
     """
     if sentences.shape[1:] != (length,) or sentences.dtype.kind not in "iu":
         raise DataError(

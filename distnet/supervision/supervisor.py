@@ -81,13 +81,14 @@ class Supervisor:
             code, finished = self._run_job(held)
             if self.stop_wanted and code in UNHEARD and not finished:
                 break
-            if self.grows and code == STOPPED_EARLY and not self.stop_wanted:
+            stopped_to_grow = self.grows and code == STOPPED_EARLY and not self.fell_silent
+            if stopped_to_grow and not self.stop_wanted:
                 continue
             if finished or self._is_final(code):
                 return code
             say(f"the job ended with exit code {code} and is not finished")
             if num_restarts == self.policy.max_restarts:
-                return code or FAILED
+                return FAILED if self.fell_silent else code or FAILED
             num_restarts += 1
             self._back_off(num_restarts)
         return STOPPED_EARLY  # asked to stop while no job was under way

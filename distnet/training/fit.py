@@ -90,10 +90,10 @@ def fit(
     progress: shows how far it is, in a line on the terminal, if there is one.
 
     after: the history of an earlier call on the same network, from which this one goes on: with the
-    next epochs, the next steps of `lr`, the state of its optimizer and its best evaluation. So
-    calls of one epoch each give what one call gives. Without it a call begins with a new optimizer
-    and the order of samples that belongs to `seed`; that an earlier call had the same order is told
-    by a UserWarning.
+    next epochs, the next steps of `lr`, the state of its optimizer and, unless it has ended early,
+    its best evaluation. So calls of one epoch each give what one call gives. Without it a call
+    begins with a new optimizer and the order of samples that belongs to `seed`; that an earlier
+    call had the same order is told by a UserWarning.
 
     The result is the same on any number of ranks. Raises ValueError or TypeError, one line, for
     arguments that cannot be, such as both `steps` and `epochs`, and DataError for images or labels
@@ -163,7 +163,8 @@ def _arranged(
         evaluate_first=True,
     )
     run.num_done = first_step
-    if after is not None and list(after.evaluations) == list(others):
+    goes_on = after is not None and not after.record.ended  # else it is another phase of training
+    if after is not None and goes_on and list(after.evaluations) == list(others):
         run.record = after.record.with_end("")  # such as the best evaluation, for EarlyStopping
     return run, History(evaluations={name: [] for name in others}, optimizer=trainer.optimizer)
 

@@ -29,6 +29,7 @@ from distnet.nn import (
     MaxPool2d,
     Network,
     ReLU,
+    Residual,
     Standardize,
 )
 
@@ -342,7 +343,7 @@ def test_a_state_of_no_family_has_the_names_that_layers_have_here():
     assert state["linear1.weight"].shape == (5, 96)
     with pytest.raises(ValueError, match=r"conv1.bias: found nothing, expected floats \(6,\)$"):
         load_state(of_no_family(1), {n: a for n, a in state.items() if n != "conv1.bias"})
-    with pytest.raises(ValueError, match="found Embedding, whose arrays no layer of PyTorch has"):
+    with pytest.raises(ValueError, match="found Embedding, of which no state_dict is written"):
         to_state(Network([Embedding(5, 3)], (4,), seed=0))
 
 
@@ -365,3 +366,14 @@ def test_pytorch_loads_such_a_state():
     with torch.no_grad():
         expected = module.eval()(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(network.predict(x), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("last", [Linear(3), ReLU()])
+def test_a_state_that_does_not_fit_is_one_line(last):
+    other = Network([Conv2d(4, 3), Residual([Conv2d(4, 3, pad=1)]), last], (2, 6, 6), seed=0)
+    state = to_state(of_no_family(1))
+    with pytest.raises(ValueError, match=r"found 'batchnorm1\.weight', expected no such array"):
+        load_state(other, state)
+    lacking = {name: array for name, array in state.items() if name != "linear1.weight"}
+    with pytest.raises(ValueError, match=r"^linear1\.weight: found nothing, expected floats"):
+        load_state(of_no_family(2), lacking)

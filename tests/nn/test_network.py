@@ -12,6 +12,7 @@ from distnet.nn import (
     BatchNorm,
     Conv2d,
     Dropout,
+    Embedding,
     Flatten,
     Linear,
     MaxPool2d,
@@ -375,3 +376,9 @@ def test_a_pass_may_be_gone_back_through_again_but_no_other_one():
     net.forward(x, at)
     with pytest.raises(ValueError, match=r"a gradient of shape \(1, .*, that of the outputs"):
         net.backward(dy[:1])
+
+
+def test_forward_takes_words():
+    net = Network([Embedding(20, 4), Linear(3)], (5,), seed=0)
+    words = np.arange(10).reshape(2, 5)
+    np.testing.assert_array_equal(net.forward(words), net.forward(words.astype(np.float32)))

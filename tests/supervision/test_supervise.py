@@ -147,6 +147,14 @@ def test_a_silent_job_that_stops_when_it_is_ended_is_restarted(supervise, tmp_pa
     assert "the job ended with exit code 75 and is not finished" in errors
 
 
+def test_a_job_that_is_always_silent_has_failed_and_is_not_queued_again(supervise, tmp_path):
+    slow = "import signal; signal.signal(15, lambda *_: sys.exit(75)); "
+    slow += f"time.sleep({10 * SECONDS})"
+    flags = ["--silence", "2", "--max-restarts", "1", "--requeue", f"touch {tmp_path / 'queued'}"]
+    assert supervise([slow, slow], *flags)[0] == 1
+    assert not (tmp_path / "queued").exists()
+
+
 def test_one_directory_has_one_supervisor(supervise, tmp_path):
     patient = "while not (out / 'go').exists(): time.sleep(0.01)"
     first = supervise([f"exec({patient!r}); {FINISH}"], wait=False)

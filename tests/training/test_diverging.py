@@ -54,8 +54,8 @@ def test_the_line_names_layer_gradient_and_place():
     assert describe(Classification(network()), loss, None, None) == f"the loss {tail}"
     untrained = describe(Classification(network()), loss, None, np.array([[1, -3e20]]))
     assert untrained.endswith(
-        "; no update has been made: scale the inputs, here up to 3e+20, or what the network starts "
-        "with"
+        "; no update has been made: scale the inputs, here up to 3e+20, the targets, or what "
+        "the network starts with"
     )
 
 

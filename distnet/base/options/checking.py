@@ -25,7 +25,7 @@ def pick(registry: Mapping[str, T], what: str, name: str) -> T:
     """The entry called `name`; raises ConfigError with the names that there are."""
     if name not in registry:
         names = ", ".join(registry) or "none"
-        hint = nearest(name, registry, "")
+        hint = nearest(str(name), registry, "")
         raise ConfigError(f"unknown {what} {shown(name)}, expected one of {names}{hint}")
     return registry[name]
 

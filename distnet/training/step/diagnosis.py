@@ -57,7 +57,7 @@ def describe(
     if untrained is not None:
         remedy = (
             f"no update has been made: scale the inputs, here up to {np.abs(untrained).max():.3g}, "
-            "or what the network starts with"
+            "the targets, or what the network starts with"
         )
     return (
         f"{first}{_name(objective, error)} is {error.value:g} in micro-batch {error.micro_batch} "
