@@ -93,6 +93,14 @@ def to_state(network: Network) -> dict[str, Array]:
     return _state(network, named_as_here(network))
 
 
+def _is_published(network: Network) -> bool:
+    try:
+        to_published(network)
+    except ValueError:
+        return False
+    return True
+
+
 def _state(network: Network, named: Named) -> dict[str, Array]:
     state: dict[str, Array] = {}
     for name, layer in named:
@@ -132,12 +140,9 @@ def _key(layer: Layer) -> tuple[object, ...]:
 
 def load_state(network: Network, state: State) -> None:
     """Copies what `to_state` makes of such a network into it; raises ValueError unless all fits."""
-    own: list[tuple[str, Layer]] | None = list(named_as_here(network))
-    if any(f"{name}.weight" not in state for name, _ in own or ()):
-        with contextlib.suppress(ValueError):
-            to_published(network)
-            own = None  # of a family, and so called as there
-    load_published(network, state, own)
+    named = list(named_as_here(network))
+    is_called_so = all(f"{name}.weight" in state for name, _ in named) or not _is_published(network)
+    load_published(network, state, named if is_called_so else None)
 
 
 def load_published(

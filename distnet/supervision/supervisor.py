@@ -81,10 +81,11 @@ class Supervisor:
             code, finished = self._run_job(held)
             if self.stop_wanted and code in UNHEARD and not finished:
                 break
-            stopped_to_grow = self.grows and code == STOPPED_EARLY and not self.fell_silent
-            if stopped_to_grow and not self.stop_wanted:
+            # One that is ended for its silence may stop as politely.
+            stopped_early = code == STOPPED_EARLY and not self.fell_silent
+            if self.grows and stopped_early and not self.stop_wanted:
                 continue
-            if finished or self._is_final(code):
+            if finished or self._is_final(code, stopped_early):
                 return code
             say(f"the job ended with exit code {code} and is not finished")
             if num_restarts == self.policy.max_restarts:
@@ -93,10 +94,9 @@ class Supervisor:
             self._back_off(num_restarts)
         return STOPPED_EARLY  # asked to stop while no job was under way
 
-    def _is_final(self, code: int) -> bool:
+    def _is_final(self, code: int, stopped_early: bool) -> bool:
         """Whether another start would be of no use, or is not wanted."""
-        restarts = self.policy.restart_preempted or self.fell_silent
-        preempted = code == STOPPED_EARLY and not restarts
+        preempted = stopped_early and not self.policy.restart_preempted
         return code == WRONG_USAGE or preempted or self.stop_wanted
 
     def _back_off(self, num_restarts: int) -> None:
