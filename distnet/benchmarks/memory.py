@@ -87,7 +87,8 @@ def main(argv: list[str]) -> int:
 
 def train_steps(model: str, batch_size: int, micro_batch_size: int) -> None:
     """What a process does for a network that is not for digits."""
-    _repeat(steps(random_trainer(CASES[model], batch_size, micro_batch_size)), model)
+    trainer = random_trainer(CASES[model], batch_size, micro_batch_size, num_batches=4)
+    _repeat(steps(trainer), model)
 
 
 def train_torch(model: str, batch_size: int, channels_last: bool) -> None:

@@ -20,7 +20,7 @@ with tempfile.TemporaryDirectory() as out:
 STEPS_OF_RESNET = """
 from distnet.benchmarks.networks import CASES, random_trainer
 from distnet.benchmarks.step import steps
-step = steps(random_trainer(CASES["resnet50"], 4, 4))
+step = steps(random_trainer(CASES["resnet50"], 4, 4, num_batches=4))
 step()
 step()
 """
