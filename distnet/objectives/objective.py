@@ -68,7 +68,10 @@ class Objective(ABC):
         return {"loss": loss}
 
     def score(self, metrics: dict[str, float]) -> float:
-        """How good an evaluation is, larger is better: it decides which checkpoint is the best."""
+        """How good an evaluation is, larger is better: it decides which checkpoint is the best.
+
+        Of equal ones that with the lowest loss is.
+        """
         return -metrics["loss"]
 
     def sums(self, loss: float, *counts: float) -> Array:

@@ -25,9 +25,10 @@ class Record:
 
     loss_sum, counts, num_samples: over the steps since then. train: the metrics of the steps before
     the last evaluation, on average; evaluated: those of each set that was evaluated, by its name.
-    best_score: of the objective, on the first of these sets, after `best_step` steps; since_best:
-    evaluations since then. ended: why the run has ended before its last step, "" if it has not.
-    chain: the newest of the step hashes, see `step_hashes`; "" without any.
+    best_score: of the objective, on the first of these sets, after `best_step` steps, of equal ones
+    that with the lowest loss; since_best: evaluations since the score rose. ended: why the run has
+    ended before its last step, "" if it has not. chain: the newest of the step hashes, see
+    `step_hashes`; "" without any.
     """
 
     loss_sum: float = 0.0
@@ -76,20 +77,24 @@ class Record:
         """Ends an epoch: takes the results after `step` updates and begins new sums."""
         first = next(iter(evaluated.values()), None)
         score = objective.score(first) if first else 0.0
-        is_best = first is not None and (not self.num_evaluated or score > self.best_score)
+        is_higher = first is not None and (not self.best or score > self.best_score)
         new = replace(
             self,
             train=self.averages(objective),
             evaluated={name: dict(metrics) for name, metrics in evaluated.items()},
             num_evaluated=self.num_evaluated + 1,
-            since_best=0 if is_best else self.since_best + 1,
+            since_best=0 if is_higher else self.since_best + 1,
             loss_sum=0.0,
             counts=(),
             num_samples=0,
         )
-        if first is None or not is_best:
+        if first is None or not (is_higher or self._has_lower_loss(first, score)):
             return new
         return replace(new, best=dict(first), best_score=score, best_step=step)
+
+    def _has_lower_loss(self, metrics: Metrics, score: float) -> bool:
+        """Whether an evaluation is better than the best one of the same score."""
+        return score == self.best_score and metrics["loss"] < self.best["loss"]
 
     def with_end(self, reason: str) -> Record:
         """The run ends here, and not only this part of it."""

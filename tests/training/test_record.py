@@ -47,6 +47,19 @@ def test_the_best_is_that_of_the_first_set_and_the_earliest_of_equals():
     assert record.best["accuracy"] == 0.7
 
 
+def test_of_equal_scores_the_one_with_the_lowest_loss_is_the_best_and_patience_does_not_care():
+    record = Record()
+    bests, waits = [], []
+    for number, loss in enumerate((0.3, 0.2, 0.2, 0.25, 0.1), 1):
+        evaluated = {"test": {"loss": loss, "accuracy": 1.0}}
+        record = record.with_evaluation(OBJECTIVE, evaluated, number)
+        bests.append(record.best_step)
+        waits.append(record.since_best)
+    assert bests == [1, 2, 2, 2, 5]
+    assert waits == [0, 1, 2, 3, 4]
+    assert record.best["loss"] == 0.1
+
+
 def test_it_goes_through_a_checkpoint_unchanged():
     record = with_epoch(Record(), 0.1 + 0.2, 4).with_step(step(1 / 3, 1, 3)).with_end("enough")
     assert Record.restored(json.loads(json.dumps(record.entries()))) == record

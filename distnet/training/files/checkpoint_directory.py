@@ -42,7 +42,7 @@ def checkpoint_path(directory: Path, step: int) -> Path:
 
 
 def best_path(directory: Path) -> Path:
-    """Where the checkpoint with the best test accuracy lies once more, whatever is pruned."""
+    """Where the checkpoint with the best evaluation lies once more, whatever is pruned."""
     return directory / "best.safetensors"
 
 
