@@ -9,7 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from distnet.planning.model import Cluster, predict
 from distnet.planning.options import PlanOptions
 from distnet.planning.page import page
 from distnet.planning.simulation import POLICIES, Played, Stragglers, play
-from distnet.planning.sources import Measured, Plan, plan_of, way_of
+from distnet.planning.sources import Measured, Plan, expect_trainable, plan_of, way_of
 from distnet.training.files.metrics import plain
 from distnet.training.job import DONE, NOT_WRITTEN
 
@@ -60,6 +60,8 @@ def simulate(options: PlanOptions, plan: Plan) -> dict[str, Played]:
         return {}
     most = max(options.ranks)
     step, local = (way_of(with_sync(options, sync)) for sync in ("step", "local"))
+    local = replace(local, shards=False)
+    expect_trainable(plan.workload, local)
     return {
         policy: play(
             policy,

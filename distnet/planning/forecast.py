@@ -10,7 +10,7 @@ from distnet.base.options import ConfigError
 from distnet.planning.memory import bytes_of_rank
 from distnet.planning.model import Cluster, Prediction, Way, Workload, predict
 from distnet.planning.options import PlanOptions
-from distnet.planning.sources import HOUR, Plan
+from distnet.planning.sources import HOUR, Plan, is_trainable
 
 FEW, MANY = 4, 32  # islands
 
@@ -75,12 +75,16 @@ def rows_of(options: PlanOptions, plan: Plan, way: Way | None = None) -> list[Ro
 
 
 def others(plan: Plan) -> list[Way]:
-    """Ways to come to one state that are worth a look, that of the plan first."""
+    """Ways to come to one state that are worth a look, that of the plan first.
+
+    All of them can be trained in: fewer samples than islands, for one, can not.
+    """
     way = plan.way
     ways = [way, *(replace(way, reduction=kind, islands=0) for kind in ("exact", "exact32"))]
     for islands, every in ((way.islands or FEW, 10), (way.islands or FEW, 50), (MANY, 50)):
-        ways.append(replace(way, islands=islands, sync_every=every, sync_reduction="exact8"))
-    return list(dict.fromkeys(ways))
+        rarely = replace(way, islands=islands, sync_every=every, sync_reduction="exact8")
+        ways.append(replace(rarely, shards=False))
+    return [each for each in dict.fromkeys(ways) if is_trainable(plan.workload, each)]
 
 
 def most_ranks(rows: Sequence[Row], least_efficiency: float) -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distnet.base.options import argument, option
+from distnet.base.options import argument, option, with_default
 from distnet.parallel import CHANGES, REDUCTIONS
 from distnet.planning.links import ALGORITHMS
+from distnet.training import options as training
 
 WHAT, COMPUTING, RANKS = "what is trained", "computing", "ranks"
 NETWORK, FAILURES, OUTPUT = "network between hosts", "failures and cost", "output"
 COUNT = {">=": 0, "<=": 1_000_000_000}
+SAMPLES = training.COUNT | {">=": 0}
 SECONDS = {">=": 0, "<=": 1e9}
 POWERS = tuple(2**k for k in range(13))
 
@@ -35,10 +37,10 @@ class PlanOptions:
         2, "vectors that the optimizer keeps", group=WHAT, metavar="N", limits={">=": 0, "<=": 9}
     )
     batch_size: int = option(
-        0, "samples per step, over all ranks", group=WHAT, metavar="N", limits=COUNT
+        0, "samples per step, over all ranks", group=WHAT, metavar="N", limits=SAMPLES
     )
     micro_batch_size: int = option(
-        0, "samples per gradient computation", group=WHAT, metavar="N", limits=COUNT
+        0, "samples per gradient computation", group=WHAT, metavar="N", limits=SAMPLES
     )
     grow_batch: bool = option(
         False, "the batch grows with the ranks, from what it is on one", group=WHAT
@@ -91,9 +93,7 @@ class PlanOptions:
     shard_optimizer: bool = option(
         False, "each rank keeps its share of the optimizer's vectors alone", group=RANKS
     )
-    bucket_bytes: int = option(
-        0, "as of the training command", group=RANKS, metavar="BYTES", limits=COUNT
-    )
+    bucket_bytes: int = with_default(training.TrainOptions, "bucket_bytes", 0)
     algorithm: str = option("mpich", "how MPI adds up over hosts", group=RANKS, choices=ALGORITHMS)
     bandwidth: float = option(
         1000.0, "of a host, in Mbit/s", group=NETWORK, metavar="MBIT", limits={">": 0, "<=": 1e7}

@@ -15,6 +15,7 @@ from distnet.planning.failures import Failures
 from distnet.planning.links import Link
 from distnet.planning.model import Way, Workload
 from distnet.planning.options import PlanOptions
+from distnet.training.config import config_of
 from distnet.training.files.checkpoint_directory import latest
 from distnet.training.files.metrics import read_events
 from distnet.training.files.model_file import CHECKPOINTS
@@ -134,9 +135,11 @@ def plan_of(options: PlanOptions) -> Plan:
         filled.step_seconds,
         filled.window_seconds,
     )
+    way = way_of(filled)
+    expect_trainable(workload, way)
     return Plan(
         workload,
-        way_of(filled),
+        way,
         link_of(filled),
         failures_of(filled),
         filled.optimizer_vectors,
@@ -156,6 +159,33 @@ def way_of(options: PlanOptions) -> Way:
         options.algorithm,
         options.shard_optimizer,
     )
+
+
+def expect_trainable(workload: Workload, way: Way) -> None:
+    """Raises ConfigError, as training does, for what no run can be."""
+    values = {
+        "batch_size": workload.batch_size,
+        "micro_batch_size": workload.micro_batch_size,
+        "reduction": way.reduction,
+        "bucket_bytes": way.bucket_bytes,
+        "shard_optimizer": way.shards,
+    }
+    rarely = {
+        "sync": "local",
+        "islands": way.islands,
+        "sync_every": way.sync_every,
+        "sync_reduction": way.sync_reduction,
+    }
+    config_of(values | rarely if way.islands else values)
+
+
+def is_trainable(workload: Workload, way: Way) -> bool:
+    """Whether a run can be that."""
+    try:
+        expect_trainable(workload, way)
+    except ConfigError:
+        return False
+    return True
 
 
 def link_of(options: PlanOptions) -> Link:
@@ -239,11 +269,6 @@ def _check(options: PlanOptions) -> None:
         raise ConfigError(
             f"found no {flags}, expected them, or the directory of a run that was measured and has "
             "a checkpoint"
-        )
-    if options.micro_batch_size > options.batch_size:
-        raise ConfigError(
-            f"--micro-batch-size: found {options.micro_batch_size}, expected at most --batch-size "
-            f"{options.batch_size}"
         )
 
 

@@ -61,6 +61,33 @@ def test_a_slow_link_is_answered_by_fewer_bytes(capsys):
     assert "exact32 takes" in advice and "local, 4 islands every 10 steps, exact8 takes" in advice
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--batch-size=20", "--micro-batch-size=30"],
+        ["--bucket-bytes=1073741825"],
+        ["--sync=local", "--islands=20", "--sync-reduction=exact4"],
+        ["--sync=local", "--islands=200"],
+        ["--sync=local", "--shard-optimizer"],
+    ],
+)
+def test_what_training_refuses_is_refused_in_the_same_words(options, capsys):
+    batch = ["--batch-size=100", "--micro-batch-size=20"]
+    with pytest.raises(SystemExit):
+        main(["train", "--model=two_layer", "--steps=2", *batch, *options])
+    refused = capsys.readouterr().err
+    assert main(["plan", "--parameters=100", "--micro-batch-seconds=0.1", *batch, *options]) == 2
+    assert capsys.readouterr().err == refused
+
+
+def test_only_what_training_takes_is_advised_and_played(capsys):
+    few = [*BY_HAND, "--batch-size=3", "--micro-batch-size=1", "--bandwidth=1", "--shard-optimizer"]
+    assert " islands" not in plan(capsys, *few)
+    assert main(["plan", *few, "--simulate=10"]) == 2
+    assert "--islands: found 4, expected at most --batch-size 3" in capsys.readouterr().err
+    assert "islands" in plan(capsys, *few, "--simulate=10", "--islands=3")
+
+
 def test_a_run_says_what_was_measured(runs, capsys):
     found = as_json(capsys, str(runs / "100"))
     workload = found["workload"]
