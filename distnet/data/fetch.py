@@ -97,6 +97,8 @@ class _Download:
                 file.write(chunk)
                 if self.progress:
                     self.progress(self.part.stem, file.tell(), total)
+            if file.tell() < total:  # of which urllib3 says nothing before its version 2
+                raise _imported("requests").ConnectionError("the connection has broken")
 
 
 def _unpack(archive: Path, directory: Path) -> None:
