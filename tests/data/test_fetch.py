@@ -127,9 +127,9 @@ def test_goes_on_where_the_connection_broke(server, tmp_path):
         assert names(tmp_path) == ["a.gz.part"]
     assert fetch(source, tmp_path) == ["a.gz"]
     assert (tmp_path / "a.gz").read_bytes() == content and names(tmp_path) == ["a.gz"]
-    whole = 400_000 // CHUNK_BYTES * CHUNK_BYTES  # in pieces that were complete
-    starts = ["", f"bytes={whole}-", f"bytes={2 * whole}-"]
-    assert [wanted for _, wanted in server.asked] == starts
+    starts = [int(wanted[len("bytes=") : -1]) for _, wanted in server.asked[1:]]
+    lost = [400_000 - starts[0], 400_000 + starts[0] - starts[1]]  # of each, a piece at most
+    assert len(server.asked) == 3 and all(0 <= each < CHUNK_BYTES for each in lost)
 
 
 def test_a_server_without_ranges_sends_all_again(server, tmp_path):
