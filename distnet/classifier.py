@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from distnet.base.arithmetic import Arithmetic
 from distnet.base.arrays import Array, Shape
 from distnet.base.errors import DataError
 from distnet.base.images import as_array
@@ -38,7 +39,7 @@ class Classifier:
     layers: a list of layers, after which a `Linear` for the classes comes by itself; the name of
     one of MODELS; or None for a hidden layer of 100 units.
     epochs, optimizer, lr, batch_size, micro_batch_size, weight_decay, seed, progress, comm: as
-    `distnet.fit` has them. On ranks every one calls the same methods with the same arrays and its
+    `distnet.fit` has them; arithmetic: as `distnet.Network` has it, such as "portable". On ranks every one calls the same methods with the same arrays and its
     `comm`, and has the same network afterwards.
 
     After `fit`: classes_ `(K,)`, the labels as they were given, in order; network_; history_;
@@ -56,13 +57,14 @@ class Classifier:
         batch_size: int = 100,
         micro_batch_size: int | None = None,
         weight_decay: float = 0.0,
+        arithmetic: str | Arithmetic = "float32",
         seed: int = 0,
         progress: bool = False,
         comm: Communicator | None = None,
     ) -> None:
         self.layers, self.epochs, self.optimizer, self.lr = layers, epochs, optimizer, lr
         self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
-        self.weight_decay, self.seed = weight_decay, seed
+        self.weight_decay, self.arithmetic, self.seed = weight_decay, arithmetic, seed
         self.progress, self.comm = progress, comm
 
     def fit(self, X: Any, y: Any) -> Self:
@@ -107,7 +109,7 @@ class Classifier:
 
     def predict_proba(self, X: Any) -> Array:
         """How probable each class is, `(N, K)`, in the order of classes_."""
-        return softmax(self._logits(X))
+        return softmax(self._logits(X), self.network_.arithmetic)
 
     def score(self, X: Any, y: Any) -> float:
         """The accuracy on samples X with labels y, 0 to 1."""
@@ -147,11 +149,12 @@ class Classifier:
                     f"layers: found {self.layers!r:.60}, expected a list of layers or one of "
                     f"{', '.join(MODELS)}"
                 )
-            return MODELS[self.layers](shape, num_classes, seed=self.seed)
+            network = MODELS[self.layers](shape, num_classes, seed=None)
+            return network.compute_in(self.arithmetic, seed=self.seed)
         hidden = [Linear(HIDDEN_SIZE), ReLU()] if self.layers is None else self.layers
         # Copies: a layer has one place in one network, and parameters stay as they were given.
         layers = [*copy.deepcopy(list(hidden)), Linear(num_classes)]
-        return Network(layers, shape, seed=self.seed)
+        return Network(layers, shape, seed=self.seed, arithmetic=self.arithmetic)
 
     def _logits(self, X: Any) -> Array:
         self._check_fitted()

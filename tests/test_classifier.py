@@ -78,6 +78,24 @@ def test_what_it_does_is_fit():
     assert again == history.params_sha256, "anew, with the same layers"
 
 
+def test_in_portable_arithmetic():
+    images, names = digits()
+    classifier = Classifier(LAYERS, arithmetic="portable", **SETTINGS).fit(images, names)
+    layers = [Conv2d(4, 3, pad=1), MaxPool2d(2), ReLU(), Linear(3)]
+    network = distnet.Network(layers, (1, 8, 8), arithmetic="portable")
+    labels = np.unique(names, return_inverse=True)[1]
+    history = distnet.fit(network, images, labels, optimizer="adam", **SETTINGS)
+    assert classifier.history_.params_sha256 == history.params_sha256
+    found = classifier.predict_proba(images)
+    np.testing.assert_array_equal(
+        found, distnet.nn.softmax(network.predict(images), network.arithmetic)
+    )
+    named = Classifier("two_layer", arithmetic="portable", epochs=1).fit(images, names)
+    assert named.network_.arithmetic.rounds
+    with pytest.raises(ValueError, match="arithmetic: found 'exact', expected one of float32, "):
+        Classifier(LAYERS, arithmetic="exact").fit(images, names)
+
+
 def test_cross_validation_search_and_pipeline():
     images, names = digits()
     classifier = Classifier(LAYERS, **SETTINGS)
