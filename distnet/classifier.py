@@ -39,8 +39,9 @@ class Classifier:
     layers: a list of layers, after which a `Linear` for the classes comes by itself; the name of
     one of MODELS; or None for a hidden layer of 100 units.
     epochs, optimizer, lr, batch_size, micro_batch_size, weight_decay, seed, progress, comm: as
-    `distnet.fit` has them; arithmetic: as `distnet.Network` has it, such as "portable". On ranks every one calls the same methods with the same arrays and its
+    `distnet.fit` has them. On ranks every one calls the same methods with the same arrays and its
     `comm`, and has the same network afterwards.
+    arithmetic: in which the network computes, as `distnet.Network` has it, such as "portable".
 
     After `fit`: classes_ `(K,)`, the labels as they were given, in order; network_; history_;
     n_features_in_, of rows `(N, D)`. A network that is fitted again starts anew, with the same seed
