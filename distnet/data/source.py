@@ -42,6 +42,7 @@ class Source:
     files: tuple[RemoteFile, ...] = ()
     directory: str = ""
     shares: bool = False
+    is_in: Callable[[Path], bool] = lambda directory: False
 
 
 def directory_of(

@@ -8,7 +8,7 @@ bytes, and nothing in them is run (`formats.pickled`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,14 +46,26 @@ class Files:
     def load(self, data_dir: Path | None, cache_dir: Path | None) -> Dataset:
         """The binary files if they are there, or else the Python ones."""
         given = directory_of(self.name, data_dir, cache_dir)
-        for directory in (given, *(given / folder for folder in self.folders)):
-            for suffix in (".bin", ""):
-                if (directory / f"{self.train[0]}{suffix}").is_file():
-                    return self._read(directory, suffix)
+        for directory, suffix in self._places(given):
+            if (directory / f"{self.train[0]}{suffix}").is_file():
+                return self._read(directory, suffix)
         raise DataError(
             f"{given}: found no file {self.train[0]}.bin or {self.train[0]}, expected {self.name} "
             f"there or in {' or '.join(self.folders)}"
         )
+
+    def is_in(self, given: Path) -> bool:
+        """Whether a file of each part is there."""
+        firsts = self.train[0], self.test[0]
+        return any(
+            all((directory / f"{first}{suffix}").is_file() for first in firsts)
+            for directory, suffix in self._places(given)
+        )
+
+    def _places(self, given: Path) -> Iterator[tuple[Path, str]]:
+        """The directories that its files may be in, with how their names end."""
+        for directory in (given, *(given / folder for folder in self.folders)):
+            yield from ((directory, suffix) for suffix in (".bin", ""))
 
     def _read(self, directory: Path, suffix: str) -> Dataset:
         arrays: list[Array] = []
@@ -111,6 +123,7 @@ def _source(files: Files, contents: str, archive: str, sha256: str) -> Source:
         page,
         download="170 MB",
         files=remote,
+        is_in=files.is_in,
     )
 
 

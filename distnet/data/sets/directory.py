@@ -1,4 +1,4 @@
-"""A data set of whatever lies at a path: IDX files, arrays of NumPy, or pictures by class."""
+"""A data set of whatever lies at a path: published files, arrays of NumPy, or pictures by class."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ from distnet.data.errors import DataError, explained
 from distnet.data.formats.idx_set import has_idx_set, read_idx_set
 from distnet.data.formats.npy import has_arrays, read_named_arrays
 from distnet.data.own import assembled
-from distnet.data.sets.like_mnist import EMNIST, emnist_files
+from distnet.data.sets.cifar import CIFAR10, CIFAR100
+from distnet.data.sets.like_mnist import EMNIST, QMNIST
 from distnet.data.sets.named_arrays import from_named_arrays
 from distnet.data.sets.picture_folders import has_pictures, read_picture_set
 
 EXPECTED = (
-    "four IDX files like MNIST's, NumPy arrays such as train_images.npy, or a folder of pictures "
-    "for each class"
+    "four IDX files like MNIST's, the files of QMNIST, EMNIST or CIFAR, NumPy arrays such as "
+    "train_images.npy, or a folder of pictures for each class"
 )
+# Those whose files are told by their names.
+NAMED = {
+    "qmnist": QMNIST,
+    **{f"emnist_{split}": source for split, source in EMNIST.items()},
+    "cifar10": CIFAR10,
+    "cifar100": CIFAR100,
+}
 
 
 def read_path(
@@ -45,9 +53,14 @@ def read_path(
 def _read_directory(path: Path, name: str, input_shape: Shape, prepare: str) -> Dataset:
     if has_idx_set(path):
         return assembled(name, *read_idx_set(path))
-    for split, source in EMNIST.items():
-        if has_idx_set(path, emnist_files(split)):
-            return source.load(path, None)
+    found = [known for known, source in NAMED.items() if source.is_in(path)]
+    if len(found) > 1:
+        raise DataError(
+            f"{path}: found {', '.join(found)}, expected one data set; say which, such as --data "
+            f"{found[0]}"
+        )
+    if found:
+        return NAMED[found[0]].load(path, None)
     if has_arrays(path):
         return from_named_arrays(name, read_named_arrays(path), str(path))
     if has_pictures(path):

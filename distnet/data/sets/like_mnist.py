@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from distnet.data.dataset import Dataset
-from distnet.data.formats.idx_set import IDX_FILES, read_idx_set
+from distnet.data.formats.idx_set import IDX_FILES, has_idx_set, read_idx_set
 from distnet.data.own import assembled
 from distnet.data.source import RemoteFile, Source, directory_of
 
@@ -67,14 +67,23 @@ def load_emnist(
 ) -> Dataset:
     """One of EMNIST's splits; its images are stored column by column and turned back here."""
     name = f"emnist_{split}"
-    directory = directory_of(name, data_dir, cache_dir, "emnist")
-    inner = directory / "gzip"  # as the archive unpacks
-    arrays, sources = read_idx_set(inner if inner.is_dir() else directory, emnist_files(split))
+    directory = _emnist_folder(directory_of(name, data_dir, cache_dir, "emnist"))
+    arrays, sources = read_idx_set(directory, emnist_files(split))
     arrays[::2] = [
         images.reshape(len(images), 1, *images.shape[1:]).transpose(0, 1, 3, 2)
         for images in arrays[::2]
     ]
     return assembled(name, arrays, sources, classes=classes)
+
+
+def _emnist_folder(directory: Path) -> Path:
+    """Where the archive has unpacked the files to, or the directory itself."""
+    inner = directory / "gzip"
+    return inner if inner.is_dir() else directory
+
+
+def _has_emnist(split: str, directory: Path) -> bool:
+    return has_idx_set(_emnist_folder(directory), emnist_files(split))
 
 
 def _gzipped(folder: str, files: Iterable[str], *sha256: str) -> tuple[RemoteFile, ...]:
@@ -128,6 +137,7 @@ QMNIST = Source(
         "43fc22bf7498b8fc98de98369d72f752d0deabc280a43a7bcc364ab19e57b375",
         "9fbcbe594c3766fdf4f0b15c5165dc0d1e57ac604e01422608bb72c906030d06",
     ),
+    is_in=partial(has_idx_set, files=QMNIST_FILES),
 )
 
 
@@ -146,6 +156,7 @@ def _emnist(split: str, classes: Sequence[str], contents: str) -> Source:
         download="562 MB",
         files=(archive,),
         directory="emnist",
+        is_in=partial(_has_emnist, split),
     )
 
 

@@ -125,6 +125,7 @@ def test_binary_cifar10(tmp_path, folder):
 def test_binary_cifar100_takes_the_fine_label(tmp_path):
     write_binary_100(tmp_path / "cifar-100-binary")
     check(load_dataset("cifar100", tmp_path), "cifar100")
+    check(load_dataset(data_dir=tmp_path), "cifar100")
 
 
 @pytest.mark.parametrize("dumps", [python2, python3])
@@ -132,8 +133,10 @@ def test_binary_cifar100_takes_the_fine_label(tmp_path):
     ("name", "folder"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")]
 )
 def test_python_files(tmp_path, name, folder, dumps):
-    write_python(tmp_path / folder, name, dumps)
+    directory = write_python(tmp_path / folder, name, dumps)
     check(load_dataset(name, tmp_path), name)
+    for path in (tmp_path, directory):  # and without its name
+        check(load_dataset(data_dir=path), name)
 
 
 def test_the_writer_of_these_tests_writes_pickles():

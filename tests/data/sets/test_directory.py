@@ -163,7 +163,7 @@ def test_labels_from_1_or_with_gaps(tmp_path, labels):
         ("none", "none: found no such directory, expected one with four IDX files"),
         ("file.npy", "file.npy: found no such directory, expected"),
         ("file.txt", "file.txt: found no such directory, expected"),
-        ("empty", "empty: found no data set, expected four IDX files like MNIST's, NumPy arrays"),
+        ("empty", "empty: found no data set, expected four IDX files like MNIST's, the files of"),
     ],
 )
 def test_nothing_that_can_be_read(tmp_path, name, message):

@@ -66,6 +66,7 @@ def test_qmnist_takes_the_digit_of_eight_integers(tmp_path):
     numbers[:, 0] = np.arange(12) % 10
     write(tmp_path, QMNIST_FILES, (x[:10], numbers[:10], x[10:], numbers[10:]))
     data = load_dataset("qmnist", tmp_path)
+    assert load_dataset(data_dir=tmp_path).name == data.name == "qmnist"
     assert data.train.targets.tolist() == list(range(10)) and data.test.targets.tolist() == [0, 1]
     assert data.train.targets.dtype == np.uint8
     np.testing.assert_array_equal(data.train.inputs[:, 0], x[:10])
@@ -102,12 +103,17 @@ def test_letters_and_digits_have_names(tmp_path):
     assert EMNIST["balanced"].load.args[1][34:38] == ("Y", "Z", "a", "b")
 
 
-def test_emnist_is_recognized_by_its_names(tmp_path):
+@pytest.mark.parametrize("folder", ["", "gzip"])
+def test_emnist_is_recognized_by_its_names(tmp_path, folder):
     x = images(31)
-    write_emnist(tmp_path, "letters", x)
+    write_emnist(tmp_path / folder, "letters", x)
     data = load_dataset("mnist", tmp_path)
     assert data.name == "emnist_letters" and data.classes[25] == "z"
     np.testing.assert_array_equal(data.train.inputs[:, 0], x[:26])
+    write_emnist(tmp_path / folder, "balanced", images(52))
+    with pytest.raises(DataError, match=r"emnist_balanced, emnist_letters, expected one .*--data"):
+        load_dataset(data_dir=tmp_path)
+    assert load_dataset("emnist_letters", tmp_path).num_classes == 26
 
 
 def test_the_large_split_stays_in_its_file(tmp_path, monkeypatch):
