@@ -16,7 +16,7 @@ from distnet.base.options import ConfigError, argument, option, parse_options, p
 from distnet.base.output import write_now
 from distnet.data import DATASETS, default_cache_dir
 from distnet.data.errors import DataError
-from distnet.data.fetch import fetch
+from distnet.data.fetch import fetch, is_whole
 from distnet.data.source import Source
 from distnet.parallel import SerialCommunicator
 from distnet.training.job import DONE, NOT_WRITTEN
@@ -81,7 +81,11 @@ def _where(source: Source, cache_dir: Path | None, name: str) -> str:
     if cache_dir is None:
         return "--data-dir"
     directory = _in_cache(source, cache_dir, name)
-    return str(directory) if directory.is_dir() else f"fetch {name} ({source.download})"
+    if not directory.is_dir():
+        return f"fetch {name} ({source.download})"
+    if is_whole(source, directory):
+        return str(directory)
+    return f"fetch {name} ({source.download}); not whole in {directory}"
 
 
 def _in_cache(source: Source, cache_dir: Path, name: str) -> Path:

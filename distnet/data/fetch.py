@@ -8,6 +8,7 @@ range request. Processes that fetch the same set wait for the first one.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import importlib
 import json
 import os
@@ -15,7 +16,7 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from distnet.base.files import write_atomically
 from distnet.data.errors import DataError, explained
 from distnet.data.source import RemoteFile, Source
 
+ARCHIVES = (".zip", ".tar.gz")
 Progress = Callable[[str, int, int], None]  # of a file's name, bytes so far, bytes in all or 0
 CHUNK_BYTES = 1 << 16  # at most what a broken connection loses
 TIMEOUT_S = 30  # without a single byte
-UNPACKED = "unpacked.json"  # which archives have been unpacked, with their SHA-256
+# Which archives have been unpacked, with their SHA-256, and the files in them, with their sizes.
+UNPACKED = "unpacked.json"
 
 
 def fetch(
@@ -43,8 +46,39 @@ def fetch(
         directory.mkdir(parents=True, exist_ok=True)
         with _alone(directory):
             unpacked = _read_unpacked(directory)
-            wanted = [file for file in source.files if unpacked.get(file.name) != file.sha256]
+            wanted = [file for file in source.files if not _is_unpacked(file, directory, unpacked)]
             return [f.name for f in wanted if _fetched(f, directory, mirror, progress)]
+
+
+def is_whole(source: Source, directory: Path) -> bool:
+    """Whether a data set is in `directory`: as it was fetched, or put there by its user.
+
+    What was unpacked is known by the sizes of its files, other files by their SHA-256; what was not
+    fetched is read.
+    """
+    unpacked = _read_unpacked(directory)
+    if all(
+        _is_unpacked(file, directory, unpacked) or _is_there(file, directory)
+        for file in source.files
+    ):
+        return True
+    if _sizes(unpacked):
+        return False
+    try:
+        source.load(directory, None)
+    except DataError:
+        return False
+    return True
+
+
+def _is_there(file: RemoteFile, directory: Path) -> bool:
+    """Whether a file has been fetched that is no archive."""
+    try:
+        with (directory / file.name).open("rb") as found:
+            is_it = hashlib.file_digest(found, "sha256").hexdigest() == file.sha256
+    except OSError:
+        return False
+    return is_it and not file.name.endswith(ARCHIVES)
 
 
 def _fetched(file: RemoteFile, directory: Path, mirror: str, progress: Progress | None) -> bool:
@@ -64,9 +98,8 @@ def _fetched(file: RemoteFile, directory: Path, mirror: str, progress: Progress 
             f"{url}: found a file with another SHA-256, expected {file.sha256}; it was deleted, "
             "try again or give another --mirror"
         ) from None
-    if file.name.endswith((".zip", ".tar.gz")):
-        _unpack(Path(path), directory)
-        _note_unpacked(directory, file)
+    if file.name.endswith(ARCHIVES):
+        _note_unpacked(directory, file, _unpack(Path(path), directory))
     return download.has_run
 
 
@@ -101,10 +134,10 @@ class _Download:
                 raise _imported("requests").ConnectionError("the connection has broken")
 
 
-def _unpack(archive: Path, directory: Path) -> None:
+def _unpack(archive: Path, directory: Path) -> dict[str, int]:
     """Moves what is in an archive, whose SHA-256 was verified, into `directory` and deletes it.
 
-    What lies at its top, files or folders, appears whole or not at all.
+    What lies at its top, files or folders, appears whole or not at all. Returns the sizes of files.
     """
     with tempfile.TemporaryDirectory(dir=directory) as temporary:
         if archive.name.endswith(".zip"):
@@ -114,15 +147,33 @@ def _unpack(archive: Path, directory: Path) -> None:
             with tarfile.open(archive) as tar:
                 tar.extraction_filter = getattr(tarfile, "data_filter", None)
                 tar.extractall(temporary)
+        inside = sorted(path for path in Path(temporary).rglob("*") if path.is_file())
+        sizes = {str(path.relative_to(temporary)): path.stat().st_size for path in inside}
         for path in sorted(Path(temporary).iterdir()):
             target = directory / path.name
             if target.is_dir():
                 shutil.rmtree(target)
             os.replace(path, target)
     archive.unlink()
+    return sizes
 
 
-def _read_unpacked(directory: Path) -> dict[str, str]:
+def _is_unpacked(file: RemoteFile, directory: Path, unpacked: Mapping[str, object]) -> bool:
+    """Whether all that was in an archive is still there."""
+    if unpacked.get(file.name) != file.sha256 or not (sizes := _sizes(unpacked)):
+        return False
+    try:
+        return all((directory / path).stat().st_size == size for path, size in sizes.items())
+    except OSError:
+        return False
+
+
+def _sizes(unpacked: Mapping[str, object]) -> dict[str, int]:
+    """Of the files that were unpacked; earlier versions have noted none."""
+    return {path: size for path, size in unpacked.items() if isinstance(size, int)}
+
+
+def _read_unpacked(directory: Path) -> dict[str, object]:
     try:
         found = json.loads((directory / UNPACKED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -130,8 +181,8 @@ def _read_unpacked(directory: Path) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _note_unpacked(directory: Path, file: RemoteFile) -> None:
-    noted = _read_unpacked(directory) | {file.name: file.sha256}
+def _note_unpacked(directory: Path, file: RemoteFile, sizes: Mapping[str, int]) -> None:
+    noted = _read_unpacked(directory) | {file.name: file.sha256, **sizes}
     write_atomically(directory / UNPACKED, json.dumps(noted).encode())
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from distnet.data import DATASETS, DataError, load_dataset, registry
-from distnet.data.fetch import CHUNK_BYTES, fetch
+from distnet.data.fetch import CHUNK_BYTES, fetch, is_whole
 from distnet.data.formats.idx import format_idx
 from distnet.data.formats.idx_set import IDX_FILES
 from distnet.data.sets.like_mnist import KMNIST
@@ -209,6 +209,12 @@ def test_archives_are_unpacked_and_deleted(server, tmp_path, name, pack):
     assert fetch(source, tmp_path) == [] and len(server.asked) == 1
     (tmp_path / "unpacked.json").write_text("{")
     assert fetch(source, tmp_path) == [name]
+    (tmp_path / "folder" / "b").write_bytes(b"bb")
+    assert not is_whole(source, tmp_path)
+    assert fetch(source, tmp_path) == [name] and is_whole(source, tmp_path)
+    (tmp_path / "folder" / "a").unlink()
+    assert not is_whole(source, tmp_path)
+    assert fetch(source, tmp_path) == [name] and is_whole(source, tmp_path)
 
 
 def test_processes_wait_for_each_other(server, tmp_path):
@@ -273,6 +279,29 @@ class TestCommand:
         assert len(server.asked) == 4
         assert main([], environ) == 0
         assert f"{cache_dir}/kmnist" in capsys.readouterr().out
+
+    @pytest.mark.usefixtures("small_kmnist")
+    def test_the_list_tells_what_is_whole(self, server, capsys, environ, tmp_path):
+        directory = tmp_path / "cache" / "distnet" / "kmnist"
+        first = directory / "train-images-idx3-ubyte.gz"
+
+        def listed() -> str:
+            assert main([], environ) == 0
+            lines = capsys.readouterr().out.splitlines()
+            return next(line for line in lines if line.startswith("kmnist "))
+
+        server.cut = 20
+        assert main(["fetch", "kmnist"], environ) == 2
+        assert listed().endswith(f"; not whole in {directory}") and "fetch kmnist" in listed()
+        server.cut = 1 << 40
+        assert main(["fetch", "kmnist"], environ) == 0
+        assert listed().endswith(f"  {directory}")
+        first.write_bytes(gzip.decompress(first.read_bytes()))
+        assert "not whole" in listed()
+        first.rename(first.with_suffix(""))  # raw is as good
+        assert listed().endswith(f"  {directory}")
+        first.with_suffix("").write_bytes(b"")
+        assert "not whole" in listed()
 
     @pytest.mark.usefixtures("small_kmnist")
     def test_another_directory_and_a_mirror(self, server, environ, tmp_path):
