@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +19,14 @@ from distnet.data.own import assembled
 # Of the folders of these names, in whatever letters, the first one counts.
 TRAIN_FOLDERS = ("train", "training")
 TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
+MOST_OTHERS = 250_000  # files that are looked at where hardly any is a picture: a whole disk
 BRIGHTEST_DARK = 15  # of 255: what 4095 of 65535 is, the white of a camera of 12 bits
 
 
 def has_pictures(directory: Path) -> bool:
     """Whether a directory has folders that hold pictures."""
-    return any(_pictures(folder) for folder in _folders(directory))
+    folders = (folder for root in _roots(directory) for folder in _folders(root))
+    return any(True for folder in folders for _ in _pictures(folder))
 
 
 def read_picture_set(
@@ -36,7 +39,7 @@ def read_picture_set(
     `(N, 3, H, W)`. A note says what was scaled and cropped about the centre, as one does of what is
     not read. Everything is read into memory. Raises DataError.
     """
-    roots = _parts(directory) or [directory]
+    roots = _roots(directory)
     parts = [_labelled(root) for root in roots]
     headers = [header(path) for part in parts for path, _ in part]
     if not input_shape:
@@ -59,8 +62,8 @@ def read_picture_set(
     return replace(data, notes=notes + _unread(directory, roots, read), pictures=prepare)
 
 
-def _parts(directory: Path) -> list[Path]:
-    """The folder for training and, if there is one, that for the test; none if classes are there.
+def _roots(directory: Path) -> list[Path]:
+    """The folder for training and, if there is one, that for the test, or the directory itself.
 
     A folder of such a name that holds pictures itself is a class, such as of cars and trains,
     unless there are folders with pictures in it and one for the test beside it.
@@ -71,10 +74,10 @@ def _parts(directory: Path) -> list[Path]:
         for names in (TRAIN_FOLDERS, TEST_FOLDERS)
     )
     if not train:
-        return []
+        return [directory]
     is_class = any(_is_picture(path) for path in train[0].iterdir())
     if is_class and not (test and has_pictures(train[0]) and has_pictures(test[0])):
-        return []
+        return [directory]
     return train[:1] + test[:1]
 
 
@@ -91,7 +94,8 @@ def _too_dark(data: Dataset) -> tuple[str, ...]:
 
 def _unread(directory: Path, roots: list[Path], read: set[Path]) -> tuple[str, ...]:
     """Notes about folders that are no class, as nothing in them can be read, and about files."""
-    empty = [folder.name for root in roots for folder in _folders(root) if not _pictures(folder)]
+    full = {folder for path in read for folder in path.parents}
+    empty = [folder.name for root in roots for folder in _folders(root) if folder not in full]
     known = read.union(roots, *map(_folders, roots))
     unread = sorted(
         path
@@ -117,10 +121,21 @@ def _folders(directory: Path) -> list[Path]:
     )
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.rglob("*") if _is_picture(path) and not _is_hidden(path, folder)
-    )
+def _pictures(folder: Path) -> Iterator[Path]:
+    """The pictures in a folder and below; raises DataError where hardly anything is one."""
+    num_pictures, num_others = 0, 0
+    for path in folder.rglob("*"):
+        if not _is_picture(path):
+            num_others += 1
+        elif not _is_hidden(path, folder):
+            num_pictures += 1
+            yield path
+        if num_others > max(MOST_OTHERS, 10 * num_pictures):
+            raise DataError(
+                f"{folder}: found {counted(num_pictures, 'picture', spec=',')} among "
+                f"{num_others:,} other files and folders, expected the pictures of a class; give "
+                "the directory with a folder for each class"
+            )
 
 
 def _is_picture(path: Path) -> bool:
@@ -134,7 +149,7 @@ def _is_hidden(path: Path, root: Path) -> bool:
 
 def _labelled(root: Path) -> list[tuple[Path, str]]:
     """All pictures with the names of their folders."""
-    found = [(path, folder.name) for folder in _folders(root) for path in _pictures(folder)]
+    found = [(path, folder.name) for folder in _folders(root) for path in sorted(_pictures(folder))]
     if not found:
         raise DataError(f"{root}: found no pictures, expected a folder of them for each class")
     return found

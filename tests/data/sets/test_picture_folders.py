@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from distnet.data import DataError, load_dataset
+from distnet.data.sets import picture_folders
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is an extra")
 RNG = np.random.Generator(np.random.Philox(key=10))
@@ -49,6 +50,19 @@ def test_what_is_not_read_is_told(tmp_path):
     (tmp_path / "train" / "bird" / "0.heic").write_bytes(b"a picture of another kind")
     notes = load_dataset(data_dir=tmp_path).notes
     assert notes[1:] == ("no pictures in bird", "not read: 3 files, such as train/bird/0.heic")
+
+
+def test_a_whole_disk_is_no_folder_of_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture_folders, "MOST_OTHERS", 10)
+    for name in ("cat", "dog"):
+        save(tmp_path / name / "0.png", colour())
+    for i in range(11):
+        (tmp_path / "cat" / f"{i}.txt").touch()
+    message = "found 1 picture among 11 other files and folders, expected the pictures of a class"
+    with pytest.raises(DataError, match=f"cat: {message}"):
+        load_dataset(data_dir=tmp_path)
+    save(tmp_path / "cat" / "1.png", colour())  # which are many of so few files
+    assert load_dataset(data_dir=tmp_path).notes[-1].startswith("not read: 11 files")
 
 
 def test_a_class_may_be_called_as_a_part_is(tmp_path):
