@@ -273,14 +273,13 @@ def _of_torchvision(source: Path, options: ConvertOptions) -> tuple[str, Checkpo
     state = read_state(source)
     if options.like:
         return _like(source, state, options)
-    is_double = any(array.dtype == np.float64 for array in state.values())
     try:
         expected = published_standardize(state)
         network = from_published(
             state,
             image_size=options.image_size or None,
             standardize=expected if options.standardize == "auto" else options.standardize,
-            dtype=np.float64 if is_double else np.float32,
+            dtype=np.float64 if _is_double(state) else np.float32,
         )
     except ValueError as error:
         raise ValueError(
@@ -303,7 +302,14 @@ def _like(source: Path, state: State, options: ConvertOptions) -> tuple[str, Che
     except ValueError as error:
         raise ValueError(f"{source}: {error}, that of {path}") from None
     values = values_of(network.parameters)
-    return f"the network of {path} with {source}", Checkpoint(0, values, model=found.model)
+    what = f"the network of {path} with {source}"
+    if _is_double(state) and network.parameters.dtype != np.float64:
+        what += f", in {network.parameters.dtype} in place of its float64"
+    return what, Checkpoint(0, values, model=found.model)
+
+
+def _is_double(state: State) -> bool:
+    return any(array.dtype == np.float64 for array in state.values())
 
 
 def _check_unused(

@@ -464,6 +464,13 @@ def test_the_state_of_a_network_that_torchvision_does_not_have(tmp_path, capsys)
     assert found.classes == ("x", "y", "z")
     assert found.parameters.sha256() == net.parameters.sha256()
     assert load(back).model == load(here).model
+    double = {name: array.astype(np.float64) for name, array in read_state(state).items()}
+    write_state(state, double)
+    assert main([str(state), str(back), "--like", str(here), "--overwrite"]) == 0
+    assert f"with {state}, in float32 in place of its float64, 84,795" in capsys.readouterr().out
+    write_state(state, {**double, "linear2.bias": double["linear2.bias"] + 1e300})
+    assert main([str(state), str(back), "--like", str(here), "--overwrite"]) == 2
+    assert "found an infinite number in params.linear2.bias" in capsys.readouterr().err
     for argv, message in (
         (
             [state, tmp_path / "c.safetensors", "--like", here, "--image-size", "28"],

@@ -60,6 +60,7 @@ STEMS: dict[type[Layer], str] = {Conv2d: "conv", BatchNorm: "bn", Linear: "fc"}
 # Of no use to a network that predicts: how many batches there were, GoogLeNet's other classifiers.
 IDLE = re.compile(r"num_batches_tracked$|^aux[12]\.")
 COUNTER = "num_batches_tracked"
+GOOGLENET = "inception3a.branch1.conv.weight"  # by which its states are known
 IMAGENET = "imagenet"  # the data set that published weights are for
 
 
@@ -118,7 +119,7 @@ def left_out(network: Network) -> list[str]:
 
 def _found_again(state: State, network: Network) -> Network:
     """What a state alone says of its network, for images of the same shape."""
-    maker, options, _, last = _recognized(_useful(state))
+    maker, options, _, last = _recognized(state)
     shape = next(iter(_core(network))).input_shape
     found: Network = maker(shape, len(last), seed=None, dtype=network.parameters.dtype, **options)
     return found
@@ -154,7 +155,7 @@ def load_published(
     """
     layers = _named_layers(network) if named is None else named
     views = {f"{name}.{part}": view for name, layer in layers for part, view in _views(layer)}
-    strangers = [name for name in state if name not in views and not IDLE.search(name)]
+    strangers = [name for name in state if name not in views and not _is_idle(name, views)]
     if strangers:
         raise ValueError(f"found {strangers[0]!a:.80}, expected no such array in this network")
     for name, view in views.items():
@@ -162,8 +163,9 @@ def load_published(
         if found is None or found.shape != view.shape or found.dtype.kind != "f":
             what = "nothing" if found is None else f"{found.dtype} {found.shape}"
             raise ValueError(f"{name}: found {what}, expected floats {view.shape}")
-    for name, view in views.items():
-        np.copyto(view, state[name], casting="same_kind")
+    with np.errstate(over="ignore"):  # what is infinite then is for the caller to find
+        for name, view in views.items():
+            np.copyto(view, state[name], casting="same_kind")
     network.parameters.refresh()
 
 
@@ -181,7 +183,6 @@ def from_published(
     standardize: what the network does to its pixels first; see `published_standardize`.
     Raises ValueError, one line, for the state of something else.
     """
-    state = _useful(state)
     maker, options, (channels, *usual), last = _recognized(state)
     if maker is LeNet5 and standardize != "none":
         raise ValueError(
@@ -206,14 +207,18 @@ def published_standardize(state: State) -> str:
     Those of 1000 classes of colour pictures are for ImageNet. torchvision's GoogLeNet undoes the
     usual mean and deviation first, its weights are for 0.5 and 0.5.
     """
-    _, _, (channels, _, _), last = _recognized(_useful(state))
+    _, _, (channels, _, _), last = _recognized(state)
     if channels != 3 or len(last) != 1000:
         return "none"
-    return "half" if "inception3a.branch1.conv.weight" in state else "imagenet"
+    return "half" if GOOGLENET in state else "imagenet"
 
 
-def _useful(state: State) -> State:
-    return {name: array for name, array in state.items() if not IDLE.search(name)}
+def _is_idle(name: str, views: State) -> bool:
+    """Whether an array belongs to the network with those, and is of no use to it."""
+    if not IDLE.search(name):
+        return False
+    norm, is_counter, _ = name.partition(COUNTER)
+    return GOOGLENET in views or bool(is_counter and f"{norm}running_mean" in views)
 
 
 def _views(layer: Layer) -> Iterator[tuple[str, Array]]:
@@ -328,7 +333,7 @@ def _recognized(state: State) -> Recognized:
     try:
         if "layer1.0.conv1.weight" in state:
             return _resnet(state)
-        if "inception3a.branch1.conv.weight" in state:
+        if GOOGLENET in state:
             return _googlenet(state)
         return _chain(state) if "features.0.weight" in state else _lenet(state)
     except (KeyError, IndexError, ValueError):

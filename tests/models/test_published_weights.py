@@ -187,6 +187,14 @@ def test_what_training_alone_has_is_passed_over():
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.parametrize("stray", ["aux2.fc1.weight", "conv9.num_batches_tracked"])
+@pytest.mark.parametrize("name", ["resnet18", "lenet5"])
+def test_what_no_network_of_that_kind_has_is_not_passed_over(name, stray):
+    state = filled(to_published(network(name)))
+    with pytest.raises(ValueError, match=f"found '{stray}', expected no such array"):
+        from_published(state | {stray: np.zeros(())})
+
+
 def test_weights_for_imagenet_expect_standardized_pixels():
     narrow = {"width": 1 / 64}
     for name, expected in (("resnet18", "imagenet"), ("googlenet", "half"), ("vgg11", "imagenet")):
