@@ -18,6 +18,7 @@ from distnet.training.files.compatibility import (
     with_length_of,
     with_reduction_of,
 )
+from distnet.training.files.model_file import other_class
 from distnet.training.fingerprint import difference
 from distnet.training.record import Record
 from distnet.training.run import Run
@@ -66,6 +67,8 @@ def _find(
         )
         found = with_length_of(own, found)
     check_compatible(found, own)
+    if other := other_class(found, own.model.get("classes", ())):
+        warnings.append(f"checkpoint of step {found.step}: {other} now, as the run goes on")
     if found.step > run.total_steps:
         raise CheckpointError(
             f"checkpoint of step {found.step}: expected one up to step {run.total_steps}, the last "

@@ -33,3 +33,14 @@ def test_the_same_network_takes_all(tmp_path):
     save(source, path)
     assert initialize(target, path) == f"weights from {path} in 3 of 3 layers"
     np.testing.assert_array_equal(target.parameters.values, source.parameters.values)
+
+
+def test_as_many_other_classes_are_told(tmp_path):
+    path, target = tmp_path / "model", network(3, seed=2)
+    save(network(3, seed=1), path, classes=("cat", "dog", "hen"))
+    assert initialize(target, path).endswith("layers")  # whose own classes nobody has named
+    target.classes = "cat", "cow", "hen"
+    assert initialize(target, path).endswith("; class 1 is 'dog' there and 'cow' here")
+    fewer = network(2, seed=2)
+    fewer.classes = "cow", "dog"
+    assert initialize(fewer, path).endswith("shape: linear2")

@@ -17,8 +17,10 @@ import pytest
 
 import distnet
 from distnet.base.options import read_unchecked
+from distnet.data import load_dataset
 from distnet.data.formats.idx import format_idx
 from distnet.data.formats.idx_set import IDX_FILES
+from distnet.data.own import NAMES
 from distnet.parallel import RankError, SerialCommunicator
 from distnet.train import train
 from distnet.training.files.checkpoint import load, save
@@ -419,6 +421,21 @@ def test_other_data_are_refused(run, whole, data_dir, tmp_path):
         run(whole, "--resume", "--data-dir", str(other))
 
 
+def test_classes_that_have_other_names_now_are_told(run, data_dir, tmp_path, capsys):
+    images = load_dataset(data_dir=data_dir)
+    path, out = tmp_path / "named.npz", tmp_path / "named"
+    arrays = dict(zip(NAMES, (*images.train, *images.test), strict=True))
+    for classes, flags, told in (
+        (("a", "b", "c"), ["--stop-at", "4"], ""),
+        (("a", "d", "c"), ["--resume"], "step 4: class 1 is 'b' there and 'd' now"),
+    ):
+        np.savez(path, **arrays, class_names=np.array(classes))
+        run(out, "--data-dir", str(path), *flags)
+        assert told in capsys.readouterr().err
+    last = load(checkpoint_path(out / "checkpoints", STEPS))
+    assert last.model["classes"] == ["a", "d", "c"]
+
+
 def test_other_kernels_are_a_warning(run, whole, monkeypatch, capsys):
     other = {**numerics_fingerprint(), "numpy": "1.0"}
     monkeypatch.setattr("distnet.building.job.fingerprint_of", lambda device: other)
@@ -433,10 +450,9 @@ def test_nothing_to_resume(run, tmp_path):
         run(tmp_path / "nothing", "--resume")
 
 
-def test_the_best_is_the_first_of_the_highest_accuracy(run, whole):
+def test_the_best_has_the_highest_accuracy_and_of_equals_the_lowest_loss(run, whole):
     epochs = [line for line in metrics(whole) if line["event"] == "epoch"]
-    accuracies = [line["test_accuracy"] for line in epochs]
-    first = epochs[accuracies.index(max(accuracies))]["step"]
-    assert load(best_path(whole / "checkpoints")).step == first
-    assert summary(whole)["best_step"] == first
-    assert summary(whole)["best_test_accuracy"] == max(accuracies)
+    highest = max(epochs, key=lambda line: (line["test_accuracy"], -line["test_loss"]))
+    assert load(best_path(whole / "checkpoints")).step == highest["step"]
+    assert summary(whole)["best_step"] == highest["step"]
+    assert summary(whole)["best_test_accuracy"] == highest["test_accuracy"]

@@ -166,8 +166,8 @@ def initialize(network: Network, path: Path | str) -> str:
     """Gives the layers of `network` their values in a file or run, see `load`, if all are there.
 
     A layer that has another name or shape there keeps what it started with, such as the last one
-    for other classes. Returns a line that says which. Raises CheckpointError if none is there, or
-    if there is NaN or an infinity.
+    for other classes. Returns a line that says which, and whether as many classes had other names.
+    Raises CheckpointError if none is there, or if there is NaN or an infinity.
     """
     checkpoint, parameters = read(path), network.parameters
     own = parameters.named() | parameters.named_statistics()
@@ -183,7 +183,21 @@ def initialize(network: Network, path: Path | str) -> str:
     parameters.load({n: own[n] if _layer(n) in odd else found[n] for n in own})
     anew = [layer for layer in layers if layer in odd]
     rest = f"; begun anew, as they are not there in this shape: {', '.join(anew)}" if anew else ""
+    if list(layers)[-1] not in anew and (other := other_class(checkpoint, network.classes)):
+        rest += f"; {other} here"
     return f"weights from {path} in {len(layers) - len(anew)} of {len(layers)} layers{rest}"
+
+
+def other_class(checkpoint: Checkpoint, classes: Sequence[str]) -> str:
+    """The first class that a checkpoint calls otherwise, in words; "" if there is none."""
+    for number, (found, own) in enumerate(zip(_classes(checkpoint), classes, strict=False)):
+        if found != own:
+            return f"class {number} is {found!r:.60} there and {own!r:.60}"
+    return ""
+
+
+def _classes(checkpoint: Checkpoint) -> tuple[str, ...]:
+    return tuple(map(str, checkpoint.model.get("classes", ())))
 
 
 def _layer(name: str) -> str:
@@ -196,7 +210,7 @@ def network_of(checkpoint: Checkpoint, source: str) -> Network:
         params = checkpoint.part("params")
         size = sum(array.size for array in params.values())
         network = rebuild(checkpoint.model["network"], size)
-        network.classes = tuple(map(str, checkpoint.model.get("classes", ())))
+        network.classes = _classes(checkpoint)
         # Of a run with --ema the average is what was evaluated.
         values = params | checkpoint.part("optimizer.average")
         network.parameters.load(values | checkpoint.part("statistics"))
