@@ -40,7 +40,7 @@ from distnet.objectives.confusion import Confusion, EnsembleConfusion, precision
 from distnet.parallel import Communicator, agree, run_command, together
 from distnet.predict import PredictOptions, preparation
 from distnet.training.config import TrainConfig
-from distnet.training.evaluation import measure
+from distnet.training.evaluation import least_unknown, measure
 from distnet.training.files import model_file
 from distnet.training.job import DONE, NOT_WRITTEN
 from distnet.training.known_answer import expect_same_bits
@@ -170,7 +170,7 @@ def evaluate(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]
     agree(comm, {"data_sha256": dataset.sha256})
     objective = together(comm, lambda: counting(network))
     samples = together(comm, lambda: samples_for(options, network, dataset))
-    with one_blas_thread():
+    with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is told below
         loss, counts = measure(Feed(objective, *samples), comm, EVALUATION_SIZE)
     if comm.rank:
         return DONE
@@ -181,6 +181,12 @@ def evaluate(comm: Communicator, argv: Sequence[str], environ: Mapping[str, str]
     for warning in dict.fromkeys(other_data(each.model, dataset) for each in checkpoints):
         if warning:
             write_now(sys.stderr, f"distnet: warning: {warning}\n")
+    if loss >= least_unknown(len(samples.targets), EVALUATION_SIZE):
+        write_now(
+            sys.stderr,
+            "distnet: warning: outputs of the network overflow, or nearly: the loss is at least as "
+            "large as shown, or no number, and the classes mean little\n",
+        )
     accuracy = objective.metrics(loss, counts, len(samples.targets))["accuracy"]
     classes = network.classes
     matrix = objective.matrix(counts)

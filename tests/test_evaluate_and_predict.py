@@ -266,6 +266,17 @@ def test_a_network_or_an_answer_that_is_no_number_is_refused(tmp_path, capsys):
         assert "own.safetensors: found NaN in params.linear1.weight, expected numbers" in line
 
 
+@pytest.mark.parametrize("scale", [1e20, 1e30])
+def test_a_loss_that_is_beyond_all_sums_is_told(run, data_dir, tmp_path, capsys, scale):
+    network = distnet.load(run)
+    network.parameters.values[...] *= scale
+    distnet.save(network, tmp_path / "large.safetensors")
+    argv = ["evaluate", str(tmp_path / "large.safetensors"), "--data-dir", str(data_dir)]
+    assert main(argv) == 0
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith("distnet: warning: outputs of the network overflow, or nearly:")
+
+
 def test_figures_of_each_class():
     precision, recall, f1 = precision_recall_f1(np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]]))
     np.testing.assert_allclose(precision, [3 / 5, 4 / 5, np.nan])

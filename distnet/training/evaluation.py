@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from distnet.base.arrays import Array
+from distnet.base.arrays import Array, ceil_divide
 from distnet.parallel.communicator import Communicator
 from distnet.parallel.dealing import deal
 from distnet.parallel.sums.fixed_point import WideFixedPoint
@@ -66,6 +66,11 @@ def measure(
     loss_and_counts = np.zeros(num_sums)
     wide.to_float(words, loss_and_counts)
     return float(loss_and_counts[0]), loss_and_counts[1:]
+
+
+def least_unknown(num_samples: int, micro_batch_size: int) -> float:
+    """What `measure` finds at least for a loss of which a part is no number, or too large."""
+    return WideFixedPoint(ceil_divide(num_samples, micro_batch_size), 1).limit
 
 
 def _bounded(values: Array, limit: float) -> Array:
