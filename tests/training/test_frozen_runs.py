@@ -9,6 +9,7 @@ from training_runs import SIZES, write_digits
 from distnet.nn import BatchNorm, Conv2d, Dropout, Linear, MaxPool2d, Network, ReLU
 from distnet.parallel import RankError, SerialCommunicator
 from distnet.train import train
+from distnet.training.callbacks import Callback
 from distnet.training.files.checkpoint import load as load_checkpoint
 from distnet.training.files.model_file import load, save
 from distnet.training.fit import fit
@@ -53,6 +54,27 @@ def test_what_is_frozen_stays_and_the_rest_moves():
     for name, array in after.parameters.all_named().items():
         same = np.array_equal(array, before.parameters.all_named()[name])
         assert same == name.startswith(frozen), name
+
+
+class Freezes(Callback):
+    """In the middle of a run."""
+
+    def __init__(self, when: int, *names: str) -> None:
+        self.when, self.names = when, names
+
+    def begin(self, run) -> None:
+        self.stepped(run, None)
+
+    def stepped(self, run, result) -> None:
+        if run.num_done == self.when:
+            run.trainer.objective.network.freeze(*self.names)
+
+
+@pytest.mark.parametrize(("when", "names"), [(0, ()), (3, ()), (3, ("conv1",))])
+def test_a_network_that_is_frozen_while_it_trains_is_refused(when, names):
+    """Sums would be of vectors that nobody fills any more."""
+    with pytest.raises(ValueError, match="parameters have new vectors since training began"):
+        trained(callbacks=[Freezes(when, *names)])
 
 
 def test_the_rest_is_trained_as_if_the_frozen_part_were_data():

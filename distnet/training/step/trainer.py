@@ -73,6 +73,7 @@ class Trainer:
     ) -> None:
         self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
         self.parameters = objective.parameters
+        self._gradients = self.parameters.grads  # which are summed
         self.sampler, self.feed, self.reducer = sampler, feed, reducer
         self.comm, self.seed = comm, seed
         self.memory = dict(memory or {})
@@ -123,6 +124,12 @@ class Trainer:
         """
         began = time.perf_counter()
         objective, reducer, parameters = self.objective, self.reducer, self.parameters
+        if parameters.grads is not self._gradients:
+            raise ValueError(
+                "step: found a network whose parameters have new vectors since training began, "
+                "expected the same; call freeze, compute_in or joined before, or between two calls "
+                "of fit"
+            )
         self.comm.position.begin_step(step)
         batch = self.batch(step, part)
         mine = self.deal(len(batch.micro_batches))
