@@ -48,6 +48,7 @@ class _Paths(Layer):
         return sum(path.multiply_adds for path in self.paths)
 
     def update_statistics(self) -> None:
+        super().update_statistics()
         for path in self.paths:
             path.update_statistics()
 
@@ -61,6 +62,7 @@ class _Paths(Layer):
             path.use(memory.for_inner(0) if i else memory.for_first())
 
     def refresh(self) -> None:
+        super().refresh()
         for path in self.paths:
             path.refresh()
 

@@ -26,7 +26,7 @@ convolution: the inside of a zero-padded array), so that the producer writes the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -66,6 +66,7 @@ class Layer:
         self.arithmetic: Arithmetic = FLOAT  # in which the network computes
         self.memory = Memory()  # a network gives its layers memory that they share
         self.in_network = False  # whether a network has this layer already
+        self._held: list[Layer] = []  # those of a user's own layer, see `own_layers.held_in`
 
     def join(self, before: Sequence[Layer]) -> None:
         """Told, before it is built, which layers come before it in its list.
@@ -125,8 +126,14 @@ class Layer:
     def update_statistics(self) -> None:
         """Moves the running averages: in `batch` they find the sums over the global batch.
 
-        A container hands it on.
+        A container hands it on, and a layer to those that it holds.
         """
+        for layer in self._held:
+            layer.update_statistics()
+
+    def hold(self, layers: Iterable[Layer]) -> None:
+        """Told, after it was built, which layers it has among its attributes for itself alone."""
+        self._held = list(layers)
 
     def named_leaves(self) -> Iterator[tuple[str, Layer]]:
         """The layers that compute something, the layer itself or what a container holds.
@@ -160,6 +167,8 @@ class Layer:
 
     def refresh(self) -> None:
         """Forgets what was derived from parameter values; to be called after changing them."""
+        for layer in self._held:
+            layer.refresh()
 
     def inbox(self, n: int) -> Array | None:
         """The array that the layer would like as input for batch size `n`; None: any will do."""

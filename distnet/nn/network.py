@@ -19,7 +19,7 @@ from distnet.nn import arguments, layout
 from distnet.nn.layer import Layer
 from distnet.nn.layers.embedding import Embedding
 from distnet.nn.memory import Memory
-from distnet.nn.own_layers import is_own
+from distnet.nn.own_layers import held_by, held_in, is_own
 from distnet.nn.parameters import Parameters, num_trained
 from distnet.nn.passes import Passes
 from distnet.nn.sequential import Sequential
@@ -308,11 +308,13 @@ class Network:
             for name, array in arrays:
                 array.is_frozen = any(has_name(name, frozen) for frozen in self.frozen)
         self.body.use(Memory())
-        for index, (name, layer) in enumerate(self.body.named_leaves()):
-            inside = (part for part in vars(layer).values() if isinstance(part, Layer))
+        leaves = list(self.body.named_leaves())
+        for index, (name, layer) in enumerate(leaves):
+            inside = held_by(layer)
             if any(p.arithmetic.rounds != self.arithmetic.rounds for p in (layer, *inside)):
                 raise ValueError(f"{name}: found a container that does not hand `compute_in` on")
             layer.index, layer.in_network = index, True
+        self._take_held(first_index=len(leaves))
         own = (leaf for leaf in self.body.leaves() if is_own(leaf))
         self._of_own_layers = [parameter for leaf in own for _, parameter in leaf.parameters()]
         self._starts = self._first_offsets()
@@ -334,6 +336,16 @@ class Network:
                 parameter.value[...] = parameter.init(rng, parameter.shape)
         self.parameters.refresh()
 
+    def _take_held(self, first_index: int) -> None:
+        """What layers of a user's own hold draws bits of its own, and is told what they are."""
+        held_in_body = held_in(self.body)
+        held = dict.fromkeys(layer for each in held_in_body.values() for layer in each)
+        for index, layer in enumerate(held, first_index):
+            layer.index, layer.in_network = index, True
+        for holder, layers in held_in_body.items():
+            told = {leaf for leaf in holder.leaves() if leaf is not holder}  # by a container
+            holder.hold(layer for layer in layers if not told.intersection(layer.leaves()))
+
     def _first_offsets(self) -> dict[Layer, int]:
         """For each layer of the chain, where in the flat vector its parameters begin."""
         offsets, start = {}, 0
@@ -352,8 +364,11 @@ def has_name(array: str, name: str) -> bool:
 
 def check_new(body: Sequential) -> None:
     """Raises ValueError if a layer is at two places, or part of a network already."""
+    found = list(body.named_leaves())
+    for own, held in held_in(body).items():
+        found += [(f"inside of {type(own).__name__}", layer) for layer in held]
     places: dict[Layer, str] = {}
-    for name, layer in body.named_leaves():
+    for name, layer in found:
         kind = type(layer).__name__
         if layer in places:
             raise ValueError(

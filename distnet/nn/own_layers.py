@@ -7,6 +7,7 @@ returning what it was given, `return dy`, by keeping what it returned, or by wri
 
 from __future__ import annotations
 
+from functools import cached_property
 from inspect import signature
 from typing import TypeGuard, TypeVar
 
@@ -27,6 +28,31 @@ def is_ours(kind: type) -> bool:
 def is_own(thing: object) -> bool:
     """Whether a user wrote the class of a layer, or of anything else."""
     return not is_ours(type(thing))
+
+
+def held_by(layer: Layer) -> list[Layer]:
+    """The layers among the attributes of one, alone or in a list."""
+    found: list[object] = []
+    for name, value in vars(layer).items():
+        is_derived = isinstance(getattr(type(layer), name, None), cached_property)
+        if name != "_held" and not is_derived:
+            found += value if isinstance(value, list | tuple) else [value]
+    return list(dict.fromkeys(each for each in found if isinstance(each, Layer)))
+
+
+def held_in(body: Layer) -> dict[Layer, list[Layer]]:
+    """Those that layers of a user's own hold for themselves alone, by who holds them.
+
+    They are no leaves of `body`, so the network hears of them in no other way. What such a layer
+    holds may be a container: what is in that counts as well.
+    """
+    leaves, found, alone = set(body.leaves()), [body], {}
+    for each in found:
+        if is_own(each) or each not in leaves:
+            held = held_by(each)
+            found += [layer for layer in held if layer not in found]
+            alone[each] = [layer for layer in held if leaves.isdisjoint(layer.leaves())]
+    return {each: held for each, held in alone.items() if held}
 
 
 def computes_as(layer: Layer | None, kind: type[L]) -> TypeGuard[L]:

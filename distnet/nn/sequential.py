@@ -155,6 +155,7 @@ class Sequential(Layer):
         return sum(layer.multiply_adds for layer in self.layers)
 
     def update_statistics(self) -> None:
+        super().update_statistics()
         for layer in self.layers:
             layer.update_statistics()
 
@@ -176,6 +177,7 @@ class Sequential(Layer):
                 turn = 1 - turn
 
     def refresh(self) -> None:
+        super().refresh()
         for layer in self._that_derive:
             layer.refresh()
 

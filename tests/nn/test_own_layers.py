@@ -29,6 +29,7 @@ from distnet.nn.gradient_check import gradient_errors
 from distnet.nn.initializers import constant
 from distnet.nn.parameters import Parameter, Statistic
 from distnet.training.files.model_file import load, save
+from distnet.training.fit import fit
 
 SHAPE = (2, 4, 4)
 
@@ -409,3 +410,127 @@ def test_what_is_derived_from_a_layer_is_copied_saved_folded_and_quantized(name,
     np.testing.assert_allclose(fold_batchnorm(network).predict(x), expected, rtol=1e-9)
     error = np.abs(quantize(network, x).predict(x) - expected).max()
     assert error < 0.1 * np.abs(expected).max()
+
+
+class HoldsLayers(Layer):
+    """Keeps layers as attributes, alone and in a list, and names their arrays."""
+
+    kind = "holds"
+
+    def __init__(self, channels=2, ratio=0.5):
+        self.convolution, self.norm = Conv2d(channels, 3, pad=1), BatchNorm()
+        self.rest = [ReLU(), Dropout(ratio), Sequential([Dropout(ratio)])]
+        self.chain = [self.convolution, self.norm, *self.rest]
+
+    def compute_in(self, arithmetic):
+        super().compute_in(arithmetic)
+        for layer in self.chain:
+            layer.compute_in(arithmetic)
+
+    def build(self, shape, dtype=np.float32):
+        super().build(shape, dtype)
+        for layer in self.chain:
+            layer.input_shape = shape
+            shape = layer.output_shape = layer.build(shape, dtype)
+        return shape
+
+    def parameters(self):
+        for number, layer in enumerate(self.chain):
+            yield from ((f"{number}.{name}", array) for name, array in layer.parameters())
+
+    def statistics(self):
+        for number, layer in enumerate(self.chain):
+            yield from ((f"{number}.{name}", array) for name, array in layer.statistics())
+
+    def forward(self, x, out=None, at=None):
+        for layer in self.chain:
+            x = layer.forward(x, None, at)
+        return x
+
+    def backward(self, dy, out=None, need_dx=True):
+        for layer in reversed(self.chain):
+            dy = layer.backward(dy)
+        return dy
+
+
+def fitted(layers):
+    rng = np.random.default_rng(0)
+    images = rng.random((20, *SHAPE), np.float32), rng.integers(0, 3, 20)
+    network = Network([*layers, Linear(3)], SHAPE)
+    settings = dict(epochs=3, lr=0.1, batch_size=10, evaluate_on={"same": images})
+    return fit(network, *images, **settings)
+
+
+def test_layers_that_it_holds_are_trained_as_in_a_chain():
+    """They forgot nothing when their weights changed, and averages did not move."""
+    chain = [Conv2d(2, 3, pad=1), BatchNorm(), ReLU(), Dropout(0), Dropout(0)]
+    assert fitted([HoldsLayers(ratio=0)]) == fitted(chain)
+
+
+def test_layers_that_it_holds_draw_bits_of_their_own():
+    """One network had the same masks at all of its places."""
+    network = Network([HoldsLayers(), HoldsLayers(), Dropout(0.5)], SHAPE)
+    network.forward(np.ones((3, *SHAPE), np.float32), TRAIN)
+    *own, last = network.body.layers
+    layers = [*(d for each in own for d in (each.rest[1], each.rest[2].layers[0])), last]
+    masks = [layer.keeps((100,), TRAIN).tobytes() for layer in layers]
+    assert len(set(masks)) == 5
+    twin = copy.deepcopy(network).body.layers[1]
+    assert twin.rest[1].keeps((100,), TRAIN).tobytes() == masks[2]
+
+
+class HoldsMore(Sequential):
+    """A block with layers beside those of its chain."""
+
+    kind = "more"
+
+    def __init__(self, ratio=0.5):
+        super().__init__([Conv2d(2, 3, pad=1), Dropout(ratio)])
+        self.more = Sequential([HoldsLayers(2, ratio)])
+
+    def compute_in(self, arithmetic):
+        super().compute_in(arithmetic)
+        self.more.compute_in(arithmetic)
+
+    def build(self, shape, dtype=np.float32):
+        return self.more.build(super().build(shape, dtype), dtype)
+
+    def parameters(self):
+        yield from super().parameters()
+        yield from ((f"more.{name}", array) for name, array in self.more.parameters())
+
+    def statistics(self):
+        return self.more.statistics()
+
+    def forward(self, x, out=None, at=None):
+        return self.more.forward(super().forward(x, None, at), None, at)
+
+    def backward(self, dy, out=None, need_dx=True):
+        return super().backward(self.more.backward(dy), None, need_dx)
+
+
+def test_so_are_those_that_a_block_holds_beside_its_chain():
+    chain = [Conv2d(2, 3, pad=1), HoldsLayers(ratio=0)]
+    assert fitted([HoldsMore(0)]) == fitted(chain)
+    block = HoldsMore()
+    Network([block], SHAPE)
+    inner = block.more.layers[0]
+    drawing = [block.layers[1], inner.rest[1], inner.rest[2].layers[0]]
+    assert len({layer.keeps((100,), TRAIN).tobytes() for layer in drawing}) == 3
+
+
+class Refers(Same):
+    """Knows a layer that has a place of its own."""
+
+    def __init__(self, layer):
+        self.layer = layer
+
+
+def test_a_layer_that_two_hold_is_refused_and_one_that_is_elsewhere_is_left_alone():
+    shared = BatchNorm()
+    with pytest.raises(ValueError, match="inside of Refers: found the same BatchNorm as inside of"):
+        Network([Refers(shared), Refers(shared)], SHAPE)
+    norm = BatchNorm()
+    assert fitted([norm, Refers(norm)]) == fitted([BatchNorm()])
+    with pytest.raises(ValueError, match=r"inside of Refers: .* is part of another network"):
+        Network([Refers(norm)], SHAPE)
