@@ -19,7 +19,9 @@ from distnet.building.parts import (
 )
 from distnet.data import Dataset, Samples
 from distnet.device import choose_device
+from distnet.models import MODELS
 from distnet.nn import Network
+from distnet.nn.own_layers import is_ours
 from distnet.parallel import REDUCTIONS, Communicator, agree, expect_hosts, together
 from distnet.parallel.watch import Watch
 from distnet.training.callbacks import EarlyStopping
@@ -29,6 +31,13 @@ from distnet.training.files.earlier_runs import claim, init_of
 from distnet.training.files.mirrors import MIRRORS
 from distnet.training.files.model_file import about
 from distnet.training.files.run_directory import RunDirectory
+from distnet.training.fit_checks import (
+    REMEDY,
+    beginning_of,
+    check_own_layers,
+    check_own_optimizer,
+    rate_of,
+)
 from distnet.training.job import Job
 from distnet.training.known_answer import expect_same_bits, fingerprint_of
 from distnet.training.resume import resume
@@ -73,6 +82,7 @@ def job_of(
     if started:
         agree(comm, {"the weights of --init": objective.parameters.sha256()})
     trainer = trainer_of(config, objective, training, comm)
+    _check_own(config, comm, trainer)
     has_line = config.progress and environ.get("TERM") != "dumb"
     terminal = Terminal(comm, has_line, config.quiet)
     together(comm, lambda: check_timeline(config, comm))
@@ -89,6 +99,20 @@ def job_of(
         watch = watch_of(config, comm, directory)
         undo.pop_all()
         return Job(run, saving, terminal, watch, to_toml(whole_run(config)))
+
+
+def _check_own(config: TrainConfig, comm: Communicator, trainer: Trainer) -> None:
+    """Raises AgreedError for what a user wrote that would make the result depend on the ranks.
+
+    Or on where it is resumed.
+    """
+    steps = range(num_steps(config, trainer.sampler.steps_per_epoch))
+    together(comm, lambda: check_own_layers(trainer.objective, trainer.feed.inputs, config.seed))
+    together(comm, lambda: check_own_optimizer(trainer))
+    begins = together(comm, lambda: rate_of(trainer, steps))
+    if not is_ours(MODELS[config.model]):
+        begins |= beginning_of(trainer.objective)
+    agree(comm, begins, REMEDY)
 
 
 def default_out(config: TrainConfig, dataset: Dataset) -> str:

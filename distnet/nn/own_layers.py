@@ -7,6 +7,7 @@ returning what it was given, `return dy`, by keeping what it returned, or by wri
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from inspect import signature
 from typing import TypeGuard, TypeVar
@@ -20,8 +21,8 @@ from distnet.nn.memory import Memory
 L = TypeVar("L", bound=Layer)
 
 
-def is_ours(kind: type) -> bool:
-    """Whether a class is part of distnet."""
+def is_ours(kind: Callable[..., object]) -> bool:
+    """Whether a class or function is part of distnet."""
     return kind.__module__.startswith("distnet.")
 
 
@@ -46,13 +47,26 @@ def held_in(body: Layer) -> dict[Layer, list[Layer]]:
     They are no leaves of `body`, so the network hears of them in no other way. What such a layer
     holds may be a container: what is in that counts as well.
     """
-    leaves, found, alone = set(body.leaves()), [body], {}
+    leaves, alone = set(body.leaves()), {}
+    for each in _all_in(body):
+        if is_own(each) or each not in leaves:
+            alone[each] = [layer for layer in held_by(each) if leaves.isdisjoint(layer.leaves())]
+    return {each: held for each, held in alone.items() if held}
+
+
+def own_in(body: Layer) -> list[str]:
+    """The names of the layers of a user's own: of a leaf its place, of another its class."""
+    names = {leaf: name for name, leaf in body.named_leaves()}
+    return [names.get(each) or type(each).__name__ for each in _all_in(body) if is_own(each)]
+
+
+def _all_in(body: Layer) -> list[Layer]:
+    """The layers of `body` and those that they hold, containers too."""
+    leaves, found = set(body.leaves()), [body]
     for each in found:
         if is_own(each) or each not in leaves:
-            held = held_by(each)
-            found += [layer for layer in held if layer not in found]
-            alone[each] = [layer for layer in held if leaves.isdisjoint(layer.leaves())]
-    return {each: held for each, held in alone.items() if held}
+            found += [layer for layer in held_by(each) if layer not in found]
+    return found
 
 
 def computes_as(layer: Layer | None, kind: type[L]) -> TypeGuard[L]:

@@ -23,6 +23,7 @@ from distnet.training.fit_checks import (
     check_beginning,
     check_end,
     check_numbers,
+    check_own_layers,
     check_own_objective,
     check_own_optimizer,
 )
@@ -149,16 +150,19 @@ def _arranged(
     if trainer.parameters.arithmetic.rounds:
         expect_same_bits(comm, trainer.parameters.arithmetic)
     first_step = 0 if after is None else after.num_steps
+    total_steps = first_step + settings.num_steps(trainer.sampler.steps_per_epoch)
     if after is not None:
         _take_state(trainer, after)
-    check_beginning(trainer, training, others, settings.comparable())
+    steps = range(first_step, total_steps)
+    check_beginning(trainer, training, others, settings.comparable(), steps)
+    check_own_layers(objective, training.inputs, settings.seed)
     check_own_optimizer(trainer)
     if after is None:
         check_own_objective(trainer)
     run = Run(
         trainer,
         {name: Feed(objective, *each) for name, each in others.items()},
-        total_steps=first_step + settings.num_steps(trainer.sampler.steps_per_epoch),
+        total_steps=total_steps,
         evaluate_every=settings.evaluate_every,
         evaluate_first=True,
     )

@@ -1,13 +1,15 @@
-"""What would make the result of `fit` depend on the ranks, found before and after it trains.
+"""What would make a result depend on the ranks, found before training and after it.
 
 Ranks may have been given unlike arrays, networks or functions; and what a user wrote may draw or
-keep something by itself, where the contracts let it depend on the micro-batch alone.
+keep something by itself, where the contracts let it depend on the micro-batch alone. Called by
+`fit`, by `learn_to_play` and, for what a user has added to its tables, by the training command.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +19,14 @@ from distnet.base.output import warn
 from distnet.data.dataset import Samples, digest
 from distnet.nn.description import describe
 from distnet.nn.network import Network
-from distnet.nn.own_layers import is_own
+from distnet.nn.own_layers import is_own, own_in
 from distnet.nn.parameters import Parameters
 from distnet.objectives import Objective
 from distnet.optim import Optimizer
 from distnet.parallel import Communicator, agree
 from distnet.training.run import Run
 from distnet.training.step.feed import Feed
+from distnet.training.step.sharding import Sharded
 from distnet.training.step.trainer import Trainer
 from distnet.training.watching.history import History
 
@@ -45,20 +48,39 @@ def check_beginning(
     training: Samples,
     others: Mapping[str, Samples],
     settings: Mapping[str, object],
+    steps: range,
 ) -> None:
-    """Raises DisagreementError if ranks train on unlike arrays, or in unlike ways.
+    """Raises DisagreementError if ranks train on unlike arrays, or in unlike ways, in `steps`.
 
-    And ValueError for functions or layers of a user's own that make two things of one micro-batch.
+    And ValueError for an augmentation of a user's own that makes two things of one micro-batch.
     """
     given = {
         **settings,
+        "the sets to evaluate on": list(others),  # one after another, on all ranks together
         "the images and labels": digest(training),
         **{f"the set {name!r}": digest(each) for name, each in others.items()},
         **beginning_of(trainer.objective),
         **_augmentation(trainer.feed, trainer.seed),
+        **rate_of(trainer, steps),
     }
     agree(trainer.comm, given, REMEDY)
-    _check_own_layers(trainer.objective, training, trainer.seed)
+
+
+def rate_of(trainer: Trainer, steps: range) -> dict[str, object]:
+    """The first learning rate of some steps, for ranks to compare: a schedule itself tells nothing.
+
+    Raises ValueError for one that counts or draws by itself: a run that is resumed asks for the
+    steps that are left.
+    """
+    if not steps:
+        return {}
+    first, _, again = (repr(trainer.schedule(step)) for step in (steps[0], steps[-1], steps[0]))
+    if first != again:
+        raise ValueError(
+            f"lr: found {first} and then {again} for step {steps[0]}, expected one learning rate, "
+            "whenever it is asked for; a schedule is a function of the step alone"
+        )
+    return {f"the learning rate of step {steps[0]}": first}
 
 
 def check_own_objective(trainer: Trainer) -> None:
@@ -102,17 +124,20 @@ def check_own_optimizer(trainer: Trainer) -> None:
     What else it keeps would be in no checkpoint, and what it draws is another on each rank. A copy
     is asked, where there can be one. Warns if nothing changes: some mean to wait for more.
     """
-    kinds = [trainer.optimizer]
+    optimizer = trainer.optimizer
+    if isinstance(optimizer, Sharded):
+        optimizer = optimizer.shares[0].optimizer
+    kinds = [optimizer]
     while isinstance(inner := getattr(kinds[-1], "optimizer", None), Optimizer):
         kinds.append(inner)
     own = [type(each).__name__ for each in kinds if is_own(each)]
-    if not own:
+    if not own or not optimizer.size:
         return
     try:
-        asked = copy.deepcopy(trainer.optimizer)
+        asked = copy.deepcopy(optimizer)
     except Exception:  # it holds a lock, say, or an open file
         return
-    start = trainer.parameters.values.copy()
+    start = trainer.parameters.values[: optimizer.size].copy()
     state, updates = {name: array.copy() for name, array in asked.state.items()}, []
     for _ in range(2):
         for name, array in asked.state.items():
@@ -121,6 +146,12 @@ def check_own_optimizer(trainer: Trainer) -> None:
         values = start.copy()
         asked.step(values, np.ones_like(start), 0.01, t=1)
         updates.append(values - start)
+    if late := [name for name in asked.state if name not in state]:
+        raise ValueError(
+            f"{', '.join(own)}: found {late[0]!r:.60} in `state` after an update, and not before, "
+            "expected all from the beginning, as checkpoints hold no other; name it in `slots`, or "
+            "put it there in the constructor"
+        )
     if not _are_close(*updates):
         raise ValueError(
             f"{', '.join(own)}: found two updates of the same parameters by the same gradient, "
@@ -186,28 +217,30 @@ def _augmentation(feed: Feed, seed: int) -> dict[str, object]:
     return {"what `augment` makes of the first images": once}
 
 
-def _check_own_layers(objective: Objective, training: Samples, seed: int) -> None:
+def check_own_layers(objective: Objective, inputs: Any, seed: int) -> None:
     """Raises ValueError if a layer of a user's own makes two things of one micro-batch.
 
-    A copy of the network is asked, so that the network itself stays as it is.
+    inputs: as the data set has them, of which the first are taken. A copy of the network is asked,
+    so that the network itself stays as it is.
     """
     network = getattr(objective, "network", None)
-    if not isinstance(network, Network) or not any(map(is_own, network.body.leaves())):
+    own = own_in(network.body) if isinstance(network, Network) else []
+    if network is None or not own:
         return
-    x = np.array(objective.as_input(training.inputs[: min(FIRST, len(training.inputs))]))
+    x = np.array(objective.as_input(inputs[: min(FIRST, len(inputs))]))
     if x.shape[1:] != network.input_shape:  # only the objective knows what it makes of it
         return
     asked, at = copy.deepcopy(network), MicroBatch(seed, 0, 0, 1.0)
     answers = [asked.forward(x, mode).copy() for mode in (None, at, at, None)]
-    own = ", ".join(name for name, leaf in network.body.named_leaves() if is_own(leaf))
+    names = ", ".join(own)
     if not _are_close(*answers[1:3]):
         raise ValueError(
-            f"{own}: found two answers to the same micro-batch in training, expected one; random "
+            f"{names}: found two answers to the same micro-batch in training, expected one; random "
             "numbers have to follow from `at`, and nothing may be kept from one to the next"
         )
     if not _are_close(answers[0], answers[3]):
         raise ValueError(
-            f"{own}: found another answer in evaluation after a pass in training, expected "
+            f"{names}: found another answer in evaluation after a pass in training, expected "
             "the same; what a layer keeps of a micro-batch has to be a Statistic, which ranks share"
         )
 

@@ -32,6 +32,7 @@ from distnet.nn.network import Network
 from distnet.objectives.q_learning import DoubleDQN
 from distnet.optim import Averaged, Schedule, make_optimizer, make_schedule
 from distnet.parallel import Communicator, SerialCommunicator, agree, shared_map
+from distnet.training.fit_checks import REMEDY, check_own_layers, rate_of
 from distnet.training.known_answer import expect_same_bits
 from distnet.training.playing_arguments import (
     PlaySettings,
@@ -86,6 +87,7 @@ class Playing(Callback):
         self.ages = np.zeros(num_environments, np.int64)  # moves since the game began
         self.states = game.start(self._draw(self._starts, 0, game.num_words))
         check_seen(game, game.observe(self.states), num_environments)
+        _check_repeats(game, self.states)
 
     @property
     def num_moves(self) -> int:
@@ -175,6 +177,17 @@ def _stepped(game: Game, states: Array, actions: Array) -> tuple[Array, Array, A
             "bool: the states after it, the rewards, and whether the game is over"
         )
     return after, rewards, over
+
+
+def _check_repeats(game: Game, states: Array) -> None:
+    """Raises ValueError for a game that makes two things of the same moves."""
+    actions = np.arange(len(states)) % game.num_actions
+    once, again = (digest(_stepped(game, states, actions)) for _ in range(2))
+    if once != again:
+        raise ValueError(
+            f"{type(game).__name__}: found two outcomes of the same moves, expected one; a game "
+            "keeps and draws nothing, but what is random follows from the words of `start`"
+        )
 
 
 def _beside(rows: Array, states: Array) -> Array:
@@ -282,6 +295,7 @@ def arranged(
         seed=given.seed,
     )
     agree_to_play(comm, game, objective, given)
+    check_own_layers(objective, game.observe(playing.states), given.seed)
     if network.arithmetic.rounds:
         expect_same_bits(comm, network.arithmetic)
     trainer = make_trainer(
@@ -300,6 +314,7 @@ def arranged(
         comm=comm,
         memory=playing.arrays,
     )
+    agree(comm, rate_of(trainer, range(given.steps)), REMEDY)
     history = History(evaluations={"greedy": playing.results}, optimizer=optimizer)
     run = Run(
         trainer,

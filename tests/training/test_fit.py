@@ -15,7 +15,7 @@ from distnet.base.errors import DataError
 from distnet.base.images import channels_last_hint
 from distnet.data import augmentation, dataset_from_arrays
 from distnet.models import TwoLayerNet
-from distnet.nn import BatchNorm, Conv2d, Dropout, Layer, Linear, Network, ReLU
+from distnet.nn import BatchNorm, Conv2d, Dropout, Layer, Linear, Network, ReLU, Sequential
 from distnet.objectives import Regression, Segmentation
 from distnet.optim import Optimizer, make_optimizer
 from distnet.optim.schedules import step_decay
@@ -142,6 +142,13 @@ class Noise(Layer):
         return np.random.default_rng()
 
 
+class NoisyBlock(Sequential):
+    """The same in a block, whose layers are not of a user's own."""
+
+    def forward(self, x, out=None, at=None):
+        return Noise().forward(super().forward(x, None, at), None, at)
+
+
 class KeyedNoise(Noise):
     kind = "keyed"
 
@@ -173,6 +180,8 @@ def test_layers_that_draw_or_keep_something_by_themselves_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             fit(Network([Linear(8), layer, Linear(CLASSES)], SHAPE), *images, steps=1)
+    with pytest.raises(ValueError, match="NoisyBlock: found two answers to the same micro-batch"):
+        fit(Network([NoisyBlock([Linear(CLASSES)])], SHAPE), *images, steps=1)
 
 
 @pytest.mark.mpi(min_size=2)
@@ -218,6 +227,14 @@ def test_a_schedule_may_take_the_place_of_lr():
     _, decayed = trained(steps=6, lr=step_decay(0.1, [3], 0.1))
     assert constant.losses[:4] == decayed.losses[:4]
     assert constant.losses[4:] != decayed.losses[4:]
+
+
+def test_a_schedule_that_counts_by_itself_is_refused():
+    """A run that is resumed would ask it for other steps."""
+    rates = iter([0.1, 0.05, 0.025])
+    with pytest.raises(ValueError, match=r"lr: found 0.1 and then 0.025 for step 0, expected one"):
+        trained(steps=2, lr=lambda step: next(rates))
+    trained(steps=0, lr=lambda step: [][step])
 
 
 def test_divergence_ends_training_and_is_told():
@@ -363,6 +380,21 @@ class Rebinding(Optimizer):
         p = p - factors[0] * g  # the mistake
 
 
+class Late(Optimizer):
+    """Makes what it keeps when it is first asked."""
+
+    def _walk(self, params, grads, lr, t, factor):
+        velocity = self.state.setdefault("velocity", np.zeros_like(params))
+        velocity[...] = 0.9 * velocity + grads
+        params -= lr * velocity
+
+
+def test_what_an_optimizer_keeps_is_there_from_the_beginning():
+    net = network()
+    with pytest.raises(ValueError, match="Late: found 'velocity' in `state` after an update, and"):
+        fit(net, *samples(50), steps=1, optimizer=Late(net.parameters.values.size))
+
+
 def test_an_optimizer_that_changes_nothing_is_told():
     net = network()
     size = net.parameters.values.size
@@ -454,6 +486,8 @@ def test_a_float64_step_is_that_of_its_gradient():
         ("images", "the images and labels"),
         ("labels", "the images and labels"),
         ("evaluated", "the set 'same'"),
+        ("order", "the sets to evaluate on"),
+        ("lr", "the learning rate of step 0: '0.1' on rank 0; '0.2' on rank 1"),
         ("seed", "the values that the network starts with"),
         ("ratio", "layer 0 of the network: .*Dropout.* on rank 0"),
         ("augment", "what `augment` makes of the first images"),
@@ -478,6 +512,11 @@ def test_ranks_with_other_arrays_layers_values_or_functions_are_refused(comm, ch
         net = net.compute_in("portable")
     factor = np.float32(2 if comm.rank == 1 and change == "augment" else 1)
     settings = dict(evaluate_on={"same": (evaluated, labels)}, augment=lambda x, bits: factor * x)
+    if change == "order":  # as a set of their names has it, in another process
+        names = ["same", "other"][:: 1 - 2 * comm.rank]
+        settings["evaluate_on"] = {name: (evaluated, labels) for name in names}
+    if change == "lr":
+        settings["lr"] = lambda step: 0.1 * (1 + comm.rank)
     if change == "portable":  # which the function is not
         settings["augment"] = None
     with pytest.raises(DisagreementError, match=f"the ranks differ in {what}"):

@@ -118,6 +118,25 @@ def test_a_game_that_changes_the_states_it_is_given_is_refused():
         play(InPlace(), network.predict, range(2))
 
 
+class Windy(CartPole):
+    """Draws what happens by itself."""
+
+    def step(self, states, actions):
+        after, rewards, over = super().step(states, actions)
+        return after + self.rng.normal(0, 0.01, after.shape), rewards, over
+
+    rng = np.random.default_rng(0)
+
+
+def test_what_would_depend_on_the_rank_is_refused():
+    with pytest.raises(ValueError, match="Windy: found two outcomes of the same moves, expected"):
+        learn_to_play(Windy(), cart_pole_network(), steps=1, **SETTINGS)
+    counts = iter(range(10))
+    with pytest.raises(ValueError, match="lr: found 0 and then 2 for step 0, expected one learni"):
+        settings = {**SETTINGS, "lr": lambda step: next(counts)}
+        learn_to_play(CartPole(), cart_pole_network(), steps=3, **settings)
+
+
 def test_a_game_that_is_over_stays_where_it_was():
     seen: list[Array] = []
     _, lengths = play(CartPole(), lambda x: np.zeros((len(x), 2)), range(7), seen=seen)
