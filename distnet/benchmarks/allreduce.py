@@ -6,7 +6,8 @@ small vectors nothing but the Python around the calls) and one blocking MPI_Allr
 vector, as float32 in the format's bytes. All start at a barrier, whose own time is subtracted.
 
 Exact sums are measured in each way in which they can travel between these ranks. `link bytes` is
-what the busiest host sends to others, with whatever else it sends meanwhile.
+what the busiest host sends to others, with whatever else it sends meanwhile (0 but on Linux, which
+counts it).
 
 Last come whole training steps in each format, which take turns on the same ranks.
 """

@@ -2,9 +2,9 @@
 
 Runs the training command on 1, 16, 32, 64 ranks, with a small network, one micro-batch a rank and
 step at the most ranks. *Memory* is the proportional set size of all ranks together, which counts
-what they share once; of a *further rank*, what each one adds to that of the first. *Start* is the
-time from the call of `mpirun` until the first step is complete; with the processor seconds of all
-ranks until then, which on a busy machine say more.
+what they share once (on Linux, or else "?"); of a *further rank*, what each one adds to that of the
+first. *Start* is the time from the call of `mpirun` until the first step is complete; with the
+processor seconds of all ranks until then, which on a busy machine say more.
 """
 
 from __future__ import annotations
@@ -46,8 +46,11 @@ def main(argv: list[str]) -> int:
     for num_ranks in options.ranks:
         jobs[num_ranks] = [_run(options, num_ranks) for _ in range(options.rounds)]
         row = make_row(jobs, num_ranks)
+        is_known = row["memory"] > 0  # on Linux
+        memory = f"{row['memory'] / 1e6:.0f}" if is_known else "?"
+        further = f"{row['further'] / 1e6:.1f}" if is_known else "?"
         print(
-            f"{num_ranks:>5}{row['memory'] / 1e6:>12.0f}{row['further'] / 1e6:>18.1f}"
+            f"{num_ranks:>5}{memory:>12}{further:>18}"
             f"{row['start']:>10.1f}{row['processor']:>14.1f}"
             f"{row['processor'] / num_ranks:>9.2f}   {jobs[num_ranks][0]['sha256'][:12]}",
             flush=True,

@@ -21,6 +21,7 @@ from distnet.benchmarks.step import steps
 from distnet.data import load_dataset
 
 NUM_STEPS, NUM_LARGE_STEPS = 20, 3
+MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024  # the unit of `ru_maxrss`
 
 DISTNET = """
 import resource, sys, tempfile
@@ -116,4 +117,4 @@ def _distnet(model: str, batch_size: int, micro_batch_size: int) -> int:
 def _peak_bytes(program: str, *arguments: str) -> int:
     command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(done.stdout.splitlines()[-1]) * 1024
+    return int(done.stdout.splitlines()[-1]) * MAXRSS_BYTES

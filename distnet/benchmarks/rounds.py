@@ -10,6 +10,7 @@ from statistics import median
 
 import numpy as np
 
+from distnet.parallel.patience import num_cores
 from distnet.training.fingerprint import numerics_fingerprint
 
 Times = dict[str, list[float]]
@@ -51,7 +52,7 @@ def describe_machine() -> str:
     """One line: processor, cores, NumPy and its BLAS; a second one if the kernels are pinned."""
     print_ = numerics_fingerprint()
     line = (
-        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python "
+        f"{platform.machine()}, {num_cores()} cores, Python "
         f"{platform.python_version()}, NumPy {np.__version__}, {print_['blas']} "
         f"{print_['blas_version']} {print_['blas_architecture']}, load {os.getloadavg()[0]:.1f}"
     )
