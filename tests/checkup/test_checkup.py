@@ -156,6 +156,16 @@ def test_places_that_cannot_be_written(tmp_path):
     assert results(tmp_path / "none").level == Level.ERROR
 
 
+def test_the_threads_of_the_blas_of_macos_are_what_it_was_told(monkeypatch):
+    """They cannot be counted; and whoever has done what helps is not told to do it."""
+    found = dict.fromkeys(("numpy", "blas_version", "blas_architecture", "blas_threads"), "unknown")
+    monkeypatch.setattr(machine, "numerics_fingerprint", lambda: {**found, "blas": "accelerate"})
+    assert machine.kernels({}).level == Level.WARNING
+    assert machine.kernels({"VECLIB_MAXIMUM_THREADS": "1"}).level == Level.OK
+    monkeypatch.setattr(machine, "numerics_fingerprint", lambda: {**found, "blas": "another"})
+    assert machine.kernels({"VECLIB_MAXIMUM_THREADS": "1"}).level == Level.WARNING
+
+
 def test_little_shared_memory(tmp_path, monkeypatch):
     assert shared_memory(tmp_path / "none", 4).level == Level.OK
     assert shared_memory(tmp_path, 1).level == Level.OK
