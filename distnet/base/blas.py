@@ -14,6 +14,7 @@ import threadpoolctl
 # Kernels of OpenBLAS for AVX-512 multiply small matrices of float32 where they lie; large ones it
 # copies to where its loops want them, for so many terms of their sums at a time.
 _SMALL_KERNELS = {"SkylakeX": 448, "Cooperlake": 320, "SapphireRapids": 320}
+ACCELERATE = "accelerate"  # Apple's BLAS, a part of macOS
 _UNROLLED = 16  # rows of their loops, of which a run is a multiple
 
 _lock = threading.Lock()
@@ -45,11 +46,20 @@ def one_blas_thread() -> Iterator[None]:
 def blas_of_numpy() -> dict[str, str]:
     """The BLAS in NumPy's own wheel, otherwise the first one in the process; empty if none.
 
+    Empty for Apple's too, which threadpoolctl cannot see: the first one would be SciPy's.
     `internal_api`, `version`, `architecture` (of its kernels) and so on, see threadpoolctl.
     """
+    if built_with_blas() == ACCELERATE:
+        return {}
     libraries = [x for x in threadpoolctl.threadpool_info() if x["user_api"] == "blas"]
     libraries.sort(key=lambda library: "numpy" not in library["filepath"])
     return libraries[0] if libraries else {}
+
+
+def built_with_blas() -> str:
+    """What NumPy calls the BLAS that it was built with; "" if it does not tell."""
+    build = np.show_config(mode="dicts")["Build Dependencies"]
+    return str(build.get("blas", {}).get("name", ""))
 
 
 def terms_of_small_products() -> int:

@@ -6,14 +6,16 @@ the start, and a resumed run compares its own with the one in the checkpoint.
 
 import hashlib
 import platform
+import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
-from distnet.base.blas import blas_of_numpy
+from distnet.base.blas import ACCELERATE, blas_of_numpy, built_with_blas
 
 UNKNOWN = "unknown"
 REMEDY = (
@@ -30,10 +32,10 @@ def numerics_fingerprint() -> dict[str, str]:
     Call it inside `one_blas_thread`, where the numbers are computed. What cannot be found out, such
     as the kernels of a BLAS that threadpoolctl does not know, is "unknown".
     """
-    blas = blas_of_numpy()
+    blas = blas_of_numpy() or _unseen_blas()
     return {
         "numpy": np.__version__,
-        "blas": blas.get("internal_api") or _built_with_blas(),
+        "blas": blas.get("internal_api") or built_with_blas() or UNKNOWN,
         "blas_version": str(blas.get("version") or UNKNOWN),
         "blas_architecture": blas.get("architecture", UNKNOWN),
         "blas_threads": str(blas.get("num_threads", UNKNOWN)),
@@ -72,10 +74,22 @@ def describe_features(enabled: list[str]) -> str:
     return f"{enabled[-1]} ({len(enabled)} features, {digest})"
 
 
-def _built_with_blas() -> str:
-    """The BLAS that NumPy was built with, for those (Accelerate) that threadpoolctl cannot see."""
-    build = np.show_config(mode="dicts")["Build Dependencies"]
-    return str(build.get("blas", {}).get("name", UNKNOWN))
+def _unseen_blas() -> dict[str, str]:
+    """Of a BLAS that threadpoolctl does not know: Apple's is part of macOS, made for its chips."""
+    if built_with_blas() != ACCELERATE:
+        return {}
+    return {"version": platform.mac_ver()[0], "architecture": _apple_chip()}
+
+
+@cache
+def _apple_chip() -> str:
+    """Such as "Apple M1 Pro"."""
+    command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True).stdout
+    except OSError:
+        return UNKNOWN
+    return said.strip() or UNKNOWN
 
 
 def _cpu_features() -> list[str]:

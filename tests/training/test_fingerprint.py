@@ -1,5 +1,6 @@
 """The fingerprint names what decides the bits, and what to do when it differs."""
 
+import os
 import subprocess
 import sys
 
@@ -80,6 +81,22 @@ def test_an_unknown_blas_is_called_what_numpy_was_built_with(monkeypatch):
     found = numerics_fingerprint()
     assert found["blas"] == np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
     assert found["blas_architecture"] == found["blas_threads"] == "unknown"
+
+
+def test_the_blas_of_macos_is_known_by_system_and_chip(monkeypatch, tmp_path):
+    """It says nothing itself, and a BLAS that another package brings along is not NumPy's."""
+    sysctl = tmp_path / "sysctl"
+    sysctl.write_text('#!/bin/sh\n[ "$*" = "-n machdep.cpu.brand_string" ] && echo Apple M1 Pro\n')
+    sysctl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    build = {"Build Dependencies": {"blas": {"name": "accelerate", "version": "unknown"}}}
+    monkeypatch.setattr(np, "show_config", lambda mode: build)
+    monkeypatch.setattr(module.platform, "mac_ver", lambda: ("15.5", ("", "", ""), "arm64"))
+    module._apple_chip.cache_clear()
+    found = numerics_fingerprint()
+    module._apple_chip.cache_clear()
+    names = ("blas", "blas_version", "blas_architecture", "blas_threads")
+    assert [found[name] for name in names] == ["accelerate", "15.5", "Apple M1 Pro", "unknown"]
 
 
 def test_a_numpy_that_hides_its_cpu_features_is_no_error(monkeypatch):
