@@ -22,6 +22,7 @@ from distnet.base.arrays import Array, Shape, StoredArray
 from distnet.data.errors import DataError, FileChangedError, explained
 
 MEMORY_BYTES = 64 << 20  # MNIST's 47 MB and a process do not mind each other
+MOST_BYTES = 1 << 30  # of a call: Linux reads less than 2 GiB at once, macOS refuses more
 
 
 def file_array(path: Path, shape: Shape, dtype: DTypeLike, offset: int = 0) -> Array:
@@ -146,7 +147,7 @@ class FileArray(StoredArray):
 
     def _read_at(self, offset: int, target: memoryview) -> int:
         with explained(self.path):
-            num_bytes = os.preadv(self._file.fileno(), [target], offset)
+            num_bytes = os.preadv(self._file.fileno(), [target[:MOST_BYTES]], offset)
         if num_bytes == 0:
             raise self._changed()
         return num_bytes

@@ -147,6 +147,20 @@ def test_pieces_are_joined(stored, array, monkeypatch):
     np.testing.assert_array_equal(stored[:], array)
 
 
+def test_a_call_asks_for_no_more_than_every_system_reads(stored, array, monkeypatch):
+    """macOS refuses 2 GiB and more."""
+    read, sizes = os.preadv, []
+
+    def preadv(file, buffers, offset):
+        sizes.append(len(buffers[0]))
+        return read(file, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    monkeypatch.setattr(file_array, "MOST_BYTES", 1000)
+    np.testing.assert_array_equal(stored[:], array)
+    assert sizes == [1000] * (array.nbytes // 1000) + [array.nbytes % 1000]
+
+
 def test_the_file_is_closed_with_the_last_view(path):
     stored = FileArray(path, SHAPE, np.dtype(np.float32), len(HEADER))
     number, view = stored._file.fileno(), stored.transpose(0, 2, 3, 1)

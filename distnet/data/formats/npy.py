@@ -38,10 +38,14 @@ DAMAGES = (
     struct.error,
 )
 
+SHOWN = "[!.]*"  # no hidden files: macOS puts a `._NAME` beside each file on disks of others
+
 
 def has_arrays(directory: Path) -> bool:
     """Whether a directory holds `.npy` files, or one `.npz` archive."""
-    return bool(list(directory.glob("*.npy"))) or len(list(directory.glob("*.npz"))) == 1
+    return (
+        bool(list(directory.glob(f"{SHOWN}.npy"))) or len(list(directory.glob(f"{SHOWN}.npz"))) == 1
+    )
 
 
 def read_named_arrays(path: Path) -> dict[str, Array]:
@@ -51,10 +55,10 @@ def read_named_arrays(path: Path) -> dict[str, Array]:
     """
     if not path.is_dir():
         return _named(path)
-    files = sorted(path.glob("*.npy"))
+    files = sorted(path.glob(f"{SHOWN}.npy"))
     if files:
         return {file.stem: read_npy(file) for file in files}
-    (archive,) = path.glob("*.npz")
+    (archive,) = path.glob(f"{SHOWN}.npz")
     return _named(archive)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -117,7 +118,8 @@ def _unread(directory: Path, roots: list[Path], read: set[Path]) -> tuple[str, .
 
 def _folders(directory: Path) -> list[Path]:
     return sorted(
-        path for path in directory.iterdir() if path.is_dir() and not path.name.startswith(".")
+        (path for path in directory.iterdir() if path.is_dir() and not path.name.startswith(".")),
+        key=_composed,
     )
 
 
@@ -138,6 +140,11 @@ def _pictures(folder: Path) -> Iterator[Path]:
             )
 
 
+def _composed(path: Path) -> tuple[str, ...]:
+    """Its parts, with one character for "é", of which macOS may have made two."""
+    return tuple(unicodedata.normalize("NFC", part) for part in path.parts)
+
+
 def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and path.is_file()
 
@@ -149,7 +156,11 @@ def _is_hidden(path: Path, root: Path) -> bool:
 
 def _labelled(root: Path) -> list[tuple[Path, str]]:
     """All pictures with the names of their folders."""
-    found = [(path, folder.name) for folder in _folders(root) for path in sorted(_pictures(folder))]
+    found = [
+        (path, _composed(folder)[-1])
+        for folder in _folders(root)
+        for path in sorted(_pictures(folder), key=_composed)
+    ]
     if not found:
         raise DataError(f"{root}: found no pictures, expected a folder of them for each class")
     return found

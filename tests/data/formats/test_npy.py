@@ -62,6 +62,8 @@ def test_a_directory(tmp_path, kind):
     else:
         np.savez(tmp_path / "x.npz", **ARRAYS)
     (tmp_path / "README.txt").write_text("other files do not matter")
+    for hidden in ("._x.npy", "._x.npz"):
+        (tmp_path / hidden).write_bytes(b"what macOS writes beside a file on disks of others")
     assert list(read_named_arrays(tmp_path)) == sorted(ARRAYS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,21 @@ def test_folders_by_class(tmp_path):
         "there are no test data",
         "not read: 1 file, such as cat/notes.txt",
     )
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_as_linux_and_as_macos_write_them(tmp_path, form):
+    """Decomposed, they would have another order, and a network would not know them."""
+    names = ["zebra", "âne", "élan"]
+    saved = []
+    for name in names:
+        folder = tmp_path / unicodedata.normalize(form, name)
+        pair = [folder / unicodedata.normalize(form, f"{each}.png") for each in ("z", "é")]
+        saved += [save(path, colour()) for path in pair]
+        (folder / "._z.png").write_bytes(b"what macOS writes beside a file on disks of others")
+    data = load_dataset(data_dir=tmp_path)
+    assert data.classes == tuple(names)
+    np.testing.assert_array_equal(data.train.inputs.transpose(0, 2, 3, 1), saved)
 
 
 def test_what_is_not_read_is_told(tmp_path):
