@@ -13,6 +13,7 @@ from pathlib import Path
 import launching
 import pytest
 
+from distnet.base import files
 from distnet.data import cache, default_cache_dir
 from distnet.data.cache import checked_files, decompressed, trust
 
@@ -157,7 +158,7 @@ def test_full_disk(source, cache_dir, monkeypatch):
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(files, "sync", full)
     view = decompressed(source, cache_dir)
     assert bytes(view) == CONTENT and not is_mapped(view)
     assert list(cache_dir.iterdir()) == []

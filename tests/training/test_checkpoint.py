@@ -13,6 +13,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
+from distnet.base import files
 from distnet.training.files import checkpoint as module
 from distnet.training.files.checkpoint import Checkpoint, CheckpointError, load, save
 from distnet.training.files.checkpoint_directory import (
@@ -129,7 +130,7 @@ def test_the_old_file_survives_a_writer_that_fails(tmp_path, monkeypatch):
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(files, "sync", full)
     with pytest.raises(OSError, match="No space left") as full_disk:
         save(path, state(8))
     assert str(full_disk.value) == f"[Errno 28] No space left on device: {str(path)!r}"
@@ -142,7 +143,8 @@ def test_a_killed_writer_leaves_no_damaged_checkpoint(tmp_path):
     code = f"""
         import os, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
         from test_checkpoint import save_in, Path
-        os.fsync = lambda descriptor: os.kill(os.getpid(), 9)
+        from distnet.base import files
+        files.sync = lambda descriptor: os.kill(os.getpid(), 9)
         save_in(Path(sys.argv[1]), 2)
     """
     ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code), tmp_path])
