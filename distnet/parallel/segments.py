@@ -18,6 +18,7 @@ import fcntl
 import mmap
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -52,7 +53,7 @@ def _share_file(
     with ExitStack() as stack:
         file = None
         if comm.rank == 0:
-            with suppress(OSError, AttributeError):  # there is no memfd_create but on Linux
+            with suppress(OSError):
                 path = stack.enter_context(make())
                 file = path, _identity(path)
         file = comm.allgather(file)[0]
@@ -64,6 +65,8 @@ def _share_file(
 @contextmanager
 def _unnamed_file() -> Iterator[str]:
     """The path by which processes that see this one can open it."""
+    if sys.platform != "linux":
+        raise OSError("no file without a name, and no /proc, but on Linux")
     file = os.memfd_create(PREFIX)
     try:
         yield f"/proc/{os.getpid()}/fd/{file}"
@@ -102,6 +105,8 @@ def _map(comm: Communicator, num_bytes: int, path: str, identity: Identity) -> m
 
     In a container the same path may lead to another file.
     """
+    if sys.platform != "linux":
+        return None
     start, stop = (num_bytes * each // comm.size for each in (comm.rank, comm.rank + 1))
     try:
         if _identity(path) != identity:
