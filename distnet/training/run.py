@@ -5,8 +5,9 @@ checkpoints, a wish to stop. These are collective and have an order, so they sta
 run tells is a matter of callbacks. All ranks go through the same lines.
 
 A callback is called on all ranks alike, after a step is complete, so it may communicate; what it
-decides, such as to end the run, has to follow from what all ranks know alike: the results and the
-record. Those of rank 0 write to the terminal and to files.
+changes has to follow from what all ranks know alike: the results and the record. Only the wish to
+end the run may be that of one rank, see `Run.end_early`. Those of rank 0 write to the terminal and
+to files.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from distnet.base.words import counted
+from distnet.nn.own_layers import is_own
 from distnet.parallel.communicator import Process
 from distnet.parallel.errors import RankAtFault
 from distnet.parallel.recovery import die
@@ -106,6 +108,8 @@ class Run:
         self.figures: dict[str, Any] = {}
         self.unwritten = False
         self._asked = False  # to stop, all ranks alike
+        # Whether some rank has callbacks of a user's own, and such that are told of every step.
+        self._has_own = self._has_own_for_steps = False
         # The last step, if this process made one, and the record before it: what follows a step
         # can be done again if it is interrupted by the loss of a rank.
         self.latest: tuple[StepResult, Record] | None = None
@@ -138,8 +142,10 @@ class Run:
 
     def train(self) -> None:
         """To the last step, or until asked to stop; after `go_on_from` it can be called again."""
+        self._find_own_callbacks()
         for callback in self.callbacks:
             callback.begin(self)
+        self._share_end(self._has_own)
         self._tell_of_losses()
         if self.latest is not None:
             result, self.record = self.latest
@@ -161,8 +167,12 @@ class Run:
             callback.end(self)
 
     def end_early(self, reason: str) -> None:
-        """For callbacks: the step that is complete is the last one of the run, on all ranks."""
-        self.record = self.record.with_end(reason)
+        """For callbacks: the step that is complete is the last one of the run, on all ranks.
+
+        To be called in `begin`, `stepped` or `evaluated`, on all ranks or on some, such as the one
+        whose clock says so.
+        """
+        self.record = self.record.with_end(reason or "ended early")
 
     def evaluate(self) -> None:
         """Measures the network on all sets and tells the callbacks.
@@ -184,6 +194,7 @@ class Run:
         self.figures = {}
         for callback in self.callbacks:
             callback.evaluated(self, evaluated)
+        self._share_end(self._has_own)
 
     def note(self, event: str, text: str, **values: Any) -> None:
         """Tells the callbacks of something unusual."""
@@ -231,9 +242,26 @@ class Run:
         self.record = self.record.with_step(result)
         for callback in self.callbacks:
             callback.stepped(self, result)
+        self._share_end(self._has_own_for_steps)
         if self.saves is not None:
             self.saves.check()
         self._between_steps()
+
+    def _find_own_callbacks(self) -> None:
+        """All ranks learn of them, since one may have callbacks that the others lack."""
+        own = [type(callback) for callback in self.callbacks if is_own(callback)]
+        found = np.array([bool(own), any(k.stepped is not Callback.stepped for k in own)], np.int64)
+        self.comm.allreduce(found, "max")
+        self._has_own, self._has_own_for_steps = map(bool, found)
+
+    def _share_end(self, may_differ: bool) -> None:
+        """After callbacks that may have ended the run on some ranks: then it ends on all."""
+        if not may_differ:
+            return
+        ended = np.array([self.record.ended != ""], np.int64)
+        self.comm.allreduce(ended, "max")
+        if ended[0]:
+            self.end_early(next(filter(None, self.comm.allgather(self.record.ended))))
 
     def _between_steps(self) -> None:
         """Evaluation, comparison and checkpoint, as far as it is time for them."""

@@ -115,6 +115,49 @@ def test_all_ranks_end_together(comm, num_ranks):
     assert history == alone
 
 
+class EndsOnOne(Callback):
+    """As a clock or a file would have it."""
+
+    def __init__(self, rank: int, when: str) -> None:
+        self.rank, self.when = rank, when
+
+    def _tell(self, run, when) -> None:
+        if run.comm.rank == self.rank and when == self.when:
+            run.end_early(f"rank {self.rank}")
+
+    def begin(self, run):
+        self._tell(run, "begin")
+
+    def stepped(self, run, result):
+        self._tell(run, f"stepped {run.num_done}")
+
+    def evaluated(self, run, evaluated):
+        self._tell(run, f"evaluated {run.num_done}")
+
+
+@pytest.mark.mpi(min_size=3)
+@pytest.mark.parametrize(
+    ("when", "evaluated"),
+    [
+        ("begin", [0]),
+        ("evaluated 0", [0]),
+        ("stepped 2", [0, 2]),
+        ("stepped 3", [0, 3]),
+        ("evaluated 3", [0, 3]),
+    ],
+)
+@pytest.mark.parametrize("has_it", [[0, 1, 2], [1]])
+def test_what_one_rank_ends_is_ended_on_all(comm, when, evaluated, has_it):
+    """The others waited for it for ever."""
+    callbacks = [EndsOnOne(1, when)] if comm.rank in has_it else []
+    history = fitted(callbacks, comm=comm, epochs=2)
+    assert history.num_updates == evaluated
+    assert history.num_steps == evaluated[-1]
+    assert history.ended == "rank 1"
+    histories = comm.allgather(history)
+    assert histories == [history] * comm.size
+
+
 @pytest.mark.parametrize("patience", [0, 2.5, "3"])
 def test_patience_is_a_whole_number(patience):
     with pytest.raises(ValueError, match=f"found patience {patience!r}, expected a whole number"):
