@@ -89,8 +89,14 @@ def _dtype(name: object) -> np.dtype[Any]:
 
 def _described(layer: Layer) -> Description:
     args, kwargs = layer.arguments()
+    kind = type(layer)
+    if not is_ours(kind) and any(is_ours(k) and k.__name__ == kind.__name__ for k in _kinds(Layer)):
+        raise ValueError(
+            f"{kind.__name__}: found a layer of your own with the name of one of distnet's, which "
+            "is what a file would be read as, expected another name"
+        )
     return {
-        LAYER: type(layer).__name__,
+        LAYER: kind.__name__,
         "args": [_as_json(value, layer) for value in args],
         "kwargs": {name: _as_json(value, layer) for name, value in kwargs.items()},
     }

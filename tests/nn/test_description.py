@@ -68,6 +68,13 @@ def test_a_class_that_is_defined_again_is_the_newest():
     assert type(through_json(network).body.layers[0]) is second
 
 
+def test_a_layer_with_the_name_of_one_of_ours_is_refused():
+    """It came back as ours, which computes something else."""
+    own = type("Tanh", (Layer,), {"forward": lambda self, x, out=None, at=None: 2 * x})
+    with pytest.raises(ValueError, match="Tanh: found a layer of your own with the name of one of"):
+        describe(Network([own()], (3,)))
+
+
 def test_an_argument_that_a_file_cannot_hold():
     network = Network([Doubled(np.ones(3))], (3,))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Doubled: found an argument of type ndarray"):
