@@ -272,6 +272,7 @@ class Parameters:
         """What the parts have declared, and where it is in the vectors."""
         parameters = dict(_named(self.parts, lambda part: part.parameters()))
         statistics = dict(_named(self.parts, lambda part: part.statistics()))
+        _check_distinct({**parameters, **statistics})
         self._parameters, self._statistics = parameters, statistics
         trained = {name: p for name, p in parameters.items() if not p.is_frozen}
         self.slots = slots({name: p.shape for name, p in trained.items()})
@@ -425,6 +426,19 @@ def num_trained(part: Part) -> int:
 def end(places: Sequence[Slot]) -> int:
     """The size of the vector that holds them all."""
     return places[-1].stop if places else 0
+
+
+def _check_distinct(named: Mapping[str, Parameter | Statistic]) -> None:
+    """Raises ValueError for an array that two layers call theirs: it has one place in a vector."""
+    names: dict[Parameter | Statistic, str] = {}
+    for name, array in named.items():
+        if array in names:
+            kind = type(array).__name__
+            raise ValueError(
+                f"{name}: found the same {kind} as {names[array]}, expected one of its own; what "
+                "is used at two places belongs to one layer, which computes both"
+            )
+        names[array] = name
 
 
 def _named(

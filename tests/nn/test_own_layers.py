@@ -273,6 +273,23 @@ def test_arrays_that_are_assigned_stay_where_they_are_trained_and_saved():
     np.testing.assert_array_equal(twin.predict(np.eye(3)), network.predict(np.eye(3)))
 
 
+class Shares(Adds):
+    def __init__(self, other):
+        self.other = other
+
+    def build(self, shape, dtype=np.float32):
+        super().build(shape, dtype)
+        self.bias = self.other.bias
+        return shape
+
+
+def test_a_parameter_of_two_layers_is_refused():
+    """It had two places in the vector: one was trained, and gradients were sent too early."""
+    first = Adds()
+    with pytest.raises(ValueError, match=r"layer2.bias: found the same Parameter as layer1.bias, "):
+        Network([first, Shares(first)], (3,))
+
+
 class NamesNone(Adds):
     def parameters(self):
         return iter(())
