@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from distnet.base.output import warn
 from distnet.data.dataset import Samples
 from distnet.nn.network import Network
 from distnet.objectives import Classification, Objective
@@ -92,7 +93,8 @@ def fit(
 
     after: the history of an earlier call on the same network, from which this one goes on: with the
     next epochs, the next steps of `lr`, the state of its optimizer and, unless it has ended early,
-    its best evaluation. So calls of one epoch each give what one call gives. Without it a call
+    its best evaluation. So calls of one epoch each give what one call gives; a UserWarning tells if
+    the network has other parameters than the call before left it with. Without it a call
     begins with a new optimizer and the order of samples that belongs to `seed`; that an earlier
     call had the same order is told by a UserWarning.
 
@@ -193,10 +195,16 @@ def _take_state(trainer: Trainer, after: History) -> None:
     """The optimizer goes on as it was, and trains the parameters, not their average."""
     new, old = trainer.optimizer, after.optimizer
     shapes = [{name: x.shape for name, x in each.state.items()} for each in (new, old) if each]
-    if old is None or type(new) is not type(old) or shapes[0] != shapes[1]:
+    is_alike = old is not None and type(new) is type(old) and new.size == old.size
+    if old is None or not is_alike or shapes[0] != shapes[1]:
         raise ValueError(
             f"fit: found after a history of {type(old).__name__}, expected one of the same network "
             f"and optimizer, {type(new).__name__}"
+        )
+    if trainer.parameters.sha256() != after.params_sha256 and trainer.comm.rank == 0:
+        warn(
+            "fit: after is the history of a call that ended with other parameters than this network"
+            " has; it goes on with these, at the step and with the optimizer's state of that call"
         )
     for name, array in new.state.items():
         np.copyto(array, old.state[name])

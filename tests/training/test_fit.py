@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import threading
 import warnings
@@ -448,6 +449,20 @@ def test_another_optimizer_cannot_go_on():
     net, history = trained(epochs=1, optimizer="momentum")
     with pytest.raises(ValueError, match="found after a history of Momentum, expected"):
         fit(net, *samples(50), epochs=1, after=history, optimizer="adam")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+def test_another_network_goes_on_only_with_a_word(optimizer):
+    net, history = trained(epochs=1, optimizer=optimizer)
+    settings = dict(epochs=1, after=history, optimizer=optimizer)
+    with pytest.raises(ValueError, match="expected one of the same network and optimizer"):
+        fit(Network([Linear(CLASSES)], SHAPE), *samples(50), **settings)
+    with pytest.warns(UserWarning, match="after is the history of a call that ended with other pa"):
+        fit(network(), *samples(50), **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(copy.deepcopy(net), *samples(50), **settings)
+
 
 
 @pytest.mark.mpi(min_size=2)
