@@ -94,9 +94,9 @@ def fit(
     after: the history of an earlier call on the same network, from which this one goes on: with the
     next epochs, the next steps of `lr`, the state of its optimizer and, unless it has ended early,
     its best evaluation. So calls of one epoch each give what one call gives; a UserWarning tells if
-    the network has other parameters than the call before left it with. Without it a call
-    begins with a new optimizer and the order of samples that belongs to `seed`; that an earlier
-    call had the same order is told by a UserWarning.
+    the network has other parameters than the call before left it with. Without it a call begins
+    with a new optimizer and the order of samples that belongs to `seed`; that an earlier call had
+    the same order is told by a UserWarning.
 
     The result is the same on any number of ranks. Raises ValueError or TypeError, one line, for
     arguments that cannot be, such as both `steps` and `epochs`, and DataError for images or labels

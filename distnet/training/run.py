@@ -145,7 +145,7 @@ class Run:
         self._find_own_callbacks()
         for callback in self.callbacks:
             callback.begin(self)
-        self._share_end(self._has_own)
+        self._after_callbacks(self._has_own)
         self._tell_of_losses()
         if self.latest is not None:
             result, self.record = self.latest
@@ -194,7 +194,7 @@ class Run:
         self.figures = {}
         for callback in self.callbacks:
             callback.evaluated(self, evaluated)
-        self._share_end(self._has_own)
+        self._after_callbacks(self._has_own)
 
     def note(self, event: str, text: str, **values: Any) -> None:
         """Tells the callbacks of something unusual."""
@@ -242,7 +242,7 @@ class Run:
         self.record = self.record.with_step(result)
         for callback in self.callbacks:
             callback.stepped(self, result)
-        self._share_end(self._has_own_for_steps)
+        self._after_callbacks(self._has_own_for_steps)
         if self.saves is not None:
             self.saves.check()
         self._between_steps()
@@ -254,10 +254,15 @@ class Run:
         self.comm.allreduce(found, "max")
         self._has_own, self._has_own_for_steps = map(bool, found)
 
-    def _share_end(self, may_differ: bool) -> None:
-        """After callbacks that may have ended the run on some ranks: then it ends on all."""
-        if not may_differ:
+    def _after_callbacks(self, some_are_own: bool) -> None:
+        """What a user's own have ended on some ranks ends on all; what they have written counts.
+
+        Layers may have derived something from the parameters, in a forward pass that they made.
+        """
+        if not some_are_own:
             return
+        if not self.trainer.parameters.are_away:
+            self.trainer.parameters.refresh()
         ended = np.array([self.record.ended != ""], np.int64)
         self.comm.allreduce(ended, "max")
         if ended[0]:

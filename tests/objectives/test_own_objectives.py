@@ -231,6 +231,32 @@ def test_a_pass_that_was_overwritten_has_no_gradients(kind, message):
         fit(kind(network()), PAIRS, APART, **SETTINGS)
 
 
+class Scales(Margin):
+    """Writes into what it is given to measure."""
+
+    def __init__(self, network, what):
+        super().__init__(network)
+        self.what = what
+
+    def as_input(self, inputs):
+        return inputs
+
+    def measure(self, x, targets):
+        given = {"inputs": x, "targets": targets}[self.what]
+        given *= 0.5
+        return super().measure(x, targets)
+
+
+@pytest.mark.parametrize("what", ["inputs", "targets"])
+def test_what_is_evaluated_stays_as_it_is(what):
+    """It was a user's own array, and each evaluation was of other samples."""
+    x, t = X.copy(), T.copy()
+    with pytest.raises(ValueError, match="read-only"):
+        fit(Scales(network(), what), x, t, evaluate_on={"same": (x, t)}, **SETTINGS)
+    assert np.array_equal(x, X)
+    assert np.array_equal(t, T)
+
+
 def test_what_an_objective_of_ones_own_gets_stays():
     net = Network([Conv2d(2, 3, pad=1), Tanh()], (1, 4, 4))
     given = RNG.integers(0, 256, (2, 3, 1, 4, 4), np.uint8)

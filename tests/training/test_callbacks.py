@@ -115,6 +115,30 @@ def test_all_ranks_end_together(comm, num_ranks):
     assert history == alone
 
 
+class Shrinks(Callback):
+    """Writes into the parameters, after it has looked what the network says."""
+
+    def __init__(self, looks: bool) -> None:
+        self.looks = looks
+
+    def stepped(self, run, result):
+        if self.looks:
+            run.trainer.objective.network.predict(np.ones((4, 2, 4, 4), np.float32))
+        run.trainer.parameters.values *= 0.9
+
+
+def test_what_a_callback_writes_is_what_the_next_step_begins_with():
+    """It was the weights that a convolution had derived for the look."""
+    rng = np.random.default_rng(0)
+    data = rng.random((12, 2, 4, 4), np.float32), rng.integers(0, 3, 12)
+    histories = []
+    for looks in (False, True):
+        layers = [distnet.Conv2d(4, 3, pad=1), distnet.ReLU(), distnet.Linear(3)]
+        settings = dict(epochs=2, batch_size=4, lr=0.1, callbacks=[Shrinks(looks)])
+        histories.append(distnet.fit(distnet.Network(layers, (2, 4, 4)), *data, **settings))
+    assert histories[0] == histories[1]
+
+
 class EndsOnOne(Callback):
     """As a clock or a file would have it."""
 

@@ -464,7 +464,6 @@ def test_another_network_goes_on_only_with_a_word(optimizer):
         fit(copy.deepcopy(net), *samples(50), **settings)
 
 
-
 @pytest.mark.mpi(min_size=2)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_float64_network_is_trained_alike_on_any_number_of_ranks(comm, optimizer):

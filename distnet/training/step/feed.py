@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from distnet.base.arrays import Array, samples_of
+from distnet.base.arrays import Array, read_only, samples_of
 from distnet.base.images import large_floats_hint
 from distnet.base.keys import MicroBatch, Purpose, Words
 from distnet.objectives import Objective
@@ -76,5 +76,9 @@ class Feed:
         return self._words.draw(at, len(samples))
 
     def evaluation(self, samples: slice) -> tuple[Array, Any]:
-        """The samples as they are."""
-        return self.objective.as_input(self.inputs[samples]), self.targets[samples]
+        """The samples as they are, to be read: no copies, as those for training."""
+        inputs, targets = (
+            read_only(part) if isinstance(part, np.ndarray) else part
+            for part in (self.inputs[samples], self.targets[samples])
+        )
+        return self.objective.as_input(inputs), targets
