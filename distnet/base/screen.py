@@ -97,10 +97,16 @@ class Screen:
     def _is_in_front(self) -> bool:
         """Whether the shell has not put the program into the background, where it has to be still.
 
-        Fields 5 and 8 of /proc/PID/stat: the group of the process, and the one in front.
+        Fields 5 and 8 of /proc/PID/stat: the group of the process, and the one in front. Without
+        them, as on macOS, the owner is this process, which may ask the terminal.
         """
         fields = _stat(self.owner)
-        return len(fields) < 6 or int(fields[5]) in (-1, int(fields[2]))
+        if len(fields) >= 6:
+            return int(fields[5]) in (-1, int(fields[2]))
+        try:
+            return os.tcgetpgrp(self.stream.fileno()) == os.getpgrp()
+        except (OSError, ValueError):
+            return True
 
 
 class Cell(Screen):

@@ -210,6 +210,21 @@ def test_a_program_in_the_background_draws_nothing(tmp_path, monkeypatch):
     assert (tmp_path / "out").read_bytes().decode() == 2 * f"{ERASE}text\r"
 
 
+def test_a_program_in_the_background_draws_nothing_without_proc(tmp_path, monkeypatch):
+    monkeypatch.setattr("distnet.base.screen.PROC", tmp_path)
+    drawn = []
+    with (tmp_path / "out").open("w") as stream:
+        screen = Screen(stream, os.getpid())
+        screen.draw("text")  # a file, of which nobody can ask that
+        drawn.append(stream.tell() > 0)
+        for front in (os.getpgrp(), os.getpgrp() + 1):
+            monkeypatch.setattr(os, "tcgetpgrp", lambda file, front=front: front)
+            before = stream.tell()
+            screen.draw("text")
+            drawn.append(stream.tell() > before)
+    assert drawn == [True, True, False]
+
+
 def test_pyte_shows_what_was_left_behind():
     """The test of the tests: a status line that nobody erases is seen."""
     program = "import sys; sys.stdout.write('\\x1b[?25lepoch 1/2  left behind')"
