@@ -128,8 +128,9 @@ def test_a_preempted_job_is_restarted_if_wanted(supervise, tmp_path):
 
 def test_a_silent_job_is_killed_and_restarted(supervise, tmp_path):
     stubborn = "import signal, subprocess; signal.signal(15, signal.SIG_IGN)"
-    stubborn += "; subprocess.Popen(['sleep', '987'], start_new_session=True); time.sleep(60)"
-    stubborn = stubborn.replace("60", str(10 * SECONDS))
+    if sys.platform == "linux":  # where all processes of a job are found
+        stubborn += "; subprocess.Popen(['sleep', '987'], start_new_session=True)"
+    stubborn += f"; time.sleep({10 * SECONDS})"
     code, errors = supervise([stubborn, FINISH], "--silence", "5")
     assert code == 0
     assert "nothing has happened" in errors
@@ -168,6 +169,7 @@ def test_one_directory_has_one_supervisor(supervise, tmp_path):
     assert starts(tmp_path) == [""]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the job goes on")
 def test_a_killed_supervisor_takes_its_job_along_and_frees_the_lock(supervise, tmp_path):
     first = supervise([f"time.sleep({10 * SECONDS})"], wait=False)
     wait_for(lambda: starts(tmp_path))
