@@ -43,23 +43,27 @@ class Home:
 
 
 class InVectors:
-    """What has arrays that are views of flat vectors, once they have been bound.
+    """What has arrays that are flat vectors or views of them, once they have been bound.
 
-    From then on, what is assigned to one of them is written into the vector: a view that was merely
-    replaced would be trained, summed or saved no more.
+    From then on, what is assigned to one of them is written into the vector: an array that was
+    merely replaced would be trained, summed or saved no more.
     """
 
     _bound: Collection[str] = ()
 
-    def bind(self, **views: Any) -> None:
-        """Makes these arrays views of vectors, whatever they were before."""
-        self.__dict__.update(views, _bound=tuple(views))
+    def bind(self, **arrays: Any) -> None:
+        """Makes these the arrays of those names, whatever they were before."""
+        self.__dict__.update(arrays, _bound=tuple(arrays))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self._bound:
             getattr(self, name)[...] = value
         else:
             super().__setattr__(name, value)
+
+
+class Declared(InVectors):
+    """What a layer declares, and a network gives its place."""
 
     def __getattr__(self, name: str) -> Any:
         """For an array that is not there yet."""
@@ -71,7 +75,7 @@ class InVectors:
 
 
 @dataclass(eq=False)
-class Parameter(InVectors):
+class Parameter(Declared):
     """An array that is trained: its shape, how it starts, whether weight decay applies to it.
 
     bound: the largest magnitude of its elements, if its layer cuts them to one in `refresh`.
@@ -112,7 +116,7 @@ class Parameter(InVectors):
 
 
 @dataclass(eq=False)
-class Statistic(InVectors):
+class Statistic(Declared):
     """A running average that evaluation uses, `value`, float64; and what moves it, `batch`, flat.
 
     In training mode a layer writes into `batch` what one micro-batch contributes, weighted by the
@@ -160,7 +164,7 @@ class Part(Protocol):
     def refresh(self) -> None: ...
 
 
-class Parameters:
+class Parameters(InVectors):
     """All trained arrays and running statistics of some layers: flat vectors, with names.
 
     values, grads: the trained parameters and their gradients, `(P,)`, in forward order.
@@ -175,12 +179,17 @@ class Parameters:
     parts: the layers by name; the name comes before those of their arrays, unless it is empty.
     starts: where in `values` the parameters of each part begin.
 
-    What parameters and statistics held before keep their values. After writing into `values`, call
-    `refresh`.
+    What parameters and statistics held before keep their values. What is assigned to a vector is
+    written into it. After writing into `values`, call `refresh`.
 
     A device that trains alone changes its own copy of the values, see `leave`; who reads `values`,
     or a parameter, has them brought home. Only a view that was taken before is what it was then.
     """
+
+    grads: Array
+    constants: Array
+    statistics: Array
+    batch_statistics: Array
 
     def __init__(
         self,
@@ -306,8 +315,13 @@ class Parameters:
         for slot in self.statistic_slots:
             statistic = self._statistics[slot.name]
             slot.of(statistics)[...] = getattr(statistic, "value", statistic.start_value)
-        self._home, self.grads, self.constants = Home(values), grads, constants
-        self.statistics, self.batch_statistics = statistics, batch_statistics
+        self._home = Home(values)
+        self.bind(
+            grads=grads,
+            constants=constants,
+            statistics=statistics,
+            batch_statistics=batch_statistics,
+        )
         self._bind()
 
     def _bind(self) -> None:

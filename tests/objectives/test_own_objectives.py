@@ -231,6 +231,34 @@ def test_a_pass_that_was_overwritten_has_no_gradients(kind, message):
         fit(kind(network()), PAIRS, APART, **SETTINGS)
 
 
+class Adds(Margin):
+    """Two passes, whose gradients are added up."""
+
+    def gradients(self, x, targets, at, divisor=None, ready=None):
+        sums = super().gradients(x, targets, at, divisor)
+        first = self.parameters.grads.copy()
+        sums += super().gradients(x + 1, targets, at, divisor)
+        self.put(first + self.parameters.grads)
+        return sums
+
+
+class Replaces(Adds):
+    def put(self, grads):
+        self.parameters.grads = grads
+
+
+class Fills(Adds):
+    def put(self, grads):
+        self.parameters.grads[...] = grads
+
+
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.mpi(min_size=2))])
+def test_gradients_that_are_assigned_are_those_that_are_summed(comm, ranks):
+    """The sum was that of the last pass: another array was in the place of the one that is read."""
+    found = [fit(kind(network()), X, T, comm=comm, **SETTINGS) for kind in (Replaces, Fills)]
+    assert found[0] == found[1]
+
+
 class Scales(Margin):
     """Writes into what it is given to measure."""
 
