@@ -106,6 +106,13 @@ def check_own_objective(trainer: Trainer) -> None:
             "np.random.default_rng([at.seed, at.step, at.number]), and nothing may be kept from "
             "one micro-batch to the next"
         )
+    objective, counts = trainer.objective, first[2][: len(trainer.objective.counts)]
+    told = objective.metrics(float(first[0][0]), counts, batch.sizes[0])
+    if "loss" not in told:
+        raise ValueError(
+            f"{type(objective).__name__}: metrics returned {', '.join(told) or 'none'}, "
+            'expected "loss" among them, by which equal evaluations are told apart'
+        )
     if len(batch.micro_batches) == 1:
         return
     batch.double()
@@ -231,6 +238,7 @@ def check_own_layers(objective: Objective, inputs: Any, seed: int) -> None:
     if x.shape[1:] != network.input_shape:  # only the objective knows what it makes of it
         return
     asked, at = copy.deepcopy(network), MicroBatch(seed, 0, 0, 1.0)
+    whole, half = (_moments(asked, x, at._replace(share=share)) for share in (1.0, 0.5))
     answers = [asked.forward(x, mode).copy() for mode in (None, at, at, None)]
     names = ", ".join(own)
     if not _are_close(*answers[1:3]):
@@ -243,6 +251,17 @@ def check_own_layers(objective: Objective, inputs: Any, seed: int) -> None:
             f"{names}: found another answer in evaluation after a pass in training, expected "
             "the same; what a layer keeps of a micro-batch has to be a Statistic, which ranks share"
         )
+    if not _are_close(whole, 2 * half):
+        raise ValueError(
+            f"{names}: found a Statistic whose `batch` is not half as large in a batch twice as "
+            "large, expected what one micro-batch contributes to be multiplied by `at.share`"
+        )
+
+
+def _moments(network: Network, x: Array, at: MicroBatch) -> Array:
+    """What a micro-batch contributes to the running statistics."""
+    network.forward(x, at)
+    return network.parameters.batch_statistics.copy()
 
 
 def _are_close(one: Array, other: Array) -> bool:

@@ -6,6 +6,7 @@ summary of a resumed run are those of one that was never stopped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -77,7 +78,8 @@ class Record:
         """Ends an epoch: takes the results after `step` updates and begins new sums."""
         first = next(iter(evaluated.values()), None)
         score = objective.score(first) if first else 0.0
-        is_higher = first is not None and (not self.best or score > self.best_score)
+        is_first = not self.best or math.isnan(self.best_score)  # than which none is higher
+        is_higher = first is not None and (is_first or score > self.best_score)
         new = replace(
             self,
             train=self.averages(objective),

@@ -231,6 +231,17 @@ def test_a_pass_that_was_overwritten_has_no_gradients(kind, message):
         fit(kind(network()), PAIRS, APART, **SETTINGS)
 
 
+class TellsNoLoss(Margin):
+    def metrics(self, loss, counts, num_samples):
+        return {"margin": loss}
+
+
+def test_metrics_without_the_loss_are_refused_before_it_trains():
+    """And not after hours, when two evaluations have the same score."""
+    with pytest.raises(ValueError, match='TellsNoLoss: metrics returned margin, expected "loss"'):
+        fit(TellsNoLoss(network()), X, T, **SETTINGS)
+
+
 class Adds(Margin):
     """Two passes, whose gradients are added up."""
 

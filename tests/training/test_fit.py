@@ -17,6 +17,7 @@ from distnet.base.images import channels_last_hint
 from distnet.data import augmentation, dataset_from_arrays
 from distnet.models import TwoLayerNet
 from distnet.nn import BatchNorm, Conv2d, Dropout, Layer, Linear, Network, ReLU, Sequential
+from distnet.nn.parameters import Statistic
 from distnet.objectives import Regression, Segmentation
 from distnet.optim import Optimizer, make_optimizer
 from distnet.optim.schedules import step_decay
@@ -143,6 +144,25 @@ class Noise(Layer):
         return np.random.default_rng()
 
 
+class Mean(Noise):
+    """Adds up what it should average over the batch."""
+
+    kind = "mean"
+
+    def build(self, shape, dtype="float32"):
+        super().build(shape, dtype)
+        self.mean = Statistic(shape, 0.0)
+        return shape
+
+    def statistics(self):
+        yield "mean", self.mean
+
+    def forward(self, x, out=None, at=None):
+        if at is not None:
+            self.mean.batch = x.mean(axis=0)
+        return x - self.mean.value
+
+
 class NoisyBlock(Sequential):
     """The same in a block, whose layers are not of a user's own."""
 
@@ -178,6 +198,7 @@ def test_layers_that_draw_or_keep_something_by_themselves_are_refused():
     for layer, message in (
         (Noise(), "noise1: found two answers to the same micro-batch in training, expected one; "),
         (Centre(), "centre1: found another answer in evaluation after a pass in training, expec"),
+        (Mean(), "mean1: found a Statistic whose `batch` is not half as large in a batch twice as"),
     ):
         with pytest.raises(ValueError, match=message):
             fit(Network([Linear(8), layer, Linear(CLASSES)], SHAPE), *images, steps=1)

@@ -47,6 +47,15 @@ def test_the_best_is_that_of_the_first_set_and_the_earliest_of_equals():
     assert record.best["accuracy"] == 0.7
 
 
+def test_a_score_that_is_no_number_is_not_the_best_for_good():
+    record, bests = Record(), []
+    for number, accuracy in enumerate((np.nan, 0.2, np.nan, 0.1), 1):
+        record = with_epoch(record, accuracy, number)
+        bests.append(record.best_step)
+    assert bests == [1, 2, 2, 2]
+    assert record.since_best == 2
+
+
 def test_of_equal_scores_the_one_with_the_lowest_loss_is_the_best_and_patience_does_not_care():
     record = Record()
     bests, waits = [], []
