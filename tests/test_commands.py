@@ -11,6 +11,7 @@ import sys
 import launching
 import pytest
 
+import distnet
 from distnet.__main__ import COMMANDS, main
 from distnet.bench import NAMES
 
@@ -87,6 +88,49 @@ def test_a_wrong_name_is_one_line_and_exit_code_2(capsys, argv, message):
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("distnet: error: ")
     assert message in err
+
+
+@pytest.fixture
+def odd(tmp_path, monkeypatch) -> None:
+    """A model file, a pipe, a link that leads to itself and files that seem huge."""
+    monkeypatch.chdir(tmp_path)
+    distnet.save(distnet.Network([distnet.Linear(3)], (4,)), "m.safetensors", classes="abc")
+    os.mkfifo("pipe")
+    os.symlink("loop", "loop")
+    for name in ("huge.txt", "huge.pt"):
+        with open(name, "wb") as file:
+            file.truncate(1 << 40)
+
+
+TRAIN = ["train", "--model", "two_layer", "--steps", "2", "--out", "run"]
+
+
+@pytest.mark.usefixtures("odd")
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([*TRAIN, "--data-dir", "~nouser/x"], "~nouser/x: found no such directory"),
+        ([*TRAIN, "--data-dir", "loop"], "loop: found no such directory"),
+        ([*TRAIN, "--init", "~nouser/x"], "~nouser/x: found no file"),
+        ([*TRAIN, "--resume", "loop"], "loop: found no file"),
+        ([*TRAIN, "--timeline", "pipe"], "pipe: found a device or a pipe"),
+        ([*TRAIN, "--timeline", "pipe", "--overwrite"], "pipe: found a device or a pipe"),
+        (["evaluate", "~nouser/x"], "~nouser/x: found no file"),
+        (["predict", "m.safetensors", "pipe"], "pipe: found no file, expected one with images"),
+        (["convert", "~nouser/x", "o.safetensors"], "~nouser/x: found no file"),
+        (["convert", "huge.pt", "o.safetensors"], "huge.pt: found more than 4294967296 bytes"),
+        (["convert", "m.safetensors", "o.safetensors", "--classes", "pipe"], "pipe: found no file"),
+        (["convert", "m.safetensors", "o.safetensors", "--classes", "huge.txt"], "found more than"),
+        (["plan", *PLAN, "--html", "pipe", "--overwrite"], "pipe: found a device or a pipe"),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",
+)
+def test_what_is_no_file_is_one_line_and_is_left_as_it_is(capsys, argv, message):
+    assert code_of(*argv) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("distnet: error: ") and message in err
+    assert not os.path.isfile("pipe")
 
 
 def test_the_version_says_what_decides_the_bits(capsys):

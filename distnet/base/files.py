@@ -16,6 +16,7 @@ def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
     After it returns, the file survives a power failure as well. Raises OSError; the old file, if
     there was one, is then still there, and nothing else is left behind.
     """
+    _expect_no_device(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PARTIAL}")
     try:
         with temporary.open("wb") as file:
@@ -35,6 +36,7 @@ def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
 
 def expect_none(path: Path, *, overwrite: bool) -> None:
     """Raises FileExistsError, one line, for a file that is there and shall not be replaced."""
+    _expect_no_device(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path}: found a file there already; give --overwrite, or another")
 
@@ -43,6 +45,12 @@ def remove_partial_files(directory: Path) -> None:
     """Deletes what killed writers left in `directory`; for its only writer, between two writes."""
     for leftover in directory.glob(f".*{PARTIAL}"):
         leftover.unlink(missing_ok=True)
+
+
+def _expect_no_device(path: Path) -> None:
+    """Raises FileExistsError for /dev/null or a pipe: the rename would put a file in its place."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise FileExistsError(f"{path}: found a device or a pipe, expected a file or none")
 
 
 def _sync_directory(directory: Path) -> None:

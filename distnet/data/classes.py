@@ -11,9 +11,11 @@ import numpy as np
 from distnet.base.arrays import Array
 from distnet.base.words import counted, fits_on_a_line
 from distnet.data.arrays import label_values
-from distnet.data.errors import DataError, explained
+from distnet.data.errors import DataError
+from distnet.data.formats.pickled import content_of
 
 MAX_SHOWN = 4  # classes that a note names
+MAX_NAMES_BYTES = 16 << 20  # of a file with their names
 
 
 def mapped_labels(
@@ -75,15 +77,15 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     Text with a line for each, or JSON: a list, or an object by number as for ImageNet, whose values
     may be pairs of an identifier and the name. Raises DataError.
     """
-    with explained(path):
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-            found = json.loads(text) if path.suffix == ".json" else text.rstrip().splitlines()
-            if isinstance(found, dict):
-                found = [found[str(number)] for number in range(len(found))]
-            names = tuple(name[-1] if isinstance(name, list) else name for name in found)
-        except (ValueError, TypeError, LookupError):
-            names = ()
+    content = content_of(path, MAX_NAMES_BYTES, "names of classes")
+    try:
+        text = content.decode("utf-8-sig")
+        found = json.loads(text) if path.suffix == ".json" else text.rstrip().splitlines()
+        if isinstance(found, dict):
+            found = [found[str(number)] for number in range(len(found))]
+        names = tuple(name[-1] if isinstance(name, list) else name for name in found)
+    except (ValueError, TypeError, LookupError, RecursionError):
+        names = ()
     if not names or not all(_is_name(name) for name in names):
         raise DataError(
             f"{path}: found no names of classes, expected a line for each, or JSON: a list, or an "

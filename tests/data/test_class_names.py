@@ -48,5 +48,5 @@ def test_other_files_are_refused(tmp_path, name, content):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="found no file"):
         read_class_names(tmp_path / "x.txt")

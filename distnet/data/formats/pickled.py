@@ -82,11 +82,9 @@ def content_of(path: Path, max_bytes: int, expected: str) -> bytes:
     with explained(path):
         if not path.is_file():
             raise DataError(f"{path}: found no file, expected {expected}")
-        with path.open("rb") as file:
-            content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise DataError(f"{path}: found more than {max_bytes} bytes, expected {expected}")
-    return content
+        if path.stat().st_size <= max_bytes:
+            return path.read_bytes()
+    raise DataError(f"{path}: found more than {max_bytes} bytes, expected {expected}")
 
 
 @contextmanager

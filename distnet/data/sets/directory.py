@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from distnet.base.arrays import Shape
@@ -37,8 +38,8 @@ def read_path(
     `read_picture_set`. Raises DataError if there is no data set, or if it is damaged or
     inconsistent.
     """
-    path = path.expanduser()
-    whole = path.resolve()
+    path = Path(os.path.expanduser(path))
+    whole = Path(os.path.realpath(path))  # which no link in a circle stops
     name = name or (whole.name if path.is_dir() else whole.stem)
     with explained(path):
         if path.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -126,12 +127,13 @@ def _folders(directory: Path) -> list[Path]:
 def _pictures(folder: Path) -> Iterator[Path]:
     """The pictures in a folder and below; raises DataError where hardly anything is one."""
     num_pictures, num_others = 0, 0
-    for path in folder.rglob("*"):
-        if not _is_picture(path):
-            num_others += 1
-        elif not _is_hidden(path, folder):
-            num_pictures += 1
-            yield path
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        shown = [Path(root, name) for name in files if not name.startswith(".")]
+        pictures = [path for path in shown if _is_picture(path)]
+        yield from pictures
+        num_pictures += len(pictures)
+        num_others += len(folders) + len(files) - len(pictures)
         if num_others > max(MOST_OTHERS, 10 * num_pictures):
             raise DataError(
                 f"{folder}: found {counted(num_pictures, 'picture', spec=',')} among "

@@ -99,7 +99,7 @@ def is_checkpoint(path: Path) -> bool:
     try:
         with safetensors.safe_open(path, framework="np") as file:
             return (file.metadata() or {}).get("format") == FORMAT
-    except (safetensors.SafetensorError, OSError):
+    except (safetensors.SafetensorError, OSError, MemoryError):
         return True
 
 

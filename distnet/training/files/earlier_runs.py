@@ -7,6 +7,7 @@ directory; without it there is a default, and the second run gets that with `-2`
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -83,7 +84,7 @@ def _claimed(path: Path, resume: str, overwrite: bool, lock: Lock) -> DirectoryL
         held.acquire()
     try:
         if resume not in ("", LATEST):
-            inside = Path(resume).resolve().is_relative_to((path / "checkpoints").resolve())
+            inside = _whole(resume).is_relative_to(_whole(path / "checkpoints"))
         else:
             inside = resume == LATEST
         _check_own(path)
@@ -97,6 +98,10 @@ def _claimed(path: Path, resume: str, overwrite: bool, lock: Lock) -> DirectoryL
         held.release()
         raise
     return held
+
+
+def _whole(path: Path | str) -> Path:
+    return Path(os.path.realpath(path))  # which no link in a circle stops
 
 
 def _check_own(path: Path) -> None:
@@ -145,6 +150,6 @@ def _resumed(default: Path, resume: str) -> Path:
         if not _holds_run(path):
             break
         last = path
-        if resume and Path(resume).resolve().is_relative_to(path.resolve()):
+        if resume and _whole(resume).is_relative_to(_whole(path)):
             break
     return last

@@ -6,6 +6,7 @@ its metadata, so that nothing else is needed to open it, and nothing in it is ru
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +72,8 @@ def save(
         )
     model = about(network, classes or network.classes)
     state = values_of(network.parameters)
-    checkpoints.save(Path(path).expanduser(), stored(Checkpoint(0, state, model=model), storage))
+    whole = Path(os.path.expanduser(path))
+    checkpoints.save(whole, stored(Checkpoint(0, state, model=model), storage))
 
 
 def stored(model: Checkpoint, storage: str) -> Checkpoint:
@@ -125,7 +127,7 @@ def load(path: Path | str) -> Network:
 
 def read(path: Path | str) -> Checkpoint:
     """The checkpoint in `path`, a file or the directory of a run."""
-    found = _read(Path(path).expanduser())
+    found = _read(Path(os.path.expanduser(path)))
     if STORAGE not in found.model:
         return found
     model = dict(found.model)

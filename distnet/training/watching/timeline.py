@@ -269,8 +269,9 @@ def check_file(path: Path, out: str, *, overwrite: bool) -> None:
 
 def _is_trace(path: Path) -> bool:
     """Whether there is one that `_write` has written."""
-    with suppress(OSError), path.open("rb") as file:
-        return file.read(len(BEGINNING)) == BEGINNING
+    if path.is_file():  # asked first: to open a pipe could wait for ever
+        with suppress(OSError), path.open("rb") as file:
+            return file.read(len(BEGINNING)) == BEGINNING
     return False
 
 
