@@ -35,6 +35,7 @@ from distnet.training.fit_checks import (
     REMEDY,
     beginning_of,
     check_own_layers,
+    check_own_objective,
     check_own_optimizer,
     rate_of,
 )
@@ -108,6 +109,7 @@ def _check_own(config: TrainConfig, comm: Communicator, trainer: Trainer) -> Non
     """
     steps = range(num_steps(config, trainer.sampler.steps_per_epoch))
     together(comm, lambda: check_own_layers(trainer.objective, trainer.feed.inputs, config.seed))
+    together(comm, lambda: check_own_objective(trainer))
     together(comm, lambda: check_own_optimizer(trainer))
     begins = together(comm, lambda: rate_of(trainer, steps))
     if not is_ours(MODELS[config.model]):

@@ -189,6 +189,11 @@ class Optimizer:
         return factor * decayed.astype(self.dtype)
 
     @property
+    def decays(self) -> bool:
+        """Whether there is a penalty on any parameter."""
+        return self._decay is not None and bool(np.any(self._decay))
+
+    @property
     def _name(self) -> str:
         return type(self).__name__
 

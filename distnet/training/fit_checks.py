@@ -8,7 +8,7 @@ keep something by itself, where the contracts let it depend on the micro-batch a
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from distnet.base.keys import MicroBatch
 from distnet.base.output import warn
 from distnet.data.dataset import Samples, digest
 from distnet.nn.description import describe
+from distnet.nn.layer import Layer
 from distnet.nn.network import Network
 from distnet.nn.own_layers import is_own, own_in
 from distnet.nn.parameters import Parameters
@@ -86,12 +87,17 @@ def rate_of(trainer: Trainer, steps: range) -> dict[str, object]:
 def check_own_objective(trainer: Trainer) -> None:
     """Raises ValueError if one of a user's own makes two things of the first micro-batch.
 
-    And if it does not divide by what it is told to, or changes gradients that it has announced,
-    which would show only where there are ranks to which they are sent.
+    Or one of ours does, by layers of a user's own that draw, in any of its networks, forward or
+    backward. And if it does not divide by what it is told to, tells no loss, or changes gradients
+    that it has announced, which would show only where there are ranks to which they are sent.
     """
-    if not is_own(trainer.objective):
+    objective = trainer.objective
+    bodies = (part for part in objective.parameters.parts.values() if isinstance(part, Layer))
+    own = [type(objective).__name__] if is_own(objective) else []
+    own += [name for body in bodies for name in own_in(body)]
+    if not own:
         return
-    batch = trainer.batch(0)
+    batch, who = trainer.batch(0), ", ".join(own)
 
     def answer() -> list[Array]:
         """The loss, the gradients, all else."""
@@ -101,13 +107,12 @@ def check_own_objective(trainer: Trainer) -> None:
     first, again = answer(), answer()
     if not all(map(_are_close, first, again)):
         raise ValueError(
-            f"{type(trainer.objective).__name__}: found two answers to the same micro-batch, "
-            "expected one, on whichever rank; random numbers have to follow from `at`, such as "
+            f"{who}: found two answers to the same micro-batch, expected one, on whichever rank; "
+            "random numbers have to follow from `at`, such as "
             "np.random.default_rng([at.seed, at.step, at.number]), and nothing may be kept from "
             "one micro-batch to the next"
         )
-    objective, counts = trainer.objective, first[2][: len(trainer.objective.counts)]
-    told = objective.metrics(float(first[0][0]), counts, batch.sizes[0])
+    told = objective.metrics(float(first[0][0]), first[2][: len(objective.counts)], batch.sizes[0])
     if "loss" not in told:
         raise ValueError(
             f"{type(objective).__name__}: metrics returned {', '.join(told) or 'none'}, "
@@ -119,9 +124,9 @@ def check_own_objective(trainer: Trainer) -> None:
     halves = [2 * each for each in answer()[:2]]
     if not all(map(_are_close, first[:2], halves)):
         raise ValueError(
-            f"{type(trainer.objective).__name__}: found a micro-batch whose loss and gradients are "
-            "not half as large in a batch twice as large, expected them to be divided by `divisor`,"
-            " which belongs to the whole batch, and not by the size of the micro-batch"
+            f"{who}: found a micro-batch whose loss and gradients are not half as large in a batch "
+            "twice as large, expected them to be divided by `divisor`, which belongs to the whole "
+            "batch, and not by the size of the micro-batch"
         )
 
 
@@ -144,32 +149,65 @@ def check_own_optimizer(trainer: Trainer) -> None:
         asked = copy.deepcopy(optimizer)
     except Exception:  # it holds a lock, say, or an open file
         return
-    start = trainer.parameters.values[: optimizer.size].copy()
-    state, updates = {name: array.copy() for name, array in asked.state.items()}, []
-    for _ in range(2):
+    rule, who = kinds[-1], ", ".join(own)
+    start = trainer.parameters.values[: optimizer.size] + 1  # of which none shall be 0
+    state = {name: array.copy() for name, array in asked.state.items()}
+
+    def update(gradients: Array) -> Array:
+        """What one gradient changes, from the same state."""
         for name, array in asked.state.items():
             array[...] = state.get(name, 0)
         asked.refresh()
         values = start.copy()
-        asked.step(values, np.ones_like(start), 0.01, t=1)
-        updates.append(values - start)
+        asked.step(values, gradients, 0.01, t=1)
+        return values - start
+
+    ones = np.ones_like(start)
+    updates = [update(ones), update(ones)]
     if late := [name for name in asked.state if name not in state]:
         raise ValueError(
-            f"{', '.join(own)}: found {late[0]!r:.60} in `state` after an update, and not before, "
+            f"{who}: found {late[0]!r:.60} in `state` after an update, and not before, "
             "expected all from the beginning, as checkpoints hold no other; name it in `slots`, or "
             "put it there in the constructor"
         )
     if not _are_close(*updates):
         raise ValueError(
-            f"{', '.join(own)}: found two updates of the same parameters by the same gradient, "
+            f"{who}: found two updates of the same parameters by the same gradient, "
             "expected one; what an optimizer keeps from step to step has to be arrays in `state`, "
             "which checkpoints hold, and it may draw nothing itself"
         )
+    _check_settings(rule, who, update, ones)
+    if isinstance(trainer.optimizer, Sharded):
+        small = ones.dtype.type(0.1 * rule.clip_norm / ones.size or 1)  # shorter than that
+        same = slice(ones.size // 2)
+        other = np.concatenate([ones[same], 3 * ones[same.stop :]])
+        if not _are_close(*(update(small * each)[same] for each in (ones, other))):
+            raise ValueError(
+                f"{who}: found an update that depends on the gradients of other parameters, "
+                "expected `elementwise = False` in its class, so that no array is shared out"
+            )
     if not updates[0].any() and trainer.comm.rank == 0:
         warn(
-            f"fit: an update by {', '.join(own)} changes no parameter, by gradients of 1 with a "
+            f"fit: an update by {who} changes no parameter, by gradients of 1 with a "
             "learning rate of 0.01; a rule changes `p` in place, as in `p -= lr * g`, since "
             "`p = p - lr * g` is another array, which nobody reads"
+        )
+
+
+def _check_settings(
+    rule: Optimizer, who: str, update: Callable[[Array], Array], ones: Array
+) -> None:
+    """Raises ValueError if a rule makes no difference of the settings that it has accepted."""
+    ignored = []
+    if rule.clip_norm:  # both are longer
+        clipped = [update(ones * ones.dtype.type(n * rule.clip_norm)) for n in (2, 4)]
+        ignored += [] if _are_close(*clipped) else ["clip_norm"]
+    if rule.decays and update(ones).any() and not update(0 * ones).any():
+        ignored += ["weight_decay"]
+    if ignored:
+        raise ValueError(
+            f"{who}: found updates for which {' and '.join(ignored)} makes no difference, expected "
+            "some; write the rule in `_update`, which gets the gradient clipped and decayed"
         )
 
 

@@ -6,6 +6,7 @@ import copy
 import re
 import threading
 import warnings
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,7 @@ from distnet.data import augmentation, dataset_from_arrays
 from distnet.models import TwoLayerNet
 from distnet.nn import BatchNorm, Conv2d, Dropout, Layer, Linear, Network, ReLU, Sequential
 from distnet.nn.parameters import Statistic
-from distnet.objectives import Regression, Segmentation
+from distnet.objectives import Adversarial, Regression, Segmentation
 from distnet.optim import Optimizer, make_optimizer
 from distnet.optim.schedules import step_decay
 from distnet.parallel import DisagreementError, SerialCommunicator
@@ -144,6 +145,18 @@ class Noise(Layer):
         return np.random.default_rng()
 
 
+class NoisyGradient(Noise):
+    """Draws on the way back."""
+
+    kind = "back"
+
+    def forward(self, x, out=None, at=None):
+        return x
+
+    def backward(self, dy, out=None, need_dx=True):
+        return dy + self.draw(None).normal(0, 0.1, dy.shape).astype(dy.dtype)
+
+
 class Mean(Noise):
     """Adds up what it should average over the batch."""
 
@@ -198,12 +211,26 @@ def test_layers_that_draw_or_keep_something_by_themselves_are_refused():
     for layer, message in (
         (Noise(), "noise1: found two answers to the same micro-batch in training, expected one; "),
         (Centre(), "centre1: found another answer in evaluation after a pass in training, expec"),
+        (
+            NoisyGradient(),
+            "back1: found two answers to the same micro-batch, expected one, on whic",
+        ),
         (Mean(), "mean1: found a Statistic whose `batch` is not half as large in a batch twice as"),
     ):
         with pytest.raises(ValueError, match=message):
             fit(Network([Linear(8), layer, Linear(CLASSES)], SHAPE), *images, steps=1)
     with pytest.raises(ValueError, match="NoisyBlock: found two answers to the same micro-batch"):
         fit(Network([NoisyBlock([Linear(CLASSES)])], SHAPE), *images, steps=1)
+    draws = Network([Linear(8), Noise(), Linear(16)], (4,))
+    with pytest.raises(
+        ValueError, match="noise1: found two answers to the same micro-batch, expec"
+    ):
+        fit(
+            Adversarial(draws, Network([Linear(1)], (16,))),
+            images[0].reshape(50, 16),
+            images[1],
+            steps=1,
+        )
 
 
 @pytest.mark.mpi(min_size=2)
@@ -415,6 +442,29 @@ def test_what_an_optimizer_keeps_is_there_from_the_beginning():
     net = network()
     with pytest.raises(ValueError, match="Late: found 'velocity' in `state` after an update, and"):
         fit(net, *samples(50), steps=1, optimizer=Late(net.parameters.values.size))
+
+
+class Plain(Optimizer):
+    """Makes the whole step itself."""
+
+    def step(self, params, grads, lr, t, factor=None):
+        params -= lr * grads
+
+
+@pytest.mark.parametrize("setting", ["clip_norm", "weight_decay"])
+def test_settings_that_an_optimizer_does_not_follow_are_refused(setting):
+    net = network()
+    for kind, followed in ((Plain, False), (CountingInState, True)):
+        optimizer = kind(net.parameters.values.size, **{setting: 0.1})
+        with (
+            nullcontext()
+            if followed
+            else pytest.raises(
+                ValueError,
+                match=f"{kind.__name__}: found updates for which {setting} makes no diff",
+            )
+        ):
+            fit(net, *samples(50), steps=1, seed=int(followed), optimizer=optimizer)
 
 
 def test_an_optimizer_that_changes_nothing_is_told():

@@ -94,6 +94,24 @@ def test_ranks_whose_networks_start_from_other_values_are_refused(comm, monkeypa
         trained(comm, tmp_path)
 
 
+class Normalized(Optimizer):
+    """Looks at the whole gradient, and does not say so."""
+
+    lr = 0.1
+
+    def _update(self, p, g, factors, a, state):
+        p -= factors[0] * g / np.linalg.norm(g)
+
+
+@pytest.mark.mpi(min_size=2)
+def test_an_optimizer_that_looks_at_all_is_not_shared_out(comm, monkeypatch, tmp_path):
+    """Its updates were others on another number of ranks."""
+    monkeypatch.setitem(OPTIMIZERS, "sgd", Normalized)
+    with pytest.raises(RankError, match="Normalized: found an update that depends on the gradient"):
+        trained(comm, tmp_path, "--shard-optimizer", "--clip-norm", "0.5")
+    trained(comm, tmp_path, "--clip-norm", "0.5")
+
+
 @pytest.mark.mpi(min_size=2)
 def test_an_optimizer_of_which_ranks_have_shares_is_checked_too(comm, monkeypatch, tmp_path):
     monkeypatch.setitem(OPTIMIZERS, "sgd", Remembers)
