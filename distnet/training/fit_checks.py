@@ -297,9 +297,12 @@ def check_own_layers(objective: Objective, inputs: Any, seed: int) -> None:
 
 
 def _moments(network: Network, x: Array, at: MicroBatch) -> Array:
-    """What a micro-batch contributes to the running statistics."""
+    """What a micro-batch contributes to the running statistics that are plain averages."""
     network.forward(x, at)
-    return network.parameters.batch_statistics.copy()
+    parameters = network.parameters
+    sizes = {slot.name: slot.stop - slot.start for slot in parameters.statistic_slots}
+    plain = [s for s in parameters.batch_slots if s.stop - s.start == sizes[s.name]]
+    return np.concatenate([np.empty(0), *(s.of(parameters.batch_statistics) for s in plain)])
 
 
 def _are_close(one: Array, other: Array) -> bool:

@@ -221,6 +221,7 @@ def test_layers_that_draw_or_keep_something_by_themselves_are_refused():
             fit(Network([Linear(8), layer, Linear(CLASSES)], SHAPE), *images, steps=1)
     with pytest.raises(ValueError, match="NoisyBlock: found two answers to the same micro-batch"):
         fit(Network([NoisyBlock([Linear(CLASSES)])], SHAPE), *images, steps=1)
+    fit(Network([KeyedNoise(), Linear(8), BatchNorm(), Linear(CLASSES)], SHAPE), *images, steps=1)
     draws = Network([Linear(8), Noise(), Linear(16)], (4,))
     with pytest.raises(
         ValueError, match="noise1: found two answers to the same micro-batch, expec"
