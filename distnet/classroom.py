@@ -46,20 +46,17 @@ def main(argv: Sequence[str]) -> int:
         parse_options(ListOptions, argv, "distnet classroom")
         write_now(sys.stdout, "\n".join(table()) + "\n")
         return SOLVED
-    number, exercise = _chosen(argv[1:2])
     options = parse_options(CheckOptions, argv[1:], "distnet classroom check")
-    assert exercise is not None
+    number, exercise = _chosen(options.number)
     return _check(number, exercise, Path(options.file or exercise.file))
 
 
-def _chosen(argv: Sequence[str]) -> tuple[int, Exercise | None]:
-    """The exercise that is meant; None if that is for the parser to say, or to help with."""
-    if not argv or argv[0].startswith("-"):
-        return 0, None
-    number = int(argv[0]) if argv[0].isdecimal() else 0
+def _chosen(text: str) -> tuple[int, Exercise]:
+    """The exercise that is meant; raises ConfigError."""
+    number = int(text) if text.isdecimal() else 0
     if number not in EXERCISES:
         raise ConfigError(
-            f"found no exercise {shown(argv[0])}, expected one of "
+            f"found no exercise {shown(text)}, expected one of "
             f"{', '.join(map(str, EXERCISES))}; distnet classroom lists them"
         )
     return number, EXERCISES[number]

@@ -102,6 +102,8 @@ def _fetch(options: FetchOptions, cache_dir: Path | None) -> None:
         directory = _in_cache(source, cache_dir, options.name)
     else:
         raise DataError("found no home directory for the files, expected --to DIR")
+    if directory.exists() and not directory.is_dir():
+        raise DataError(f"{directory}: found a file, expected a directory for the files")
     about = f"{options.name}: {source.contents}; licence: {source.licence}; see {source.page}\n"
     write_now(sys.stdout, about)
     with Terminal(SerialCommunicator(), progress=True) as terminal:

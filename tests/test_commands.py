@@ -80,6 +80,8 @@ def test_what_cannot_be_told_is_neither_success_nor_wrong_usage(argv):
         (["datasets", "fetch", "kmnst"], "did you mean kmnist?"),
         (["bench", "sclaing"], "did you mean scaling?"),
         (["bench"], "found no benchmark"),
+        (["classroom", "check", "-"], "found no exercise '-', expected one of 1, 2"),
+        (["classroom", "check", "-1"], "found no exercise '-1', expected one of 1, 2"),
     ],
 )
 def test_a_wrong_name_is_one_line_and_exit_code_2(capsys, argv, message):
@@ -115,6 +117,8 @@ TRAIN = ["train", "--model", "two_layer", "--steps", "2", "--out", "run"]
         ([*TRAIN, "--resume", "loop"], "loop: found no file"),
         ([*TRAIN, "--timeline", "pipe"], "pipe: found a device or a pipe"),
         ([*TRAIN, "--timeline", "pipe", "--overwrite"], "pipe: found a device or a pipe"),
+        (["sweep", "pipe"], "pipe: found a device or a pipe, expected a TOML file"),
+        (["datasets", "fetch", "kmnist", "--to", "m.safetensors"], "expected a directory for"),
         (["evaluate", "~nouser/x"], "~nouser/x: found no file"),
         (["predict", "m.safetensors", "pipe"], "pipe: found no file, expected one with images"),
         (["convert", "~nouser/x", "o.safetensors"], "~nouser/x: found no file"),

@@ -108,6 +108,8 @@ def _toml_value(value: bool | int | float | str | tuple[Any, ...]) -> str:
 
 
 def _read_small_file(path: Path, source: str) -> bytes:
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe could wait for ever
+        raise ConfigError(f"{source}: found a device or a pipe, expected a TOML file")
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
