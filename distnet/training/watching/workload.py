@@ -30,7 +30,7 @@ class Workload:
 
     @property
     def bytes_per_step(self) -> int:
-        """What a rank put into messages in a step, on average."""
+        """What a rank handed to the others in a step, on average."""
         num_steps = sum(rank.num_steps for rank in self.ranks)
         return round(sum(rank.bytes_sent for rank in self.ranks) / num_steps) if num_steps else 0
 
