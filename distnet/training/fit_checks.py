@@ -118,15 +118,15 @@ def check_own_objective(trainer: Trainer) -> None:
             f"{type(objective).__name__}: metrics returned {', '.join(told) or 'none'}, "
             'expected "loss" among them, by which equal evaluations are told apart'
         )
-    if len(batch.micro_batches) == 1:
+    if not is_own(objective) or len(batch.micro_batches) == 1:
         return
     batch.double()
     halves = [2 * each for each in answer()[:2]]
     if not all(map(_are_close, first[:2], halves)):
         raise ValueError(
-            f"{who}: found a micro-batch whose loss and gradients are not half as large in a batch "
-            "twice as large, expected them to be divided by `divisor`, which belongs to the whole "
-            "batch, and not by the size of the micro-batch"
+            f"{type(objective).__name__}: found a micro-batch whose loss and gradients are not "
+            "half as large in a batch twice as large, expected them to be divided by `divisor`, "
+            "which belongs to the whole batch, and not by the size of the micro-batch"
         )
 
 
