@@ -55,6 +55,20 @@ def test_everything_but_the_master_weights_has_16_bits(name):
     assert (optimizer.state["master"] != start).any()
 
 
+@pytest.mark.parametrize("name", HALVES)
+def test_what_is_written_into_the_parameters_counts(name):
+    """The next update brought back what the master weights were."""
+    mixed = network(name)
+    optimizer = optimizer_for(mixed.parameters, "sgd")
+    values, grads = mixed.parameters.values, np.zeros_like(mixed.parameters.values)
+    master = optimizer.state["master"].copy()
+    values[3:5] = 0.25
+    optimizer.step(values, grads, 0.01, 1)
+    master[3:5] = 0.25
+    np.testing.assert_array_equal(optimizer.state["master"], master)
+    np.testing.assert_array_equal(values[3:5], 0.25)
+
+
 def test_updates_too_small_for_16_bits_add_up():
     """The next number below 0.5 is 0.5 - 2^-12 = 0.49976; an update is a twenty-fifth of that."""
     mixed = network("float16")
