@@ -13,8 +13,8 @@ class MasterWeights(Optimizer):
 
     An update is often smaller than half of the last place of a 16-bit weight, and would be rounded
     away every time; in the master weights it adds up (Micikevicius et al. 2018, arXiv:1710.03740,
-    section 3.1). They start as `start` (size,), which is rounded. What somebody else writes into the
-    parameters, such as a callback, is taken over. `state` is that of the optimizer and "master"
+    section 3.1). They start as `start` (size,), which is rounded. What somebody else writes into
+    the parameters, such as a callback, is taken over. `state` is that of the optimizer and "master"
     (size,).
     """
 
