@@ -228,7 +228,7 @@ class Parameters(InVectors):
                 "parameters of several networks: found a copy or a pickle of all at once, expected "
                 "one of each network; copy the networks and join the copies"
             )
-        derived = ("_parameters", "_statistics", "decays", "_home")
+        derived = ("_parameters", "_statistics", "decays", "_first", "_home")
         state = {name: value for name, value in self.__dict__.items() if name not in derived}
         return state | {"values": self.values}
 
@@ -334,10 +334,17 @@ class Parameters(InVectors):
                 parameter = self._parameters[slot.name]
                 parameter.bind(_value=slot.of(values), grad=slot.of(grads))
                 parameter.home = self._home
+        first = {slot.start: self._parameters[slot.name] for slot in reversed(self.slots)}
+        self._first = [first[start] for start in set(self.starts.values()) & first.keys()]
         batches = {slot.name: slot.of(self.batch_statistics) for slot in self.batch_slots}
         for slot in self.statistic_slots:
             batch = {"batch": batches[slot.name]} if slot.name in batches else {}
             self._statistics[slot.name].bind(value=slot.of(self.statistics), **batch)
+
+    @property
+    def are_elsewhere(self) -> bool:
+        """Whether a part works on other vectors by now, as after another `joined`."""
+        return not all(np.may_share_memory(each.grad, self.grads) for each in self._first)
 
     @property
     def size(self) -> int:

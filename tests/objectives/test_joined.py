@@ -14,6 +14,7 @@ from distnet.objectives import Objective
 from distnet.optim import make_optimizer
 from distnet.optim.schedules import constant
 from distnet.parallel import Communicator, SerialCommunicator
+from distnet.training.fit import fit
 from distnet.training.step.assembly import make_trainer
 from distnet.training.step.feed import Feed
 
@@ -114,3 +115,14 @@ def test_joined_networks_have_one_dtype():
     one, other = Network([Linear(2)], (3,)), Network([Linear(2)], (3,), dtype=np.float64)
     with pytest.raises(ValueError, match="found float32, float64, expected networks of one dtype"):
         joined(one=one, other=other)
+
+
+def test_networks_that_were_joined_anew_are_not_trained_where_they_were():
+    """The second objective had their arrays, and the first trained what was left of it."""
+    first = Pair()
+    second = Pair()
+    second.parameters = joined(encoder=first.encoder, decoder=second.decoder)
+    with pytest.raises(ValueError, match=r"step: .* make an objective of several networks anew"):
+        fit(first, images(), images(), steps=1)
+    second.encoder = first.encoder
+    fit(second, images(), images(), steps=1)

@@ -124,11 +124,12 @@ class Trainer:
         """
         began = time.perf_counter()
         objective, reducer, parameters = self.objective, self.reducer, self.parameters
-        if parameters.grads is not self._gradients:
+        if parameters.grads is not self._gradients or parameters.are_elsewhere:
             raise ValueError(
-                "step: found a network whose parameters have new vectors since training began, "
-                "expected the same; call freeze, compute_in or joined before, or between two calls "
-                "of fit"
+                "step: found a network whose parameters have other vectors by now, expected those "
+                "with which training began; call freeze or compute_in before that, or between two "
+                "calls of fit, and make an objective of several networks anew if one of them has "
+                "been joined with others since"
             )
         self.comm.position.begin_step(step)
         batch = self.batch(step, part)
