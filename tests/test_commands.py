@@ -97,7 +97,9 @@ def odd(tmp_path, monkeypatch) -> None:
     """A model file, a pipe, a link that leads to itself and files that seem huge."""
     monkeypatch.chdir(tmp_path)
     distnet.save(distnet.Network([distnet.Linear(3)], (4,)), "m.safetensors", classes="abc")
-    os.mkfifo("pipe")
+    os.mkdir("set")
+    for name in ("pipe", "set/train_images.npy"):
+        os.mkfifo(name)
     os.symlink("loop", "loop")
     for name in ("huge.txt", "huge.pt"):
         with open(name, "wb") as file:
@@ -113,6 +115,7 @@ TRAIN = ["train", "--model", "two_layer", "--steps", "2", "--out", "run"]
     [
         ([*TRAIN, "--data-dir", "~nouser/x"], "~nouser/x: found no such directory"),
         ([*TRAIN, "--data-dir", "loop"], "loop: found no such directory"),
+        ([*TRAIN, "--data-dir", "set"], "set/train_images.npy: found a device or a pipe"),
         ([*TRAIN, "--init", "~nouser/x"], "~nouser/x: found no file"),
         ([*TRAIN, "--resume", "loop"], "loop: found no file"),
         ([*TRAIN, "--timeline", "pipe"], "pipe: found a device or a pipe"),
@@ -120,10 +123,13 @@ TRAIN = ["train", "--model", "two_layer", "--steps", "2", "--out", "run"]
         (["sweep", "pipe"], "pipe: found a device or a pipe, expected a TOML file"),
         (["datasets", "fetch", "kmnist", "--to", "m.safetensors"], "expected a directory for"),
         (["evaluate", "~nouser/x"], "~nouser/x: found no file"),
-        (["predict", "m.safetensors", "pipe"], "pipe: found no file, expected one with images"),
+        (["predict", "m.safetensors", "pipe"], "pipe: found a device or a pipe, expected a file"),
         (["convert", "~nouser/x", "o.safetensors"], "~nouser/x: found no file"),
         (["convert", "huge.pt", "o.safetensors"], "huge.pt: found more than 4294967296 bytes"),
-        (["convert", "m.safetensors", "o.safetensors", "--classes", "pipe"], "pipe: found no file"),
+        (
+            ["convert", "m.safetensors", "o.safetensors", "--classes", "pipe"],
+            "pipe: found a device",
+        ),
         (["convert", "m.safetensors", "o.safetensors", "--classes", "huge.txt"], "found more than"),
         (["plan", *PLAN, "--html", "pipe", "--overwrite"], "pipe: found a device or a pipe"),
     ],

@@ -41,6 +41,11 @@ def expect_none(path: Path, *, overwrite: bool) -> None:
         raise FileExistsError(f"{path}: found a file there already; give --overwrite, or another")
 
 
+def is_device(path: str | os.PathLike[str]) -> bool:
+    """Whether it is there and neither file nor directory: to open a pipe could wait for ever."""
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+
+
 def remove_partial_files(directory: Path) -> None:
     """Deletes what killed writers left in `directory`; for its only writer, between two writes."""
     for leftover in directory.glob(f".*{PARTIAL}"):
@@ -49,7 +54,7 @@ def remove_partial_files(directory: Path) -> None:
 
 def _expect_no_device(path: Path) -> None:
     """Raises FileExistsError for /dev/null or a pipe: the rename would put a file in its place."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    if is_device(path):
         raise FileExistsError(f"{path}: found a device or a pipe, expected a file or none")
 
 

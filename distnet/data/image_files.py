@@ -23,8 +23,6 @@ def read_images(path: Path, input_shape: Shape, *, prepare: str = "plain") -> Ar
     gzipped, or a picture; see `pictures.read_pictures` for `prepare`. An array may be a single
     image too. Raises DataError.
     """
-    if path.exists() and not path.is_file():  # to open a pipe could wait for ever
-        raise DataError(f"{path}: found no file, expected one with images")
     if path.suffix.lower() in SUFFIXES:
         return read_pictures([path], input_shape, prepare=prepare)
     images = _array(path)

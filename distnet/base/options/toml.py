@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from distnet.base.files import is_device
 from distnet.base.options.checking import (
     ConfigError,
     check_values,
@@ -108,7 +109,7 @@ def _toml_value(value: bool | int | float | str | tuple[Any, ...]) -> str:
 
 
 def _read_small_file(path: Path, source: str) -> bytes:
-    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe could wait for ever
+    if is_device(path):
         raise ConfigError(f"{source}: found a device or a pipe, expected a TOML file")
     try:
         with path.open("rb") as file:

@@ -82,7 +82,7 @@ def read_events(path: Path, event: str) -> Iterator[dict[str, Any]]:
 
     A line that is not finished, or is no JSON object with a step, is passed over. Raises OSError.
     """
-    if not path.exists():
+    if not path.is_file():  # a pipe could wait for ever
         return
     for line in path.read_bytes().splitlines():
         try:
