@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import tokenize
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,7 +127,9 @@ def _header(file: IO[bytes]) -> Header:
     }.get(version)
     if read is None:
         raise DataError(f"found version {version} of the format, expected 1.0 or 2.0")
-    shape, is_fortran, dtype = read(file, max_header_size=MAX_HEADER_BYTES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a header of Python 2 is read like any other
+        shape, is_fortran, dtype = read(file, max_header_size=MAX_HEADER_BYTES)
     if min(shape, default=0) < 0:
         raise DataError(f"found shape {shape}, expected no negative sizes")
     return shape, is_fortran, dtype

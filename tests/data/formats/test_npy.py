@@ -34,6 +34,17 @@ def test_one_file(tmp_path, name):
     assert found.dtype == ARRAYS[name].dtype and not found.flags.writeable
 
 
+def test_a_header_of_python_2_is_read_without_a_word(tmp_path):
+    content = io.BytesIO()
+    np.save(content, ARRAYS["bytes"])
+    old = content.getvalue().replace(b"(5, 4, 3), }   ", b"(5L, 4L, 3L), }")
+    (tmp_path / "x.npy").write_bytes(old)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(read_npy(tmp_path / "x.npy"), ARRAYS["bytes"])
+    assert b"5L" in old
+
+
 def test_versions_of_the_format(tmp_path):
     for version in ((1, 0), (2, 0)):
         with (tmp_path / "x.npy").open("wb") as file:
