@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -71,13 +72,13 @@ def torch_twin(layer: Layer, *, pools_first: bool = False) -> Any:
 def pools_before_relu(layer: Layer) -> bool:
     """Whether `pools_first` makes another twin."""
     parts = layer.layers if isinstance(layer, Sequential) else getattr(layer, "paths", [])
-    own = isinstance(layer, Sequential) and _relu_first(layer.layers) != layer.layers
+    own = isinstance(layer, Sequential) and _relu_first(layer.layers) != list(layer.layers)
     return own or any(map(pools_before_relu, parts))
 
 
-def _relu_first(layers: list[Layer]) -> list[Layer]:
+def _relu_first(layers: Iterable[Layer]) -> list[Layer]:
     """The layers with ReLU before max pooling: the same function, as the two commute."""
-    layers = layers.copy()
+    layers = list(layers)
     for i, pair in enumerate(pairwise(layers)):
         if isinstance(pair[0], MaxPool2d) and isinstance(pair[1], ReLU):
             layers[i : i + 2] = reversed(pair)

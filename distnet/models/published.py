@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -299,7 +299,7 @@ def _names_of_googlenet(layers: list[Layer]) -> Named:
     yield "fc", layers[-1]
 
 
-def _units(prefix: str, layers: list[Layer]) -> Named:
+def _units(prefix: str, layers: Sequence[Layer]) -> Named:
     """A branch of one convolution, or of several and poolings: branch2.0.conv, branch2.1.conv."""
     units = [layer for layer in layers if isinstance(layer, Conv2d | MaxPool2d)]
     norms = iter([layer for layer in layers if isinstance(layer, BatchNorm)])

@@ -69,7 +69,7 @@ class Features:
         return dy
 
     @property
-    def _blocks(self) -> list[Layer]:
+    def _blocks(self) -> Sequence[Layer]:
         return self.network.body.layers
 
 

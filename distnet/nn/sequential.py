@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from functools import cached_property
 from typing import NamedTuple
@@ -66,7 +66,7 @@ class Sequential(Layer):
         super().__init__()
         if not isinstance(layers, Iterable):
             raise arguments.refusal("Sequential", "layers", layers, f"a list, such as [{layers!r}]")
-        self.layers = list(layers)
+        self.layers: Sequence[Layer] = list(layers)  # a tuple once it is built: they stay
         if type(self).__init__ is Sequential.__init__:  # not that of a user's own block
             self.made_with = (self.layers,), {}
         for layer in self.layers:
@@ -77,6 +77,7 @@ class Sequential(Layer):
 
     def build(self, shape: Shape, dtype: DTypeLike = np.float32) -> Shape:
         super().build(shape, dtype)
+        self.layers = tuple(self.layers)
         for derived in ("stages", "_in_reverse", "_num_fixed", "_that_derive"):
             self.__dict__.pop(derived, None)
         self.input_shape = shape

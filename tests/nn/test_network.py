@@ -382,3 +382,11 @@ def test_forward_takes_words():
     net = Network([Embedding(20, 4), Linear(3)], (5,), seed=0)
     words = np.arange(10).reshape(2, 5)
     np.testing.assert_array_equal(net.forward(words), net.forward(words.astype(np.float32)))
+
+
+def test_the_layers_of_a_network_stay():
+    """Another one in the list was in copies and files, and computed nothing."""
+    network = Network([Linear(4), ReLU(), Linear(3)], (5,))
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        network.body.layers[2] = Linear(7)
+    assert not hasattr(network.body.layers, "append")
