@@ -74,9 +74,9 @@ def is_whole(source: Source, directory: Path) -> bool:
 def _is_there(file: RemoteFile, directory: Path) -> bool:
     """Whether a file has been fetched that is no archive."""
     try:
-        with (directory / file.name).open("rb") as found:
+        with explained(directory / file.name), (directory / file.name).open("rb") as found:
             is_it = hashlib.file_digest(found, "sha256").hexdigest() == file.sha256
-    except OSError:
+    except DataError:
         return False
     return is_it and not file.name.endswith(ARCHIVES)
 
