@@ -364,7 +364,8 @@ class Parameters(InVectors):
     def named(self) -> dict[str, Array]:
         """Every parameter by name, in forward order, as views.
 
-        Weights of convolutions are (F, C, KH, KW), linear ones (in, out).
+        Weights of convolutions are (F, C, KH, KW), linear ones (in, out). After writing into one,
+        call `refresh`: layers keep what they have derived.
         """
         return {name: parameter.value for name, parameter in self._parameters.items()}
 
