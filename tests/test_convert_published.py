@@ -157,7 +157,10 @@ def test_a_network_of_other_layers_has_no_state(tmp_path, capsys):
             ["state.pth", "b.safetensors", "--classes", "names"],
             "found 3 names, expected 4, the classes",
         ),
-        (["state.pth", "b.safetensors", "--classes", "nobody"], "nobody: cannot be read"),
+        (
+            ["state.pth", "b.safetensors", "--classes", "nobody"],
+            "nobody: found no file, expected names of classes",
+        ),
         (["state.pth", "b.safetensors", "--standardize", "half"], ""),
         (
             ["lenet.pth", "b.safetensors", "--standardize", "half"],

@@ -31,16 +31,10 @@ from distnet.training.files.earlier_runs import claim, init_of
 from distnet.training.files.mirrors import MIRRORS
 from distnet.training.files.model_file import about
 from distnet.training.files.run_directory import RunDirectory
-from distnet.training.fit_checks import (
-    REMEDY,
-    beginning_of,
-    check_own_layers,
-    check_own_objective,
-    check_own_optimizer,
-    rate_of,
-)
 from distnet.training.job import Job
 from distnet.training.known_answer import expect_same_bits, fingerprint_of
+from distnet.training.own_parts import check_own_parts
+from distnet.training.rank_checks import REMEDY, beginning_of, rate_of
 from distnet.training.resume import resume
 from distnet.training.run import Callback, Run
 from distnet.training.saving import Saving
@@ -108,9 +102,7 @@ def _check_own(config: TrainConfig, comm: Communicator, trainer: Trainer) -> Non
     Or on where it is resumed.
     """
     steps = range(num_steps(config, trainer.sampler.steps_per_epoch))
-    together(comm, lambda: check_own_layers(trainer.objective, trainer.feed.inputs, config.seed))
-    together(comm, lambda: check_own_objective(trainer))
-    together(comm, lambda: check_own_optimizer(trainer))
+    together(comm, lambda: check_own_parts(trainer))
     begins = together(comm, lambda: rate_of(trainer, steps))
     if not is_ours(MODELS[config.model]):
         begins |= beginning_of(trainer.objective)

@@ -3,7 +3,7 @@
 `fit` is a run without a directory: no files, no checkpoints, everything measured in memory. The
 scripts in `docs/book/` call it. What it is given is checked (`fit_arguments`), the parts of a run
 are arranged as its settings say (`_arranged`), and it trains (`_trained`); before and after that
-`fit_checks` finds out what would make the result depend on the ranks.
+`rank_checks` and `own_parts` find out what would make the result depend on the ranks.
 """
 
 from __future__ import annotations
@@ -20,15 +20,9 @@ from distnet.objectives import Classification, Objective
 from distnet.optim import Optimizer, Schedule
 from distnet.parallel import Communicator, SerialCommunicator
 from distnet.training.fit_arguments import Settings, check_kinds, checked, hint
-from distnet.training.fit_checks import (
-    check_beginning,
-    check_end,
-    check_numbers,
-    check_own_layers,
-    check_own_objective,
-    check_own_optimizer,
-)
 from distnet.training.known_answer import expect_same_bits
+from distnet.training.own_parts import check_own_parts
+from distnet.training.rank_checks import check_beginning, check_end, check_numbers
 from distnet.training.run import Callback, Run
 from distnet.training.step.assembly import make_trainer
 from distnet.training.step.diagnosis import TrainingDiverged
@@ -157,10 +151,7 @@ def _arranged(
         _take_state(trainer, after)
     steps = range(first_step, total_steps)
     check_beginning(trainer, training, others, settings.comparable(), steps)
-    check_own_layers(objective, training.inputs, settings.seed)
-    check_own_optimizer(trainer)
-    if after is None:
-        check_own_objective(trainer)
+    check_own_parts(trainer, goes_on=after is not None)
     run = Run(
         trainer,
         {name: Feed(objective, *each) for name, each in others.items()},

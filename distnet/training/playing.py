@@ -32,8 +32,8 @@ from distnet.nn.network import Network
 from distnet.objectives.q_learning import DoubleDQN
 from distnet.optim import Averaged, Schedule, make_optimizer, make_schedule
 from distnet.parallel import Communicator, SerialCommunicator, agree, shared_map
-from distnet.training.fit_checks import REMEDY, check_own_layers, rate_of
 from distnet.training.known_answer import expect_same_bits
+from distnet.training.own_parts import check_own_layers
 from distnet.training.playing_arguments import (
     PlaySettings,
     agree_to_play,
@@ -41,6 +41,7 @@ from distnet.training.playing_arguments import (
     check_seen,
     settings_of,
 )
+from distnet.training.rank_checks import REMEDY, rate_of
 from distnet.training.record import Metrics
 from distnet.training.run import Callback, Run
 from distnet.training.step.assembly import make_trainer

@@ -16,7 +16,7 @@ from distnet.nn.network import Network
 from distnet.objectives.q_learning import DoubleDQN
 from distnet.optim import Schedule
 from distnet.parallel import Communicator, agree
-from distnet.training.fit_checks import beginning_of, check_numbers
+from distnet.training.rank_checks import beginning_of, check_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
