@@ -46,6 +46,16 @@ def is_device(path: str | os.PathLike[str]) -> bool:
     return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
+def expanded(path: Path | str) -> Path:
+    """With the directory for `~`; `~nobody` stays as it is, where `Path.expanduser` raises."""
+    return Path(os.path.expanduser(path))
+
+
+def real(path: Path | str) -> Path:
+    """Without links, as far as they lead; of a circle, `Path.resolve` raises before 3.13."""
+    return Path(os.path.realpath(path))
+
+
 def remove_partial_files(directory: Path) -> None:
     """Deletes what killed writers left in `directory`; for its only writer, between two writes."""
     for leftover in directory.glob(f".*{PARTIAL}"):

@@ -129,14 +129,7 @@ def _check_optimizer(trainer: Trainer) -> None:
         )
     _check_settings(rule, who, update, ones)
     if isinstance(trainer.optimizer, Sharded):
-        small = ones.dtype.type(0.1 * rule.clip_norm / ones.size or 1)  # shorter than that
-        same = slice(ones.size // 2)
-        other = np.concatenate([ones[same], 3 * ones[same.stop :]])
-        if not _are_close(*(update(small * each)[same] for each in (ones, other))):
-            raise ValueError(
-                f"{who}: found an update that depends on the gradients of other parameters, "
-                "expected `elementwise = False` in its class, so that no array is shared out"
-            )
+        _check_elementwise(rule, who, update, ones)
     if not updates[0].any() and trainer.comm.rank == 0:
         warn(
             f"fit: an update by {who} changes no parameter, by gradients of 1 with a "
@@ -159,6 +152,20 @@ def _check_settings(
         raise ValueError(
             f"{who}: found updates for which {' and '.join(ignored)} makes no difference, expected "
             "some; write the rule in `_update`, which gets the gradient clipped and decayed"
+        )
+
+
+def _check_elementwise(
+    rule: Optimizer, who: str, update: Callable[[Array], Array], ones: Array
+) -> None:
+    """Raises ValueError if a rule whose arrays are shared out looks at the whole gradient."""
+    small = ones.dtype.type(0.1 * rule.clip_norm / ones.size or 1)  # shorter than that
+    same = slice(ones.size // 2)
+    other = np.concatenate([ones[same], 3 * ones[same.stop :]])
+    if not _are_close(*(update(small * each)[same] for each in (ones, other))):
+        raise ValueError(
+            f"{who}: found an update that depends on the gradients of other parameters, "
+            "expected `elementwise = False` in its class, so that no array is shared out"
         )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from distnet.base.arrays import Shape
+from distnet.base.files import expanded, real
 from distnet.data.dataset import Dataset
 from distnet.data.errors import DataError, explained
 from distnet.data.formats.idx_set import has_idx_set, read_idx_set
@@ -38,8 +38,8 @@ def read_path(
     `read_picture_set`. Raises DataError if there is no data set, or if it is damaged or
     inconsistent.
     """
-    path = Path(os.path.expanduser(path))
-    whole = Path(os.path.realpath(path))  # which no link in a circle stops
+    path = expanded(path)
+    whole = real(path)
     name = name or (whole.name if path.is_dir() else whole.stem)
     with explained(path):
         if path.is_dir():

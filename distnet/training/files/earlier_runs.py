@@ -7,12 +7,12 @@ directory; without it there is a default, and the second run gets that with `-2`
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+from distnet.base.files import real
 from distnet.base.options import ConfigError, read_unchecked
 from distnet.training.files.checkpoint_directory import LATEST, best_path, newest_step
 from distnet.training.files.directory_lock import DirectoryInUseError, DirectoryLock
@@ -84,7 +84,7 @@ def _claimed(path: Path, resume: str, overwrite: bool, lock: Lock) -> DirectoryL
         held.acquire()
     try:
         if resume not in ("", LATEST):
-            inside = _whole(resume).is_relative_to(_whole(path / "checkpoints"))
+            inside = real(resume).is_relative_to(real(path / "checkpoints"))
         else:
             inside = resume == LATEST
         _check_own(path)
@@ -98,10 +98,6 @@ def _claimed(path: Path, resume: str, overwrite: bool, lock: Lock) -> DirectoryL
         held.release()
         raise
     return held
-
-
-def _whole(path: Path | str) -> Path:
-    return Path(os.path.realpath(path))  # which no link in a circle stops
 
 
 def _check_own(path: Path) -> None:
@@ -150,6 +146,6 @@ def _resumed(default: Path, resume: str) -> Path:
         if not _holds_run(path):
             break
         last = path
-        if resume and _whole(resume).is_relative_to(_whole(path)):
+        if resume and real(resume).is_relative_to(real(path)):
             break
     return last

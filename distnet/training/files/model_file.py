@@ -6,7 +6,6 @@ its metadata, so that nothing else is needed to open it, and nothing in it is ru
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from distnet.base.arrays import Array, bad_array
+from distnet.base.files import expanded
 from distnet.device import Device, DeviceError, compute_on
 from distnet.nn.description import describe, rebuild
 from distnet.nn.ensemble import Ensemble, expect_alike
@@ -72,8 +72,7 @@ def save(
         )
     model = about(network, classes or network.classes)
     state = values_of(network.parameters)
-    whole = Path(os.path.expanduser(path))
-    checkpoints.save(whole, stored(Checkpoint(0, state, model=model), storage))
+    checkpoints.save(expanded(path), stored(Checkpoint(0, state, model=model), storage))
 
 
 def stored(model: Checkpoint, storage: str) -> Checkpoint:
@@ -127,7 +126,7 @@ def load(path: Path | str) -> Network:
 
 def read(path: Path | str) -> Checkpoint:
     """The checkpoint in `path`, a file or the directory of a run."""
-    found = _read(Path(os.path.expanduser(path)))
+    found = _read(expanded(path))
     if STORAGE not in found.model:
         return found
     model = dict(found.model)
